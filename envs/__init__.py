@@ -1,0 +1,1 @@
+"""The market an agent lives in."""

@@ -1,0 +1,69 @@
+"""The data an agent lives on: frozen arrays, the shape beside each field.
+
+Axes everywhere: N envs, T bars, A assets, F features, L lookback, S calendar sessions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Market:
+    """One market at one timeframe, trimmed so that every bar has all its features."""
+
+    symbols: tuple[str, ...]  # A names
+    timeframe: str  # pandas-like: "5m", "1h", "1d"
+    timestamp: IntArray  # (T,) UTC nanoseconds, start of the bar
+    bar_end: IntArray  # (T,) UTC nanoseconds; a bar is known at its end, never before
+    open: FloatArray  # (T, A)
+    high: FloatArray  # (T, A)
+    low: FloatArray  # (T, A)
+    close: FloatArray  # (T, A) of an untradable bar: the last close before it
+    tradable: BoolArray  # (T, A)
+    features: NDArray[np.float32]  # (T, A, F)
+    feature_names: tuple[str, ...]  # F names, in order
+    session: IntArray  # (T,) ordinal of the calendar session in which the bar ends, non-decreasing
+    session_date: NDArray[np.datetime64]  # (S,) datetime64[D] label of ordinal 0..S-1, gaps in bars included
+    sessions_per_year: float
+    fingerprint: str  # SHA-256 over bars, timeframe, feature list and calendar
+
+    @property
+    def n_bars(self) -> int:
+        """Return T."""
+        return len(self.timestamp)
+
+    @property
+    def n_assets(self) -> int:
+        """Return A."""
+        return len(self.symbols)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """The state of N accounts; the arrays are written in place by the ledger."""
+
+    cash: FloatArray  # (N,) in units of starting equity
+    quantity: FloatArray  # (N, A) signed units held
+    equity: FloatArray  # (N,) cash + positions at the last close
+    peak: FloatArray  # (N,) highest equity of this episode
+    weight: FloatArray  # (N, A) position value / equity at the last close
+    last_return: FloatArray  # (N,) log return of the last step
+    order: FloatArray  # (N, A) the last target exposure that was ordered
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fill:
+    """What the last step traded and paid; the arrays are written in place by the ledger."""
+
+    quantity: FloatArray  # (N, A) signed units bought (+) or sold (-)
+    price: FloatArray  # (N, A) price before slippage at which the order filled
+    commission: FloatArray  # (N, A) >= 0
+    slippage: FloatArray  # (N, A) >= 0
+    financing: FloatArray  # (N,) interest paid (+) or earned (-)
+    turnover: FloatArray  # (N,) traded notional / equity before the fill

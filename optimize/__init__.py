@@ -1,0 +1,1 @@
+"""The search: data -> agents -> evaluation -> study -> results -> export."""

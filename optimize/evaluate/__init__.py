@@ -1,0 +1,1 @@
+"""Walk-forward evaluation: windows, rollouts, metrics, baselines, score."""

@@ -1,0 +1,1 @@
+"""Own tables beside the ones of Optuna: runs, leases, windows, baselines, exports."""

@@ -1,0 +1,1 @@
+"""The search space, its storage, samplers and pruners."""

@@ -1,0 +1,1 @@
+"""The study engine: exact cap, phases, workers, export, dashboard."""
