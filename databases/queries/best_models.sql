@@ -1,0 +1,7 @@
+-- The ten best models of a study, one row a parameter set
+SELECT trial_number, score, standard_error, sharpe_zero_cost, buy_and_hold, total_return, max_drawdown, cost,
+  trades, turnover, windows, parameters
+FROM best_models
+WHERE study_name = :name
+ORDER BY score DESC, trial_number
+LIMIT 10;

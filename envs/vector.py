@@ -1,0 +1,241 @@
+"""N environments over one market, stepped in one call."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from envs.compiled import compiled
+from envs.costs import CostSpec
+from envs.episodes import Episodes
+from envs.errors import BadInputError, WalkforgeError, require
+from envs.ledger import (
+    Rules,
+    account_rows,
+    fill_rows,
+    no_fill,
+    open_accounts,
+    read_bars,
+    start_accounts,
+    step_accounts,
+)
+from envs.observations import flat_features, gather, observation_size
+from envs.rewards import RUIN_FLOOR, RewardSpec
+from envs.types import BoolArray, FloatArray, IntArray, Market
+
+Observation = NDArray[np.float32]
+ACTIONS = ("auto", "continuous", "discrete")
+FILLS = ("open", "close")
+SHORT_FLAT_LONG = 3
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """How an agent's actions become orders, and how long it trains in one go."""
+
+    action: str = "auto"  # auto: what the agent needs; the environment itself then takes continuous actions
+    fill: str = "open"  # of the next bar; "close" fills at the very close that was observed
+    max_leverage: float = 1.0
+    rebalance_band: float = 0.01  # of equity
+    episode_bars: int = 512  # steps of a random training episode, cut to the train span when longer
+
+    def __post_init__(self) -> None:
+        require(self.action in ACTIONS, "env.action", self.action, f"one of {', '.join(ACTIONS)}")
+        require(self.fill in FILLS, "env.fill", self.fill, f"one of {', '.join(FILLS)}")
+        leverage, band = self.max_leverage, self.rebalance_band
+        require(0 < leverage < math.inf, "env.max_leverage", leverage, "a finite number above 0")
+        require(0 <= band < math.inf, "env.rebalance_band", band, "a finite number >= 0, such as 0.01")
+        require(self.episode_bars >= 1, "env.episode_bars", self.episode_bars, ">= 1")
+
+    def rules(self) -> Rules:
+        """Return the rules that the ledger reads."""
+        return Rules(
+            self.fill == "open",
+            self.action == "discrete",
+            float(self.max_leverage),
+            float(self.rebalance_band),
+        )
+
+
+class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+    """N accounts in one market; a finished row starts its next episode in the same step.
+
+    `account` and `fill` are written in place. `last_bar`, `last_equity` and `last_weight` hold the state at
+    the end of the step just made, before any autoreset. Returned arrays and those three are new each step.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        episodes: Episodes,
+        *,
+        num_envs: int,
+        env: EnvSpec,
+        cost: CostSpec,
+        reward: RewardSpec,
+        lookback: int,
+        seed: int = 0,
+    ) -> None:
+        _check(market, episodes, num_envs, env, lookback)
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.num_envs = num_envs
+        n_assets = market.n_assets
+        size = observation_size(market, lookback)
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_action_space = (
+            spaces.Discrete(SHORT_FLAT_LONG)
+            if env.action == "discrete"
+            else spaces.Box(-1.0, 1.0, (n_assets,), np.float32)
+        )
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.account = open_accounts(num_envs, n_assets)
+        self.fill = no_fill(num_envs, n_assets)
+        self.bar: IntArray = np.zeros(num_envs, dtype=np.int64)
+        self._account = account_rows(self.account)
+        self._fill = fill_rows(self.fill)
+        self._bars = read_bars(market)
+        self._features = flat_features(market)
+        self._lookback = lookback
+        self._rates = cost.rates()
+        self._rules = env.rules()
+        self._reward = reward.function()
+        self.episodes = copy.copy(episodes)  # each environment keeps its own place in the list
+        self._last: IntArray = np.zeros(num_envs, dtype=np.int64)
+        self._all: BoolArray = np.ones(num_envs, dtype=np.bool_)
+        self._shape = (num_envs, n_assets)
+        self._observation_shape = (num_envs, size)
+        self._np_random, self._np_random_seed = seeding.np_random(seed)
+        self._remember()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start every row afresh, listed episodes from the top, and return observations (N, D)."""
+        super().reset(seed=seed)
+        self.episodes.restart()
+        observation = self.begin(self._all)
+        for array in self._fill:
+            array[...] = 0.0
+        self._remember()
+        return observation, {}
+
+    def begin(self, rows: BoolArray, observation: Observation | None = None) -> Observation:
+        """Start the next episode in the rows (N,) marked and write their observations (N, D), no others."""
+        if observation is None:
+            observation = self._empty_observation()
+        chosen = np.flatnonzero(rows)
+        self.bar[chosen], self._last[chosen] = self.episodes.draw(len(chosen), self.np_random)
+        start_accounts(rows, self._account)
+        gather(self._features, self._lookback, self.bar, self._account, rows, observation)
+        return observation
+
+    def advance(self, actions: NDArray[Any]) -> tuple[Observation, FloatArray, BoolArray, BoolArray]:
+        """Step every row without autoreset; return observation (N, D), reward, terminated, truncated (N,).
+
+        Raises WalkforgeError, with nothing changed, where an episode is over or an action is not a number
+        or not a choice; and where an equity is not finite, after which only a reset helps.
+        """
+        target = np.array(actions, dtype=np.float64).reshape(self._shape)
+        if self._rules.discrete:
+            target -= 1.0
+        refused = find_refused(self.bar, self._last, target, self._rules.discrete)
+        if refused >= 0:
+            self._refuse(refused, actions)
+        previous = self.account.equity.copy()
+        reward = np.empty(self.num_envs)
+        terminated: BoolArray = np.empty(self.num_envs, dtype=np.bool_)
+        truncated: BoolArray = np.empty(self.num_envs, dtype=np.bool_)
+        broken = step_accounts(
+            self.bar,
+            self._last,
+            target,
+            self._bars,
+            self._rates,
+            self._rules,
+            self._account,
+            self._fill,
+            terminated,
+            truncated,
+        )
+        if broken >= 0:
+            raise WalkforgeError(
+                f"equity of env row {broken} is not finite after bar {self.bar[broken] + 1}: "
+                f"check that the prices there are finite and positive"
+            )
+        self._last[terminated] = self.bar[terminated]
+        self._reward(previous, self.account.equity, reward)
+        self._remember()
+        observation = self._empty_observation()
+        gather(self._features, self._lookback, self.bar, self._account, self._all, observation)
+        return observation, reward, terminated, truncated
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Observation, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+        """Step every row; a finished one restarts at once and its last observation goes to the infos.
+
+        When rows finish, infos has `final_obs` (N, D) and `episode_return` (N,), the log of the final equity,
+        each valid where `_final_obs` and `_episode_return` (N,) are true; otherwise infos is empty.
+        """
+        observation, reward, terminated, truncated = self.advance(actions)
+        done = terminated | truncated
+        if not done.any():
+            return observation, reward, terminated, truncated, {}
+        infos = {
+            "final_obs": observation,
+            "_final_obs": done,
+            "episode_return": np.where(done, np.log(np.maximum(self.last_equity, RUIN_FLOOR)), 0.0),
+            "_episode_return": done,
+        }
+        return self.begin(done, observation.copy()), reward, terminated, truncated, infos
+
+    def _empty_observation(self) -> Observation:
+        return np.empty(self._observation_shape, dtype=np.float32)
+
+    def _remember(self) -> None:
+        self.last_bar = self.bar.copy()
+        self.last_equity = self.account.equity.copy()
+        self.last_weight = self.account.weight.copy()
+
+    def _refuse(self, row: int, actions: NDArray[Any]) -> None:
+        if self.bar[row] >= self._last[row]:
+            raise WalkforgeError(f"the episode of env row {row} is over or has not begun: call reset() first")
+        allowed = "0 (short), 1 (flat) or 2 (long)" if self._rules.discrete else "finite numbers in [-1, 1]"
+        came = np.asarray(actions).reshape(self._shape)[row].tolist()
+        raise WalkforgeError(f"action {came} of env row {row} is not allowed: it must be {allowed}")
+
+
+@compiled
+def find_refused(bar: IntArray, last: IntArray, target: FloatArray, discrete: bool) -> int:
+    """Return the first row whose episode is over or whose action (N, A) cannot be an order, or -1."""
+    for row in range(len(bar)):
+        if bar[row] >= last[row]:
+            return row
+        for value in target[row]:
+            if not math.isfinite(value) or (discrete and value not in (-1.0, 0.0, 1.0)):
+                return row
+    return -1
+
+
+def _check(market: Market, episodes: Episodes, num_envs: int, env: EnvSpec, lookback: int) -> None:
+    require(num_envs >= 1, "num_envs", num_envs, ">= 1")
+    require(lookback >= 1, "lookback", lookback, ">= 1")
+    if env.action == "discrete" and market.n_assets > 1:
+        raise BadInputError(
+            f"env.action='discrete' is not allowed with {market.n_assets} assets: "
+            "use env.action=continuous or a single symbol"
+        )
+    first, last = episodes.bounds()
+    if first < lookback - 1 or last > market.n_bars - 1:
+        raise BadInputError(
+            f"episodes over bars {first}..{last} are not allowed: with a lookback of {lookback} and "
+            f"{market.n_bars} bars they must lie within {lookback - 1}..{market.n_bars - 1}"
+        )

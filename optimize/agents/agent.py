@@ -1,0 +1,106 @@
+"""A trained agent: it acts, it is saved, it comes back acting bit for bit the same."""
+
+import io
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import ConstantSchedule
+
+from optimize.agents import files
+from optimize.agents.build import policy_arguments
+from optimize.agents.registry import find_algorithm
+from optimize.agents.spec import NETS, AgentSpec
+from optimize.errors import BadInputError
+
+
+@dataclass(frozen=True, eq=False)
+class Agent:
+    """A policy with what it was trained as; `model` is absent where it was loaded without pickle."""
+
+    spec: AgentSpec
+    policy: BasePolicy
+    model: BaseAlgorithm | None = None
+    deterministic: bool = True
+
+    def act(
+        self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], Any]:
+        """Return actions (N, A) or (N,) for observations (N, D)."""
+        return self.policy.predict(observation, state, start, deterministic=self.deterministic)
+
+    def stochastic(self, seed: int) -> Self:
+        """Return this agent sampling its actions, from torch's generator seeded here."""
+        torch.manual_seed(seed)
+        return replace(self, deterministic=False)
+
+    def save(self, folder: Path) -> None:
+        """Write policy.safetensors, spec.json and, of a freshly trained agent, SB3's model.zip."""
+        archive = None
+        if self.model is not None:
+            buffer = io.BytesIO()
+            self.model.save(buffer)
+            archive = buffer.getvalue()
+        files.write_files(folder, archive, self.policy.state_dict(), _describe(self.spec, self.policy))
+
+
+def load_agent(folder: Path, device: str = "cpu") -> Agent:
+    """Rebuild an agent from policy.safetensors and spec.json, without pickle."""
+    description = files.read_spec(folder)
+    try:
+        spec = AgentSpec(**description["agent"])
+        policy = _rebuild(spec.name, description)
+    except (KeyError, TypeError) as error:
+        raise BadInputError(f"{folder / files.SPEC} is incomplete ({error}): train the agent again") from None
+    files.load_weights(folder, description, policy)
+    policy.set_training_mode(False)
+    return Agent(spec, policy.to(device))
+
+
+def load_sb3(folder: Path) -> BaseAlgorithm:
+    """Load model.zip with optimizer state; it holds pickled code, so only from a folder you trust."""
+    description = files.read_spec(folder)
+    path = files.check_digest(folder, files.MODEL, description)
+    return find_algorithm(AgentSpec(**description["agent"]).name).load().load(path, device="cpu")
+
+
+def _describe(spec: AgentSpec, policy: BasePolicy) -> dict[str, Any]:
+    """Return all that rebuilding the policy needs, as plain values."""
+    action = policy.action_space
+    return {
+        "agent": asdict(spec),
+        "policy": {
+            "net_arch": list(NETS[spec.net]),
+            "activation": spec.activation,
+            "use_sde": bool(spec.hyperparameters.get("use_sde", False)),
+        },
+        "observation_size": gymnasium.spaces.flatdim(policy.observation_space),
+        "action": "discrete" if isinstance(action, gymnasium.spaces.Discrete) else "continuous",
+        "action_size": gymnasium.spaces.flatdim(action),
+        "versions": {"torch": torch.__version__, "stable_baselines3": stable_baselines3.__version__},
+    }
+
+
+def _rebuild(name: str, description: dict[str, Any]) -> BasePolicy:
+    """Return SB3's policy of this description with arbitrary weights, leaving torch's generator alone."""
+    observation = gymnasium.spaces.Box(-np.inf, np.inf, (description["observation_size"],), np.float32)
+    size = description["action_size"]
+    action: gymnasium.Space[Any] = (
+        gymnasium.spaces.Discrete(size)
+        if description["action"] == "discrete"
+        else gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
+    )
+    layers = description["policy"]
+    arguments = policy_arguments(layers["net_arch"], layers["activation"])
+    if layers["use_sde"]:
+        arguments["use_sde"] = True
+    policy_class = find_algorithm(name).load().policy_aliases["MlpPolicy"]
+    with torch.random.fork_rng(devices=[]):
+        return policy_class(observation, action, ConstantSchedule(0.0), **arguments)

@@ -1,0 +1,85 @@
+"""Train one agent on one span of a market."""
+
+from dataclasses import replace
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from envs.costs import CostSpec
+from envs.episodes import RandomEpisodes
+from envs.rewards import RewardSpec
+from envs.types import Market
+from envs.vector import EnvSpec, TradingVectorEnv
+from optimize.agents.agent import Agent
+from optimize.agents.build import build
+from optimize.agents.callbacks import Report, Watch, check_finite
+from optimize.agents.registry import action_of, find_algorithm
+from optimize.agents.spec import AgentSpec, check_agent
+from optimize.agents.vecenv import SB3VecEnv
+from optimize.errors import NumericError
+
+_OFF_POLICY_REPORTS = 20  # per training; an off-policy rollout is as short as one step
+
+
+def train(
+    spec: AgentSpec,
+    market: Market,
+    span: tuple[int, int],
+    *,
+    env: EnvSpec,
+    cost: CostSpec,
+    reward: RewardSpec,
+    lookback: int,
+    seed: int,
+    report: Report | None = None,
+) -> Agent:
+    """Train on the bars span[0]..span[1], both included, whose features are already scaled.
+
+    `report(step, value)` gets the mean episode return after each rollout (NaN while no episode has ended)
+    and stops the training by returning True. The same seed (0..2**32 - 1) gives the same weights, bit for
+    bit, on one CPU thread. Raise NumericError if a feature, a reward, a loss or a weight goes bad.
+    """
+    check_agent(spec)
+    _check_features(market, span, lookback)
+    env = replace(env, action=action_of(spec.name, env.action))
+    episodes = RandomEpisodes(*span, bars=env.episode_bars)
+    vector_env = TradingVectorEnv(
+        market,
+        episodes,
+        num_envs=spec.n_envs,
+        env=env,
+        cost=cost,
+        reward=reward,
+        lookback=lookback,
+        seed=seed,
+    )
+    vec_env = SB3VecEnv(vector_env)
+    model = build(spec, vec_env, seed)
+    on_policy = find_algorithm(spec.name).on_policy
+    interval = 1 if on_policy else max(1, spec.total_timesteps // _OFF_POLICY_REPORTS)
+    model.learn(spec.total_timesteps, callback=Watch(report, interval))
+    check_finite(model)
+    _release(model)
+    vec_env.close()
+    return Agent(spec, model.policy, model)
+
+
+def _check_features(market: Market, span: tuple[int, int], lookback: int) -> None:
+    """Raise NumericError if any feature that training can observe is NaN or infinite."""
+    first = max(0, span[0] - lookback + 1)
+    seen = market.features[first : span[1] + 1]
+    if not np.isfinite(seen).all():
+        bar, _, feature = np.argwhere(~np.isfinite(seen))[0]
+        name = market.feature_names[feature]
+        raise NumericError(f"feature {name} is NaN or infinite at bar {first + bar} of the train span")
+
+
+def _release(model: BaseAlgorithm) -> None:
+    """Drop the market and the replay, which a trained model no longer needs."""
+    model.env = None
+    if isinstance(model, OffPolicyAlgorithm):
+        model.replay_buffer = None
+    if isinstance(model, OnPolicyAlgorithm):
+        del model.rollout_buffer

@@ -1,0 +1,5 @@
+"""`walkforge VERB key=value`: one verb is one primary yaml in conf/ and one function."""
+
+from optimize.cli.dispatch import main
+
+__all__ = ["main"]

@@ -1,0 +1,160 @@
+"""Strip the verb, let Hydra compose, run the verb's function, turn errors into one line and an exit code."""
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from optimize.errors import BadInputError, WalkforgeError
+
+CONFIG_PATH = "pkg://optimize.conf"
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 1
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: where its function is (imported when called) and what it does."""
+
+    function: str
+    help: str
+
+    def load(self) -> Callable[[Any], int | None]:
+        """Import and return the verb's function."""
+        module, name = self.function.split(":")
+        function: Callable[[Any], int | None] = getattr(importlib.import_module(module), name)
+        return function
+
+
+VERBS: dict[str, Verb] = {
+    "data": Verb("optimize.cli.data:data", "fetch, resample, check and describe a data set"),
+    "walk-forward": Verb("optimize.cli.walk_forward:walk_forward", "evaluate one configuration, no search"),
+    "study": Verb("optimize.cli.study:study", "run or resume a study to its cap"),
+    "status": Verb("optimize.cli.status:status", "show progress, workers and failures of a study"),
+    "leaderboard": Verb("optimize.cli.leaderboard:leaderboard", "show the best trials of a study"),
+    "query": Verb("optimize.cli.query:query", "run a named SQL file; without sql= list them"),
+    "export": Verb("optimize.cli.export:export", "export the top N as bundles that replay to their score"),
+    "replay": Verb("optimize.cli.replay:replay", "prove that a bundle or trial reproduces its score"),
+    "dashboard": Verb("optimize.cli.dashboard:dashboard", "open optuna-dashboard on a study"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `walkforge` and return its exit code: 0 done, 1 the work failed, 2 bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "COMP_LINE" in os.environ:
+        return _complete(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if arguments else EXIT_BAD_INPUT
+    verb, *rest = arguments
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return _fail(f"unknown verb {verb!r}: the verbs are {', '.join(VERBS)}{hint}", EXIT_BAD_INPUT)
+    return _run(verb, rest)
+
+
+def _run(verb: str, overrides: list[str]) -> int:
+    debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        configs = compose(verb, overrides)
+        codes = [VERBS[verb].load()(config) or 0 for config in configs]
+        return max(codes, default=0)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except WalkforgeError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error), error.exit_code)
+
+
+def compose(verb: str, overrides: list[str]) -> list[Any]:
+    """Return the composed, checked configuration of each job (one, or several with -m)."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from optimize.compose import SCHEMAS, register_schemas, to_config
+
+    register_schemas()
+    composed: list[Any] = []
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits; the one line is ours to write
+    sys.argv = [f"walkforge {verb}", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(composed.append)()
+        return [to_config(config, SCHEMAS[verb]) for config in composed]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInputError(_one_line(error)) from error
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _one_line(error: BaseException) -> str:
+    """Return what Hydra says in a paragraph as one line that names the choices."""
+    from optimize.compose import first_line
+
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = first_line(error)
+    if any(line.startswith("Available options in") for line in lines):
+        start = next(i for i, line in enumerate(lines) if line.startswith("Available options in"))
+        options = [line for line in lines[start + 1 :] if not line.startswith(("Config search path", "provider"))]
+        return f"{text}; the choices are {', '.join(options)}"
+    if type(error).__name__ == "OverrideParseException":
+        return f"{text}; write key=value, and quote a value with spaces or '=' twice: 'data.path=\"my file.csv\"'"
+    if text.startswith("Could not override"):
+        return f"{text} There is no such key; `walkforge VERB --cfg job` lists the keys"
+    if text.startswith("Error merging override") and len(lines) > 1:
+        return f"{text}: {lines[1]}"
+    cause = error.__cause__
+    return f"{text}: {first_line(cause)}" if cause is not None and first_line(cause) not in text else text
+
+
+def _complete(arguments: list[str]) -> int:
+    """Serve Hydra's tab completion: verbs first, then the chosen verb's keys."""
+    import hydra
+
+    line = os.environ["COMP_LINE"]
+    words = line.split()
+    if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+        typed = words[1] if len(words) == 2 else ""
+        print("\n".join(verb for verb in VERBS if verb.startswith(typed)))
+        return 0
+    program, verb, *_ = words
+    if verb not in VERBS:
+        return EXIT_BAD_INPUT
+    from optimize.compose import register_schemas
+
+    register_schemas()
+    os.environ["COMP_LINE"] = line.replace(f"{program} {verb}", program, 1)
+    os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    sys.argv = [program, *[argument for argument in arguments if argument != verb]]
+    hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(lambda _: None)()
+    return 0
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    return (
+        "walkforge VERB key=value ...   find trading agents that survive\n\n"
+        f"{verbs}\n\n"
+        "walkforge VERB --help      the groups and keys of a verb\n"
+        "walkforge VERB --cfg job   the composed configuration\n"
+        'eval "$(walkforge study -sc install=bash)"   tab completion'
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"walkforge: {message}", file=sys.stderr)
+    return code

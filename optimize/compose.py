@@ -1,0 +1,199 @@
+"""The thin translator at the edge: Hydra's configuration becomes frozen specs, once."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.costs import CostSpec
+from envs.rewards import RewardSpec
+from envs.vector import EnvSpec
+from optimize.agents.spec import AgentSpec
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.database import DatabaseSpec
+from optimize.errors import BadInputError, require
+from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.windows import WindowSpec
+from optimize.search.pruners import PrunerSpec
+from optimize.search.samplers import SamplerSpec
+from optimize.study.spec import MISSING_NAME, PhaseSpec, StudySpec, WorkerSpec, check_name, resolve
+
+T = TypeVar("T")
+FORMATS = ("table", "csv", "json")
+
+
+@dataclass(frozen=True)
+class MarketConfig:
+    """What `walkforge data` reads: a market and nothing that trades in it."""
+
+    check: bool = False  # print the checks only
+    cache_dir: str = "databases/market"
+    data: DataSpec = field(default_factory=DataSpec)
+    session: SessionSpec = field(default_factory=SessionSpec)
+    feature: FeatureSpec = field(default_factory=FeatureSpec)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What `walkforge study` reads: StudySpec with the agent's hyperparameters written flat."""
+
+    name: str = MISSING_NAME
+    seed: int = 0
+    n_trials: int = 100
+    max_failures: int = 10
+    keep_models: int = 20
+    preflight: bool = True
+    output_dir: str = "studies"
+    data: DataSpec = field(default_factory=DataSpec)
+    session: SessionSpec = field(default_factory=SessionSpec)
+    feature: FeatureSpec = field(default_factory=FeatureSpec)
+    env: EnvSpec = field(default_factory=EnvSpec)
+    cost: CostSpec = field(default_factory=CostSpec)
+    reward: RewardSpec = field(default_factory=RewardSpec)
+    agent: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=dict)
+    window: WindowSpec = field(default_factory=WindowSpec)
+    score: ScoreSpec = field(default_factory=ScoreSpec)
+    sampler: SamplerSpec = field(default_factory=SamplerSpec)
+    pruner: PrunerSpec = field(default_factory=PrunerSpec)
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+    worker: WorkerSpec = field(default_factory=WorkerSpec)
+    phase: PhaseSpec = field(default_factory=PhaseSpec)
+
+
+@dataclass(frozen=True)
+class WalkForwardConfig(StudyConfig):
+    """What `walkforge walk-forward` reads: one configuration, no search."""
+
+    dry_run: bool = False  # build and check every window, train nothing
+    model: str | None = None  # a bundle: evaluate its models instead of training
+    deterministic: bool = True  # false: sample the policy's actions
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    """What the reading verbs share: which study, in which database, shown how."""
+
+    name: str = MISSING_NAME
+    output_dir: str = "studies"
+    format: str = "table"
+    limit: int = 10
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+
+    def __post_init__(self) -> None:
+        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
+        require(self.limit >= 1, "limit", self.limit, "at least 1")
+
+
+@dataclass(frozen=True)
+class StatusConfig(RecordsConfig):
+    """`walkforge status`."""
+
+    watch: bool = False  # print again every two seconds until Ctrl-C
+
+
+@dataclass(frozen=True)
+class QueryConfig(RecordsConfig):
+    """`walkforge query`."""
+
+    sql: str | None = None  # a file of databases/queries; none lists them
+
+
+@dataclass(frozen=True)
+class ExportConfig(RecordsConfig):
+    """`walkforge export`."""
+
+    top_n: int = 3
+
+    def __post_init__(self) -> None:
+        super(ExportConfig, self).__post_init__()
+        require(self.top_n >= 1, "top_n", self.top_n, "at least 1")
+
+
+@dataclass(frozen=True)
+class ReplayConfig(RecordsConfig):
+    """`walkforge replay`."""
+
+    bundle: str | None = None  # the folder of a bundle; no database is opened
+    trial: int | None = None  # or a trial of study `name`, trained anew
+    data_path: str | None = None  # where the data lies now, when it moved; its content must be the same
+
+
+@dataclass(frozen=True)
+class DashboardConfig(RecordsConfig):
+    """`walkforge dashboard`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+    def __post_init__(self) -> None:
+        super(DashboardConfig, self).__post_init__()
+        require(1 <= self.port <= 65535, "port", self.port, "from 1 to 65535")
+
+
+SCHEMAS: dict[str, type] = {
+    "data": MarketConfig,
+    "walk-forward": WalkForwardConfig,
+    "study": StudyConfig,
+    "status": StatusConfig,
+    "leaderboard": RecordsConfig,
+    "query": QueryConfig,
+    "export": ExportConfig,
+    "replay": ReplayConfig,
+    "dashboard": DashboardConfig,
+}
+
+
+def register_schemas() -> None:
+    """Put one schema for each verb into Hydra's ConfigStore, as `<verb>_schema`."""
+    store = ConfigStore.instance()
+    for verb, schema in SCHEMAS.items():
+        store.store(name=f"{verb}_schema", node=_writable(OmegaConf.structured(schema)))
+
+
+def _writable(config: Any) -> Any:
+    """Lift the read-only flag that OmegaConf gives to frozen dataclasses, so that overrides apply."""
+    config._set_flag("readonly", None)
+    for key in config:
+        node = config._get_node(key)
+        if OmegaConf.is_dict(node) and not node._is_none() and not node._is_missing():
+            _writable(node)
+    return config
+
+
+def to_config(config: DictConfig, kind: type[T]) -> T:
+    """Return the composed configuration as the plain frozen dataclass of its verb."""
+    try:
+        plain = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise BadInputError(first_line(error)) from error
+    if not isinstance(plain, kind):
+        raise TypeError(f"the primary yaml lacks its schema: composed {type(plain)}, not {kind}")
+    return plain
+
+
+def to_spec(config: StudyConfig) -> StudySpec:
+    """Return the StudySpec of a composed study, checked as a whole."""
+    check_name(config.name)
+    shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(StudySpec) if f.name != "agent"}
+    return resolve(StudySpec(agent=to_agent(config.agent), **shared))
+
+
+def to_agent(flat: dict[str, Any]) -> AgentSpec:
+    """Fold what is no field of AgentSpec into its hyperparameters."""
+    own = {f.name for f in dataclasses.fields(AgentSpec)} - {"hyperparameters"}
+    for key in own & flat.keys():
+        wanted = type(getattr(AgentSpec(), key))
+        require(type(flat[key]) is wanted, f"agent.{key}", flat[key], f"of type {wanted.__name__}")
+    fields = {key: value for key, value in flat.items() if key in own}
+    return AgentSpec(**fields, hyperparameters={k: v for k, v in flat.items() if k not in own})
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an OmegaConf or Hydra error says, as one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), None)
+    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

@@ -1,0 +1,143 @@
+"""Markets kept on disk and memory-mapped, so that all workers of a machine share one copy."""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from envs.types import Market
+from optimize.clock import now
+from optimize.data.bars import utc_text
+from optimize.data.dataset import ARRAYS, build_market
+from optimize.data.providers import provider_of
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.hashing import hash_file, hash_object
+
+PLAIN = ("symbols", "timeframe", "feature_names", "sessions_per_year", "fingerprint")
+MANIFEST = "manifest.json"
+BUILT_WITH = ("TA-Lib", "numpy", "pandas", "exchange_calendars", "tzdata")
+
+
+def cached_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec, cache_dir: Path) -> Market:
+    """Return the market from the cache, building it there first if need be; its arrays are read-only."""
+    key = cache_key(data, feature, session)
+    folder = cache_dir / key
+    market = _read(folder)
+    if market is not None:
+        return market
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_dir / f"{key}.lock"):
+        market = _read(folder)
+        if market is None:
+            built = build_market(data, feature, session)
+            _write(built, folder, data, feature)
+            market = _read(folder) or built
+    return market
+
+
+def cache_key(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> str:
+    """Return the digest of all that decides a market: source files, specs, versions and this code.
+
+    The files' content counts and not their path; feature.lookback does not change the market.
+    """
+    files = {symbol: hash_file(path) for symbol, path in provider_of(data).files(data).items()}
+    code = {path.name: hash_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
+    wanted = asdict(replace(data, path=None))
+    return hash_object(
+        {
+            "files": files,
+            "order": list(files),
+            "data": wanted,
+            "indicators": list(feature.indicators),
+            "calendar": session.calendar,
+            "versions": _versions(),
+            "code": code,
+        }
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the libraries that a market's numbers come from."""
+    return {name: version(name) for name in BUILT_WITH}
+
+
+def _read(folder: Path) -> Market | None:
+    """Return the market memory-mapped, or None where the folder is absent, torn or changed in size."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+        if set(sizes) != set(ARRAYS) or any(
+            _path(folder, name).stat().st_size != sizes[name] for name in sizes
+        ):
+            return None
+        arrays: dict[str, Any] = {
+            name: np.asarray(np.load(_path(folder, name), mmap_mode="r")) for name in ARRAYS
+        }
+        plain: dict[str, Any] = {name: manifest["market"][name] for name in PLAIN}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    plain |= {name: tuple(plain[name]) for name in ("symbols", "feature_names")}
+    return Market(**plain, **arrays)
+
+
+def _write(market: Market, folder: Path, data: DataSpec, feature: FeatureSpec) -> None:
+    """Write the folder aside, flush it to disk, then move it in place of a broken one or of none."""
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    aside.mkdir()
+    try:
+        files = {name: _store(market, name, aside) for name in ARRAYS}
+        manifest = {
+            "market": {name: getattr(market, name) for name in PLAIN},
+            "files": files,
+            "rows": market.n_bars,
+            "first": utc_text(market.timestamp[0]),
+            "last": utc_text(market.timestamp[-1]),
+            "provider": data.provider,
+            "indicators": list(feature.indicators),
+            "versions": _versions(),
+            "written_at": now().isoformat(timespec="seconds"),
+        }
+        with (aside / MANIFEST).open("w", encoding="utf-8") as stream:
+            json.dump(manifest, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_folder(aside)
+        if folder.exists():
+            broken = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+            folder.rename(broken)
+            shutil.rmtree(broken)
+        aside.rename(folder)
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _store(market: Market, name: str, folder: Path) -> dict[str, Any]:
+    """Write one array and return its size and digest."""
+    path = _path(folder, name)
+    with path.open("wb") as stream:
+        np.save(stream, getattr(market, name), allow_pickle=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def _path(folder: Path, name: str) -> Path:
+    """Return the file of an array."""
+    return folder / f"{name}.npy"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

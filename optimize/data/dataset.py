@@ -1,0 +1,150 @@
+"""From a source of bars to a Market: load, resample, compute features, trim once."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from envs.types import IntArray, Market
+from optimize.data.bars import Bars, bars_fingerprint, check_bars, utc_text
+from optimize.data.features import compute, warmup_bars
+from optimize.data.providers import provider_of
+from optimize.data.resample import resample
+from optimize.data.sessions import SessionTable, resolve_calendar, session_table
+from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
+from optimize.errors import BadInputError
+from optimize.hashing import hash_object
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What the data verb says about bars."""
+
+    symbols: tuple[str, ...]
+    timeframe: str
+    rows: int
+    first: str  # UTC start of the first bar
+    last: str  # UTC start of the last bar
+    calendar: str
+    sessions: int  # of the calendar, from first to last bar
+    empty_sessions: int  # of them without a bar
+    gaps: int  # holes in open market time
+    longest_gap_hours: float  # of open market time
+    missing_bars: int  # that would fill the holes
+    untradable_share: tuple[float, ...]  # bars of each symbol that did not trade
+    zero_volume_share: tuple[float, ...]  # traded bars of each symbol without volume
+    fingerprint: str
+
+
+def load_bars(spec: DataSpec) -> Bars:
+    """Load the bars that the spec names, at their source's timeframe, and check them."""
+    bars = provider_of(spec).load(spec)
+    check_bars(bars, f"data.provider={spec.provider}")
+    return bars
+
+
+def build_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> Market:
+    """Build the market; its sessions are those of the source's bars, whatever the timeframe."""
+    return market_of(load_bars(data), data.timeframe, feature, session)
+
+
+def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: SessionSpec) -> Market:
+    """Build the market from bars that are already loaded."""
+    calendar = resolve_calendar(session, source)
+    table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]))
+    span = table.index(source.bar_end[[0, -1]])
+    bars = resample(source, timeframe, table)
+    _refuse_too_short(bars, feature)
+    features, names, warmup = compute(bars, feature.indicators)
+    content = [bars_fingerprint(source), timeframe, list(feature.indicators), calendar]
+    market = Market(
+        symbols=bars.symbols,
+        timeframe=timeframe,
+        timestamp=bars.timestamp[warmup:],
+        bar_end=bars.bar_end[warmup:],
+        open=bars.open[warmup:],
+        high=bars.high[warmup:],
+        low=bars.low[warmup:],
+        close=bars.close[warmup:],
+        tradable=bars.tradable[warmup:],
+        features=features[warmup:],
+        feature_names=names,
+        session=table.index(bars.bar_end[warmup:]) - span[0],
+        session_date=table.date[span[0] : span[1] + 1],
+        sessions_per_year=table.per_year,
+        fingerprint=hash_object(content),
+    )
+    return frozen(market)
+
+
+def frozen(market: Market) -> Market:
+    """Return the market with contiguous, read-only arrays, as a cached one has them."""
+    arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(market, name)).view() for name in ARRAYS}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return replace(market, **arrays)
+
+
+ARRAYS = (
+    "timestamp",
+    "bar_end",
+    "open",
+    "high",
+    "low",
+    "close",
+    "tradable",
+    "features",
+    "session",
+    "session_date",
+)
+
+
+def _refuse_too_short(bars: Bars, feature: FeatureSpec) -> None:
+    """Refuse bars that warm-up and lookback use up."""
+    warmup = warmup_bars(feature.indicators)
+    if bars.n_bars < warmup + feature.lookback + 1:
+        raise BadInputError(
+            f"{', '.join(bars.symbols)} has {bars.n_bars} bars at data.timeframe={bars.timeframe}, but "
+            f"feature.indicators need {warmup} to settle and feature.lookback {feature.lookback}: "
+            "use more data, a finer data.timeframe or fewer indicators"
+        )
+
+
+def describe(bars: Bars, session: SessionSpec) -> DataSummary:
+    """Summarise bars and the holes in them, measured in the calendar's open time."""
+    calendar = resolve_calendar(session, bars)
+    table = session_table(calendar, int(bars.bar_end[0]), int(bars.bar_end[-1]))
+    row = table.index(bars.bar_end)
+    sessions = int(row[-1] - row[0]) + 1
+    empty = sessions - len(np.unique(row))
+    hole_ns = _open_time(table, bars.timestamp[1:]) - _open_time(table, bars.bar_end[:-1])
+    holes = hole_ns[hole_ns > 0]
+    length_ns = timeframe_ns(bars.timeframe)
+    a_bar_a_session = length_ns == DAY_NS
+    traded = bars.tradable.sum(axis=0)
+    silent = (bars.tradable & (bars.volume == 0)).sum(axis=0) / np.maximum(traded, 1)
+    return DataSummary(
+        symbols=bars.symbols,
+        timeframe=bars.timeframe,
+        rows=bars.n_bars,
+        first=utc_text(bars.timestamp[0]),
+        last=utc_text(bars.timestamp[-1]),
+        calendar=calendar,
+        sessions=sessions,
+        empty_sessions=empty,
+        gaps=len(holes),
+        longest_gap_hours=float(holes.max(initial=0)) / HOUR_NS,
+        missing_bars=empty if a_bar_a_session else int(np.ceil(holes / length_ns).sum()),
+        untradable_share=tuple((1.0 - traded / bars.n_bars).tolist()),
+        zero_volume_share=tuple(silent.tolist()),
+        fingerprint=bars_fingerprint(bars),
+    )
+
+
+def _open_time(table: SessionTable, stamps: IntArray) -> IntArray:
+    """Return the nanoseconds of open market from the table's start to each stamp."""
+    length = table.close_ns - table.open_ns
+    row = np.searchsorted(table.open_ns, stamps, side="right") - 1
+    before = np.concatenate([[0], np.cumsum(length)])[row]
+    open_ns: IntArray = before + np.minimum(stamps - table.open_ns[row], length[row])
+    return open_ns

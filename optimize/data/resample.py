@@ -1,0 +1,117 @@
+"""Coarser bars from finer ones, each known no earlier than the end of its last part."""
+
+import numpy as np
+
+from envs.types import BoolArray, FloatArray, IntArray
+from optimize.data.bars import Bars
+from optimize.data.sessions import SessionTable
+from optimize.data.spec import DAY_NS, timeframe_ns
+from optimize.errors import BadInputError
+
+Spans = tuple[IntArray, IntArray, IntArray]  # (T,) of each part: key, start and planned end of its bar
+
+
+def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
+    """Return bars of a coarser timeframe, without a last one that the data does not complete.
+
+    Around the clock (24/7, 24/5) bars are anchored at UTC midnight, on an exchange at the session's
+    open. A 1d bar is one calendar session and is stamped by its first part or the session's open.
+    """
+    if timeframe == bars.timeframe:
+        return bars
+    source_ns, target_ns = timeframe_ns(bars.timeframe), timeframe_ns(timeframe)
+    if target_ns < source_ns:
+        raise BadInputError(
+            f"data.timeframe={timeframe} is finer than the source's {bars.timeframe}: "
+            f"use {bars.timeframe} or coarser"
+        )
+    if target_ns % source_ns:
+        raise BadInputError(
+            f"data.timeframe={timeframe} is no multiple of the source's {bars.timeframe}: "
+            "choose a multiple of it"
+        )
+    if target_ns == DAY_NS:
+        key, start, planned = _session_spans(bars, table)
+    elif table.calendar in ("24/7", "24/5"):
+        key, start, planned = _clock_spans(bars, table, target_ns)
+    else:
+        key, start, planned = _anchored_spans(bars, table, source_ns, target_ns)
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    if planned[first[-1]] > bars.bar_end[-1]:
+        first, stop = first[:-1], int(first[-1])
+    else:
+        stop = bars.n_bars
+    if not len(first):
+        raise BadInputError(
+            f"data.timeframe={timeframe} leaves no complete bar of {bars.n_bars} at {bars.timeframe}: "
+            "use more data"
+        )
+    return _merge(bars, timeframe, first, stop, start[first], planned[first])
+
+
+def _clock_spans(bars: Bars, table: SessionTable, target_ns: int) -> Spans:
+    """Cut time into bars from UTC midnight."""
+    start = bars.timestamp // target_ns * target_ns
+    return start, start, _before_closing(table, start, start + target_ns)
+
+
+def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: int) -> Spans:
+    """Cut each session into bars from its open, or from the last source stamp before the open."""
+    phase_count = np.unique(bars.timestamp % source_ns, return_counts=True)
+    phase = int(phase_count[0][phase_count[1].argmax()])
+    session = table.index(bars.bar_end)
+    opened = table.open_ns[session]
+    anchor = (opened - phase) // source_ns * source_ns + phase
+    start = anchor + (bars.timestamp - anchor) // target_ns * target_ns
+    return start, start, _before_closing(table, start, start + target_ns)
+
+
+def _session_spans(bars: Bars, table: SessionTable) -> Spans:
+    """Make one bar of each session that has parts."""
+    session = table.index(bars.bar_end)
+    first = np.searchsorted(session, session)
+    start = np.minimum(bars.timestamp[first], table.open_ns[session])
+    return session, start, table.close_ns[session]
+
+
+def _before_closing(table: SessionTable, start: IntArray, end: IntArray) -> IntArray:
+    """Cut each end at the close inside its bar, unless the next session opens inside it as well."""
+    row = np.searchsorted(table.close_ns, start, side="right")
+    close, reopen = table.close_ns[row], table.open_ns[row + 1]
+    return np.where((close < end) & (reopen >= end), close, end)
+
+
+def _merge(
+    bars: Bars, timeframe: str, first: IntArray, stop: int, start: IntArray, planned: IntArray
+) -> Bars:
+    """Merge the parts [first[i], first[i + 1]) of each bar; parts that did not trade set no price."""
+    last = np.append(first[1:], stop) - 1
+    end = planned.copy()
+    end[:-1] = np.minimum(end[:-1], bars.timestamp[first[1:]])
+    end = np.maximum(end, bars.bar_end[last])
+    start = start.copy()
+    start[1:] = np.maximum(start[1:], end[:-1])
+    traded = bars.tradable[:stop]
+    tradable = np.logical_or.reduceat(traded, first, axis=0)
+    close = bars.close[last]
+    high = np.maximum.reduceat(np.where(traded, bars.high[:stop], -np.inf), first, axis=0)
+    low = np.minimum.reduceat(np.where(traded, bars.low[:stop], np.inf), first, axis=0)
+    return Bars(
+        symbols=bars.symbols,
+        timeframe=timeframe,
+        timestamp=start,
+        bar_end=end,
+        open=np.where(tradable, _first_open(bars.open[:stop], traded, first), close),
+        high=np.where(tradable, high, close),
+        low=np.where(tradable, low, close),
+        close=close,
+        volume=np.add.reduceat(bars.volume[:stop], first, axis=0),
+        tradable=tradable,
+    )
+
+
+def _first_open(open_: FloatArray, traded: BoolArray, first: IntArray) -> FloatArray:
+    """Return the open (B, A) of the first traded part of each bar."""
+    rows = np.arange(len(open_))[:, None]
+    row = np.minimum.reduceat(np.where(traded, rows, len(open_) - 1), first, axis=0)
+    return np.take_along_axis(open_, row, axis=0)

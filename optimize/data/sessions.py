@@ -1,0 +1,160 @@
+"""Calendar sessions: which trading day a bar belongs to, and how many a year has."""
+
+import warnings
+from dataclasses import dataclass
+
+import exchange_calendars
+import numpy as np
+import pandas as pd
+from exchange_calendars.errors import CalendarError
+from numpy.typing import NDArray
+
+from envs.types import IntArray
+from optimize.data.bars import Bars
+from optimize.data.spec import DAY_NS, HOUR_NS, SessionSpec, timeframe_ns
+from optimize.errors import BadInputError
+
+Dates = NDArray[np.datetime64]
+
+NEW_YORK = "America/New_York"
+FX_CLOSE_NS = 17 * HOUR_NS  # New York; the FX day rolls here
+DAYS_PER_YEAR = 365.25
+MARGIN_DAYS = 14  # sessions known beyond the data, longer than any market holiday
+WEEKEND_SHARE = 0.05  # a market around the clock has 1/7 of its bars on a Saturday
+NIGHT_HOURS = (21, 22, 23, 0, 1, 2, 3)  # New York; extended equity hours end at 20:00
+NIGHT_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionTable:
+    """The sessions of a calendar over whole years around the data."""
+
+    calendar: str
+    date: Dates  # (S,) datetime64[D] labels
+    open_ns: IntArray  # (S,) UTC
+    close_ns: IntArray  # (S,) UTC
+    per_year: float
+    time_zone: str
+    roll_ns: int  # added to local time before its date is the label
+
+    def index(self, bar_end: IntArray) -> IntArray:
+        """Return the row of the session in which each bar ends; off-session bars go to the next one."""
+        return np.searchsorted(self.date, local_date(bar_end, self.time_zone, self.roll_ns)).astype(np.int64)
+
+
+def sessions_of(bar_end: IntArray, calendar: str) -> tuple[IntArray, Dates, float]:
+    """Return ordinals (T,), session labels (S,) from first to last bar, and sessions per year."""
+    table = session_table(calendar, int(bar_end[0]), int(bar_end[-1]))
+    row = table.index(bar_end)
+    return row - row[0], table.date[row[0] : row[-1] + 1], table.per_year
+
+
+def resolve_calendar(spec: SessionSpec, bars: Bars) -> str:
+    """Return the calendar's name, read off the bars where the spec says auto."""
+    return infer_calendar(bars) if spec.calendar == "auto" else spec.calendar
+
+
+def infer_calendar(bars: Bars) -> str:
+    """Tell 24/7, 24/5 and New York hours apart by the weekdays and hours that have bars."""
+    weekday = (bars.timestamp // DAY_NS + 3) % 7  # 1970-01-01 was a Thursday
+    if min((weekday == 5).mean(), (weekday == 6).mean()) >= WEEKEND_SHARE:
+        return "24/7"
+    if timeframe_ns(bars.timeframe) == DAY_NS:
+        return "XNYS"
+    hour = pd.DatetimeIndex(bars.timestamp, tz="UTC").tz_convert(NEW_YORK).hour
+    return "24/5" if np.isin(hour, NIGHT_HOURS).mean() >= NIGHT_SHARE else "XNYS"
+
+
+def session_table(calendar: str, first_ns: int, last_ns: int) -> SessionTable:
+    """Build the table over the whole calendar years that hold first_ns..last_ns, and a margin."""
+    first_year, last_year = (
+        np.datetime64(int(ns), "ns").astype("datetime64[Y]") for ns in (first_ns, last_ns)
+    )
+    years = (first_year.astype("datetime64[D]"), (last_year + 1).astype("datetime64[D]"))
+    if calendar == "24/7":
+        return _round_the_clock(years)
+    if calendar == "24/5":
+        return _foreign_exchange(years)
+    return _exchange(calendar, years)
+
+
+def local_date(bar_end: IntArray, time_zone: str, roll_ns: int) -> Dates:
+    """Return the local date of the last nanosecond of each bar, the day rolling roll_ns before midnight."""
+    stamps = pd.DatetimeIndex(bar_end - 1, tz="UTC").tz_convert(time_zone).tz_localize(None)
+    rolled: Dates = (stamps.asi8 + roll_ns).astype("datetime64[ns]").astype("datetime64[D]")
+    return rolled
+
+
+def _days(years: tuple[np.datetime64, np.datetime64]) -> Dates:
+    """Return every day of the years and the margin around them."""
+    return np.arange(years[0] - MARGIN_DAYS, years[1] + MARGIN_DAYS, dtype="datetime64[D]")
+
+
+def _round_the_clock(years: tuple[np.datetime64, np.datetime64]) -> SessionTable:
+    """Return UTC days."""
+    days = _days(years)
+    midnight = days.astype("datetime64[ns]").astype(np.int64)
+    return SessionTable("24/7", days, midnight, midnight + DAY_NS, DAYS_PER_YEAR, "UTC", 0)
+
+
+def _foreign_exchange(years: tuple[np.datetime64, np.datetime64]) -> SessionTable:
+    """Return weekdays that open and close at 17:00 New York."""
+    days = _days(years)
+    days = days[np.is_busday(days)]
+    close = _new_york_close(days)
+    per_year = float(np.busday_count(*years)) / _year_count(years)
+    return SessionTable(
+        "24/5", days, _new_york_close(days - 1), close, per_year, NEW_YORK, DAY_NS - FX_CLOSE_NS
+    )
+
+
+def _new_york_close(days: Dates) -> IntArray:
+    """Return 17:00 New York of each day in UTC nanoseconds."""
+    local = pd.DatetimeIndex(days.astype("datetime64[ns]").astype(np.int64) + FX_CLOSE_NS)
+    return local.tz_localize(NEW_YORK).tz_convert("UTC").asi8
+
+
+def _exchange(name: str, years: tuple[np.datetime64, np.datetime64]) -> SessionTable:
+    """Return the sessions of an exchange_calendars calendar, holidays and early closes included."""
+    start, end = str(years[0] - MARGIN_DAYS), str(years[1] + MARGIN_DAYS)
+    try:
+        with warnings.catch_warnings():
+            # exchange_calendars 4.13 calls pandas in ways that pandas 3.1 deprecates.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            calendar = exchange_calendars.get_calendar(name, start=start, end=end)
+    except CalendarError as error:
+        raise BadInputError(
+            f"session.calendar={name!r} is unknown: use auto, 24/7, 24/5 or an exchange's code "
+            "such as XNYS, XLON, XTKS, XHKG"
+        ) from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise BadInputError(
+            f"session.calendar={name!r} does not cover {start} to {end} ({reason}): use newer data or 24/5"
+        ) from error
+    schedule = calendar.schedule
+    date = np.asarray(pd.DatetimeIndex(schedule.index).asi8).astype("datetime64[ns]").astype("datetime64[D]")
+    opens, closes = pd.DatetimeIndex(schedule["open"]), pd.DatetimeIndex(schedule["close"])
+    inside = (date >= years[0]) & (date < years[1])
+    per_year = float(inside.sum()) / _year_count(years)
+    zone = str(calendar.tz)
+    return SessionTable(
+        name, date, _nanos(opens), _nanos(closes), per_year, zone, _overnight_roll(opens, date, zone)
+    )
+
+
+def _overnight_roll(opens: pd.DatetimeIndex, date: Dates, zone: str) -> int:
+    """Return how long before midnight a session opens on the eve of its date; 0 for a day session."""
+    local = opens.tz_convert(zone).tz_localize(None).as_unit("ns").asi8
+    before_midnight = date.astype("datetime64[ns]").astype(np.int64) - local
+    return max(0, int(np.median(before_midnight)))
+
+
+def _nanos(stamps: pd.DatetimeIndex) -> IntArray:
+    """Return UTC nanoseconds."""
+    return stamps.tz_convert("UTC").as_unit("ns").asi8
+
+
+def _year_count(years: tuple[np.datetime64, np.datetime64]) -> int:
+    """Return the number of whole calendar years."""
+    return int((years[1].astype("datetime64[Y]") - years[0].astype("datetime64[Y]")).astype(np.int64))

@@ -1,0 +1,121 @@
+"""What the data layer is asked for: source, timeframe, features, calendar."""
+
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from optimize.errors import require
+
+MINUTE_NS = 60_000_000_000
+HOUR_NS = 60 * MINUTE_NS
+DAY_NS = 24 * HOUR_NS
+
+TIMEFRAME_NS = {
+    "1m": MINUTE_NS,
+    "5m": 5 * MINUTE_NS,
+    "15m": 15 * MINUTE_NS,
+    "30m": 30 * MINUTE_NS,
+    "1h": HOUR_NS,
+    "2h": 2 * HOUR_NS,
+    "4h": 4 * HOUR_NS,
+    "6h": 6 * HOUR_NS,
+    "12h": 12 * HOUR_NS,
+    "1d": DAY_NS,
+}
+COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+SYNTHETIC_KINDS = ("random_walk", "known_optimum")
+DEFAULT_INDICATORS = (
+    "returns",
+    "range",
+    "rsi",
+    "macd",
+    "bollinger",
+    "atr",
+    "adx",
+    "volatility",
+    "time_of_day",
+    "time_of_week",
+)
+
+
+def timeframe_ns(timeframe: str, key: str = "data.timeframe") -> int:
+    """Return the length of a timeframe in nanoseconds; key names the setting it came from."""
+    require(timeframe in TIMEFRAME_NS, key, timeframe, "one of " + ", ".join(TIMEFRAME_NS))
+    return TIMEFRAME_NS[timeframe]
+
+
+@dataclass(frozen=True)
+class SyntheticSpec:
+    """A market made from a seed."""
+
+    kind: str = "random_walk"  # random_walk: nothing to earn; known_optimum: a wave anyone can ride
+    bars: int = 5000
+    seed: int = 0
+    volatility: float = 0.002  # standard deviation of the log return of one bar
+    period: int = 24  # bars from one trough of the wave to the next (known_optimum)
+
+    def __post_init__(self) -> None:
+        require(self.kind in SYNTHETIC_KINDS, "data.synthetic.kind", self.kind, " or ".join(SYNTHETIC_KINDS))
+        require(self.bars >= 2, "data.synthetic.bars", self.bars, ">= 2")
+        require(self.seed >= 0, "data.synthetic.seed", self.seed, ">= 0")
+        require(0 < self.volatility < 1, "data.synthetic.volatility", self.volatility, "between 0 and 1")
+        even = self.period >= 2 and self.period % 2 == 0
+        require(even, "data.synthetic.period", self.period, "an even number of bars >= 2")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where bars come from and the timeframe they are resampled to."""
+
+    provider: str = "embedded"
+    path: str | None = None  # CSV or Parquet; "{symbol}" stands for each of symbols
+    symbols: list[str] = field(default_factory=list)  # empty: named by the source
+    timeframe: str = "1h"
+    source_timeframe: str | None = None  # None: the most frequent spacing of the source
+    time_zone: str = "UTC"  # of stamps that name none
+    time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
+    columns: dict[str, str] = field(default_factory=dict)  # our column name -> the file's
+    drop_nan: bool = False  # drop rows with a missing price or volume instead of refusing them
+    synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
+
+    def __post_init__(self) -> None:
+        timeframe_ns(self.timeframe)
+        if self.source_timeframe is not None:
+            timeframe_ns(self.source_timeframe, "data.source_timeframe")
+        for name in self.columns:
+            require(name in COLUMNS, "data.columns", name, "keyed by " + ", ".join(COLUMNS))
+        clean = all(symbol.strip() for symbol in self.symbols)
+        distinct = len(set(self.symbols)) == len(self.symbols)
+        require(clean and distinct, "data.symbols", self.symbols, "a list of distinct, non-empty names")
+        require(_is_time_zone(self.time_zone), "data.time_zone", self.time_zone, "an IANA name like UTC")
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What an agent sees of each asset, and how many bars of it."""
+
+    lookback: int = 8  # bars in one observation
+    indicators: list[str] = field(default_factory=lambda: list(DEFAULT_INDICATORS))
+
+    def __post_init__(self) -> None:
+        require(self.lookback >= 1, "feature.lookback", self.lookback, ">= 1 bars")
+        distinct = len(set(self.indicators)) == len(self.indicators) > 0
+        require(distinct, "feature.indicators", self.indicators, "a non-empty list without repeats")
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """The calendar that says what a trading session is."""
+
+    calendar: str = "auto"  # auto, 24/7, 24/5 (FX, 17:00 New York), or an exchange like XNYS
+
+    def __post_init__(self) -> None:
+        require(bool(self.calendar.strip()), "session.calendar", self.calendar, "auto, 24/7, 24/5, XNYS, ...")
+
+
+def _is_time_zone(name: str) -> bool:
+    """Return whether the time zone database knows name."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError):
+        return False
+    return True

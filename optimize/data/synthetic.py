@@ -1,0 +1,52 @@
+"""Markets made from a seed, with a known answer."""
+
+import numpy as np
+
+from envs.types import FloatArray
+from optimize.data.bars import Bars, join_bars, make_bars
+from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
+
+START_NS = int(np.datetime64("2022-01-01T00:00:00", "ns").astype(np.int64))  # a Saturday: plainly 24/7
+DEFAULT_TIMEFRAME = "1h"
+FIRST_PRICE = 100.0
+WAVE_NOISE = 0.1  # noise of the known optimum, as a share of its move
+
+
+def load_synthetic(spec: DataSpec) -> Bars:
+    """Make the bars of each symbol, around the clock; the same seed gives the same bars."""
+    timeframe = spec.source_timeframe or DEFAULT_TIMEFRAME
+    made = spec.synthetic
+    timestamp = START_NS + np.arange(made.bars, dtype=np.int64) * timeframe_ns(timeframe)
+    symbols = spec.symbols or ["SYNTH"]
+    seeds = np.random.SeedSequence(made.seed).spawn(len(symbols))
+    parts = [
+        make_bars(
+            symbol, timestamp, _ohlcv(made, np.random.default_rng(seed)), timeframe, f"synthetic {symbol}"
+        )
+        for symbol, seed in zip(symbols, seeds, strict=True)
+    ]
+    return join_bars(parts)
+
+
+def _ohlcv(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:
+    """Return (T, 5); each bar opens at the close before it."""
+    log_return = _random_walk(made, rng) if made.kind == "random_walk" else _wave(made, rng)
+    close = FIRST_PRICE * np.exp(np.cumsum(log_return))
+    open_ = np.concatenate([[FIRST_PRICE], close[:-1]])
+    wick = np.exp(np.abs(rng.normal(0.0, made.volatility / 2, size=(2, made.bars))))
+    high = np.maximum(open_, close) * wick[0]
+    low = np.minimum(open_, close) / wick[1]
+    volume = rng.lognormal(0.0, 0.5, size=made.bars)
+    return np.stack([open_, high, low, close, volume], axis=1)
+
+
+def _random_walk(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:
+    """Return log returns whose simple returns have mean zero, so that the price is a martingale."""
+    return rng.normal(-(made.volatility**2) / 2, made.volatility, size=made.bars)
+
+
+def _wave(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:
+    """Return half a period up, half a period down: long, then short earns about volatility a bar."""
+    rising = np.arange(made.bars) % made.period < made.period // 2
+    noise = rng.normal(0.0, WAVE_NOISE * made.volatility, size=made.bars)
+    return np.where(rising, made.volatility, -made.volatility) + noise

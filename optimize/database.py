@@ -1,0 +1,172 @@
+"""One SQLite file holds studies and results: where it lies, how it is opened, who may write next."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import sqlalchemy
+from filelock import FileLock, Timeout
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from optimize.errors import BadInputError, WalkforgeError, require
+
+BUSY_TIMEOUT_S = 60.0
+LOCK_TIMEOUT_S = 60.0
+POLL_INTERVAL_S = 0.02
+NETWORK_FILE_SYSTEMS = (
+    {"9p", "afpfs", "afs", "cifs", "ncpfs", "nfs", "nfs3", "nfs4", "smb", "smb2", "smb3", "smbfs"}
+    | {"beegfs", "ceph", "davfs", "davfs2", "glusterfs", "gpfs", "lustre", "webdav"}
+    | {"fuse.ceph", "fuse.davfs2", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone"}
+    | {"fuse.s3fs", "fuse.sshfs"}
+)
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """Where studies and results are stored."""
+
+    url: str = "sqlite:///databases/walkforge.db"
+    busy_timeout_s: float = BUSY_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        require(self.busy_timeout_s > 0, "database.busy_timeout_s", self.busy_timeout_s, "> 0 seconds")
+
+
+def database_path(url: str) -> Path:
+    """Return the absolute path of a URL's SQLite file; a relative one starts at the working directory."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadInputError(
+            f"database.url={url!r} is no database URL: write sqlite:///path/to/file.db"
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        raise BadInputError(
+            f"database.url={parsed.render_as_string()!r} is not supported: write sqlite:///path/to/file.db"
+        )
+    name = parsed.database or ""
+    plain_file = name not in ("", ":memory:") and not name.startswith("file:") and not parsed.query
+    require(
+        plain_file, "database.url", url, "sqlite:///path/to/file.db without options: workers share one file"
+    )
+    # Optuna fills its storage URL in with str.format, so a brace would be read as a field.
+    require(not {"{", "}"} & set(name), "database.url", url, "a path without braces")
+    return Path(name).expanduser().resolve()
+
+
+def network_file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str | None:
+    """Return the type of the network disk that holds path; mounts are (mount point, type), oldest first."""
+    depth, holder = -1, ""
+    for point, kind in mounts:
+        parts = len(Path(point).parts)
+        if path.is_relative_to(point) and parts >= depth:
+            depth, holder = parts, kind
+    return holder if holder.lower() in NETWORK_FILE_SYSTEMS else None
+
+
+def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:
+    """Return the database's path with its folder created; refuse a network disk, where SQLite locks fail."""
+    path = database_path(url)
+    if mounts is None:
+        mounts = [(disk.mountpoint, disk.fstype) for disk in psutil.disk_partitions(all=True)]
+    if kind := network_file_system(path, mounts):
+        raise BadInputError(
+            f"database.url: {path} lies on a network file system ({kind}), where SQLite loses data: "
+            "choose a path on a local disk"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"database.url: cannot create the folder {path.parent} ({error.strerror}): choose a writable path"
+        ) from None
+    return path
+
+
+def connect(
+    path: Path,
+    *,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    read_only: bool = False,
+    foreign_keys: bool = True,
+) -> sqlite3.Connection:
+    """Open one SQLite connection that waits for locks; a writable one switches the file to WAL."""
+    mode = "ro" if read_only else "rwc"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=busy_timeout_s, check_same_thread=False
+    )
+    try:
+        if not read_only:
+            _switch_to_wal(connection, path)
+        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_engine(url: str, read_only: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """Return an engine on the database: WAL, busy timeout and foreign keys on every connection."""
+    path = database_path(url) if read_only else prepare_database(url)
+    if read_only and not path.is_file():
+        raise BadInputError(
+            f"database.url: there is no database at {path}; run a study first or set database.url"
+        )
+    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, read_only=read_only)
+    return sqlalchemy.create_engine(sqlite_url(path), creator=creator)
+
+
+def sqlite_url(path: Path) -> URL:
+    """Return the SQLAlchemy URL of a SQLite file."""
+    return URL.create("sqlite", database=str(path))
+
+
+@contextmanager
+def study_lock(url: str, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the right to count and ask for a study; re-entrant in a thread, freed when its holder dies.
+
+    On SQLite every study of a database shares one lock file, as they share one writer.
+    Raises WalkforgeError when another process holds it longer than timeout_s.
+    """
+    path = database_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _file_lock(path)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        raise WalkforgeError(
+            f"the lock of study {name!r}, {lock.lock_file}, is held by another process for over "
+            f"{timeout_s:g} s: end that process, or try again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _file_lock(path: Path) -> FileLock:
+    """Return this process's one lock beside the database; no soft lock, which outlives a killed holder."""
+    return FileLock(f"{path}.lock", is_singleton=True, fallback_to_soft=False, poll_interval=POLL_INTERVAL_S)
+
+
+def _switch_to_wal(connection: sqlite3.Connection, path: Path) -> None:
+    """Turn WAL on, once in the life of the file and under the lock: SQLite does not wait for this switch."""
+    if _journal_mode(connection, "PRAGMA journal_mode") == "wal":
+        return
+    with _file_lock(path).acquire(timeout=LOCK_TIMEOUT_S):
+        mode = _journal_mode(connection, "PRAGMA journal_mode=WAL")
+    if mode != "wal":
+        raise BadInputError(
+            f"database.url: the disk of {path} cannot hold a WAL database: choose another path"
+        )
+
+
+def _journal_mode(connection: sqlite3.Connection, statement: str) -> str:
+    with closing(connection.execute(statement)) as cursor:
+        return str(cursor.fetchone()[0])

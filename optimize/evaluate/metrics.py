@@ -1,0 +1,135 @@
+"""Performance of one evaluation, from simple returns per calendar session."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.types import FloatArray, Market
+from optimize.errors import NumericError
+from optimize.evaluate.rollout import Evaluation
+from optimize.evaluate.windows import Window
+
+RELATIVE_ROUNDING = 1e-9  # a spread below this share of the mean is rounding, not variance
+
+
+@dataclass(frozen=True)
+class WindowMetrics:
+    """What one policy did in one test span; annual figures are per calendar of the data."""
+
+    sharpe: float | None  # None where the session returns have no variance
+    sharpe_zero_cost: float | None  # of the same actions without any cost
+    total_return: float
+    max_drawdown: float  # <= 0, over session closes
+    volatility: float  # annual
+    turnover: float  # sum of traded notional / equity
+    cost: float  # commission + slippage + financing, in units of starting equity
+    trades: int  # fills
+    exposure: float  # mean over bars of sum |weight|
+    bars: int
+    sessions: int
+
+
+def session_returns(market: Market, evaluation: Evaluation, window: Window) -> FloatArray:
+    """Return the simple return of every calendar session (sessions,) of the test span.
+
+    A session ends with its last bar's close; one without bars carries equity forward and returns 0.
+    """
+    ordinals = np.arange(*window.test_sessions)
+    finished_bars = np.searchsorted(market.session[evaluation.bar], ordinals, side="right")
+    equity = np.concatenate(([1.0], evaluation.equity))[np.concatenate(([0], finished_bars))]
+    before, after = equity[:-1], equity[1:]
+    alive = before > 0
+    return np.where(alive, after / np.where(alive, before, 1.0) - 1.0, 0.0)
+
+
+def sharpe_ratio(returns: FloatArray, periods_per_year: float, risk_free: float = 0.0) -> float:
+    """Return the annualised Sharpe ratio (ddof 1; risk_free is annual), NaN where the variance is zero."""
+    if len(returns) < 2:
+        return float("nan")
+    excess = returns - risk_free / periods_per_year
+    mean, spread = float(np.mean(excess)), float(np.std(excess, ddof=1))
+    if spread <= RELATIVE_ROUNDING * abs(mean):
+        return float("nan")
+    return mean / spread * float(np.sqrt(periods_per_year))
+
+
+def sortino_ratio(returns: FloatArray, periods_per_year: float) -> float:
+    """Return the annualised Sortino ratio, downside deviation over all returns; NaN without downside."""
+    downside = float(np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2))) if len(returns) else 0.0
+    if downside == 0:
+        return float("nan")
+    return float(np.mean(returns)) / downside * float(np.sqrt(periods_per_year))
+
+
+def total_return(returns: FloatArray) -> float:
+    """Return the compounded simple return."""
+    return float(np.prod(1.0 + returns) - 1.0)
+
+
+def max_drawdown(returns: FloatArray) -> float:
+    """Return the deepest loss from a peak, the start included, as a fraction <= 0."""
+    wealth = np.cumprod(np.concatenate(([1.0], 1.0 + returns)))
+    return float(np.min(wealth / np.maximum.accumulate(wealth) - 1.0))
+
+
+def cagr(returns: FloatArray, periods_per_year: float) -> float:
+    """Return the compound annual growth rate, NaN for no returns."""
+    if len(returns) == 0:
+        return float("nan")
+    return float((1.0 + total_return(returns)) ** (periods_per_year / len(returns)) - 1.0)
+
+
+def calmar_ratio(returns: FloatArray, periods_per_year: float) -> float:
+    """Return the compound annual growth rate over the maximum drawdown, NaN without a drawdown."""
+    depth = max_drawdown(returns)
+    return cagr(returns, periods_per_year) / -depth if depth < 0 else float("nan")
+
+
+def volatility(returns: FloatArray, periods_per_year: float) -> float:
+    """Return the annualised standard deviation (ddof 1), NaN below two returns."""
+    if len(returns) < 2:
+        return float("nan")
+    return float(np.std(returns, ddof=1) * np.sqrt(periods_per_year))
+
+
+def measure(
+    market: Market,
+    window: Window,
+    evaluation: Evaluation,
+    free_evaluation: Evaluation,
+    periods_per_year: float,
+) -> WindowMetrics:
+    """Measure one evaluation and its zero-cost replay; raise NumericError for impossible equity."""
+    _check_equity(evaluation, window)
+    _check_equity(free_evaluation, window)
+    returns = session_returns(market, evaluation, window)
+    free_returns = session_returns(market, free_evaluation, window)
+    paid = evaluation.commission + evaluation.slippage + evaluation.financing
+    return WindowMetrics(
+        sharpe=_defined(sharpe_ratio(returns, periods_per_year)),
+        sharpe_zero_cost=_defined(sharpe_ratio(free_returns, periods_per_year)),
+        total_return=float(evaluation.equity[-1] - 1.0),
+        max_drawdown=max_drawdown(returns),
+        volatility=volatility(returns, periods_per_year),
+        turnover=float(np.sum(evaluation.turnover)),
+        cost=float(np.sum(paid)),
+        trades=int(np.sum(evaluation.fills)),
+        exposure=float(np.mean(np.sum(np.abs(evaluation.weight), axis=1))),
+        bars=len(evaluation.bar),
+        sessions=len(returns),
+    )
+
+
+def _defined(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _check_equity(evaluation: Evaluation, window: Window) -> None:
+    """Refuse equity that no unruined account can have."""
+    equity = evaluation.equity
+    possible = np.all(np.isfinite(equity)) and (evaluation.ruined or np.all(equity > 0))
+    if not possible:
+        raise NumericError(
+            f"window {window.index}: the equity of the evaluation is not positive and finite "
+            f"(lowest {np.min(equity)}): check the prices of data.path around its test span"
+        )

@@ -1,0 +1,256 @@
+"""Walk-forward windows: planned on calendar sessions, placed on the bars of a market."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.types import Market
+from optimize.errors import BadInputError, require
+
+KINDS = ("rolling", "expanding", "canonical")
+EDGES = ("train_start", "train_end", "test_start", "test_end")
+SNAP_DAYS = 7  # a listed edge may lie in a weekend or holiday just outside the data
+
+Dates = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """How the sessions are cut into train and test spans."""
+
+    kind: str = "rolling"  # rolling | expanding | canonical
+    count: int = 4
+    train_ratio: float = 3.0  # train sessions per test session of the first window
+    embargo_sessions: int = 0  # extra gap between train and test, on top of the purge
+    holdout_share: float = 0.15  # last share of the sessions, in no window
+    min_train_bars: int = 200
+    min_test_bars: int = 20
+    spans: list[dict[str, str]] = field(default_factory=list)  # canonical: EDGES, ISO dates, ends exclusive
+    file: str | None = None  # JSON list of such spans; it replaces kind
+
+    def __post_init__(self) -> None:
+        require(self.kind in KINDS, "window.kind", self.kind, f"one of {', '.join(KINDS)}")
+        require(self.count >= 1, "window.count", self.count, "at least 1")
+        require(0 < self.train_ratio < np.inf, "window.train_ratio", self.train_ratio, "above 0")
+        require(self.embargo_sessions >= 0, "window.embargo_sessions", self.embargo_sessions, "at least 0")
+        require(0 <= self.holdout_share < 1, "window.holdout_share", self.holdout_share, "in [0, 1)")
+        require(self.min_train_bars >= 1, "window.min_train_bars", self.min_train_bars, "at least 1")
+        require(self.min_test_bars >= 1, "window.min_test_bars", self.min_test_bars, "at least 1")
+        if self.file is not None:
+            require(not self.spans, "window.file", self.file, "left out when window.spans is given")
+        elif self.kind == "canonical":
+            require(bool(self.spans), "window.spans", self.spans, "a non-empty list, or give window.file")
+        else:
+            require(not self.spans, "window.spans", self.spans, "empty unless window.kind=canonical")
+
+
+@dataclass(frozen=True)
+class WindowDates:
+    """The calendar of one window, the same at every timeframe; ends are exclusive."""
+
+    index: int
+    train_start: date
+    train_end: date
+    test_start: date
+    test_end: date
+    test_sessions: int  # calendar sessions in the test span, those without bars included
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """All windows in order of time, and the span that no window may reach."""
+
+    windows: tuple[WindowDates, ...]
+    holdout: tuple[date, date] | None  # end exclusive
+
+    @property
+    def test_sessions(self) -> int:
+        """Return the number of calendar sessions in all test spans."""
+        return sum(window.test_sessions for window in self.windows)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window on the bars of one market; bar indices are inclusive at both ends."""
+
+    index: int
+    train_first: int
+    train_last: int  # purged: every fill, mark and n-step target of training is at or before it
+    test_first: int  # the first fill; its decision is made at the close of the bar before
+    test_last: int  # the account is closed on this bar
+    purge_bars: int
+    test_sessions: tuple[int, int]  # ordinals of the test span, end exclusive
+    dates: WindowDates
+
+
+def purge_bars(fill: str, horizon: int) -> int:
+    """Return the bars to drop from a train end: fill delay plus reward or label horizon, in bars."""
+    require(fill in ("open", "close"), "env.fill", fill, "open or close")
+    return (1 if fill == "open" else 0) + horizon
+
+
+def plan_windows(spec: WindowSpec, session_date: Dates) -> WindowPlan:
+    """Plan the windows on the calendar sessions (S,) alone, so that no searched parameter moves them."""
+    total = len(session_date)
+    held_out = max(1, round(total * spec.holdout_share)) if spec.holdout_share > 0 else 0
+    usable = total - held_out
+    if spec.kind == "canonical" or spec.file is not None:
+        ordinals = _listed_ordinals(spec, session_date, usable)
+    else:
+        ordinals = _regular_ordinals(spec, usable)
+    windows = tuple(_dates(session_date, index, edges) for index, edges in enumerate(ordinals))
+    holdout = (_edge_date(session_date, usable), _edge_date(session_date, total)) if held_out else None
+    return WindowPlan(windows, holdout)
+
+
+def place_windows(
+    plan: WindowPlan, market: Market, *, purge_bars: int, lookback: int, spec: WindowSpec
+) -> tuple[Window, ...]:
+    """Place the planned windows on the bars of a market; raise BadInputError where bars are too few."""
+    windows = tuple(_place(dates, market, purge_bars, lookback) for dates in plan.windows)
+    for window in windows:
+        _check_bars(window, market, spec)
+    return windows
+
+
+def _regular_ordinals(spec: WindowSpec, usable: int) -> list[tuple[int, int, int, int]]:
+    """Return the session ordinals of the edges of rolling or expanding windows."""
+    test = int((usable - spec.embargo_sessions) / (spec.count + spec.train_ratio))
+    train = int(spec.train_ratio * test)
+    if test < 1 or train < 1:
+        raise BadInputError(
+            f"window.count={spec.count} windows with window.train_ratio={spec.train_ratio} and "
+            f"window.embargo_sessions={spec.embargo_sessions} do not fit into the {max(usable, 0)} sessions "
+            f"before the holdout: use a longer span of data (data.months), a smaller window.count or a "
+            f"smaller window.holdout_share"
+        )
+    ordinals = []
+    for index in range(spec.count):
+        test_start = usable - (spec.count - index) * test
+        train_end = test_start - spec.embargo_sessions
+        from_start = index == 0 or spec.kind == "expanding"  # the first train span takes the remainder
+        ordinals.append((0 if from_start else train_end - train, train_end, test_start, test_start + test))
+    return ordinals
+
+
+def _listed_ordinals(spec: WindowSpec, session_date: Dates, usable: int) -> list[tuple[int, int, int, int]]:
+    """Snap the listed spans to sessions and return the ordinals of their edges."""
+    place = spec.file if spec.file is not None else "window.spans"
+    spans: Sequence[Any] = spec.spans if spec.file is None else _read_spans(Path(spec.file))
+    ordinals: list[tuple[int, int, int, int]] = []
+    for index, span in enumerate(spans):
+        where = f"{place}[{index}]"
+        dates = _span_dates(span, where)
+        _check_inside(dates, session_date, where)
+        edges = [int(np.searchsorted(session_date, np.datetime64(edge))) for edge in dates]
+        edges[1] = min(edges[1], edges[2] - spec.embargo_sessions)
+        if edges[0] >= edges[1] or edges[2] >= edges[3]:
+            raise BadInputError(f"{where} leaves no session to train or to test: move its edges apart")
+        if edges[3] > usable:
+            raise BadInputError(
+                f"{where}.test_end={dates[3]} reaches into the holdout, which begins at "
+                f"{_edge_date(session_date, usable)}: end it there or lower window.holdout_share"
+            )
+        if ordinals and edges[2] < ordinals[-1][3]:
+            raise BadInputError(
+                f"{where}.test_start={dates[2]} lies before the end of the test span before it: "
+                f"list the windows in order of time, with test spans that do not overlap"
+            )
+        ordinals.append((edges[0], edges[1], edges[2], edges[3]))
+    return ordinals
+
+
+def _read_spans(path: Path) -> list[Any]:
+    try:
+        spans = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"window.file={path} cannot be read as JSON: {error}") from error
+    require(isinstance(spans, list) and bool(spans), f"{path}", spans, "a JSON list of at least one span")
+    return list(spans)
+
+
+def _span_dates(span: Any, where: str) -> tuple[date, date, date, date]:
+    """Parse one span and check that train precedes test."""
+    known = isinstance(span, Mapping) and set(span) == set(EDGES)
+    require(known, where, span, f"a mapping with exactly the keys {', '.join(EDGES)}")
+    try:
+        dates = [date.fromisoformat(str(span[edge])) for edge in EDGES]
+    except ValueError as error:
+        raise BadInputError(f"{where} has a value that is not an ISO date (YYYY-MM-DD): {error}") from error
+    train_start, train_end, test_start, test_end = dates
+    if not train_start < train_end <= test_start < test_end:
+        order = "train_start < train_end <= test_start < test_end"
+        raise BadInputError(f"{where} is out of order: it must hold that {order}")
+    return train_start, train_end, test_start, test_end
+
+
+def _check_inside(dates: Sequence[date], session_date: Dates, where: str) -> None:
+    first, end = _edge_date(session_date, 0), _edge_date(session_date, len(session_date))
+    slack = timedelta(days=SNAP_DAYS)
+    if dates[0] < first - slack or dates[-1] > end + slack:
+        raise BadInputError(
+            f"{where} runs from {dates[0]} to {dates[-1]}, but the data from {first} to {end}: "
+            f"move its edges inside or use a longer span of data (data.months)"
+        )
+
+
+def _edge_date(session_date: Dates, ordinal: int) -> date:
+    """Return the date of a session, or the day after the last one for the ordinal past the end."""
+    if ordinal < len(session_date):
+        edge: date = session_date[ordinal].item()
+        return edge
+    last: date = session_date[-1].item()
+    return last + timedelta(days=1)
+
+
+def _dates(session_date: Dates, index: int, edges: tuple[int, int, int, int]) -> WindowDates:
+    train_start, train_end, test_start, test_end = (_edge_date(session_date, edge) for edge in edges)
+    return WindowDates(index, train_start, train_end, test_start, test_end, edges[3] - edges[2])
+
+
+def _place(dates: WindowDates, market: Market, purge: int, lookback: int) -> Window:
+    ordinals = [int(np.searchsorted(market.session_date, np.datetime64(getattr(dates, e)))) for e in EDGES]
+    bars = [int(bar) for bar in np.searchsorted(market.session, ordinals)]
+    if ordinals[3] - ordinals[2] != dates.test_sessions:
+        raise BadInputError(
+            f"window {dates.index} ({_spell(dates)}) has {dates.test_sessions} test sessions, the market at "
+            f"data.timeframe={market.timeframe} {ordinals[3] - ordinals[2]}: plan it on the same data"
+        )
+    return Window(
+        index=dates.index,
+        train_first=max(bars[0], lookback - 1),
+        train_last=bars[1] - 1 - purge,
+        test_first=bars[2],
+        test_last=bars[3] - 1,
+        purge_bars=purge,
+        test_sessions=(ordinals[2], ordinals[3]),
+        dates=dates,
+    )
+
+
+def _check_bars(window: Window, market: Market, spec: WindowSpec) -> None:
+    """Refuse a window with too few bars; a train span that is left has the lookback of the test span."""
+    counts = (
+        ("train", window.train_last - window.train_first + 1, "min_train_bars", spec.min_train_bars),
+        ("test", window.test_last - window.test_first + 1, "min_test_bars", spec.min_test_bars),
+    )
+    name = f"window {window.index} ({_spell(window.dates)}) at data.timeframe={market.timeframe}"
+    for span, bars, key, needed in counts:
+        if bars < needed:
+            shorter = " or feature.lookback" if span == "train" else ""
+            raise BadInputError(
+                f"{name} has {max(bars, 0)} {span} bars, needs {needed}: use a longer span of "
+                f"data (data.months), a finer data.timeframe, a smaller window.count{shorter}, "
+                f"or lower window.{key}"
+            )
+
+
+def _spell(dates: WindowDates) -> str:
+    train, test = f"{dates.train_start}..{dates.train_end}", f"{dates.test_start}..{dates.test_end}"
+    return f"train {train}, test {test}, ends exclusive"

@@ -1,0 +1,112 @@
+"""Named SQL files, and the leaderboard."""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib import resources
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, inspect, text
+
+from optimize.errors import BadInputError, require
+
+_BEST = text(
+    "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
+)
+_SPREAD = text(
+    "SELECT sharpe FROM trial_windows "
+    "WHERE study_name = :name AND trial_number = :number AND sharpe IS NOT NULL"
+)
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One of the best models of a study, with the spread of the Sharpe ratio over its windows and repeats."""
+
+    rank: int
+    study_name: str
+    trial_number: int
+    score: float
+    standard_error: float | None
+    window_sharpe_min: float | None
+    window_sharpe_median: float | None
+    window_sharpe_max: float | None
+    windows: int
+    sharpe_zero_cost: float | None
+    buy_and_hold: float | None
+    total_return: float | None
+    max_drawdown: float | None
+    cost: float | None
+    trades: float | None
+    turnover: float | None
+    seconds: float | None
+    parameters: Mapping[str, Any]  # for reading: floats have 15 digits
+    run_uuid: str | None  # None for a trial that was told by hand
+
+
+def list_queries() -> list[tuple[str, str]]:
+    """Return the name and the first comment line of every query file, by name."""
+    files = (file for file in resources.files("optimize.queries").iterdir() if file.name.endswith(".sql"))
+    described = ((file.name, file.read_text(encoding="utf-8").partition("\n")[0]) for file in files)
+    return sorted((name.removesuffix(".sql"), line.removeprefix("--").strip()) for name, line in described)
+
+
+def run_query(
+    engine: Engine, name: str, parameters: Mapping[str, Any]
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run a named query on a connection that cannot write; return its columns and rows."""
+    names = [known for known, _ in list_queries()]
+    if name not in names:
+        raise BadInputError(f"sql={name!r} is no query of this package: choose one of {', '.join(names)}")
+    sql = resources.files("optimize.queries").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    statement = text(sql)
+    wanted = sorted(statement.compile().params)
+    if sorted(parameters) != wanted:
+        given = ", ".join(sorted(parameters)) or "none"
+        raise BadInputError(f"sql={name}: the query takes the parameters {', '.join(wanted)}, got {given}")
+    with _reading(engine) as conn:
+        found = conn.execute(statement, dict(parameters))
+        return list(found.keys()), [tuple(row) for row in found]
+
+
+def leaderboard(engine: Engine, study_name: str, limit: int = 10) -> list[LeaderboardRow]:
+    """Return the best models of a study, best first."""
+    require(limit >= 1, "limit", limit, ">= 1")
+    with _reading(engine) as conn:
+        best = conn.execute(_BEST, {"name": study_name, "limit": limit}).mappings().all()
+        return [_row(rank, row, _window_sharpes(conn, row)) for rank, row in enumerate(best, start=1)]
+
+
+def _window_sharpes(conn: Connection, row: RowMapping) -> list[float]:
+    of_trial = {"name": row["study_name"], "number": row["trial_number"]}
+    return list(conn.execute(_SPREAD, of_trial).scalars())
+
+
+def _row(rank: int, row: RowMapping, sharpes: Sequence[float]) -> LeaderboardRow:
+    own = {
+        "rank": rank,
+        "window_sharpe_min": min(sharpes, default=None),
+        "window_sharpe_median": statistics.median(sharpes) if sharpes else None,
+        "window_sharpe_max": max(sharpes, default=None),
+        "parameters": json.loads(row["parameters"]),
+    }
+    return LeaderboardRow(**own, **{f.name: row[f.name] for f in fields(LeaderboardRow) if f.name not in own})
+
+
+@contextmanager
+def _reading(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection that refuses to write, to a database that holds the views."""
+    if "best_models" not in inspect(engine).get_view_names():
+        raise BadInputError(
+            f"database.url={engine.url.render_as_string()}: this database holds no study yet; "
+            "start one, or name the database that holds it"
+        )
+    with engine.connect() as conn:
+        conn.exec_driver_sql("PRAGMA query_only = ON")
+        try:
+            yield conn
+        finally:
+            # The pragma belongs to the pooled connection, which somebody else gets next.
+            conn.exec_driver_sql("PRAGMA query_only = OFF")

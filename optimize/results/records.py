@@ -1,0 +1,234 @@
+"""What a study leaves behind, as frozen records, and how all but the runs are stored and loaded.
+
+Storing the same record again changes nothing; runs and their windows are in `runs`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from optimize import clock
+from optimize.errors import BadInputError, require
+from optimize.results.tables import (
+    BASELINES,
+    EVENTS,
+    EXPORTS,
+    LEASES,
+    RUNS,
+    STUDIES,
+    WINDOWS,
+    insert_if_absent,
+    load_one,
+    load_rows,
+    replace_row,
+    values_of,
+    where,
+)
+
+FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+FAILURE_KINDS = ("oom", "timeout", "data", "config", "numeric", "stale", "bug")
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study is: its cap, its seed, and the hashes that a resumed study must match."""
+
+    study_name: str
+    phase: str
+    n_trials: int  # cap on COMPLETE + PRUNED + RUNNING
+    seed: int
+    max_failures: int
+    spec: Mapping[str, Any]
+    space: Mapping[str, Any]
+    space_hash: str
+    score: Mapping[str, Any]  # how trials are scored
+    score_hash: str
+    data_fingerprint: str
+    versions: Mapping[str, str]
+    created_at: datetime = field(default_factory=clock.now)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One attempt at a trial, exact enough to run it again."""
+
+    run_uuid: str
+    study_name: str
+    trial_number: int
+    parameters: Mapping[str, Any]
+    spec: Mapping[str, Any]  # resolved
+    entropy: Any  # of the SeedSequence
+    versions: Mapping[str, str]
+    data_fingerprint: str
+    repetition: int = 0
+    attempt: int = 1  # set by start_run
+    state: str = "RUNNING"
+    score: float | None = None
+    standard_error: float | None = None
+    reason: str | None = None
+    failure_kind: str | None = None
+    failure_message: str | None = None
+    traceback: str | None = None
+    seconds: float | None = None
+    metrics: Mapping[str, float | None] | None = None
+    started_at: datetime = field(default_factory=clock.now)
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    state: str
+    seconds: float
+    score: float | None = None
+    standard_error: float | None = None
+    reason: str | None = None  # why it was pruned or is infeasible
+    failure_kind: str | None = None
+    failure_message: str | None = None
+    traceback: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # METRIC_COLUMNS become columns
+
+    def __post_init__(self) -> None:
+        require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")
+        if self.state == "COMPLETE":
+            finite = self.score is not None and math.isfinite(self.score)
+            require(finite, "score", self.score, "a finite number when the state is COMPLETE")
+        if self.state == "FAIL":
+            kinds = f"one of {', '.join(FAILURE_KINDS)} when the state is FAIL"
+            require(self.failure_kind in FAILURE_KINDS, "failure_kind", self.failure_kind, kinds)
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """One window and repeat of a run: the spans, both ends included, and what the test span brought."""
+
+    run_uuid: str
+    window: int
+    repeat: int
+    train_start: date
+    train_end: date
+    test_start: date
+    test_end: date
+    train_bars: int
+    test_bars: int
+    sharpe: float | None
+    sharpe_zero_cost: float | None
+    total_return: float | None
+    max_drawdown: float | None
+    volatility: float | None
+    turnover: float | None
+    cost: float | None
+    trades: float | None
+    exposure: float | None
+    seconds: float | None
+    returns_path: str | None = None  # Parquet file, relative to the study's folder
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """What a policy without a model scores on the windows of a study."""
+
+    study_name: str
+    timeframe: str
+    name: str
+    score: float | None
+    sharpe_zero_cost: float | None
+    total_return: float | None
+    cost: float | None
+    turnover: float | None
+    windows: Any = None
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """One exported bundle."""
+
+    bundle: str
+    study_name: str
+    trial_number: int
+    run_uuid: str
+    rank: int
+    score: float
+    manifest_sha256: str
+    exported_at: datetime = field(default_factory=clock.now)
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something worth knowing that happened to a study."""
+
+    study_name: str
+    kind: str
+    message: str
+    detail: Any = None
+    at: datetime = field(default_factory=clock.now)
+
+
+def save_study(conn: Connection, study: StudyRecord) -> StudyRecord:
+    """Store a new study, or leave the stored one as it is; return what is stored."""
+    insert_if_absent(conn, STUDIES, values_of(study))
+    return load_one(conn, StudyRecord, STUDIES, study_name=study.study_name)
+
+
+def load_study(conn: Connection, name: str) -> StudyRecord | None:
+    """Return a study, or None where there is none of that name."""
+    return next(iter(load_rows(conn, StudyRecord, STUDIES, where(STUDIES, study_name=name))), None)
+
+
+def set_cap(conn: Connection, name: str, n_trials: int) -> None:
+    """Set the number of trials that a study may reach in all."""
+    require(n_trials >= 0, "n_trials", n_trials, ">= 0")
+    if (
+        conn.execute(update(STUDIES).where(STUDIES.c.study_name == name).values(n_trials=n_trials)).rowcount
+        == 0
+    ):
+        raise BadInputError(
+            f"name={name!r}: this database holds no such study; start it before its cap is set"
+        )
+
+
+def forget_study(conn: Connection, name: str) -> None:
+    """Delete every record of a study, so that a new one of the same name starts clean; exports stay."""
+    runs = select(RUNS.c.run_uuid).where(RUNS.c.study_name == name)
+    conn.execute(delete(WINDOWS).where(WINDOWS.c.run_uuid.in_(runs)))
+    for table in (RUNS, LEASES, BASELINES, EVENTS, STUDIES):
+        conn.execute(delete(table).where(table.c.study_name == name))
+
+
+def save_baselines(conn: Connection, baselines: Iterable[BaselineRecord]) -> None:
+    """Store the baselines of a study, in place of those of the same names."""
+    for baseline in baselines:
+        replace_row(conn, BASELINES, values_of(baseline))
+
+
+def load_baselines(conn: Connection, study: str) -> list[BaselineRecord]:
+    """Return the baselines of a study, by timeframe and name."""
+    rows = where(BASELINES, study_name=study).order_by(BASELINES.c.timeframe, BASELINES.c.name)
+    return load_rows(conn, BaselineRecord, BASELINES, rows)
+
+
+def save_export(conn: Connection, export: ExportRecord) -> None:
+    """Store an export, in place of an earlier one to the same folder."""
+    replace_row(conn, EXPORTS, values_of(export))
+
+
+def load_exports(conn: Connection, study: str) -> list[ExportRecord]:
+    """Return the exports of a study, by rank."""
+    rows = where(EXPORTS, study_name=study).order_by(EXPORTS.c.rank, EXPORTS.c.bundle)
+    return load_rows(conn, ExportRecord, EXPORTS, rows)
+
+
+def log_event(conn: Connection, event: EventRecord) -> None:
+    """Store an event."""
+    conn.execute(insert(EVENTS).values(values_of(event)))
+
+
+def events(conn: Connection, study: str, kind: str | None = None) -> list[EventRecord]:
+    """Return the events of a study, of one kind or all, oldest first."""
+    rows = where(EVENTS, study_name=study).order_by(EVENTS.c.event_id)
+    return load_rows(conn, EventRecord, EVENTS, rows if kind is None else rows.where(EVENTS.c.kind == kind))

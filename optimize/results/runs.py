@@ -1,0 +1,111 @@
+"""How runs and their windows are stored and loaded.
+
+A run writes only while it holds the lease of its trial; storing the same again changes nothing.
+"""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, func, select, update
+
+from optimize import clock
+from optimize.errors import StaleRunError
+from optimize.results.leases import Lease, check_token
+from optimize.results.records import FINISHED, Outcome, RunRecord, WindowRecord
+from optimize.results.tables import (
+    METRIC_COLUMNS,
+    RUNS,
+    WINDOWS,
+    insert_if_absent,
+    load_one,
+    load_rows,
+    replace_row,
+    values_of,
+    where,
+)
+
+
+def start_run(conn: Connection, lease: Lease, run: RunRecord) -> RunRecord:
+    """Store a run that starts under its lease, as the next attempt at its trial."""
+    _check(conn, lease, run.run_uuid)
+    of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
+    earlier = (*of_trial, RUNS.c.run_uuid != run.run_uuid)
+    attempt = 1 + (conn.execute(select(func.max(RUNS.c.attempt)).where(*earlier)).scalar() or 0)
+    insert_if_absent(conn, RUNS, {**values_of(run), "attempt": attempt})
+    return load_one(conn, RunRecord, RUNS, run_uuid=run.run_uuid)
+
+
+def save_window(conn: Connection, lease: Lease, window: WindowRecord) -> None:
+    """Store a finished window of the run that holds the lease."""
+    _check(conn, lease, window.run_uuid)
+    replace_row(conn, WINDOWS, values_of(window))
+
+
+def adopt_windows(conn: Connection, lease: Lease) -> list[WindowRecord]:
+    """Copy what lost runs of this trial finished into the run that took over; return its windows."""
+    check_token(conn, lease.study_name, lease.trial_number, lease.run_uuid, lease.token)
+    of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
+    lost_runs = select(RUNS.c.run_uuid).where(*of_trial, RUNS.c.state == "LOST")
+    for window in load_rows(
+        conn, WindowRecord, WINDOWS, select(WINDOWS).where(WINDOWS.c.run_uuid.in_(lost_runs))
+    ):
+        insert_if_absent(conn, WINDOWS, {**values_of(window), "run_uuid": lease.run_uuid})
+    return windows_of(conn, lease.run_uuid)
+
+
+def finish_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
+    """Store how a run ended and return what is stored, which is what the trial must be told.
+
+    The first outcome stands: a run that is finished already is returned as it is.
+    """
+    try:
+        _check(conn, lease, lease.run_uuid)
+    except StaleRunError:
+        stored = load_run(conn, lease.run_uuid)
+        if stored is None or stored.state not in FINISHED:
+            raise
+        return stored
+    unfinished = (RUNS.c.run_uuid == lease.run_uuid, RUNS.c.state.not_in(FINISHED))
+    columns = {name: outcome.metrics.get(name) for name in METRIC_COLUMNS}
+    values = {**values_of(outcome), **columns, "finished_at": clock.now()}
+    conn.execute(update(RUNS).where(*unfinished).values(values))
+    return load_one(conn, RunRecord, RUNS, run_uuid=lease.run_uuid)
+
+
+def load_run(conn: Connection, run_uuid: str) -> RunRecord | None:
+    """Return a run, or None where there is none of that uuid."""
+    return next(iter(load_rows(conn, RunRecord, RUNS, where(RUNS, run_uuid=run_uuid))), None)
+
+
+def run_of_trial(conn: Connection, study: str, number: int) -> RunRecord | None:
+    """Return the run that finished a trial, or None while there is none."""
+    return next(iter(complete_but_untold(conn, study, [number])), None)
+
+
+def windows_of(conn: Connection, run_uuid: str) -> list[WindowRecord]:
+    """Return the windows of a run, by window and repeat."""
+    rows = where(WINDOWS, run_uuid=run_uuid).order_by(WINDOWS.c.window, WINDOWS.c.repeat)
+    return load_rows(conn, WindowRecord, WINDOWS, rows)
+
+
+def complete_but_untold(
+    conn: Connection, study: str, running: Collection[int] | None = None
+) -> list[RunRecord]:
+    """Return the last run of each trial whose record is finished; running limits it to those trials.
+
+    Given the numbers of the trials that the sampler still counts as running, these are the ones to tell.
+    """
+    last = select(RUNS.c.trial_number, func.max(RUNS.c.attempt).label("attempt")).group_by(
+        RUNS.c.trial_number
+    )
+    chosen = last.where(RUNS.c.study_name == study)
+    if running is not None:
+        chosen = chosen.where(RUNS.c.trial_number.in_(sorted(running)))
+    newest = chosen.subquery()
+    same = (RUNS.c.trial_number == newest.c.trial_number) & (RUNS.c.attempt == newest.c.attempt)
+    rows = select(RUNS).join(newest, same).where(RUNS.c.study_name == study, RUNS.c.state.in_(FINISHED))
+    return load_rows(conn, RunRecord, RUNS, rows.order_by(RUNS.c.trial_number))
+
+
+def _check(conn: Connection, lease: Lease, run_uuid: str) -> None:
+    """Raise StaleRunError unless the run that is written about holds its trial."""
+    check_token(conn, lease.study_name, lease.trial_number, run_uuid, lease.token)

@@ -1,0 +1,154 @@
+"""The leaves of a search space: what a YAML tree of ranges and choices may say."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from optimize.errors import BadInputError
+
+Scalar = bool | int | float | str | None
+LEAF_MARKS = frozenset({"low", "high", "choices", "when"})
+RANGE_KEYS = ("low", "high", "step", "log", "when")
+CHOICE_KEYS = ("choices", "when")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high, both included; whole numbers when integer (step is then at least 1)."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+    """An ordered list of distinct scalars."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One leaf; it is active while every parameter named in `when` has one of the values listed there."""
+
+    path: str
+    domain: Range | Choices
+    when: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The parameters of a study, parents before children."""
+
+    parameters: tuple[Parameter, ...]
+
+
+def parse_space(tree: Mapping[str, Any]) -> SearchSpace:
+    """Read a tree of leaves: a list, `choices`, or `low/high[/step/log]`, each with an optional `when`."""
+    parameters: dict[str, Parameter] = {}
+    for path, leaf in _leaves(tree, ""):
+        if path in parameters:
+            raise refusal(path, "is defined twice: keep one")
+        parameters[path] = _parse_leaf(path, leaf, parameters)
+    return SearchSpace(tuple(parameters.values()))
+
+
+def refusal(path: str, problem: str) -> BadInputError:
+    """Return the error of one leaf."""
+    return BadInputError(f"space.{path} {problem}")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(tree, Mapping):
+        raise BadInputError(f"space={tree!r} is not a tree: write key: {{low: a, high: b}} or key: [a, b]")
+    for key, node in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(node, Mapping) and not LEAF_MARKS & node.keys():
+            yield from _leaves(node, f"{path}.")
+        elif node is not None:
+            yield path, node
+
+
+def _parse_leaf(path: str, leaf: Any, earlier: Mapping[str, Parameter]) -> Parameter:
+    if isinstance(leaf, list | tuple):
+        return Parameter(path, parse_choices(path, leaf))
+    if not isinstance(leaf, Mapping):
+        raise refusal(path, f"is {leaf!r}: write a list of choices or {{low: a, high: b}}")
+    allowed = CHOICE_KEYS if "choices" in leaf else RANGE_KEYS
+    for key in leaf:
+        if key not in allowed:
+            raise refusal(f"{path}.{key}", f"is not known here: a leaf takes {', '.join(allowed)}")
+    domain = parse_choices(path, leaf["choices"]) if "choices" in leaf else _parse_range(path, leaf)
+    return Parameter(path, domain, _parse_when(path, leaf.get("when") or {}, earlier))
+
+
+def parse_choices(path: str, values: Any) -> Choices:
+    """Read a list of distinct scalars."""
+    if not isinstance(values, list | tuple) or not values:
+        raise refusal(path, f"has choices {values!r}: write a list of at least one value")
+    for index, value in enumerate(values):
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not (value is None or isinstance(value, bool | int | float | str)) or not finite:
+            raise refusal(
+                path, f"has the choice {value!r}: allowed are finite numbers, text, true, false, null"
+            )
+        if value in values[:index]:
+            raise refusal(path, f"has the choice {value!r} twice: keep one")
+    return Choices(tuple(values))
+
+
+def _parse_range(path: str, leaf: Mapping[str, Any]) -> Range:
+    low, high = _number(path, leaf, "low"), _number(path, leaf, "high")
+    step = None if leaf.get("step") is None else _number(path, leaf, "step")
+    log = leaf.get("log", False)
+    if not isinstance(log, bool):
+        raise refusal(f"{path}.log", f"is {log!r}: write true or false")
+    if low >= high:
+        raise refusal(path, f"is the empty range {low}..{high}: low must be below high; null drops the leaf")
+    if log and low <= 0:
+        raise refusal(path, f"has low {low} on a log scale: low must be > 0, or log false")
+    if step is not None and step <= 0:
+        raise refusal(path, f"has step {step}: it must be > 0")
+    integer = all(isinstance(value, int) for value in (low, high, step) if value is not None)
+    if log and step is not None and not (integer and step == 1):
+        raise refusal(path, "has both log and step: keep one")
+    if step is not None and (rest := (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))):
+        reachable = Decimal(str(high)) - rest
+        raise refusal(path, f"never reaches high {high} in steps of {step} from {low}: set high {reachable}")
+    if integer:
+        return Range(low, high, step or 1, log, integer=True)
+    return Range(float(low), float(high), None if step is None else float(step), log)
+
+
+def _number(path: str, leaf: Mapping[str, Any], key: str) -> int | float:
+    value = leaf.get(key)
+    if isinstance(value, str):
+        raise refusal(f"{path}.{key}", f"is the text {value!r}: write a number, with a dot, such as 1.0e-5")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise refusal(f"{path}.{key}", f"is {value!r}: a range needs finite numbers low and high")
+    return value
+
+
+def _parse_when(
+    path: str, when: Any, earlier: Mapping[str, Parameter]
+) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+    if not isinstance(when, Mapping):
+        raise refusal(f"{path}.when", f"is {when!r}: write {{path: [values]}}")
+    conditions = []
+    for parent, listed in when.items():
+        if parent not in earlier:
+            known = ", ".join(earlier) or "none"
+            raise refusal(f"{path}.when", f"names {parent!r}, not defined before it: earlier are {known}")
+        domain = earlier[parent].domain
+        if not isinstance(domain, Choices):
+            raise refusal(f"{path}.when", f"names the range {parent}: a parent must be a list of choices")
+        values = parse_choices(f"{path}.when", listed).values
+        if wrong := [value for value in values if value not in domain.values]:
+            raise refusal(f"{path}.when", f"lists {wrong[0]!r}, no choice of {parent}: {list(domain.values)}")
+        conditions.append((parent, values))
+    return tuple(conditions)

@@ -1,0 +1,108 @@
+"""When a trial stops early: it is compared with the others at the same step, never with their best."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from optimize.errors import require
+
+NAMES = ("median", "none", "successive_halving")
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+EXEMPTION_STREAM = 0x6578656D  # keeps this draw apart from every other use of (seed, trial number)
+
+
+@dataclass(frozen=True)
+class PrunerSpec:
+    """How trials are stopped early."""
+
+    name: str = "median"
+    n_startup_trials: int = 8
+    n_warmup_steps: int = 1
+    exempt_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.name in NAMES, "pruner.name", self.name, f"one of {', '.join(NAMES)}")
+        require(self.n_startup_trials >= 1, "pruner.n_startup_trials", self.n_startup_trials, ">= 1")
+        require(self.n_warmup_steps >= 0, "pruner.n_warmup_steps", self.n_warmup_steps, ">= 0")
+        require(0 <= self.exempt_share <= 1, "pruner.exempt_share", self.exempt_share, "between 0 and 1")
+
+
+def values_at_step(trials: Sequence[FrozenTrial], step: int) -> list[float]:
+    """Return the finite values that trials reported at step."""
+    reported = (trial.intermediate_values.get(step) for trial in trials)
+    return [value for value in reported if value is not None and math.isfinite(value)]
+
+
+def is_worse_than_median(value: float, others: Sequence[float], *, maximize: bool) -> bool:
+    """Return whether value lies strictly on the bad side of the median of others."""
+    median = statistics.median(others)
+    return value < median if maximize else value > median
+
+
+def is_exempt(seed: int, number: int, share: float) -> bool:
+    """Return whether trial number belongs to the seeded share of a study that is never pruned."""
+    state = np.random.SeedSequence([seed, number, EXEMPTION_STREAM]).generate_state(1)[0]
+    return bool(state < share * 2**32)
+
+
+class SameStepMedianPruner(BasePruner):
+    """Prune a trial whose value at a step is worse than the median of the others at that same step."""
+
+    def __init__(self, n_startup_trials: int = 8, n_warmup_steps: int = 1) -> None:
+        self.n_startup_trials = n_startup_trials
+        self.n_warmup_steps = n_warmup_steps
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial should stop after its last reported step."""
+        step = trial.last_step
+        if step is None or step < self.n_warmup_steps:
+            return False
+        value = trial.intermediate_values[step]
+        if value is None or math.isnan(value):
+            return False
+        others = values_at_step(study.get_trials(deepcopy=False, states=COUNTED), step)
+        if len(others) < self.n_startup_trials:
+            return False
+        return is_worse_than_median(value, others, maximize=study.direction == StudyDirection.MAXIMIZE)
+
+
+class ExemptingPruner(BasePruner):
+    """Spare some trials from another pruner: a seeded share, and all until n_startup_trials have finished.
+
+    The share keeps the spread of full scores honest for the statistics of luck.
+    """
+
+    def __init__(self, inner: BasePruner, seed: int, exempt_share: float, n_startup_trials: int) -> None:
+        self.inner = inner
+        self.seed = seed
+        self.exempt_share = exempt_share
+        self.n_startup_trials = n_startup_trials
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial should stop after its last reported step."""
+        step = trial.last_step
+        if step is None or math.isnan(trial.intermediate_values[step]):
+            return False
+        # Asked first and always: successive halving notes here how far each trial came.
+        verdict = self.inner.prune(study, trial)
+        if not verdict or is_exempt(self.seed, trial.number, self.exempt_share):
+            return False
+        return len(study.get_trials(deepcopy=False, states=COUNTED)) >= self.n_startup_trials
+
+
+def make_pruner(spec: PrunerSpec, seed: int) -> BasePruner:
+    """Return the pruner of a study."""
+    if spec.name == "none":
+        return NopPruner()
+    inner: BasePruner
+    if spec.name == "median":
+        inner = SameStepMedianPruner(spec.n_startup_trials, spec.n_warmup_steps)
+    else:
+        inner = SuccessiveHalvingPruner(min_resource=max(1, spec.n_warmup_steps), reduction_factor=2)
+    return ExemptingPruner(inner, seed, spec.exempt_share, spec.n_startup_trials)

@@ -1,0 +1,219 @@
+"""What a trial tries: every proposal depends on the study seed, the trial number and the trials before it."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from optimize.errors import require
+from optimize.search.space import Scalar, SearchSpace, grid
+
+NAMES = ("tpe", "random", "qmc", "grid")
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """How the next trial's parameters are chosen; multivariate None leaves Optuna's default."""
+
+    name: str = "tpe"
+    n_startup_trials: int = 10
+    multivariate: bool | None = None
+    group: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.name in NAMES, "sampler.name", self.name, f"one of {', '.join(NAMES)}")
+        require(self.n_startup_trials >= 1, "sampler.n_startup_trials", self.n_startup_trials, ">= 1")
+        joint = not (self.group and self.multivariate is False)
+        require(joint, "sampler.group", self.group, "false where sampler.multivariate is false")
+
+
+class PerTrialSampler(BaseSampler):
+    """Give each trial a fresh sampler seeded by (study seed, trial number): a resume changes nothing."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make = make
+        self._seed = seed
+        self._running: dict[int, BaseSampler] = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Seed the trial's own sampler."""
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that the trial's sampler draws jointly."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the jointly drawn parameters."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return one parameter drawn by itself."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Drop the trial's own sampler."""
+        self._of(trial).after_trial(study, trial, state, values)
+        self._running.pop(trial.number, None)
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number not in self._running:
+            state = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
+            self._running[trial.number] = self._make(int(state))
+        return self._running[trial.number]
+
+
+class _IndependentSampler(BaseSampler):
+    """A sampler whose parameters need no joint draw."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no joint parameters."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return no joint parameters."""
+        return {}
+
+
+class SobolSampler(_IndependentSampler):
+    """Give trial n the n-th point of one scrambled Sobol sequence, one coordinate a parameter of the space.
+
+    The point depends on nothing but seed and trial number, so parallel workers, a resume and conditional
+    parameters neither repeat nor skip one (Sobol 1967; scrambling: Matousek 1998).
+    """
+
+    def __init__(self, seed: int, paths: Sequence[str]) -> None:
+        self._seed = seed
+        self._coordinate = {path: index for index, path in enumerate(paths)}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return the parameter at its coordinate of the trial's point."""
+        return value_at(param_distribution, float(self.point(trial.number)[self._coordinate[param_name]]))
+
+    def point(self, number: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """Return point number of the sequence, (P,) in [0, 1)."""
+        from scipy.stats.qmc import Sobol  # slow to import, and only this sampler needs it
+
+        sequence = Sobol(len(self._coordinate), scramble=True, rng=self._seed)
+        if number > 0:
+            sequence.fast_forward(number)
+        return np.asarray(sequence.random(1)[0], dtype=np.float64)
+
+
+class BalancedGridSampler(_IndependentSampler):
+    """Give each trial the combination with the fewest counted trials, the first one on ties.
+
+    COMPLETE, PRUNED and RUNNING trials count, FAIL does not. Balance is exact where a trial is asked for and
+    its parameters are suggested under the study lock.
+    """
+
+    def __init__(self, combinations: Sequence[Mapping[str, Scalar]]) -> None:
+        self._combinations = [dict(combination) for combination in combinations]
+        self._assigned: dict[int, int] = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Assign the trial its combination."""
+        self._assigned[trial.number] = self._choose(study, trial)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return the parameter of the trial's combination."""
+        if trial.number not in self._assigned:
+            self.before_trial(study, trial)
+        return self._combinations[self._assigned[trial.number]][param_name]
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Forget the assignment: the stored parameters tell it from now on."""
+        self._assigned.pop(trial.number, None)
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> int:
+        """Return the index of the least tried combination that agrees with what the trial has already."""
+        counts = [0] * len(self._combinations)
+        for other in study.get_trials(deepcopy=False):
+            if other.number == trial.number or other.state == TrialState.FAIL:
+                continue
+            index = self._assigned.get(other.number, self._index_of(other))
+            if index is not None:
+                counts[index] += 1
+        known = trial.params.items()
+        open_indices = [i for i, combination in enumerate(self._combinations) if known <= combination.items()]
+        return min(open_indices or range(len(counts)), key=counts.__getitem__)
+
+    def _index_of(self, trial: FrozenTrial) -> int | None:
+        return next((i for i, each in enumerate(self._combinations) if each == trial.params), None)
+
+
+def value_at(distribution: BaseDistribution, unit: float) -> Any:
+    """Return the value of a distribution at unit in [0, 1): equal shares of [0, 1) have equal probability."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(unit * len(distribution.choices))]
+    if isinstance(distribution, IntDistribution):
+        if distribution.log:
+            value = round(_log_between(distribution.low - 0.5, distribution.high + 0.5, unit))
+            return min(max(value, distribution.low), distribution.high)
+        count = (distribution.high - distribution.low) // distribution.step + 1
+        return distribution.low + int(unit * count) * distribution.step
+    if not isinstance(distribution, FloatDistribution):
+        raise TypeError(f"no quasi-random values for {distribution!r}")
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        return min(max(_log_between(low, high, unit), low), high)
+    if distribution.step is not None:
+        return min(low + int(unit * (round((high - low) / distribution.step) + 1)) * distribution.step, high)
+    return low + unit * (high - low)
+
+
+def make_sampler(spec: SamplerSpec, seed: int, space: SearchSpace) -> BaseSampler:
+    """Return the sampler of a study; a grid needs a space of choices only."""
+    if spec.name == "grid":
+        return BalancedGridSampler(grid(space))
+    if spec.name == "qmc":
+        return SobolSampler(seed, [parameter.path for parameter in space.parameters])
+    return PerTrialSampler(partial(_tpe, spec) if spec.name == "tpe" else _random, seed)
+
+
+def _random(seed: int) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
+def _tpe(spec: SamplerSpec, seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        # `group` is experimental in Optuna 5 and chosen knowingly in the configuration.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(
+            seed=seed,
+            n_startup_trials=spec.n_startup_trials,
+            multivariate=spec.multivariate,
+            group=spec.group,
+        )
+
+
+def _log_between(low: float, high: float, unit: float) -> float:
+    return math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))

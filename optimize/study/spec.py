@@ -1,0 +1,157 @@
+"""StudySpec: everything a study is, composed from the specs of the layers below."""
+
+import dataclasses
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from envs.costs import CostSpec
+from envs.errors import require
+from envs.rewards import RewardSpec
+from envs.vector import EnvSpec
+from optimize.agents.registry import action_of
+from optimize.agents.spec import AgentSpec, check_agent
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.database import DatabaseSpec
+from optimize.errors import BadInputError
+from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.windows import WindowSpec
+from optimize.search.pruners import PrunerSpec
+from optimize.search.samplers import SamplerSpec
+
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+MISSING_NAME = "???"
+TIMEFRAME_PHASE = "timeframe"
+MODEL_PHASE = "model"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Who runs the trials: local processes that hold a lease on the trial they run."""
+
+    kind: str = "local"
+    count: int = 1  # worker processes
+    lease_s: float = 60.0  # a run that has not renewed its lease for so long is lost
+    max_restarts: int = 10  # dead workers replaced in one launch before the study stops
+
+    def __post_init__(self) -> None:
+        require(self.kind == "local", "worker.kind", self.kind, "local")
+        require(self.count >= 1, "worker.count", self.count, "at least 1")
+        require(self.lease_s >= 1, "worker.lease_s", self.lease_s, "at least 1 second")
+        require(self.max_restarts >= 0, "worker.max_restarts", self.max_restarts, "0 or more")
+
+
+@dataclass(frozen=True)
+class TimeframePhaseSpec:
+    """Phase 1: a grid of timeframe x lookback with the same number of trials for each combination."""
+
+    n_trials: int = 100
+    timeframes: list[str] = field(default_factory=lambda: ["1h", "4h"])
+    lookbacks: list[int] = field(default_factory=lambda: [4, 16])
+
+    def __post_init__(self) -> None:
+        combinations = len(self.timeframes) * len(self.lookbacks)
+        for key in ("timeframes", "lookbacks"):
+            values = getattr(self, key)
+            require(bool(values), f"phase.timeframe.{key}", values, "a list with at least one value")
+            require(len(set(values)) == len(values), f"phase.timeframe.{key}", values, "free of duplicates")
+        require(
+            self.n_trials >= 2 * combinations and self.n_trials % combinations == 0,
+            "phase.timeframe.n_trials",
+            self.n_trials,
+            f"a multiple of the {combinations} combinations of timeframe x lookback, at least two trials each "
+            f"(a spread needs two), such as {2 * combinations}",
+        )
+
+
+@dataclass(frozen=True)
+class PhaseSpec:
+    """One study (single), or timeframe first and model second (two), or the first alone."""
+
+    kind: str = "single"
+    timeframe: TimeframePhaseSpec = field(default_factory=TimeframePhaseSpec)
+
+    def __post_init__(self) -> None:
+        kinds = ("single", "two", "timeframe_only")
+        require(self.kind in kinds, "phase.kind", self.kind, f"one of {', '.join(kinds)}")
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study: frozen, plain, and equal to what is stored beside its trials."""
+
+    name: str = MISSING_NAME
+    seed: int = 0
+    n_trials: int = 100  # total cap on COMPLETE + PRUNED of a single-phase study, or of the model phase
+    max_failures: int = 10  # FAIL trials (they never count in the cap) before the study stops itself
+    keep_models: int = 20  # trials whose weights are kept
+    preflight: bool = True  # run the whole path once, tiny, before trial 1
+    output_dir: str = "studies"
+    data: DataSpec = field(default_factory=DataSpec)
+    session: SessionSpec = field(default_factory=SessionSpec)
+    feature: FeatureSpec = field(default_factory=FeatureSpec)
+    env: EnvSpec = field(default_factory=EnvSpec)
+    cost: CostSpec = field(default_factory=CostSpec)
+    reward: RewardSpec = field(default_factory=RewardSpec)
+    agent: AgentSpec = field(default_factory=AgentSpec)
+    space: dict[str, Any] = field(default_factory=dict)
+    window: WindowSpec = field(default_factory=WindowSpec)
+    score: ScoreSpec = field(default_factory=ScoreSpec)
+    sampler: SamplerSpec = field(default_factory=SamplerSpec)
+    pruner: PrunerSpec = field(default_factory=PrunerSpec)
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+    worker: WorkerSpec = field(default_factory=WorkerSpec)
+    phase: PhaseSpec = field(default_factory=PhaseSpec)
+
+    def __post_init__(self) -> None:
+        if self.name != MISSING_NAME:
+            check_name(self.name.removesuffix(f".{TIMEFRAME_PHASE}").removesuffix(f".{MODEL_PHASE}"))
+        require(self.n_trials >= 1, "n_trials", self.n_trials, "at least 1")
+        require(self.max_failures >= 1, "max_failures", self.max_failures, "at least 1")
+        require(self.keep_models >= 1, "keep_models", self.keep_models, "at least 1")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of this study's own files."""
+        return Path(self.output_dir) / self.name
+
+
+def check_name(name: str) -> None:
+    """Refuse a study name that is missing or could not be a folder, a key and a word in SQL."""
+    if name in (MISSING_NAME, ""):
+        raise BadInputError("name is missing: name the study, such as name=my_study")
+    if not NAME.fullmatch(name):
+        raise BadInputError(
+            f"name={name!r} is not allowed: use letters, digits, _ and - only (the dot is reserved for phases)"
+        )
+
+
+def resolve(spec: StudySpec) -> StudySpec:
+    """Return spec checked as a whole, with env.action resolved to what the agent needs."""
+    check_agent(spec.agent)
+    action = action_of(spec.agent.name, spec.env.action)
+    return dataclasses.replace(spec, env=dataclasses.replace(spec.env, action=action))
+
+
+def to_plain(spec: Any) -> dict[str, Any]:
+    """Return a dataclass as plain dicts and lists, ready for JSON."""
+    return dataclasses.asdict(spec)
+
+
+def from_plain(kind: type[T], plain: dict[str, Any]) -> T:
+    """Rebuild a (nested) dataclass from to_plain's output; unknown keys are refused."""
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in plain.items():
+        if key not in hints:
+            raise BadInputError(f"{kind.__name__} has no field {key!r}: it was written by another version")
+        hint = hints[key]
+        nested = isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
+        is_spec = nested and dataclasses.is_dataclass(hint) and isinstance(value, dict)
+        values[key] = from_plain(hint, value) if is_spec else value
+    return kind(**values)

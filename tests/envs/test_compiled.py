@@ -1,0 +1,58 @@
+"""The kernel cache follows every source file."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from numba import config
+
+import envs
+from envs.compiled import compiled, digest_sources
+
+PROBE = """
+import numpy as np
+from envs.costs import CostSpec
+from envs.ledger import accrue, account_rows, open_accounts
+account = open_accounts(1, 1)
+account.cash[0] = -1.0
+print(accrue(0, np.ones(1), 31557600 * 10**9, CostSpec(borrow_rate=0.5).rates(), account_rows(account)))
+"""
+
+
+def add(left: float, right: float) -> float:
+    return left + right
+
+
+def test_a_compiled_function_computes_and_leaves_the_settings_alone() -> None:
+    before = vars(config)["CACHE_DIR"]
+    assert compiled(add)(1.0, 2.0) == 3.0
+    assert vars(config)["CACHE_DIR"] == before
+
+
+def test_digest_follows_names_and_bytes(tmp_path: Path) -> None:
+    digests = [digest_sources(tmp_path)]
+    for name, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 2"), ("c.txt", "")):
+        (tmp_path / name).write_text(text)
+        digests.append(digest_sources(tmp_path))
+    assert len(set(digests)) == 4
+    assert digests[-1] == digests[-2]
+
+
+def test_an_edited_cost_reaches_the_cached_ledger(tmp_path: Path) -> None:
+    folder = tmp_path / "envs"
+    shutil.copytree(Path(envs.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def paid() -> float:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", PROBE]
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        )
+        return float(result.stdout)
+
+    assert paid() == 0.5
+    source = folder / "costs.py"
+    source.write_text(source.read_text().replace("rates.borrow * max", "2.0 * rates.borrow * max"))
+    assert paid() == 1.0

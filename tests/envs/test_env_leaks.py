@@ -1,0 +1,47 @@
+"""Nothing stamped after bar t may change what is seen, filled or earned at or before t."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.costs import CostSpec
+from envs.types import Market
+from envs.vector import EnvSpec
+from tests.envs.worlds import make_env, play
+from tests.markets import make_market, random_walk
+
+N_BARS, LOOKBACK = 24, 4
+MARKET = make_market(random_walk(N_BARS, assets=2, volatility=0.03))
+FIRST = LOOKBACK - 1
+
+
+def scramble_after(market: Market, bar: int, seed: int) -> Market:
+    rng = np.random.default_rng(seed)
+    changed = {name: getattr(market, name).copy() for name in ("open", "high", "low", "close")}
+    for values in changed.values():
+        values[bar + 1 :] *= rng.uniform(0.5, 2.0, values[bar + 1 :].shape)
+    tradable, features = market.tradable.copy(), market.features.copy()
+    tradable[bar + 1 :] = rng.random(tradable[bar + 1 :].shape) > 0.3
+    features[bar + 1 :] = rng.normal(size=features[bar + 1 :].shape)
+    return replace(market, **changed, tradable=tradable, features=features)
+
+
+@settings(max_examples=60, deadline=None)
+@given(bar=st.integers(FIRST, N_BARS - 2), seed=st.integers(0, 1000), fill=st.sampled_from(["open", "close"]))
+def test_the_future_changes_nothing_before_it(bar: int, seed: int, fill: str) -> None:
+    actions = np.random.default_rng(seed).uniform(-1, 1, (N_BARS, 2))
+    env = EnvSpec(fill=fill, max_leverage=1.5)
+    known, changed = (
+        play(make_env(market, first=FIRST, lookback=LOOKBACK, env=env, cost=CostSpec()), actions)
+        for market in (MARKET, scramble_after(MARKET, bar, seed))
+    )
+    steps = bar - FIRST  # steps that end at or before bar
+    fills = steps if fill == "open" else steps + 1  # the next step fills at the close of bar itself
+    np.testing.assert_array_equal(known.observation[: steps + 1], changed.observation[: steps + 1])
+    np.testing.assert_array_equal(known.reward[:steps], changed.reward[:steps])
+    np.testing.assert_array_equal(known.equity[:steps], changed.equity[:steps])
+    for name in ("traded", "price", "commission", "slippage"):
+        np.testing.assert_array_equal(getattr(known, name)[:fills], getattr(changed, name)[:fills])
+    assert not np.array_equal(known.observation[steps + 1 :], changed.observation[steps + 1 :])

@@ -1,0 +1,44 @@
+"""What the registry answers without and with stable-baselines3."""
+
+import subprocess
+import sys
+
+import pytest
+
+from optimize.agents.registry import ALGORITHMS, action_of, searchable_keys, unsearchable
+from optimize.errors import BadInputError
+
+
+def test_action_follows_the_agent() -> None:
+    assert [action_of(name) for name in ("ppo", "sac", "dqn")] == ["continuous", "continuous", "discrete"]
+    assert action_of("ppo", "discrete") == "discrete"
+
+
+def test_mismatched_action_names_the_remedy() -> None:
+    with pytest.raises(BadInputError, match=r"env.action='continuous' .*'dqn'.*env.action=auto.*ppo, sac"):
+        action_of("dqn", "continuous")
+    with pytest.raises(BadInputError, match=r"env.action='wild'"):
+        action_of("ppo", "wild")
+
+
+def test_settings_of_the_exam_and_the_machine_are_not_searchable() -> None:
+    for key in ("name", "total_timesteps", "n_envs", "device", "agent.device", "seed", "verbose"):
+        assert unsearchable(key), key
+        assert key.removeprefix("agent.") not in searchable_keys("ppo")
+    assert unsearchable("agent.learning_rate") is None
+    assert unsearchable("net") is None
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_searchable_keys(name: str) -> None:
+    keys = searchable_keys(name)
+    assert {"net", "activation", "learning_rate", "gamma", "batch_size"} <= keys
+    assert ("clip_range" in keys) is (name == "ppo")
+    assert not {"policy", "env", "rollout_buffer_class", "replay_buffer_kwargs"} & keys
+
+
+def test_registry_and_spec_do_not_import_torch() -> None:
+    code = (
+        "import sys, optimize.agents.registry, optimize.agents.spec;raise SystemExit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,185 @@
+"""Training is reproducible, watched, and learns where there is something to learn."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from envs.costs import CostSpec
+from envs.rewards import RewardSpec
+from envs.vector import EnvSpec
+from optimize.agents.agent import Agent
+from optimize.agents.registry import ALGORITHMS
+from optimize.agents.spec import AgentSpec
+from optimize.agents.train import train
+from optimize.errors import BadInputError, NumericError
+from tests.markets import make_market
+from tests.optimize.agents.support import (
+    LOOKBACK,
+    make_env,
+    noise_market,
+    probe_observations,
+    same_weights,
+    small_spec,
+    train_small,
+)
+
+LARGEST_SEED = 2**32 - 1
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_same_seed_gives_the_same_weights(name: str) -> None:
+    first = train_small(small_spec(name), seed=LARGEST_SEED)
+    train_small(small_spec("dqn"), seed=5)  # another training in the same process
+    torch.rand(3)
+    again = train_small(small_spec(name), seed=LARGEST_SEED)
+    assert same_weights(first, again)
+    assert not same_weights(first, train_small(small_spec(name), seed=LARGEST_SEED - 1))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_training_changes_the_weights_and_stops_at_the_budget(name: str) -> None:
+    agent = train_small(small_spec(name))
+    untrained = train_small(small_spec(name, learning_rate=1e-30))
+    assert not same_weights(agent, untrained)
+    assert agent.model is not None
+    assert agent.model.num_timesteps == 256
+
+
+@pytest.mark.parametrize(("name", "shape"), [("ppo", (16, 1)), ("sac", (16, 1)), ("dqn", (16,))])
+def test_acts_within_the_action_space(name: str, shape: tuple[int, ...]) -> None:
+    agent = train_small(small_spec(name))
+    action, state = agent.act(probe_observations(agent), None, np.zeros(16, dtype=bool))
+    assert action.shape == shape
+    assert state is None
+    assert all(agent.policy.action_space.contains(row) for row in action)
+
+
+def test_stochastic_actions_repeat_by_seed() -> None:
+    agent = train_small(small_spec("ppo"))
+    observation, start = probe_observations(agent), np.zeros(16, dtype=bool)
+    fixed = agent.act(observation, None, start)[0]
+    sampled = [agent.stochastic(seed).act(observation, None, start)[0] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(sampled[0], sampled[1])
+    assert not np.array_equal(sampled[0], sampled[2])
+    assert not np.array_equal(sampled[0], fixed)
+
+
+def test_ppo_trains_on_discrete_actions() -> None:
+    market = noise_market()
+    agent = train(
+        small_spec("ppo"),
+        market,
+        (LOOKBACK - 1, market.n_bars - 1),
+        env=EnvSpec(action="discrete"),
+        cost=CostSpec(),
+        reward=RewardSpec(),
+        lookback=LOOKBACK,
+        seed=0,
+    )
+    assert agent.act(probe_observations(agent), None, np.zeros(16, dtype=bool))[0].max() <= 2
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_report_is_called_and_stops(name: str) -> None:
+    reports: list[tuple[int, float]] = []
+
+    def report(step: int, value: float) -> bool:
+        reports.append((step, value))
+        return len(reports) == 2
+
+    agent = train_small(small_spec(name, total_timesteps=2048), report=report)
+    assert agent.model is not None
+    steps = [step for step, _ in reports]
+    assert len(steps) == 2
+    assert steps == sorted(set(steps))
+    assert steps[-1] <= agent.model.num_timesteps < 512
+    assert math.isfinite(reports[-1][1])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_last_report_is_at_the_end(name: str) -> None:
+    reports: list[int] = []
+
+    def report(step: int, _: float) -> bool:
+        reports.append(step)
+        return False
+
+    train_small(small_spec(name), report=report)
+    assert reports[-1] == 256
+    assert len(reports) >= 2
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_divergence_is_a_numeric_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls: Any = ALGORITHMS[name].load()
+    learn_once = cls.train
+
+    def poison(self: Any, *args: Any, **kwargs: Any) -> None:
+        learn_once(self, *args, **kwargs)
+        with torch.no_grad():
+            next(self.policy.parameters()).fill_(math.nan)
+
+    monkeypatch.setattr(cls, "train", poison)
+    with pytest.raises(NumericError):
+        train_small(small_spec(name))
+
+
+def test_a_loss_that_is_not_a_number_is_a_numeric_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls: Any = ALGORITHMS["ppo"].load()
+    learn_once = cls.train
+
+    def poison(self: Any) -> None:
+        learn_once(self)
+        self.logger.record("train/value_loss", math.inf)
+
+    monkeypatch.setattr(cls, "train", poison)
+    with pytest.raises(
+        NumericError, match=r"train/value_loss became inf after 128 steps; .* agent.learning_rate"
+    ):
+        train_small(small_spec("ppo"))
+
+
+def test_a_bad_feature_is_a_numeric_error_that_names_it() -> None:
+    market = noise_market()
+    features = market.features.copy()
+    features[100, 0, 1] = np.nan
+    with pytest.raises(NumericError, match="feature_1 is NaN or infinite at bar 100"):
+        train_small(small_spec("ppo"), replace(market, features=features))
+
+
+def test_an_unfit_action_is_refused() -> None:
+    market = noise_market()
+    with pytest.raises(BadInputError, match=r"env.action='discrete' does not fit agent.name='sac'"):
+        train(
+            small_spec("sac"),
+            market,
+            (LOOKBACK - 1, market.n_bars - 1),
+            env=EnvSpec(action="discrete"),
+            cost=CostSpec(),
+            reward=RewardSpec(),
+            lookback=LOOKBACK,
+            seed=0,
+        )
+
+
+def test_ppo_beats_flat_where_a_feature_tells_the_next_return() -> None:
+    sign = np.random.default_rng(8).choice([-1.0, 1.0], size=600)
+    close = 100 * np.exp(np.cumsum(0.01 * sign))
+    feature = np.roll(sign, -1).astype(np.float32)[:, None, None]  # the sign of the return that follows
+    market = make_market(close, features=feature)
+    spec = AgentSpec(total_timesteps=8192, hyperparameters={"n_steps": 64, "batch_size": 128, "gamma": 0.5})
+    agent = train_small(spec, market, seed=2)
+    assert _mean_log_return(agent, market) > 0.5 * 0.01 * 40  # half of what an oracle earns in 40 bars
+
+
+def _mean_log_return(agent: Agent, market: Any) -> float:
+    env = make_env(market, "ppo", num_envs=16)
+    observation, _ = env.reset(seed=4)
+    start = np.zeros(16, dtype=bool)
+    for _ in range(40):
+        observation, *_, infos = env.step(agent.act(observation, None, start)[0])
+    return float(infos["episode_return"].mean())

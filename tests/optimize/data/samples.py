@@ -1,0 +1,46 @@
+"""Small bars made for the tests of the data layer."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+
+from envs.types import BoolArray, IntArray
+from optimize.data.bars import Bars, make_bars
+from optimize.data.providers import provider_of
+from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
+
+
+def stamp(text: str) -> int:
+    """Return UTC nanoseconds of an ISO text."""
+    return int(np.datetime64(text, "ns").astype(np.int64))
+
+
+def stamps(first: str, count: int, timeframe: str) -> IntArray:
+    """Return evenly spaced starts."""
+    return stamp(first) + np.arange(count, dtype=np.int64) * timeframe_ns(timeframe)
+
+
+def bars_at(timestamp: IntArray, timeframe: str, seed: int = 0, symbol: str = "X") -> Bars:
+    """Return valid random bars at given starts."""
+    rng = np.random.default_rng(seed)
+    close = 100.0 * np.exp(np.cumsum(rng.normal(0, 0.003, len(timestamp))))
+    open_ = close * np.exp(rng.normal(0, 0.001, len(timestamp)))
+    high, low = np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999
+    volume = rng.lognormal(size=len(timestamp))
+    return make_bars(
+        symbol, timestamp, np.stack([open_, high, low, close, volume], axis=1), timeframe, "test"
+    )
+
+
+def random_walk(bars: int, seed: int = 0, **settings: object) -> Bars:
+    """Return synthetic bars."""
+    spec = DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=bars, seed=seed, **settings))  # type: ignore[arg-type]  # settings are passed through
+    return provider_of(spec).load(spec)
+
+
+def rows_of(bars: Bars, chosen: slice | BoolArray) -> Bars:
+    """Return some rows of bars."""
+    arrays = {
+        f.name: getattr(bars, f.name)[chosen] for f in fields(bars) if f.name not in ("symbols", "timeframe")
+    }
+    return replace(bars, **arrays)

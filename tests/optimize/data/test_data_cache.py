@@ -1,0 +1,142 @@
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.types import Market
+from optimize.data import cache
+from optimize.data.cache import cache_key, cached_market
+from optimize.data.dataset import ARRAYS, build_market
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec
+from optimize.hashing import hash_file
+
+DATA = DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=600))
+FEATURE, SESSION = FeatureSpec(), SessionSpec()
+
+
+def assert_same(one: Market, two: Market) -> None:
+    for name in (*ARRAYS, *cache.PLAIN):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def refuse_to_build(*_: object) -> Market:
+    raise AssertionError("a hit must not build")
+
+
+def test_a_hit_equals_a_miss_and_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miss = cached_market(DATA, FEATURE, SESSION, tmp_path)
+    assert_same(miss, build_market(DATA, FEATURE, SESSION))
+    monkeypatch.setattr(cache, "build_market", refuse_to_build)
+    hit = cached_market(DATA, FEATURE, SESSION, tmp_path)
+    assert_same(hit, miss)
+    assert isinstance(hit.features.base, np.memmap)
+    assert not hit.features.flags.writeable
+    assert type(hit.symbols) is type(hit.feature_names) is tuple
+
+
+def test_the_manifest_says_what_is_in_the_folder(tmp_path: Path) -> None:
+    market = cached_market(DATA, FEATURE, SESSION, tmp_path)
+    folder = tmp_path / cache_key(DATA, FEATURE, SESSION)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["rows"] == market.n_bars
+    assert manifest["market"]["fingerprint"] == market.fingerprint
+    assert set(manifest["files"]) == set(ARRAYS)
+    assert manifest["files"]["close"]["sha256"] == hash_file(folder / "close.npy")
+    assert set(manifest) >= {"first", "last", "provider", "indicators", "versions", "written_at"}
+
+
+def test_the_key_follows_content_and_settings_but_neither_path_nor_lookback(tmp_path: Path) -> None:
+    text = "timestamp,open,high,low,close\n2024-01-01,1,2,1,1.5\n2024-01-02,1,2,1,1.5\n"
+    for name in ("x_one", "x_two"):
+        (tmp_path / f"{name}.csv").write_text(text)
+    (tmp_path / "x_three.csv").write_text(text.replace("2,1,1.5", "2,1,1.6"))
+    one, two, three = (
+        DataSpec(provider="file", path=str(tmp_path / f"x_{name}.csv"), timeframe="1d")
+        for name in ("one", "two", "three")
+    )
+    base = cache_key(one, FEATURE, SESSION)
+    assert cache_key(two, FeatureSpec(lookback=99), SESSION) == base
+    others = [
+        cache_key(three, FEATURE, SESSION),
+        cache_key(replace(one, symbols=["Y"]), FEATURE, SESSION),
+        cache_key(replace(one, timeframe="1h"), FEATURE, SESSION),
+        cache_key(one, FeatureSpec(indicators=["rsi"]), SESSION),
+        cache_key(one, FEATURE, SessionSpec(calendar="XNYS")),
+        cache_key(DATA, FEATURE, SESSION),
+    ]
+    assert len({base, *others}) == 7
+
+
+def _tear_manifest(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text[: len(text) // 2])
+
+
+def _drop_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def _cut_array(folder: Path) -> None:
+    data = (folder / "close.npy").read_bytes()
+    (folder / "close.npy").unlink()
+    (folder / "close.npy").write_bytes(data[:-8])
+
+
+def _other_array(folder: Path) -> None:
+    other = np.load(folder / "close.npy")[:-1]
+    (folder / "close.npy").unlink()
+    np.save(folder / "close.npy", other)
+
+
+def _drop_array(folder: Path) -> None:
+    (folder / "features.npy").unlink()
+
+
+def _wrong_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[]")
+
+
+def _drop_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_tear_manifest, _drop_manifest, _cut_array, _other_array, _drop_array, _wrong_manifest, _drop_folder],
+)
+def test_a_spoiled_folder_is_built_again(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    whole = build_market(DATA, FEATURE, SESSION)
+    cached_market(DATA, FEATURE, SESSION, tmp_path)
+    folder = tmp_path / cache_key(DATA, FEATURE, SESSION)
+    spoil(folder)
+    assert_same(cached_market(DATA, FEATURE, SESSION, tmp_path), whole)
+    assert cache._read(folder) is not None
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
+
+
+def test_a_failed_write_leaves_no_half_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("optimize.data.cache.json.dump", fail)
+    with pytest.raises(OSError, match="disk full"):
+        cached_market(DATA, FEATURE, SESSION, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def _read_in_process(cache_dir: str) -> str:
+    market = cached_market(DATA, FEATURE, SESSION, Path(cache_dir))
+    return f"{market.fingerprint} {float(market.close.sum())!r}"
+
+
+def test_processes_that_start_together_share_one_copy(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        answers = pool.map(_read_in_process, [str(tmp_path)] * 6)
+    market = build_market(DATA, FEATURE, SESSION)
+    assert set(answers) == {f"{market.fingerprint} {float(market.close.sum())!r}"}
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1

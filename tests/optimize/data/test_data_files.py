@@ -1,0 +1,221 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optimize.data.bars import Bars
+from optimize.data.dataset import load_bars
+from optimize.data.spec import DataSpec
+from optimize.errors import BadInputError
+from tests.optimize.data.samples import stamp, stamps
+
+HOURS = [f"2024-03-01 {hour:02d}:00:00" for hour in range(6)]
+
+
+def write(path: Path, stamp_column: list[Any], names: str = "timestamp,open,high,low,close,volume") -> Path:
+    rows = [f"{value},10,12,9,{11 + 0.1 * (row % 10)},5" for row, value in enumerate(stamp_column)]
+    path.write_text("\n".join([names, *rows]) + "\n")
+    return path
+
+
+def load(path: Path | str, **settings: Any) -> Bars:
+    return load_bars(DataSpec(provider="file", path=str(path), **settings))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        HOURS,
+        [text.replace(" ", "T") + "Z" for text in HOURS],
+        [text.replace(" ", "T") + "+00:00" for text in HOURS],
+        [f"01.03.2024 {hour:02d}:00:00.000" for hour in range(6)],
+        [stamp(text) // 10**9 for text in HOURS],
+        [stamp(text) // 10**6 for text in HOURS],
+        [f"{stamp(text) // 10**9}.0" for text in HOURS],
+        [stamp(text) for text in HOURS],
+    ],
+    ids=["naive", "zulu", "offset", "dotted", "seconds", "milliseconds", "float_seconds", "nanoseconds"],
+)
+def test_csv_stamps_in_every_form_are_the_same_utc(tmp_path: Path, column: list[Any]) -> None:
+    bars = load(write(tmp_path / "eurusd_1h.csv", column))
+    np.testing.assert_array_equal(bars.timestamp, stamps("2024-03-01", 6, "1h"))
+    assert bars.symbols == ("EURUSD",)
+    assert bars.timeframe == "1h"
+    assert bars.close[3, 0] == pytest.approx(11.3)
+
+
+def test_dotted_dates_are_day_first(tmp_path: Path) -> None:
+    bars = load(write(tmp_path / "a.csv", [f"{day:02d}.02.2024" for day in range(1, 16)]))
+    np.testing.assert_array_equal(bars.timestamp, stamps("2024-02-01", 15, "1d"))
+
+
+def test_an_ambiguous_date_form_is_read_by_the_format_given(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [f"03/{day:02d}/2024" for day in range(1, 6)])
+    assert load(path, time_format="%m/%d/%Y").timestamp[0] == stamp("2024-03-01")
+    with pytest.raises(BadInputError, match=r"a\.csv: column 'timestamp' cannot be read .* data.time_format"):
+        load(path)
+
+
+def test_integer_dates_are_not_taken_for_seconds(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [20240301, 20240302, 20240303])
+    assert load(path, time_format="%Y%m%d").timestamp[0] == stamp("2024-03-01")
+    with pytest.raises(BadInputError, match="20240301 is no time since 1970"):
+        load(path)
+
+
+def test_local_stamps_follow_the_clock_change(tmp_path: Path) -> None:
+    local = ["2024-03-08 09:30", "2024-03-08 10:30", "2024-03-11 09:30", "2024-03-11 10:30"]
+    bars = load(write(tmp_path / "a.csv", local), time_zone="America/New_York")
+    expected = ["2024-03-08T14:30", "2024-03-08T15:30", "2024-03-11T13:30", "2024-03-11T14:30"]
+    np.testing.assert_array_equal(bars.timestamp, [stamp(text) for text in expected])
+
+
+@pytest.mark.parametrize("hour", ["2024-11-03 01:30:00", "2024-03-10 02:30:00"], ids=["ambiguous", "skipped"])
+def test_a_local_hour_that_is_not_one_instant_is_refused(tmp_path: Path, hour: str) -> None:
+    path = write(tmp_path / "a.csv", ["2024-03-01 00:00:00", hour])
+    with pytest.raises(BadInputError, match=r"data.time_zone=America/New_York .*give UTC stamps"):
+        load(path, time_zone="America/New_York")
+
+
+def test_mixed_zoned_and_naive_stamps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="some stamps name a time zone and some do not"):
+        load(write(tmp_path / "a.csv", ["2024-03-01 00:00:00", "2024-03-01 01:00:00Z"]))
+
+
+def test_columns_are_found_in_any_case_and_volume_may_be_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Date, Open ,High,LOW,Close,Adj Close\n2024-01-01,1,2,1,1.5,9\n2024-01-02,1,2,1,1.25,9\n")
+    bars = load(path)
+    np.testing.assert_array_equal(bars.close[:, 0], [1.5, 1.25])
+    np.testing.assert_array_equal(bars.volume, 0)
+
+
+def test_a_missing_column_is_named_with_the_override_to_type(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HOURS, "Date,Open,High,Low,Close*,Volume")
+    with pytest.raises(
+        BadInputError,
+        match=r"no column for 'close' \(it has: Date, Open, .*, Close\*, Volume\).*\+data.columns.close=NAME",
+    ):
+        load(path)
+    assert load(path, columns={"close": "Close*"}).close[0, 0] == 11.0
+    with pytest.raises(BadInputError, match=r"data.columns.close='Shut' is no column of .*it has: Date"):
+        load(path, columns={"close": "Shut"})
+
+
+def test_text_among_numbers_is_refused_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("date,open,high,low,close\n2024-01-01,1,2,1,1.5\n2024-01-02,1,2,1,n.a.!\n")
+    with pytest.raises(BadInputError, match=r"column 'close' holds 'n.a.!' in data row 2, not a number"):
+        load(path)
+
+
+def _nothing(folder: Path) -> Path:
+    return folder / "absent.csv"
+
+
+def _folder(folder: Path) -> Path:
+    return folder
+
+
+def _suffix(folder: Path) -> Path:
+    return write(folder / "prices.xlsx", HOURS)
+
+
+def _header_only(folder: Path) -> Path:
+    return write(folder / "a.csv", [])
+
+
+def _zero_bytes(folder: Path) -> Path:
+    (folder / "a.csv").touch()
+    return folder / "a.csv"
+
+
+def _not_parquet(folder: Path) -> Path:
+    return write(folder / "a.parquet", HOURS)
+
+
+def _no_stamp(folder: Path) -> Path:
+    return write(folder / "a.csv", ["2024-03-01", "", "2024-03-03"])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_nothing, r"no such file .*/absent\.csv; type data.path=FILE"),
+        (_folder, "is a folder .*name one file in it"),
+        (_suffix, r"suffix '\.xlsx' is unknown, use one of"),
+        (_header_only, "has no rows"),
+        (_zero_bytes, "cannot be read as csv: No columns"),
+        (_not_parquet, "cannot be read as parquet"),
+        (_no_stamp, "data row 2 has no timestamp"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, make: Callable[[Path], Path], words: str
+) -> None:
+    with pytest.raises(BadInputError, match=words) as caught:
+        load(make(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_missing_prices_are_refused_by_stamp_or_dropped_on_request(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HOURS)
+    path.write_text(path.read_text().replace("03:00:00,10", "03:00:00,"))
+    with pytest.raises(
+        BadInputError, match=r"1 bars have NaN .* first at 2024-03-01T03:00:00Z: .*data.drop_nan=true"
+    ):
+        load(path)
+    np.testing.assert_array_equal(load(path, drop_nan=True).timestamp // 3600 // 10**9 % 24, [0, 1, 2, 4, 5])
+
+
+def test_parquet_equals_csv_with_stamps_as_column_or_index(tmp_path: Path) -> None:
+    csv = write(tmp_path / "a.csv", HOURS)
+    frame = pd.read_csv(csv, parse_dates=["timestamp"])
+    frame.to_parquet(tmp_path / "column.parquet")
+    frame.set_index("timestamp").tz_localize("UTC").to_parquet(tmp_path / "index.parquet")
+    expected = load(csv)
+    for name in ("column", "index"):
+        bars = load(tmp_path / f"{name}.parquet")
+        np.testing.assert_array_equal(bars.timestamp, expected.timestamp)
+        np.testing.assert_array_equal(bars.close, expected.close)
+
+
+def test_a_file_a_symbol_is_joined_from_the_first_bar_all_have(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", HOURS)
+    write(tmp_path / "b.csv", [HOURS[1], HOURS[2], HOURS[4]])
+    bars = load(tmp_path / "{symbol}.csv", symbols=["a", "b"])
+    np.testing.assert_array_equal(bars.timestamp, stamps("2024-03-01T01:00", 5, "1h"))
+    np.testing.assert_array_equal(bars.tradable[:, 1], [True, True, False, True, False])
+    np.testing.assert_allclose(bars.close[:, 1], [11.0, 11.1, 11.1, 11.2, 11.2])
+    np.testing.assert_allclose(bars.high[:, 1], [12, 12, 11.1, 12, 11.2])
+    np.testing.assert_array_equal(bars.volume[:, 1], [5, 5, 0, 5, 0])
+    assert bars.tradable[:, 0].all()
+
+
+def test_symbols_and_path_must_agree(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HOURS)
+    with pytest.raises(BadInputError, match=r"data.symbols=.*\(put \{symbol\} into data.path"):
+        load(path, symbols=["a", "b"])
+    with pytest.raises(BadInputError, match=r"data.symbols=\[\] .* data.path holds \{symbol\}"):
+        load(tmp_path / "{symbol}.csv")
+    with pytest.raises(BadInputError, match=r"data.path=None .* e.g. data.path=prices.csv"):
+        load_bars(DataSpec(provider="file"))
+
+
+def test_files_of_different_timeframes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", HOURS)
+    write(tmp_path / "b.csv", [f"2024-03-0{day}" for day in range(1, 4)])
+    with pytest.raises(BadInputError, match=r"differ in timeframe \(a 1h, b 1d\)"):
+        load(tmp_path / "{symbol}.csv", symbols=["a", "b"])
+
+
+@pytest.mark.market_data
+def test_a_real_file_with_a_nan_row_is_refused(market_data: Path) -> None:
+    path = market_data / "spy_1m_yahoo_201912.parquet"
+    with pytest.raises(BadInputError, match="have NaN"):
+        load(path)
+    assert load(path, drop_nan=True).timeframe == "1m"

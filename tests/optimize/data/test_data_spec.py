@@ -1,0 +1,45 @@
+from typing import Any
+
+import pytest
+
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec, timeframe_ns
+from optimize.errors import BadInputError
+
+
+def test_timeframes_are_read_as_nanoseconds() -> None:
+    assert [timeframe_ns(name) for name in ("1m", "15m", "1h", "1d")] == [
+        60 * 10**9,
+        900 * 10**9,
+        3600 * 10**9,
+        86400 * 10**9,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "words"),
+    [
+        (
+            DataSpec,
+            {"timeframe": "7m"},
+            "data.timeframe='7m' .* one of 1m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 12h, 1d",
+        ),
+        (DataSpec, {"source_timeframe": "60"}, "data.source_timeframe='60'"),
+        (DataSpec, {"columns": {"price": "Close"}}, "data.columns='price' .* timestamp, open, high"),
+        (DataSpec, {"symbols": ["A", "A"]}, "data.symbols=.*distinct, non-empty"),
+        (DataSpec, {"symbols": [""]}, "data.symbols=.*distinct, non-empty"),
+        (DataSpec, {"time_zone": "New York"}, "data.time_zone='New York' .* IANA"),
+        (SyntheticSpec, {"kind": "sine"}, "data.synthetic.kind='sine' .* random_walk or known_optimum"),
+        (SyntheticSpec, {"bars": 1}, "data.synthetic.bars=1"),
+        (SyntheticSpec, {"volatility": 0.0}, "data.synthetic.volatility=0.0"),
+        (SyntheticSpec, {"period": 3}, "data.synthetic.period=3 .* even"),
+        (FeatureSpec, {"lookback": 0}, "feature.lookback=0 .* >= 1"),
+        (FeatureSpec, {"indicators": []}, "feature.indicators=.*non-empty"),
+        (FeatureSpec, {"indicators": ["rsi", "rsi"]}, "feature.indicators=.*without repeats"),
+        (SessionSpec, {"calendar": " "}, "session.calendar=' '"),
+    ],
+)
+def test_bad_settings_name_the_key_and_what_is_allowed(
+    spec: Any, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInputError, match=words):
+        spec(**settings)

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from envs.costs import CostSpec
+from envs.rewards import RewardSpec
+from envs.types import Market
+from envs.vector import EnvSpec
+from optimize.evaluate.baselines import Baseline, RandomPolicy, baselines
+from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.windows import Window, WindowSpec, place_windows, plan_windows
+from tests.markets import make_market, random_walk
+
+SPEC = WindowSpec(min_train_bars=1, min_test_bars=1)
+
+
+def windows_of(market: Market) -> tuple[Window, ...]:
+    plan = plan_windows(SPEC, market.session_date)
+    return place_windows(plan, market, purge_bars=2, lookback=4, spec=SPEC)
+
+
+def run(market: Market, env: EnvSpec, cost: CostSpec | None = None, seed: int = 0) -> tuple[Baseline, ...]:
+    return baselines(
+        market,
+        windows_of(market),
+        env=env,
+        cost=cost or CostSpec(),
+        reward=RewardSpec(),
+        lookback=4,
+        score_spec=ScoreSpec(),
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize(("action", "assets"), [("continuous", 1), ("continuous", 2), ("discrete", 1)])
+def test_the_set_and_its_order(action: str, assets: int) -> None:
+    market = make_market(random_walk(6 * 60, assets=assets), timeframe="4h")
+    flat, hold, *random = run(market, EnvSpec(action=action))
+    assert (flat.name, hold.name) == ("flat", "buy_and_hold")
+    assert [baseline.turnover for baseline in (flat, hold, *random)] == [None, None, 0.02, 0.1, 0.5]
+    assert (flat.score, flat.sharpe, flat.sharpe_zero_cost) == (None, None, None)
+    assert (flat.total_return, flat.cost) == (0.0, 0.0)
+    assert [window.trades for window in hold.windows] == [2 * assets] * 4
+    assert hold.score is not None
+    assert hold.score == hold.sharpe  # few trades do not hide a yardstick
+    assert hold.sharpe_zero_cost is not None
+    assert hold.sharpe_zero_cost > hold.score
+    costs = [baseline.cost for baseline in random]
+    assert costs == sorted(costs)
+    assert len(set(costs)) == 3
+    assert [len(returns) for returns in hold.returns] == [window.sessions for window in hold.windows]
+
+
+def test_seeds_change_random_and_nothing_else() -> None:
+    market = make_market(random_walk(6 * 60), timeframe="4h")
+    one, same, other = (run(market, EnvSpec(), seed=seed) for seed in (1, 1, 2))
+    assert [baseline.score for baseline in one] == [baseline.score for baseline in same]
+    assert [baseline.score for baseline in one[:2]] == [baseline.score for baseline in other[:2]]
+    assert all(a.score != b.score for a, b in zip(one[2:], other[2:], strict=True))
+
+
+@pytest.mark.parametrize("max_leverage", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("band", [0.0, 0.01])
+def test_hold_drifts_with_its_assets_and_never_borrows(max_leverage: float, band: float) -> None:
+    close = random_walk(6 * 60, assets=2, volatility=0.03, seed=1)
+    gaps = np.exp(np.random.default_rng(2).normal(0, 0.03, close.shape))
+    market = make_market(close, open=close * gaps, timeframe="4h")
+    env = EnvSpec(max_leverage=max_leverage, rebalance_band=band)
+    hold = run(market, env, CostSpec.free())[1]
+    exposure = min(1.0, max_leverage)
+    for window, metrics in zip(windows_of(market), hold.windows, strict=True):
+        growth = market.open[window.test_last] / market.open[window.test_first] - 1
+        assert metrics.total_return == pytest.approx(exposure * growth.mean(), abs=1e-9)
+        assert metrics.trades == 4
+
+
+def test_random_policy_keeps_its_target_between_draws() -> None:
+    policy, observation = RandomPolicy(2, False, 0.25, seed=3), np.zeros((400, 9), dtype=np.float32)
+    first, state = policy.act(observation, None, np.ones(400, dtype=bool))
+    second, state = policy.act(observation, state, np.zeros(400, dtype=bool))
+    restarted, _ = policy.act(observation, state, np.ones(400, dtype=bool))
+    assert 0.15 < np.mean(first[:, 0] != 0) < 0.35
+    assert 0.15 < np.mean(second[:, 0] != first[:, 0]) < 0.35
+    assert 0.65 < np.mean(restarted[:, 0] == 0) < 0.85
+    assert np.abs(second).max() <= 1.0

@@ -1,0 +1,124 @@
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from optimize.errors import BadInputError
+from optimize.results import queries
+from optimize.results.queries import leaderboard, list_queries, run_query
+from optimize.results.records import Outcome, save_study
+from optimize.results.views import create_views
+from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end
+
+QUERY_FILES = Path(__file__).resolve().parents[3] / "databases" / "queries"
+NAMES = ["best_models", "failures", "study_progress", "windows_of"]
+
+
+@pytest.fixture
+def filled(engine: Engine, url: str) -> Iterator[Engine]:
+    """Yield a database with two complete trials and a failed one."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.RDBStorage(url)
+    study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+    create_views(engine)
+    with engine.begin() as conn:
+        save_study(conn, make_study())
+    for score, sharpes in [(0.5, (0.5,)), (1.5, (1.0, 4.0, 2.0))]:
+        trial = study.ask()
+        trial.suggest_categorical("net", ["small", "medium", "large"])
+        trial.suggest_float("rate", 0.0, 1.0)
+        run_to_end(engine, trial.number, complete_outcome(score), sharpes=sharpes)
+        study.tell(trial, score)
+    failed = Outcome(state="FAIL", seconds=1.0, failure_kind="oom", failure_message="out of memory")
+    run_to_end(engine, study.ask().number, failed)
+    study.tell(2, state=optuna.trial.TrialState.FAIL)
+    yield engine
+    storage.engine.dispose()
+
+
+def test_every_query_file_says_what_it_shows() -> None:
+    assert [name for name, _ in list_queries()] == NAMES
+    for name, line in list_queries():
+        assert len(line) > 20, name
+        assert (QUERY_FILES / f"{name}.sql").read_text(encoding="utf-8").startswith(f"-- {line}\n")
+
+
+def test_the_queries_answer(filled: Engine) -> None:
+    columns, best = run_query(filled, "best_models", {"name": STUDY})
+    assert columns[:2] == ["trial_number", "score"]
+    assert [row[:2] for row in best] == [(1, 1.5), (0, 0.5)]
+    columns, windows = run_query(filled, "windows_of", {"name": STUDY})
+    assert [row[columns.index("sharpe")] for row in windows] == [1.0, 4.0, 2.0, 0.5]
+    columns, failures = run_query(filled, "failures", {"name": STUDY})
+    assert [row[1:5] for row in failures] == [("oom", "out of memory", 1, 2)]
+    columns, progress = run_query(filled, "study_progress", {"name": STUDY})
+    assert dict(zip(columns, progress[0], strict=True))["complete"] == 2
+
+
+@pytest.mark.parametrize("name", ["study_progress", "failures"])
+def test_the_name_of_a_study_stands_for_its_phases(filled: Engine, name: str) -> None:
+    assert [row[0] for row in run_query(filled, name, {"name": "btc"})[1]] == [STUDY]
+    assert run_query(filled, name, {"name": "bt_"})[1] == []
+    assert run_query(filled, name, {"name": "bt"})[1] == []
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_query_runs_in_the_sqlite3_shell_too(filled: Engine, name: str) -> None:
+    script = f""".param set :name "'{STUDY}'"\n.read {QUERY_FILES / name}.sql\n"""
+    shell = subprocess.run(
+        ["sqlite3", "-bail", "-csv", str(filled.url.database)],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (shell.returncode, shell.stderr) == (0, "")
+    assert len(shell.stdout.splitlines()) == len(run_query(filled, name, {"name": STUDY})[1]) > 0
+
+
+def test_an_unknown_query_or_parameter_names_the_choices(filled: Engine) -> None:
+    with pytest.raises(BadInputError, match=", ".join(NAMES)):
+        run_query(filled, "best", {"name": STUDY})
+    with pytest.raises(BadInputError, match="takes the parameters name, got none"):
+        run_query(filled, "best_models", {})
+    with pytest.raises(BadInputError, match="takes the parameters name, got limit, name"):
+        run_query(filled, "best_models", {"name": STUDY, "limit": 3})
+
+
+def test_a_database_without_a_study_is_refused_in_one_line(engine: Engine) -> None:
+    for ask in (
+        lambda: run_query(engine, "best_models", {"name": STUDY}),
+        lambda: leaderboard(engine, STUDY),
+    ):
+        with pytest.raises(BadInputError, match="holds no study yet"):
+            ask()
+
+
+def test_a_query_cannot_write_and_leaves_the_connection_as_it_was(filled: Engine) -> None:
+    with (
+        queries._reading(filled) as conn,
+        pytest.raises(OperationalError, match="attempt to write a readonly database"),
+    ):
+        conn.execute(text("DELETE FROM wf_runs"))
+    with filled.begin() as conn:
+        conn.execute(text("UPDATE wf_runs SET reason = 'written'"))
+
+
+def test_the_leaderboard_shows_the_spread_over_windows(filled: Engine) -> None:
+    first, second = leaderboard(filled, STUDY)
+    assert (first.rank, first.trial_number, first.score, first.windows) == (1, 1, 1.5, 3)
+    assert (first.window_sharpe_min, first.window_sharpe_median, first.window_sharpe_max) == (1.0, 2.0, 4.0)
+    assert set(first.parameters) == {"net", "rate"}
+    assert first.parameters["net"] in ("small", "medium", "large")
+    assert (second.rank, second.window_sharpe_median) == (2, 0.5)
+    assert [row.rank for row in leaderboard(filled, STUDY, limit=1)] == [1]
+    assert leaderboard(filled, "absent") == []
+    with pytest.raises(BadInputError, match="limit=0"):
+        leaderboard(filled, STUDY, limit=0)

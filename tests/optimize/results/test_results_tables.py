@@ -1,0 +1,60 @@
+import multiprocessing
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import StatementError
+
+from optimize.database import open_engine
+from optimize.results.records import EventRecord, events, log_event
+from optimize.results.tables import METADATA, create_tables
+
+
+def _create(url: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
+    engine = open_engine(url)
+    barrier.wait(timeout=60)
+    create_tables(engine)
+    engine.dispose()
+
+
+def test_several_processes_create_the_tables_at_once(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4)
+    creators = [context.Process(target=_create, args=(url, barrier)) for _ in range(4)]
+    for creator in creators:
+        creator.start()
+    for creator in creators:
+        creator.join(60)
+    assert [creator.exitcode for creator in creators] == [0, 0, 0, 0]
+    engine = open_engine(url)
+    assert set(inspect(engine).get_table_names()) == set(METADATA.tables)
+    engine.dispose()
+
+
+def test_every_table_bears_our_prefix() -> None:
+    assert METADATA.tables
+    assert all(name.startswith("wf_") for name in METADATA.tables)
+
+
+def test_creating_the_tables_again_keeps_their_rows(engine: Engine) -> None:
+    with engine.begin() as conn:
+        log_event(conn, EventRecord("btc", "start", "started"))
+    create_tables(engine)
+    with engine.connect() as conn:
+        assert len(events(conn, "btc")) == 1
+
+
+def test_timestamps_are_utc_text_whose_order_is_the_order_of_time(engine: Engine) -> None:
+    late = datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=-5)))
+    early = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
+    with engine.begin() as conn:
+        log_event(conn, EventRecord("btc", "late", "", at=late))
+        log_event(conn, EventRecord("btc", "early", "", at=early))
+        stored = conn.execute(text("SELECT at FROM wf_events ORDER BY at")).scalars().all()
+        assert stored == ["2026-01-01T02:00:00.000+00:00", "2026-01-01T05:30:00.000+00:00"]
+        assert [event.at for event in events(conn, "btc")] == [late, early]
+
+
+def test_a_naive_timestamp_is_refused(engine: Engine) -> None:
+    with engine.begin() as conn, pytest.raises(StatementError, match="time zone"):
+        log_event(conn, EventRecord("btc", "start", "", at=datetime(2026, 1, 1)))
