@@ -108,10 +108,13 @@ def _one_line(error: BaseException) -> str:
     text = first_line(error)
     if any(line.startswith("Available options in") for line in lines):
         start = next(i for i, line in enumerate(lines) if line.startswith("Available options in"))
-        options = [line for line in lines[start + 1 :] if not line.startswith(("Config search path", "provider"))]
+        options = [
+            line for line in lines[start + 1 :] if not line.startswith(("Config search path", "provider"))
+        ]
         return f"{text}; the choices are {', '.join(options)}"
     if type(error).__name__ == "OverrideParseException":
-        return f"{text}; write key=value, and quote a value with spaces or '=' twice: 'data.path=\"my file.csv\"'"
+        quoting = "'data.path=\"my file.csv\"'"
+        return f"{text}; write key=value, and quote a value with spaces or '=' twice: {quoting}"
     if text.startswith("Could not override"):
         return f"{text} There is no such key; `walkforge VERB --cfg job` lists the keys"
     if text.startswith("Error merging override") and len(lines) > 1:

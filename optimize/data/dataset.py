@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from envs.types import IntArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, check_bars, utc_text
@@ -14,6 +15,8 @@ from optimize.data.sessions import SessionTable, resolve_calendar, session_table
 from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
+
+SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,14 @@ def load_bars(spec: DataSpec) -> Bars:
     """Load the bars that the spec names, at their source's timeframe, and check them."""
     bars = provider_of(spec).load(spec)
     check_bars(bars, f"data.provider={spec.provider}")
-    return bars
+    return bars if spec.months is None else last_months(bars, spec.months)
+
+
+def last_months(bars: Bars, months: int) -> Bars:
+    """Return the bars that start within the last calendar months before the end of the last bar."""
+    end = pd.Timestamp(int(bars.bar_end[-1]), tz="UTC")
+    kept = bars.timestamp >= (end - pd.DateOffset(months=months)).value
+    return replace(bars, **{name: getattr(bars, name)[kept] for name in SERIES})
 
 
 def build_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> Market:

@@ -70,6 +70,7 @@ class DataSpec:
     path: str | None = None  # CSV or Parquet; "{symbol}" stands for each of symbols
     symbols: list[str] = field(default_factory=list)  # empty: named by the source
     timeframe: str = "1h"
+    months: int | None = None  # keep the last N calendar months of the source
     source_timeframe: str | None = None  # None: the most frequent spacing of the source
     time_zone: str = "UTC"  # of stamps that name none
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
@@ -81,6 +82,8 @@ class DataSpec:
         timeframe_ns(self.timeframe)
         if self.source_timeframe is not None:
             timeframe_ns(self.source_timeframe, "data.source_timeframe")
+        if self.months is not None:
+            require(self.months >= 1, "data.months", self.months, "at least 1, or null to keep all")
         for name in self.columns:
             require(name in COLUMNS, "data.columns", name, "keyed by " + ", ".join(COLUMNS))
         clean = all(symbol.strip() for symbol in self.symbols)

@@ -63,8 +63,8 @@ class TimeframePhaseSpec:
             self.n_trials >= 2 * combinations and self.n_trials % combinations == 0,
             "phase.timeframe.n_trials",
             self.n_trials,
-            f"a multiple of the {combinations} combinations of timeframe x lookback, at least two trials each "
-            f"(a spread needs two), such as {2 * combinations}",
+            f"a multiple of the {combinations} combinations of timeframe x lookback, at least two trials "
+            f"each (a spread needs two), such as {2 * combinations}",
         )
 
 
@@ -127,7 +127,7 @@ def check_name(name: str) -> None:
         raise BadInputError("name is missing: name the study, such as name=my_study")
     if not NAME.fullmatch(name):
         raise BadInputError(
-            f"name={name!r} is not allowed: use letters, digits, _ and - only (the dot is reserved for phases)"
+            f"name={name!r} is not allowed: use letters, digits, _ and - only (the dot is for phases)"
         )
 
 

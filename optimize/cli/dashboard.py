@@ -1,0 +1,11 @@
+"""walkforge dashboard: open optuna-dashboard on a study."""
+
+from optimize.compose import DashboardConfig
+from optimize.study.dashboard import serve
+from optimize.study.spec import MISSING_NAME
+
+
+def dashboard(config: DashboardConfig) -> None:
+    """Serve the page of study `name`, or the list of all studies without a name, until Ctrl-C."""
+    name = None if config.name in (MISSING_NAME, "") else config.name
+    serve(config.database.url, config.output_dir, config.host, config.port, name=name)

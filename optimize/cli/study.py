@@ -1,0 +1,20 @@
+"""`walkforge study`."""
+
+from rich.console import Console
+
+from optimize.compose import StudyConfig, to_spec
+from optimize.study.runner import run_study
+
+
+def study(config: StudyConfig) -> None:
+    """Run or resume a study (one or two phases) to its cap, and say what to do next."""
+    console = Console()
+    spec = to_spec(config)
+    name = run_study(spec, console)
+    console.print(
+        f"\nstudy {name} is at its cap; next:\n"
+        f"  walkforge leaderboard name={spec.name}\n"
+        f"  walkforge export name={spec.name} top_n=3\n"
+        f"  walkforge dashboard name={spec.name}",
+        highlight=False,
+    )

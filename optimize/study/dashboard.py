@@ -1,0 +1,208 @@
+"""What optuna-dashboard shows of a study: notes, pictures and figures; and the page itself."""
+
+import errno
+import ipaddress
+import os
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.trial import Trial
+from optuna_dashboard import save_note, save_plotly_graph_object, wsgi
+
+from optimize.database import connect, database_path
+from optimize.errors import BadInputError
+from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
+from optimize.results.runs import complete_but_untold, windows_of
+from optimize.search.storage import open_storage
+from optimize.study.files import replace_durably, run_folder
+from optimize.study.handle import Handle
+from optimize.study.note import signed, study_note, trial_note
+from optimize.study.picture import hold_curve, trial_curves, write_csv, write_picture
+from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
+
+ARTIFACTS = "artifacts"
+PICTURE, TABLE = "equity.png", "equity.csv"
+TOP = 5
+
+
+def artifact_store(output_dir: str | Path) -> FileSystemArtifactStore:
+    """Return the store of every study's artifacts, its folder created."""
+    folder = Path(output_dir) / ARTIFACTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(folder)
+
+
+def decorate(
+    handle: Handle,
+    trial: Trial,
+    run: RunRecord,
+    windows: Sequence[WindowRecord],
+    baselines: Sequence[BaselineRecord],
+) -> None:
+    """Give a trial that is about to be told its note, and the equity of its test windows as PNG and CSV."""
+    save_note(trial, trial_note(run, windows, baselines))
+    curves = trial_curves(handle.spec.folder, windows)
+    if not curves:
+        return
+    folder = run_folder(handle.spec.folder, run.trial_number, run.run_uuid)
+    first = next(iter(curves.values()))
+    hold = hold_curve(baselines, run.spec["data"]["timeframe"], first.sessions)
+    borders = sorted({row.test_start for row in windows})[1:]
+    label = f"trial {run.trial_number}"
+    title = f"{run.study_name}, {label}: {run.state if run.score is None else f'score {signed(run.score)}'}"
+    _attach(handle, trial, folder / PICTURE, lambda path: write_picture(path, title, label, curves, hold, borders))
+    _attach(handle, trial, folder / TABLE, lambda path: write_csv(path, curves))
+
+
+def _attach(handle: Handle, trial: Trial, path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file and upload it, unless the trial has it; one whose upload was cut short is completed."""
+    output_dir = Path(handle.spec.output_dir)
+    stored = [meta for meta in get_all_artifact_meta(trial) if meta.filename == path.name]
+    if stored and (output_dir / ARTIFACTS / stored[0].artifact_id).is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial)
+    replace_durably(partial, path)
+    store = artifact_store(output_dir)
+    if not stored:
+        upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)
+        return
+    with path.open("rb") as stream:
+        store.write(stored[0].artifact_id, stream)
+
+
+def decorate_study(handle: Handle) -> None:
+    """Give a study its note and its figures, in place of those of an earlier launch."""
+    # Plotly is needed here alone, once a study.
+    from optimize.study.figures import timeframe_figure, window_figure
+
+    study, name = handle.study, handle.spec.name
+    save_note(study, study_note(handle.spec))
+    with handle.engine.connect() as conn:
+        runs = [run for run in complete_but_untold(conn, name) if run.state == "COMPLETE"]
+        runs.sort(key=lambda run: (-(run.score or 0.0), run.trial_number))
+        windows = {run.run_uuid: windows_of(conn, run.run_uuid) for run in runs}
+        baselines = load_baselines(conn, name)
+    if not runs:
+        return
+    _save_equity(handle, runs[:TOP], windows, baselines)
+    save_plotly_graph_object(study, window_figure(name, runs, windows), graph_object_id="windows")
+    if name.endswith(f".{TIMEFRAME_PHASE}"):
+        save_plotly_graph_object(study, timeframe_figure(name, runs), graph_object_id="timeframes")
+
+
+def _save_equity(
+    handle: Handle,
+    runs: Sequence[RunRecord],
+    windows: dict[str, list[WindowRecord]],
+    baselines: Sequence[BaselineRecord],
+) -> None:
+    """Save the equity of the best trials; of several repeats the first is drawn."""
+    from optimize.study.figures import equity_figure
+
+    curves = {}
+    for run in runs:
+        found = trial_curves(handle.spec.folder, windows[run.run_uuid])
+        if found:
+            curves[f"trial {run.trial_number} ({run.score:.2f})"] = next(iter(found.values()))
+    if not curves:
+        return
+    best = next(iter(curves.values()))
+    hold = hold_curve(baselines, runs[0].spec["data"]["timeframe"], best.sessions)
+    figure = equity_figure(handle.spec.name, curves, hold)
+    save_plotly_graph_object(handle.study, figure, graph_object_id="equity")
+
+
+class DashboardServer(ThreadingMixIn, WSGIServer):
+    """A WSGI server that answers several requests at once and never waits for one at its end."""
+
+    daemon_threads = True
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Answer without a line in the log for each request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log nothing; errors still come through log_error."""
+
+
+def serve(url: str, output_dir: str | Path, host: str, port: int, name: str | None = None) -> None:
+    """Show optuna-dashboard on the studies of a database until Ctrl-C; name opens that study's page."""
+    page = "/dashboard" if name is None else f"/dashboard/studies/{_study_id(url, name)}"
+    if name is None:
+        _stored_studies(url)
+    storage = open_storage(url)
+    try:
+        app = wsgi(storage, artifact_store=artifact_store(output_dir))
+        with _bind(host, port, app) as server:
+            if not _is_loopback(host):
+                print(
+                    f"warning: host={host} is reachable from other machines, and optuna-dashboard has no "
+                    "password: whoever reaches it can change and delete studies",
+                    file=sys.stderr,
+                )
+            shown = "127.0.0.1" if host in ("", "0.0.0.0") else host
+            print(f"http://{shown}:{server.server_port}{page}   (Ctrl-C stops it)", flush=True)
+            server.serve_forever()
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+    finally:
+        storage.engine.dispose()
+
+
+def _bind(host: str, port: int, app: object) -> WSGIServer:
+    try:
+        return make_server(host, port, app, server_class=DashboardServer, handler_class=QuietHandler)
+    except socket.gaierror as error:
+        raise BadInputError(
+            f"host={host!r} is no address of this machine ({error.strerror}): use host=127.0.0.1"
+        ) from None
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise BadInputError(f"host={host!r} is no address of this machine: use host=127.0.0.1") from None
+        reason = "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+        raise BadInputError(
+            f"port={port} cannot be opened on {host} ({reason}): choose another one, such as port={port + 1}"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _study_id(url: str, name: str) -> int:
+    """Return the id of a study, or of the last phase of a study in two phases."""
+    stored = _stored_studies(url)
+    for candidate in (name, f"{name}.{MODEL_PHASE}", f"{name}.{TIMEFRAME_PHASE}"):
+        if candidate in stored:
+            return stored[candidate]
+    known = ", ".join(sorted(stored)) or "none yet"
+    raise BadInputError(f"name={name!r}: this database holds no such study; it holds {known}")
+
+
+def _stored_studies(url: str) -> dict[str, int]:
+    """Return the id of each study; look without creating anything, so that a wrong URL leaves no file."""
+    path = database_path(url)
+    if not path.is_file():
+        raise BadInputError(
+            f"database.url: there is no database at {path}; run a study first or set database.url"
+        )
+    try:
+        with closing(connect(path, read_only=True)) as connection:
+            rows = connection.execute("SELECT study_name, study_id FROM studies").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise BadInputError(
+            f"database.url: {path} holds no studies ({error}); run a study first or set database.url"
+        ) from None
+    return dict(rows)

@@ -1,0 +1,111 @@
+"""The files of a study: studies/NAME/trials/NUMBER_RUN/windows/K/repeat_R/, written before the next window.
+
+Each run has a folder of its own, so that a run that lost its trial cannot spoil the files of its successor.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from optimize.evaluate.metrics import WindowMetrics
+from optimize.study.trial import Measured, Trained
+
+SCALER = "scaler.npz"
+RETURNS = "returns.parquet"
+METRICS = b"walkforge.measured"
+
+
+def run_folder(study_folder: Path, number: int, run_uuid: str) -> Path:
+    """Return the folder of one run of a trial."""
+    return study_folder / "trials" / f"{number:04d}_{run_uuid[:8]}"
+
+
+def window_folder(folder: Path, window: int, repeat: int) -> Path:
+    """Return the folder of one window and repeat inside a run's or a bundle's folder."""
+    return folder / "windows" / str(window) / f"repeat_{repeat}"
+
+
+def write_window(
+    folder: Path, sessions: NDArray[np.datetime64], trained: Trained, measured: Measured
+) -> None:
+    """Write the agent, its scaler and the session returns of one window."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained.agent.save(folder)
+    trained.scaler.save(folder / SCALER)
+    write_returns(folder / RETURNS, sessions, measured)
+
+
+def write_returns(path: Path, sessions: NDArray[np.datetime64], measured: Measured) -> None:
+    """Write the session returns of a test span, with its metrics in the file's own metadata."""
+    table = pa.table(
+        {"session": sessions, "return": measured.returns, "return_zero_cost": measured.free_returns}
+    )
+    summary = {"metrics": asdict(measured.metrics), "ruined": measured.ruined, "seconds": measured.seconds}
+    table = table.replace_schema_metadata({METRICS: json.dumps(summary).encode()})
+    partial = path.with_suffix(".partial")
+    pq.write_table(table, partial)
+    replace_durably(partial, path)
+
+
+def read_returns(path: Path) -> tuple[NDArray[np.datetime64], Measured]:
+    """Return the sessions and what `write_returns` stored."""
+    table = pq.read_table(path)
+    summary = json.loads(table.schema.metadata[METRICS])
+    measured = Measured(
+        metrics=WindowMetrics(**summary["metrics"]),
+        returns=table["return"].to_numpy(),
+        free_returns=table["return_zero_cost"].to_numpy(),
+        ruined=summary["ruined"],
+        seconds=summary["seconds"],
+    )
+    return table["session"].to_numpy(), measured
+
+
+def equity_curve(paths: Sequence[Path]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Return the sessions and the equity, compounded over consecutive windows, from 1.0."""
+    parts = [read_returns(path) for path in paths]
+    returns = np.concatenate([measured.returns for _, measured in parts], dtype=np.float64)
+    equity: NDArray[np.float64] = np.cumprod(1.0 + returns, dtype=np.float64)
+    return np.concatenate([sessions for sessions, _ in parts]), equity
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as stream:
+        json.dump(content, stream, indent=2, sort_keys=True, default=str)
+        stream.write("\n")
+    replace_durably(Path(stream.name), path)
+
+
+def replace_durably(partial: Path, path: Path) -> None:
+    """Put a finished file in place of another, on disk before the name changes."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(path)
+
+
+def adopt_files(earlier: Path, folder: Path) -> None:
+    """Copy the finished windows of a lost run into the folder of the run that took over."""
+    if earlier.is_dir():
+        shutil.copytree(earlier, folder, dirs_exist_ok=True)
+
+
+def drop_weights(folder: Path) -> None:
+    """Delete the models of a run and keep its returns."""
+    for path in folder.glob("windows/*/repeat_*/*"):
+        if path.name != RETURNS:
+            path.unlink(missing_ok=True)

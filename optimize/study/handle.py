@@ -1,0 +1,139 @@
+"""An open study: its spec, its space, Optuna's side of it and ours."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from sqlalchemy import Engine
+
+from optimize.database import database_path, open_engine, study_lock
+from optimize.errors import BadInputError
+from optimize.hashing import hash_object
+from optimize.results.records import StudyRecord, forget_study, load_study, save_study, set_cap
+from optimize.results.tables import create_tables
+from optimize.results.views import create_views
+from optimize.search.pruners import make_pruner
+from optimize.search.samplers import make_sampler
+from optimize.search.space import SearchSpace, parse_space, space_hash
+from optimize.search.storage import load_or_create_study, open_storage
+from optimize.study.spec import StudySpec, to_plain
+from optimize.study.trial import Ground
+from optimize.study.versions import versions
+
+# What may change between two launches of one study: how fast it runs and how far, never what is measured.
+CHANGEABLE = {
+    "n_trials", "max_failures", "keep_models", "preflight", "output_dir", "worker", "database", "phase",
+    "data.path",
+}  # fmt: skip
+MARKET_CACHE = "market"
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """A study that trials can be asked of and told to."""
+
+    spec: StudySpec
+    space: SearchSpace
+    study: optuna.Study
+    engine: Engine
+
+    @property
+    def cache_dir(self) -> Path:
+        """Return the folder of the memory-mapped markets, beside the database."""
+        return cache_dir(self.spec)
+
+
+def cache_dir(spec: StudySpec) -> Path:
+    """Return the folder of the memory-mapped markets, beside the study's database."""
+    return database_path(spec.database.url).parent / MARKET_CACHE
+
+
+def open_study(spec: StudySpec) -> Handle:
+    """Open the study called spec.name, with its tables and views created where they are missing."""
+    url = spec.database.url
+    space = parse_space(spec.space)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with study_lock(url, spec.name):
+        engine = open_engine(url, busy_timeout_s=spec.database.busy_timeout_s)
+        create_tables(engine)
+        storage = open_storage(url, spec.database.busy_timeout_s)
+        if spec.name not in optuna.get_all_study_names(storage):
+            with engine.begin() as conn:  # records of a study that was deleted would attach to new trials
+                forget_study(conn, spec.name)
+        study = load_or_create_study(
+            storage,
+            spec.name,
+            sampler=make_sampler(spec.sampler, spec.seed, space),
+            pruner=make_pruner(spec.pruner, spec.seed),
+        )
+        create_views(engine)
+    return Handle(spec, space, study, engine)
+
+
+def enroll(handle: Handle, ground: Ground) -> StudyRecord:
+    """Store what the study is, or refuse to resume it as something else; the cap may move."""
+    spec = handle.spec
+    plain = to_plain(spec)
+    record = StudyRecord(
+        study_name=spec.name,
+        phase=spec.name.rpartition(".")[2] if "." in spec.name else "single",
+        n_trials=spec.n_trials,
+        seed=spec.seed,
+        max_failures=spec.max_failures,
+        spec=plain,
+        space=spec.space,
+        space_hash=space_hash(handle.space),
+        score=plain["score"],
+        score_hash=hash_object(plain["score"]),
+        data_fingerprint=ground.market.fingerprint,
+        versions=versions(),
+    )
+    with study_lock(spec.database.url, spec.name), handle.engine.begin() as conn:
+        stored = save_study(conn, record)
+        refuse_other(stored, record)
+        set_cap(conn, spec.name, spec.n_trials)
+        found = load_study(conn, spec.name)
+    if found is None:
+        raise BadInputError(f"study {spec.name!r} vanished from {spec.database.url} while it was opened")
+    return dataclasses.replace(found, max_failures=spec.max_failures)
+
+
+def refuse_other(stored: StudyRecord, now: StudyRecord) -> None:
+    """Raise BadInputError where a resumed study would measure something else than it did."""
+    name = stored.study_name
+    remedy = "resume it as it was, or choose another name"
+    if stored.space_hash != now.space_hash:
+        before, after = dict(flat(stored.space)), dict(flat(now.space))
+        differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        raise BadInputError(
+            f"study {name!r} was started with another search space ({', '.join(differing[:5])}): {remedy}"
+        )
+    before, after = dict(flat(stored.spec)), dict(flat(now.spec))
+    for key in sorted(before.keys() | after.keys()):
+        if not changeable(key) and before.get(key) != after.get(key):
+            raise BadInputError(
+                f"study {name!r} was started with {key}={before.get(key)!r}, "
+                f"now {key}={after.get(key)!r}: {remedy}"
+            )
+    if stored.data_fingerprint != now.data_fingerprint:
+        raise BadInputError(
+            f"study {name!r} was started on other data (fingerprint {stored.data_fingerprint[:12]}, "
+            f"now {now.data_fingerprint[:12]}): {remedy}"
+        )
+
+
+def changeable(key: str) -> bool:
+    """Say whether a key of the spec may change between two launches."""
+    return any(key == free or key.startswith(f"{free}.") for free in CHANGEABLE)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of every leaf."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,159 @@
+"""The notes that people read beside a trial and a study, in Markdown."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
+from optimize.study.spec import StudySpec
+
+NOTHING = "–"
+MINUS = "−"
+SCORES = {
+    "joined": "the annualised Sharpe ratio of the net session returns, joined over all test windows",
+    "mean_window": "the mean over windows of the annualised Sharpe ratio of the net session returns",
+    "median_window": "the median over windows of the annualised Sharpe ratio of the net session returns",
+    "lower_bound": "the mean over windows of the annualised Sharpe ratio less {k:g} standard errors",
+}
+REASONS = {
+    "ruin": "the account was ruined",
+    "undefined_sharpe": "its returns have no Sharpe ratio",
+    "min_trades": "it traded less than `score.min_trades`",
+    "min_volatility": "its returns vary less than `score.min_volatility`",
+}
+
+
+def trial_note(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]) -> str:
+    """Return the note of one trial: its score, its windows, what it cost, and how to run it again."""
+    paragraphs = [f"## {run.study_name}, trial {run.trial_number}", _verdict(run)]
+    if windows:
+        paragraphs += ["### Test windows", _window_table(windows)]
+        paragraphs += ["### In all", _comparison(run, windows, baselines)]
+    paragraphs += ["### Again", _replay(run)]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def study_note(spec: StudySpec) -> str:
+    """Return the paragraph that says what a study is."""
+    meaning = SCORES[spec.score.kind].format(k=spec.score.k)
+    repeats = f", median over {spec.score.repeats} repeats" if spec.score.repeats > 1 else ""
+    cost = spec.cost
+    market = " ".join([spec.data.provider, *spec.data.symbols])
+    return (
+        f"**{spec.name}** searches {spec.agent.name.upper()} agents on `{market}`, up to {spec.n_trials} trials "
+        f"(COMPLETE + PRUNED). The score is {meaning}{repeats}; a trial below {spec.score.min_trades} trades "
+        "is infeasible and PRUNED. Every figure is net of "
+        f"{cost.commission_bps:g} bps commission and {cost.slippage_bps:g} bps slippage a side, "
+        f"{cost.borrow_rate:.2%} a year on borrowed cash and {cost.short_rate:.2%} on short value. "
+        "The best of many trials is partly luck: compare it with buy-and-hold and with its own spread "
+        "over the windows.\n"
+    )
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Return a number for reading, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction as a percentage, or a dash where there is none."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{signed(100 * value, digits)} %"
+
+
+def _verdict(run: RunRecord) -> str:
+    if run.state == "FAIL":
+        message = (run.failure_message or "").partition("\n")[0]
+        return f"**FAIL** ({run.failure_kind}): {message}"
+    if run.score is None:
+        reason = run.reason or "no reason was stored"
+        return f"**{run.state}**: {REASONS.get(reason, reason)}."
+    kind = run.spec.get("score", {}).get("kind", "joined")
+    meaning = "annualised Sharpe ratio" if kind == "joined" else f"{kind} of the annualised Sharpe ratio"
+    return (
+        f"**Score {signed(run.score, 3)}** ({meaning}), standard error over windows "
+        f"{signed(run.standard_error, 3)}, {run.state}."
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column left and the others right."""
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def _window_table(windows: Sequence[WindowRecord]) -> str:
+    repeated = any(window.repeat for window in windows)
+    header = ["Window", "Test", "Train", "Bars (test / train)", "Sharpe", "Zero-cost Sharpe", "Return"]
+    header += ["Drawdown", "Trades", "Cost"]
+    rows = [
+        [
+            f"{window.window}, repeat {window.repeat}" if repeated else str(window.window),
+            f"{window.test_start} to {window.test_end}",
+            f"{window.train_start} to {window.train_end}",
+            f"{window.test_bars} / {window.train_bars}",
+            signed(window.sharpe),
+            signed(window.sharpe_zero_cost),
+            percent(window.total_return),
+            percent(window.max_drawdown),
+            signed(window.trades, 0),
+            percent(window.cost, 2),
+        ]
+        for window in windows
+    ]
+    return _table(header, rows)
+
+
+def _comparison(
+    run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]
+) -> str:
+    """Return the whole of the trial beside the baselines of its timeframe."""
+    metrics = run.metrics or {}
+    own = [
+        f"**trial {run.trial_number}**",
+        signed(run.score),
+        signed(metrics.get("sharpe_zero_cost")),
+        percent(_compounded(windows)),
+        percent(_summed(windows, "cost"), 2),
+        signed(_summed(windows, "turnover"), 1),
+    ]
+    header = ["", "Score", "Zero-cost Sharpe", "Return", "Cost", "Turnover"]
+    table = _table(header, [own, *_baseline_rows(run, baselines)])
+    trades = signed(_summed(windows, "trades"), 0)
+    return f"{table}\n\n{trades} trades; cost in units of starting equity, turnover in units of equity."
+
+
+def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Iterator[list[str]]:
+    timeframe = run.spec.get("data", {}).get("timeframe")
+    for row in baselines:
+        if row.timeframe == timeframe:
+            figures = [signed(row.score), signed(row.sharpe_zero_cost), percent(row.total_return)]
+            yield [row.name.replace("_", "-"), *figures, percent(row.cost, 2), signed(row.turnover, 1)]
+
+
+def _by_repeat(windows: Sequence[WindowRecord], name: str) -> list[list[float]]:
+    found: dict[int, list[float]] = {}
+    for window in windows:
+        found.setdefault(window.repeat, []).append(float(getattr(window, name) or 0.0))
+    return list(found.values())
+
+
+def _summed(windows: Sequence[WindowRecord], name: str) -> float:
+    """Return the sum over windows, median over repeats."""
+    return float(np.median([sum(values) for values in _by_repeat(windows, name)]))
+
+
+def _compounded(windows: Sequence[WindowRecord]) -> float:
+    """Return the return compounded over windows, median over repeats."""
+    growth = [math.prod(1.0 + value for value in part) for part in _by_repeat(windows, "total_return")]
+    return float(np.median(growth)) - 1.0
+
+
+def _replay(run: RunRecord) -> str:
+    return (
+        f"Seed entropy `{list(run.entropy)}` (window and repeat are appended), run `{run.run_uuid}`, "
+        f"data `{run.data_fingerprint[:12]}`.\n\n"
+        f"    walkforge replay name={run.study_name} trial={run.trial_number}"
+    )

@@ -1,0 +1,245 @@
+"""Run one claimed trial: renew its lease, store every window, record the outcome, tell Optuna."""
+
+import dataclasses
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from optimize import clock
+from optimize.database import study_lock
+from optimize.errors import BadInputError, NumericError, StaleRunError
+from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
+from optimize.evaluate.windows import Window
+from optimize.results import leases
+from optimize.results.queries import leaderboard
+from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines
+from optimize.results.runs import finish_run, save_window, windows_of
+from optimize.study.caps import Claim, tell
+from optimize.study.dashboard import decorate
+from optimize.study.files import (
+    RETURNS,
+    adopt_files,
+    drop_weights,
+    read_returns,
+    run_folder,
+    window_folder,
+    write_window,
+)
+from optimize.study.handle import Handle
+from optimize.study.trial import Key, Measured, Trained, TrialResult, run_trial
+
+RENEWALS_PER_LEASE = 4
+SUMMED = ("cost", "turnover", "trades")
+
+
+class StopRequestedError(Exception):
+    """The study is asked to stop; the trial goes back to be taken over."""
+
+
+class Heartbeat:
+    """Renew a lease from a thread of its own until the trial ends or another run owns it."""
+
+    def __init__(self, handle: Handle, lease: leases.Lease) -> None:
+        self._handle = handle
+        self._lease = lease
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self.window: int | None = None
+        self.stale: StaleRunError | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._lease.lease_s / RENEWALS_PER_LEASE):
+            try:
+                self.renew()
+            except StaleRunError as error:
+                self.stale = error
+                return
+
+    def renew(self) -> None:
+        """Prolong the lease; raise StaleRunError where another run owns the trial."""
+        with self._handle.engine.begin() as conn:
+            leases.renew(conn, self._lease, clock.now().timestamp(), self.window)
+
+
+def perform(handle: Handle, claim: Claim, stopping: Callable[[], bool]) -> RunRecord:
+    """Run a claimed trial to its record; raise StopRequestedError or StaleRunError between windows."""
+    started = time.perf_counter()
+    folder = run_folder(handle.spec.folder, claim.run.trial_number, claim.run.run_uuid)
+    with Heartbeat(handle, claim.lease) as heartbeat:
+        try:
+            result = _run(handle, claim, folder, heartbeat, stopping)
+            outcome = _outcome(handle, claim, result, time.perf_counter() - started)
+        except StopRequestedError:
+            with handle.engine.begin() as conn:
+                leases.abandon(conn, claim.lease)
+            raise
+        except StaleRunError:
+            raise
+        except Exception as error:  # whatever a trainer raises fails its trial, typed, and not the worker
+            outcome = _failure(error, time.perf_counter() - started)
+        with handle.engine.begin() as conn:
+            run = finish_run(conn, claim.lease, outcome)
+            windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
+        decorate(handle, claim.trial, run, windows, baselines)
+    with study_lock(handle.spec.database.url, handle.spec.name):
+        tell(handle, run)
+        with handle.engine.begin() as conn:
+            leases.release(conn, claim.lease)
+        _drop_surplus_weights(handle, run, folder)
+    return run
+
+
+def _run(
+    handle: Handle, claim: Claim, folder: Path, heartbeat: Heartbeat, stopping: Callable[[], bool]
+) -> TrialResult:
+    finished = _adopt(handle, claim, folder)
+    heartbeat.window = 0
+
+    def keep(window: Window, repeat: int, trained: Trained, measured: Measured) -> None:
+        _check_alive(heartbeat, stopping)
+        target = window_folder(folder, window.index, repeat)
+        sessions = claim.ground.market.session_date[slice(*window.test_sessions)]
+        write_window(target, sessions, trained, measured)
+        path = (target / RETURNS).relative_to(handle.spec.folder)
+        with handle.engine.begin() as conn:
+            save_window(conn, claim.lease, window_record(claim, window, repeat, measured, str(path)))
+        heartbeat.window = window.index + 1
+        _check_alive(heartbeat, stopping)
+
+    def report(step: int, value: float) -> bool:
+        if step not in handle.study.get_trials(deepcopy=False)[claim.trial.number].intermediate_values:
+            claim.trial.report(value, step)
+        return claim.trial.should_prune()
+
+    return run_trial(claim.spec, claim.ground, claim.entropy, keep=keep, report=report, finished=finished)
+
+
+def _adopt(handle: Handle, claim: Claim, folder: Path) -> dict[Key, Measured]:
+    """Take over the windows that lost runs finished: files first, then what they measured."""
+    finished: dict[Key, Measured] = {}
+    for record in claim.adopted:
+        if record.returns_path is None:
+            continue
+        source = handle.spec.folder / record.returns_path
+        if source.is_file():  # else the row came to disk and the file did not: the window is run again
+            adopt_files(source.parent, window_folder(folder, record.window, record.repeat))
+            finished[record.window, record.repeat] = read_returns(source)[1]
+    return finished
+
+
+def _check_alive(heartbeat: Heartbeat, stopping: Callable[[], bool]) -> None:
+    if heartbeat.stale is not None:
+        raise heartbeat.stale
+    if stopping():
+        raise StopRequestedError
+
+
+def window_record(
+    claim: Claim, window: Window, repeat: int, measured: Measured, returns_path: str
+) -> WindowRecord:
+    """Return the row of one finished window."""
+    dates, metrics = window.dates, dataclasses.asdict(measured.metrics)
+    same = {f.name for f in dataclasses.fields(WindowRecord)} & metrics.keys()
+    return WindowRecord(
+        run_uuid=claim.run.run_uuid,
+        window=window.index,
+        repeat=repeat,
+        train_start=dates.train_start,
+        train_end=dates.train_end,
+        test_start=dates.test_start,
+        test_end=dates.test_end,
+        train_bars=window.train_last - window.train_first + 1,
+        test_bars=metrics["bars"],
+        seconds=measured.seconds,
+        returns_path=returns_path,
+        **{name: metrics[name] for name in same},
+    )
+
+
+def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) -> Outcome:
+    """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason."""
+    metrics = aggregate(result, claim.ground.market.sessions_per_year)
+    with handle.engine.connect() as conn:
+        baselines = load_baselines(conn, handle.spec.name)
+    timeframe = claim.spec.data.timeframe
+    hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == "buy_and_hold"]
+    metrics["buy_and_hold"] = hold[0] if hold else None
+    outcome = Outcome("PRUNED", seconds, standard_error=result.score.standard_error, metrics=metrics)
+    if result.pruned_at is not None:
+        reason = f"pruner: below the median after window {result.pruned_at}"
+        return dataclasses.replace(outcome, reason=reason)
+    if not result.score.feasible:
+        return dataclasses.replace(outcome, reason=result.score.reason)
+    return dataclasses.replace(outcome, state="COMPLETE", score=result.score.value)
+
+
+def aggregate(result: TrialResult, sessions_per_year: float) -> dict[str, float | None]:
+    """Return the metrics over all windows, as the median over repeats."""
+    rows = [_aggregate_repeat(repeat, sessions_per_year) for repeat in result.measured]
+    return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
+
+
+def _aggregate_repeat(windows: tuple[Measured, ...], sessions_per_year: float) -> dict[str, float]:
+    returns = np.concatenate([window.returns for window in windows])
+    free = np.concatenate([window.free_returns for window in windows])
+    sums = {key: float(sum(getattr(window.metrics, key) for window in windows)) for key in SUMMED}
+    bars = [window.metrics.bars for window in windows]
+    exposure = float(np.average([window.metrics.exposure for window in windows], weights=bars))
+    return sums | {
+        "total_return": total_return(returns),
+        "total_return_zero_cost": total_return(free),
+        "sharpe_zero_cost": sharpe_ratio(free, sessions_per_year),
+        "max_drawdown": max_drawdown(returns),
+        "exposure": exposure,
+    }
+
+
+def _failure(error: Exception, seconds: float) -> Outcome:
+    return Outcome(
+        "FAIL",
+        seconds,
+        failure_kind=failure_kind(error),
+        failure_message=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def failure_kind(error: Exception) -> str:
+    """Return the type of a failure, as the study's policy knows it."""
+    if isinstance(error, NumericError):
+        return "numeric"
+    if isinstance(error, BadInputError):
+        return "config"
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return "oom"
+    return "bug"
+
+
+def _drop_surplus_weights(handle: Handle, run: RunRecord, folder: Path) -> None:
+    """Keep the weights of the best keep_models trials; a trial that ended worse than they loses its own."""
+    kept = {row.run_uuid for row in leaderboard(handle.engine, handle.spec.name, handle.spec.keep_models)}
+    if run.run_uuid not in kept:
+        drop_weights(folder)
+        return
+    with handle.engine.connect() as conn:
+        active = {lease.run_uuid for lease in leases.active(conn, handle.spec.name)}
+    spared = {uuid[:8] for uuid in kept | active if uuid}
+    for other in folder.parent.iterdir():
+        if other.name.partition("_")[2] not in spared:
+            drop_weights(other)

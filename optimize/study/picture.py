@@ -1,0 +1,115 @@
+"""The equity of a trial: joined over its test windows, as numbers, as a CSV file and as a picture."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from optimize.results.records import BaselineRecord, WindowRecord
+from optimize.study.files import read_returns
+
+BUY_AND_HOLD = "buy_and_hold"
+SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130
+TRIAL_COLOR, HOLD_COLOR, INK, FAINT = "#1f5fa8", "#9a6a2f", "#333333", "#d9d9d9"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Consecutive session returns and the equity they compound to, from 1."""
+
+    sessions: NDArray[np.datetime64]  # (S,)
+    returns: NDArray[np.float64]  # (S,)
+
+    @property
+    def equity(self) -> NDArray[np.float64]:
+        """Return the equity at the end of each session."""
+        return np.cumprod(1.0 + self.returns)
+
+
+def trial_curves(folder: Path, windows: Sequence[WindowRecord]) -> dict[int, Curve]:
+    """Return one curve a repeat from the returns on disk, windows in order."""
+    parts: dict[int, list[Curve]] = {}
+    for window in sorted(windows, key=lambda row: (row.repeat, row.window)):
+        if window.returns_path is not None:
+            sessions, measured = read_returns(folder / window.returns_path)
+            parts.setdefault(window.repeat, []).append(Curve(sessions, measured.returns))
+    return {
+        repeat: Curve(
+            np.concatenate([curve.sessions for curve in curves]),
+            np.concatenate([curve.returns for curve in curves]),
+        )
+        for repeat, curves in parts.items()
+    }
+
+
+def hold_curve(
+    baselines: Sequence[BaselineRecord], timeframe: str, sessions: NDArray[np.datetime64]
+) -> Curve | None:
+    """Return buy-and-hold over the sessions that a trial finished, or None where it is not stored."""
+    for row in baselines:
+        if row.name == BUY_AND_HOLD and row.timeframe == timeframe and row.windows:
+            dates = np.array(row.windows["sessions"], dtype="datetime64[D]").reshape(-1)
+            values = [value for window in row.windows["returns"] for value in window]
+            shared = np.isin(dates, sessions.astype("datetime64[D]"))
+            return Curve(dates[shared], np.array(values, dtype=np.float64)[shared])
+    return None
+
+
+def write_csv(path: Path, curves: Mapping[int, Curve]) -> None:
+    """Write session, equity and return, one block a repeat."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["session", "equity", "return", "repeat"])
+        for repeat, curve in curves.items():
+            days = curve.sessions.astype("datetime64[D]").astype(str)
+            columns = (days, curve.equity.tolist(), curve.returns.tolist())
+            writer.writerows((*row, repeat) for row in zip(*columns, strict=True))
+
+
+def write_picture(
+    path: Path, title: str, label: str, curves: Mapping[int, Curve], hold: Curve | None, borders: Sequence[object]
+) -> None:
+    """Draw the equity of every repeat against buy-and-hold; borders are where a new window starts."""
+    figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.095, 0.11, 0.875, 0.74))
+    for border in borders:
+        axes.axvline(np.datetime64(str(border), "D"), color=INK, linewidth=0.8, alpha=0.35, linestyle=(0, (4, 3)))
+    axes.axhline(1.0, color=INK, linewidth=0.8, alpha=0.5)
+    if hold is not None and len(hold.sessions):
+        axes.plot(hold.sessions, hold.equity, color=HOLD_COLOR, linewidth=1.5, label=_legend("buy and hold", hold))
+    for repeat, curve in curves.items():
+        name = label if len(curves) == 1 else f"{label}, repeat {repeat}"
+        thin = 1.0 if len(curves) == 1 else 0.6
+        text = _legend(name, curve)
+        axes.plot(curve.sessions, curve.equity, color=TRIAL_COLOR, linewidth=2.0, alpha=thin, label=text)
+    _tidy(axes, title)
+    canvas.print_png(path)
+
+
+def _tidy(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=13, color=INK, loc="left", pad=28, fontweight="bold")
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.012, 0.995), ncols=3, frameon=False, fontsize=11, labelcolor=INK,
+        handlelength=1.4, columnspacing=1.4,
+    )  # fmt: skip
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(labelsize=11, colors=INK, length=0)
+    axes.margins(x=0.01)
+    locator = AutoDateLocator(minticks=4, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _legend(name: str, curve: Curve) -> str:
+    return f"{name} {100 * (curve.equity[-1] - 1):+.1f} %".replace("-", "−")

@@ -1,0 +1,195 @@
+"""The spine: spec -> market -> windows -> train -> rollout -> score."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from envs.types import FloatArray, Market
+from optimize.agents.agent import Agent
+from optimize.agents.registry import find_algorithm
+from optimize.agents.spec import AgentSpec
+from optimize.agents.train import train
+from optimize.data.cache import cached_market
+from optimize.data.dataset import build_market
+from optimize.data.scaling import Scaler, fit_scaler, scale_market
+from optimize.data.spec import timeframe_ns
+from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
+from optimize.evaluate.rollout import replay_free, rollout
+from optimize.evaluate.score import Score, check_periods, running_score, score
+from optimize.evaluate.windows import Window, WindowPlan, place_windows, plan_windows, purge_bars
+from optimize.study.spec import StudySpec
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What the trials of one timeframe and lookback stand on."""
+
+    market: Market
+    plan: WindowPlan
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one window and repeat brought, small enough to keep in memory and on disk."""
+
+    metrics: WindowMetrics
+    returns: FloatArray  # (sessions,) simple net returns of the test span
+    free_returns: FloatArray  # (sessions,) of the same actions at zero cost
+    ruined: bool
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A window's agent with the scaler it was trained behind."""
+
+    agent: Agent
+    scaler: Scaler
+
+
+@dataclass(frozen=True, eq=False)
+class TrialResult:
+    """All windows of a trial, [repeat][window], and what they come to."""
+
+    measured: tuple[tuple[Measured, ...], ...]
+    score: Score
+    pruned_at: int | None  # the window after which the pruner stopped the trial
+
+
+Key = tuple[int, int]  # window, repeat
+Keep = Callable[[Window, int, Trained, Measured], None]
+Report = Callable[[int, float], bool]
+
+
+def lay_ground(spec: StudySpec, cache_dir: Path | None) -> Ground:
+    """Build (or map) the market and place every window on it; raise BadInputError where one does not fit."""
+    parts = (spec.data, spec.feature, spec.session)
+    market = build_market(*parts) if cache_dir is None else cached_market(*parts, cache_dir)
+    plan = plan_windows(spec.window, market.session_date)
+    check_periods(spec.score, plan)
+    purge = purge_bars(spec.env.fill, target_horizon(spec.agent))
+    windows = place_windows(plan, market, purge_bars=purge, lookback=spec.feature.lookback, spec=spec.window)
+    return Ground(market, plan, windows)
+
+
+def target_horizon(agent: AgentSpec) -> int:
+    """Return how many bars ahead a training target looks: 1, or n for n-step returns."""
+    if find_algorithm(agent.name).on_policy:
+        return 1
+    return int(agent.hyperparameters.get("n_steps", 1))
+
+
+def at_timeframe(spec: StudySpec, base: str) -> StudySpec:
+    """State the budget and the discount of a study with timeframe `base` at the trial's own timeframe.
+
+    Equal passes over the train span, and a horizon of equal time: half the bars, half the steps.
+    """
+    ratio = timeframe_ns(spec.data.timeframe) / timeframe_ns(base)
+    if ratio == 1:
+        return spec
+    hyperparameters = dict(spec.agent.hyperparameters)
+    if "gamma" in hyperparameters:
+        hyperparameters["gamma"] = float(hyperparameters["gamma"]) ** ratio
+    steps = max(1, round(spec.agent.total_timesteps / ratio))
+    agent = dataclasses.replace(spec.agent, total_timesteps=steps, hyperparameters=hyperparameters)
+    return dataclasses.replace(spec, agent=agent)
+
+
+def seed_of(entropy: Sequence[int], window: int, repeat: int) -> int:
+    """Return the 32-bit seed of one training: SeedSequence([study seed, trial, window, repeat])."""
+    return int(np.random.SeedSequence([*entropy, window, repeat]).generate_state(1)[0])
+
+
+def run_trial(
+    spec: StudySpec,
+    ground: Ground,
+    entropy: Sequence[int],
+    *,
+    keep: Keep,
+    report: Report,
+    finished: Mapping[Key, Measured] | None = None,
+) -> TrialResult:
+    """Train and evaluate window after window; `finished` ones of a lost run are not run again.
+
+    `keep` stores each window before the next starts; `report(window, running score)` says whether to stop.
+    """
+    done = dict(finished or {})
+    repeats = range(spec.score.repeats)
+    for window in ground.windows:
+        for repeat in repeats:
+            if (window.index, repeat) not in done:
+                trained, measured = run_window(spec, ground, window, seed_of(entropy, window.index, repeat))
+                keep(window, repeat, trained, measured)
+                done[window.index, repeat] = measured
+        last = window.index == len(ground.windows) - 1
+        so_far = [[done[w, repeat] for w in range(window.index + 1)] for repeat in repeats]
+        value = running_score(spec.score, _returns(so_far), ground.market.sessions_per_year)
+        if value is not None and report(window.index, value) and not last:
+            return conclude(spec, ground, so_far, pruned_at=window.index)
+    return conclude(spec, ground, so_far, pruned_at=None)
+
+
+def run_window(spec: StudySpec, ground: Ground, window: Window, seed: int) -> tuple[Trained, Measured]:
+    """Fit the scaler and the agent on the purged train span, then evaluate on the test span."""
+    started = time.perf_counter()
+    features, names = ground.market.features, ground.market.feature_names
+    scaler = fit_scaler(features, window.train_first, window.train_last + 1, names)
+    agent = train(
+        spec.agent,
+        scaled_to(spec, ground, window, scaler),
+        (window.train_first, window.train_last),
+        env=spec.env,
+        cost=spec.cost,
+        reward=spec.reward,
+        lookback=spec.feature.lookback,
+        seed=seed,
+    )
+    trained = Trained(agent, scaler)
+    measured = evaluate_window(spec, ground, window, trained)
+    return trained, dataclasses.replace(measured, seconds=time.perf_counter() - started)
+
+
+def evaluate_window(spec: StudySpec, ground: Ground, window: Window, trained: Trained) -> Measured:
+    """Run a trained agent over the test span of a window, net and at zero cost."""
+    started = time.perf_counter()
+    market = scaled_to(spec, ground, window, trained.scaler)
+    span = (window.test_first, window.test_last)
+    env, reward, lookback = spec.env, spec.reward, spec.feature.lookback
+    net = rollout(trained.agent, market, [span], env=env, cost=spec.cost, reward=reward, lookback=lookback)
+    free = replay_free(net, market, env=env, reward=reward, lookback=lookback)
+    return Measured(
+        metrics=measure(market, window, net[0], free[0], market.sessions_per_year),
+        returns=session_returns(market, net[0], window),
+        free_returns=session_returns(market, free[0], window),
+        ruined=net[0].ruined,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def scaled_to(spec: StudySpec, ground: Ground, window: Window, scaler: Scaler) -> Market:
+    """Return the market with its features scaled over the bars that this window can observe."""
+    first = max(0, window.train_first - spec.feature.lookback + 1)
+    return scale_market(ground.market, scaler, first, window.test_last + 1)
+
+
+def conclude(
+    spec: StudySpec, ground: Ground, measured: Sequence[Sequence[Measured]], pruned_at: int | None
+) -> TrialResult:
+    """Score the windows [repeat][window]."""
+    result = score(
+        spec.score,
+        _returns(measured),
+        trades=[sum(window.metrics.trades for window in repeat) for repeat in measured],
+        ruined=[any(window.ruined for window in repeat) for repeat in measured],
+        sessions_per_year=ground.market.sessions_per_year,
+    )
+    return TrialResult(tuple(tuple(repeat) for repeat in measured), result, pruned_at)
+
+
+def _returns(measured: Sequence[Sequence[Measured]]) -> list[list[FloatArray]]:
+    return [[window.returns for window in repeat] for repeat in measured]

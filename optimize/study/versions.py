@@ -1,0 +1,85 @@
+"""What the numbers of a trial depend on besides its spec: packages, interpreter, processor, source."""
+
+import functools
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "walkforge",
+    "exchange_calendars",
+    "gymnasium",
+    "numba",
+    "numpy",
+    "optuna",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "stable_baselines3",
+    "TA-Lib",
+    "torch",
+)
+SOURCE = Path(__file__).resolve().parents[2]
+CPU_INFO = Path("/proc/cpuinfo")  # Linux; elsewhere the platform's own word is taken
+GIT_TIMEOUT_S = 10
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that matter, of Python, and the processor."""
+    return dict(_versions())
+
+
+def differences(stored: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
+    """Return what differs between two answers of `versions`, one text a difference."""
+    keys = sorted(stored.keys() | now.keys())
+    return tuple(
+        f"{key} {stored.get(key, 'none')} there, {now.get(key, 'none')} here"
+        for key in keys
+        if stored.get(key) != now.get(key)
+    )
+
+
+@functools.cache
+def commit() -> str | None:
+    """Return the git commit of the source tree, marked -dirty if it is changed; None for a package."""
+    if not (SOURCE / ".git").exists():
+        return None
+    command = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    packages = {name: _version(name) for name in PACKAGES}
+    model, features = _processor()
+    machine = {"platform": f"{platform.system()} {platform.machine()}", "cpu": model, "cpu_features": features}
+    return packages | {"python": platform.python_version()} | machine
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _processor() -> tuple[str, str]:
+    """Return the processor's name and a digest of its instruction sets, which decide how numbers round."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    facts: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    model = facts.get("model name") or platform.processor() or "unknown"
+    flags = sorted((facts.get("flags") or facts.get("Features") or "").split())
+    return model, hashlib.sha256(" ".join(flags).encode()).hexdigest()[:8] if flags else "unknown"

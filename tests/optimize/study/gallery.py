@@ -1,0 +1,135 @@
+"""A small real study for the dashboard: real Optuna, real records, returns from a seeded generator."""
+
+import dataclasses
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from optuna.trial import Trial
+
+from envs.types import FloatArray
+from optimize.data.spec import DataSpec, FeatureSpec
+from optimize.database import DatabaseSpec
+from optimize.evaluate.metrics import WindowMetrics
+from optimize.results.leases import Lease, acquire, release
+from optimize.results.records import BaselineRecord, Outcome, RunRecord, save_baselines
+from optimize.results.runs import finish_run, save_window, start_run
+from optimize.results.records import WindowRecord
+from optimize.study.dashboard import decorate
+from optimize.study.files import RETURNS, run_folder, window_folder, write_returns
+from optimize.study.handle import Handle, open_study
+from optimize.study.spec import StudySpec, to_plain
+from optimize.study.trial import Measured
+
+WINDOWS, SESSIONS = 3, 40
+FIRST = np.datetime64("2017-06-01")
+SPACE = {"agent": {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}}
+
+
+def make_handle(folder: Path, name: str = "gallery.model") -> Handle:
+    spec = StudySpec(
+        name=name,
+        n_trials=3,
+        output_dir=str(folder / "studies"),
+        space=SPACE,
+        database=DatabaseSpec(url=f"sqlite:///{folder / 'gallery.db'}"),
+    )
+    handle = open_study(spec)
+    with handle.engine.begin() as conn:
+        save_baselines(conn, [make_hold(name)])
+    return handle
+
+
+def close(handle: Handle) -> None:
+    handle.engine.dispose()
+    handle.study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
+def make_hold(study: str) -> BaselineRecord:
+    returns = np.random.default_rng(99).normal(0.0002, 0.006, WINDOWS * SESSIONS)
+    days = (FIRST + np.arange(WINDOWS * SESSIONS)).astype(str).tolist()
+    series = {"sessions": days, "returns": returns.reshape(WINDOWS, SESSIONS).tolist()}
+    return BaselineRecord(study, "1h", "buy_and_hold", 0.41, 0.42, 0.021, 0.0006, 2.0, series)
+
+
+def make_measured(returns: FloatArray) -> Measured:
+    metrics = WindowMetrics(
+        sharpe=float(np.mean(returns) / np.std(returns) * 16), sharpe_zero_cost=1.9, turnover=31.0,
+        total_return=float(np.prod(1 + returns) - 1), max_drawdown=-0.031, volatility=0.09, cost=0.0042,
+        trades=24, exposure=0.6, bars=960, sessions=len(returns),
+    )  # fmt: skip
+    return Measured(metrics=metrics, returns=returns, free_returns=returns, ruined=False, seconds=0.1)
+
+
+def store_window(handle: Handle, lease: Lease, window: int, repeat: int, measured: Measured) -> None:
+    """Write the returns of one window and its row, as a worker does."""
+    sessions = FIRST + window * SESSIONS + np.arange(SESSIONS)
+    run = run_folder(handle.spec.folder, lease.trial_number, lease.run_uuid)
+    target = window_folder(run, window, repeat)
+    target.mkdir(parents=True)
+    write_returns(target / RETURNS, sessions, measured)
+    metrics = dataclasses.asdict(measured.metrics)
+    record = WindowRecord(
+        run_uuid=lease.run_uuid,
+        window=window,
+        repeat=repeat,
+        train_start=date(2017, 1, 2),
+        train_end=date(2017, 5, 31),
+        test_start=sessions[0].astype(date),
+        test_end=sessions[-1].astype(date),
+        train_bars=2600,
+        test_bars=metrics.pop("bars"),
+        seconds=0.1,
+        returns_path=str((target / RETURNS).relative_to(handle.spec.folder)),
+        **{key: value for key, value in metrics.items() if key != "sessions"},
+    )
+    with handle.engine.begin() as conn:
+        save_window(conn, lease, record)
+
+
+def record_trial(
+    handle: Handle, outcome: Outcome, *, windows: int = WINDOWS, repeats: int = 1, lookback: int = 8
+) -> tuple[Trial, RunRecord]:
+    """Ask for a trial and store a finished run of it; it is not told yet."""
+    trial = handle.study.ask()
+    rate = trial.suggest_float("agent.learning_rate", 1e-5, 1e-2, log=True)
+    spec = dataclasses.replace(handle.spec, data=DataSpec(), feature=FeatureSpec(lookback=lookback))
+    with handle.engine.begin() as conn:
+        lease = acquire(conn, handle.spec.name, trial.number, worker=0, lease_s=60.0, now=1000.0)
+        run = RunRecord(
+            run_uuid=lease.run_uuid,
+            study_name=handle.spec.name,
+            trial_number=trial.number,
+            parameters={"agent.learning_rate": rate},
+            spec=to_plain(spec),
+            entropy=[0, trial.number],
+            versions={},
+            data_fingerprint="0123456789abcdef",
+        )
+        start_run(conn, lease, run)
+    for repeat in range(repeats):
+        generator = np.random.default_rng([trial.number, repeat])
+        for window in range(windows):
+            store_window(handle, lease, window, repeat, make_measured(generator.normal(0.0006, 0.006, SESSIONS)))
+    with handle.engine.begin() as conn:
+        run = finish_run(conn, lease, outcome)
+        release(conn, lease)
+    return trial, run
+
+
+def complete(score: float, error: float = 0.42) -> Outcome:
+    metrics = {"sharpe_zero_cost": score + 0.3, "turnover": 93.0}
+    return Outcome("COMPLETE", 2.5, score=score, standard_error=error, metrics=metrics)
+
+
+def add_trial(handle: Handle, score: float, *, lookback: int = 8) -> RunRecord:
+    """Run a trial to its end: record, decorate, tell."""
+    from optimize.results.records import load_baselines
+    from optimize.results.runs import windows_of
+
+    trial, run = record_trial(handle, complete(score), lookback=lookback)
+    with handle.engine.connect() as conn:
+        windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
+    decorate(handle, trial, run, windows, baselines)
+    handle.study.tell(trial, score)
+    return run
