@@ -1,5 +1,6 @@
 """Named SQL files, and the leaderboard."""
 
+import difflib
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,6 +78,28 @@ def leaderboard(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
     with _reading(engine) as conn:
         best = conn.execute(_BEST, {"name": study_name, "limit": limit}).mappings().all()
         return [_row(rank, row, _window_sharpes(conn, row)) for rank, row in enumerate(best, start=1)]
+
+
+def studies_of(engine: Engine, name: str) -> list[str]:
+    """Return the study of that name, or its phases in their order; BadInputError where there is none."""
+    with _reading(engine) as conn:
+        known = list(conn.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
+    if name in known:
+        return [name]
+    found = [phase for phase in (f"{name}.timeframe", f"{name}.model") if phase in known]
+    if found:
+        return found
+    typed = list(dict.fromkeys(study.rpartition(".")[0] or study for study in known))
+    close = difflib.get_close_matches(name, [*typed, *known], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    said = f"name={name!r}: this database holds no such study" if name.strip("?") else "name is missing"
+    choices = f"choose one of {', '.join(typed)}" if typed else "it holds none yet: start one"
+    raise BadInputError(f"{said}: {choices}{hint}")
+
+
+def find_study(engine: Engine, name: str) -> str:
+    """Return the study of that name, else its model phase, else its timeframe phase."""
+    return studies_of(engine, name)[-1]
 
 
 def _window_sharpes(conn: Connection, row: RowMapping) -> list[float]:

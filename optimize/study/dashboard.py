@@ -6,15 +6,20 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial
 from optuna_dashboard import save_note, save_plotly_graph_object, wsgi
+from optuna_dashboard.artifact import get_artifact_path
 
 from optimize.database import connect, database_path
 from optimize.errors import BadInputError
@@ -24,8 +29,11 @@ from optimize.search.storage import open_storage
 from optimize.study.files import replace_durably, run_folder
 from optimize.study.handle import Handle
 from optimize.study.note import signed, study_note, trial_note
-from optimize.study.picture import hold_curve, trial_curves, write_csv, write_picture
+from optimize.study.picture import Curve, hold_curve, trial_curves, write_csv, write_picture
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
 ARTIFACTS = "artifacts"
 PICTURE, TABLE = "equity.png", "equity.csv"
@@ -47,45 +55,59 @@ def decorate(
     baselines: Sequence[BaselineRecord],
 ) -> None:
     """Give a trial that is about to be told its note, and the equity of its test windows as PNG and CSV."""
-    save_note(trial, trial_note(run, windows, baselines))
     curves = trial_curves(handle.spec.folder, windows)
-    if not curves:
-        return
+    picture = _attach_equity(handle, trial, run, windows, baselines, curves) if curves else None
+    save_note(trial, trial_note(run, windows, baselines, picture))
+
+
+def _attach_equity(
+    handle: Handle,
+    trial: Trial,
+    run: RunRecord,
+    windows: Sequence[WindowRecord],
+    baselines: Sequence[BaselineRecord],
+    curves: Mapping[int, Curve],
+) -> str:
+    """Upload the equity as PNG and CSV; return the address of the picture on the dashboard."""
     folder = run_folder(handle.spec.folder, run.trial_number, run.run_uuid)
     first = next(iter(curves.values()))
     hold = hold_curve(baselines, run.spec["data"]["timeframe"], first.sessions)
     borders = sorted({row.test_start for row in windows})[1:]
     label = f"trial {run.trial_number}"
     title = f"{run.study_name}, {label}: {run.state if run.score is None else f'score {signed(run.score)}'}"
-    _attach(handle, trial, folder / PICTURE, lambda path: write_picture(path, title, label, curves, hold, borders))
     _attach(handle, trial, folder / TABLE, lambda path: write_csv(path, curves))
+    draw = partial(write_picture, title=title, label=label, curves=curves, hold=hold, borders=borders)
+    return str(get_artifact_path(trial, _attach(handle, trial, folder / PICTURE, draw)))
 
 
-def _attach(handle: Handle, trial: Trial, path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file and upload it, unless the trial has it; one whose upload was cut short is completed."""
+def _attach(handle: Handle, trial: Trial, path: Path, write: Callable[[Path], None]) -> str:
+    """Upload a file unless the trial has it, finish an upload that was cut short, return its id."""
     output_dir = Path(handle.spec.output_dir)
     stored = [meta for meta in get_all_artifact_meta(trial) if meta.filename == path.name]
     if stored and (output_dir / ARTIFACTS / stored[0].artifact_id).is_file():
-        return
+        return stored[0].artifact_id
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    replace_durably(partial, path)
+    unfinished = path.with_name(f"{path.name}.partial")
+    write(unfinished)
+    replace_durably(unfinished, path)
     store = artifact_store(output_dir)
     if not stored:
-        upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)
-        return
+        return upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)
     with path.open("rb") as stream:
         store.write(stored[0].artifact_id, stream)
+    return stored[0].artifact_id
 
 
 def decorate_study(handle: Handle) -> None:
-    """Give a study its note and its figures, in place of those of an earlier launch."""
+    """Give a study its note and, once trials are complete, its figures; those of an earlier launch go."""
     # Plotly is needed here alone, once a study.
     from optimize.study.figures import timeframe_figure, window_figure
 
     study, name = handle.study, handle.spec.name
     save_note(study, study_note(handle.spec))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # else the page says "Objective 0"
+        study.set_metric_names([f"Sharpe ratio ({handle.spec.score.kind})"])
     with handle.engine.connect() as conn:
         runs = [run for run in complete_but_untold(conn, name) if run.state == "COMPLETE"]
         runs.sort(key=lambda run: (-(run.score or 0.0), run.trial_number))
@@ -158,7 +180,7 @@ def serve(url: str, output_dir: str | Path, host: str, port: int, name: str | No
         storage.engine.dispose()
 
 
-def _bind(host: str, port: int, app: object) -> WSGIServer:
+def _bind(host: str, port: int, app: "WSGIApplication") -> WSGIServer:
     try:
         return make_server(host, port, app, server_class=DashboardServer, handler_class=QuietHandler)
     except socket.gaierror as error:

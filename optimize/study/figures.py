@@ -24,10 +24,14 @@ def equity_figure(study: str, curves: Mapping[str, Curve], hold: Curve | None) -
         figure.add_trace(_line(name, curve, {"color": color, "width": 2}))
     if hold is not None and len(hold.sessions):
         figure.add_trace(_line("buy and hold", hold, {"color": HOLD_COLOR, "width": 2, "dash": "dot"}))
-    return _laid_out(figure, f"{study}: equity of the top {len(curves)} over the test windows", y="equity, from 1")
+    return _laid_out(
+        figure, f"{study}: equity of the top {len(curves)} over the test windows", y="equity, from 1"
+    )
 
 
-def window_figure(study: str, runs: Sequence[RunRecord], windows: Mapping[str, Sequence[WindowRecord]]) -> Any:
+def window_figure(
+    study: str, runs: Sequence[RunRecord], windows: Mapping[str, Sequence[WindowRecord]]
+) -> Any:
     """Draw the Sharpe ratio of every trial in every window, best trial on top, median over repeats."""
     shown = runs[:MOST_ROWS]
     columns = sorted({row.window for run in shown for row in windows[run.run_uuid]})

@@ -8,8 +8,9 @@ import numpy as np
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
 from optimize.study.spec import StudySpec
 
-NOTHING = "–"
-MINUS = "−"
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+SOLID = "\N{NO-BREAK SPACE}"  # keeps a cell on one line, and cells apart where the page draws no borders
 SCORES = {
     "joined": "the annualised Sharpe ratio of the net session returns, joined over all test windows",
     "mean_window": "the mean over windows of the annualised Sharpe ratio of the net session returns",
@@ -24,12 +25,20 @@ REASONS = {
 }
 
 
-def trial_note(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]) -> str:
-    """Return the note of one trial: its score, its windows, what it cost, and how to run it again."""
+def trial_note(
+    run: RunRecord,
+    windows: Sequence[WindowRecord],
+    baselines: Sequence[BaselineRecord],
+    picture: str | None = None,
+) -> str:
+    """Return the note of one trial: score, picture (its address), windows, costs, how to run it again."""
     paragraphs = [f"## {run.study_name}, trial {run.trial_number}", _verdict(run)]
+    if picture is not None:
+        paragraphs.append(f"![Equity over the test windows]({picture})")
     if windows:
         paragraphs += ["### Test windows", _window_table(windows)]
         paragraphs += ["### In all", _comparison(run, windows, baselines)]
+        paragraphs += ["### Train spans", _train_table(windows)]
     paragraphs += ["### Again", _replay(run)]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -41,9 +50,9 @@ def study_note(spec: StudySpec) -> str:
     cost = spec.cost
     market = " ".join([spec.data.provider, *spec.data.symbols])
     return (
-        f"**{spec.name}** searches {spec.agent.name.upper()} agents on `{market}`, up to {spec.n_trials} trials "
-        f"(COMPLETE + PRUNED). The score is {meaning}{repeats}; a trial below {spec.score.min_trades} trades "
-        "is infeasible and PRUNED. Every figure is net of "
+        f"**{spec.name}** searches {spec.agent.name.upper()} agents on `{market}`, up to "
+        f"{spec.n_trials} trials (COMPLETE + PRUNED). The score is {meaning}{repeats}; "
+        f"a trial below {spec.score.min_trades} trades is infeasible and PRUNED. Every figure is net of "
         f"{cost.commission_bps:g} bps commission and {cost.slippage_bps:g} bps slippage a side, "
         f"{cost.borrow_rate:.2%} a year on borrowed cash and {cost.short_rate:.2%} on short value. "
         "The best of many trials is partly luck: compare it with buy-and-hold and with its own spread "
@@ -60,7 +69,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a fraction as a percentage, or a dash where there is none."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{signed(100 * value, digits)} %"
+    return NOTHING if value is None or not math.isfinite(value) else f"{signed(100 * value, digits)}{SOLID}%"
 
 
 def _verdict(run: RunRecord) -> str:
@@ -69,7 +78,7 @@ def _verdict(run: RunRecord) -> str:
         return f"**FAIL** ({run.failure_kind}): {message}"
     if run.score is None:
         reason = run.reason or "no reason was stored"
-        return f"**{run.state}**: {REASONS.get(reason, reason)}."
+        return f"**{run.state}**: {REASONS.get(reason, reason.removeprefix('pruner: '))}."
     kind = run.spec.get("score", {}).get("kind", "joined")
     meaning = "annualised Sharpe ratio" if kind == "joined" else f"{kind} of the annualised Sharpe ratio"
     return (
@@ -81,19 +90,19 @@ def _verdict(run: RunRecord) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, the first column left and the others right."""
     rule = [":--", *["--:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+    padded = [[f"{SOLID}{cell}{SOLID}" for cell in cells] for cells in (header, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (padded[0], rule, *padded[1:]))
 
 
 def _window_table(windows: Sequence[WindowRecord]) -> str:
     repeated = any(window.repeat for window in windows)
-    header = ["Window", "Test", "Train", "Bars (test / train)", "Sharpe", "Zero-cost Sharpe", "Return"]
-    header += ["Drawdown", "Trades", "Cost"]
+    header = ["Window", "From", "To", "Bars", "Sharpe", "Zero-cost", "Return", "Drawdown", "Trades", "Cost"]
     rows = [
         [
             f"{window.window}, repeat {window.repeat}" if repeated else str(window.window),
-            f"{window.test_start} to {window.test_end}",
-            f"{window.train_start} to {window.train_end}",
-            f"{window.test_bars} / {window.train_bars}",
+            str(window.test_start),
+            str(window.test_end),
+            str(window.test_bars),
             signed(window.sharpe),
             signed(window.sharpe_zero_cost),
             percent(window.total_return),
@@ -106,9 +115,14 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
     return _table(header, rows)
 
 
-def _comparison(
-    run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]
-) -> str:
+def _train_table(windows: Sequence[WindowRecord]) -> str:
+    """Return the train span of every window: a table of its own, as one row for both would wrap."""
+    first = [window for window in windows if window.repeat == windows[0].repeat]
+    rows = [[str(w.window), str(w.train_start), str(w.train_end), str(w.train_bars)] for w in first]
+    return _table(["Window", "From", "To", "Bars"], rows)
+
+
+def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]) -> str:
     """Return the whole of the trial beside the baselines of its timeframe."""
     metrics = run.metrics or {}
     own = [
@@ -119,10 +133,14 @@ def _comparison(
         percent(_summed(windows, "cost"), 2),
         signed(_summed(windows, "turnover"), 1),
     ]
-    header = ["", "Score", "Zero-cost Sharpe", "Return", "Cost", "Turnover"]
+    header = ["", "Score", "Zero-cost", "Return", "Cost", "Turnover"]
     table = _table(header, [own, *_baseline_rows(run, baselines)])
     trades = signed(_summed(windows, "trades"), 0)
-    return f"{table}\n\n{trades} trades; cost in units of starting equity, turnover in units of equity."
+    units = (
+        '"zero-cost" is the Sharpe ratio of the same actions without any cost; cost is in units of starting '
+        "equity, turnover in units of equity; baselines are over all windows"
+    )
+    return f"{table}\n\n{trades} trades; {units}."
 
 
 def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Iterator[list[str]]:

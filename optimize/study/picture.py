@@ -3,17 +3,19 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from optimize.results.records import BaselineRecord, WindowRecord
 from optimize.study.files import read_returns
+from optimize.study.note import MINUS
 
 BUY_AND_HOLD = "buy_and_hold"
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130
@@ -30,7 +32,7 @@ class Curve:
     @property
     def equity(self) -> NDArray[np.float64]:
         """Return the equity at the end of each session."""
-        return np.cumprod(1.0 + self.returns)
+        return np.cumprod(1.0 + self.returns, dtype=np.float64)
 
 
 def trial_curves(folder: Path, windows: Sequence[WindowRecord]) -> dict[int, Curve]:
@@ -74,24 +76,37 @@ def write_csv(path: Path, curves: Mapping[int, Curve]) -> None:
 
 
 def write_picture(
-    path: Path, title: str, label: str, curves: Mapping[int, Curve], hold: Curve | None, borders: Sequence[object]
+    path: Path,
+    title: str,
+    label: str,
+    curves: Mapping[int, Curve],
+    hold: Curve | None,
+    borders: Sequence[date],
 ) -> None:
     """Draw the equity of every repeat against buy-and-hold; borders are where a new window starts."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     axes = figure.add_axes((0.095, 0.11, 0.875, 0.74))
     for border in borders:
-        axes.axvline(np.datetime64(str(border), "D"), color=INK, linewidth=0.8, alpha=0.35, linestyle=(0, (4, 3)))
+        axes.axvline(
+            float(date2num(border)),  # type: ignore[no-untyped-call]
+            color=INK,
+            linewidth=0.8,
+            alpha=0.35,
+            linestyle=(0, (4, 3)),
+        )
     axes.axhline(1.0, color=INK, linewidth=0.8, alpha=0.5)
     if hold is not None and len(hold.sessions):
-        axes.plot(hold.sessions, hold.equity, color=HOLD_COLOR, linewidth=1.5, label=_legend("buy and hold", hold))
-    for repeat, curve in curves.items():
-        name = label if len(curves) == 1 else f"{label}, repeat {repeat}"
-        thin = 1.0 if len(curves) == 1 else 0.6
-        text = _legend(name, curve)
-        axes.plot(curve.sessions, curve.equity, color=TRIAL_COLOR, linewidth=2.0, alpha=thin, label=text)
+        axes.plot(
+            hold.sessions, hold.equity, color=HOLD_COLOR, linewidth=1.5, label=_legend("buy and hold", hold)
+        )
+    text = _legend(label, *curves.values())
+    for curve in curves.values():
+        thickness = 2.0 if len(curves) == 1 else 1.2
+        axes.plot(curve.sessions, curve.equity, color=TRIAL_COLOR, linewidth=thickness, label=text)
+        text = "_repeat"  # one entry stands for all: a leading underscore keeps a line out of the legend
     _tidy(axes, title)
-    canvas.print_png(path)
+    figure.savefig(path, format="png")
 
 
 def _tidy(axes: Axes, title: str) -> None:
@@ -106,10 +121,16 @@ def _tidy(axes: Axes, title: str) -> None:
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(labelsize=11, colors=INK, length=0)
     axes.margins(x=0.01)
-    locator = AutoDateLocator(minticks=4, maxticks=7)
+    locator = AutoDateLocator(minticks=4, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
-def _legend(name: str, curve: Curve) -> str:
-    return f"{name} {100 * (curve.equity[-1] - 1):+.1f} %".replace("-", "−")
+def _legend(name: str, *curves: Curve) -> str:
+    gains = sorted(100 * (curve.equity[-1] - 1) for curve in curves)
+    span = (
+        f"{gains[0]:+.1f} %"
+        if len(gains) == 1
+        else f"{gains[0]:+.1f} to {gains[-1]:+.1f} % in {len(gains)} repeats"
+    )
+    return f"{name}  {span.replace('-', MINUS)}"

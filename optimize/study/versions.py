@@ -59,8 +59,8 @@ def commit() -> str | None:
 def _versions() -> dict[str, str]:
     packages = {name: _version(name) for name in PACKAGES}
     model, features = _processor()
-    machine = {"platform": f"{platform.system()} {platform.machine()}", "cpu": model, "cpu_features": features}
-    return packages | {"python": platform.python_version()} | machine
+    machine = {"platform": f"{platform.system()} {platform.machine()}", "cpu": model}
+    return packages | {"python": platform.python_version()} | machine | {"cpu_features": features}
 
 
 def _version(package: str) -> str:

@@ -12,9 +12,15 @@ from optimize.data.spec import DataSpec, FeatureSpec
 from optimize.database import DatabaseSpec
 from optimize.evaluate.metrics import WindowMetrics
 from optimize.results.leases import Lease, acquire, release
-from optimize.results.records import BaselineRecord, Outcome, RunRecord, save_baselines
-from optimize.results.runs import finish_run, save_window, start_run
-from optimize.results.records import WindowRecord
+from optimize.results.records import (
+    BaselineRecord,
+    Outcome,
+    RunRecord,
+    WindowRecord,
+    load_baselines,
+    save_baselines,
+)
+from optimize.results.runs import finish_run, save_window, start_run, windows_of
 from optimize.study.dashboard import decorate
 from optimize.study.files import RETURNS, run_folder, window_folder, write_returns
 from optimize.study.handle import Handle, open_study
@@ -110,7 +116,9 @@ def record_trial(
     for repeat in range(repeats):
         generator = np.random.default_rng([trial.number, repeat])
         for window in range(windows):
-            store_window(handle, lease, window, repeat, make_measured(generator.normal(0.0006, 0.006, SESSIONS)))
+            store_window(
+                handle, lease, window, repeat, make_measured(generator.normal(0.0006, 0.006, SESSIONS))
+            )
     with handle.engine.begin() as conn:
         run = finish_run(conn, lease, outcome)
         release(conn, lease)
@@ -124,9 +132,6 @@ def complete(score: float, error: float = 0.42) -> Outcome:
 
 def add_trial(handle: Handle, score: float, *, lookback: int = 8) -> RunRecord:
     """Run a trial to its end: record, decorate, tell."""
-    from optimize.results.records import load_baselines
-    from optimize.results.runs import windows_of
-
     trial, run = record_trial(handle, complete(score), lookback=lookback)
     with handle.engine.connect() as conn:
         windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)

@@ -1,0 +1,32 @@
+"""`walkforge query`."""
+
+from typing import Any
+
+from optimize.cli.tables import Column, say, short, show
+from optimize.compose import QueryConfig
+from optimize.database import open_engine
+from optimize.results.queries import find_study, list_queries, run_query
+
+
+def query(config: QueryConfig) -> None:
+    """Run a named SQL file for a study; without sql list the files."""
+    if config.sql is None:
+        rows: list[dict[str, Any]] = [{"sql": name, "does": does} for name, does in list_queries()]
+        show(rows, [Column("sql", "sql", right=False), Column("does", "does", right=False)], config.format)
+        return
+    engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
+    study = find_study(engine, config.name)
+    # Some queries read a study with its phases, by the name they share; the others find nothing under it.
+    names, found = run_query(engine, config.sql, {"name": config.name})
+    if not found and study != config.name:
+        names, found = run_query(engine, config.sql, {"name": study})
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    if not rows and config.format == "table":
+        say(f"sql={config.sql} name={config.name}: no rows")
+        return
+    columns = [Column(name, name, short, _is_number(rows, name)) for name in names]
+    show(rows, columns, config.format)
+
+
+def _is_number(rows: list[dict[str, Any]], name: str) -> bool:
+    return all(isinstance(row[name], (int, float, type(None))) for row in rows)

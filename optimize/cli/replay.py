@@ -1,0 +1,89 @@
+"""`walkforge replay`."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from optimize.agents.threads import limit_threads
+from optimize.compose import ReplayConfig
+from optimize.database import open_engine
+from optimize.errors import BadInputError, require
+from optimize.results.queries import find_study
+from optimize.results.records import RunRecord
+from optimize.results.runs import run_of_trial
+from optimize.study.bundle import Replay, judge, lay_again, moved, replay_bundle
+from optimize.study.spec import MISSING_NAME, StudySpec, from_plain
+from optimize.study.trial import run_trial
+
+
+def replay(config: ReplayConfig) -> None:
+    """Prove that a bundle, or a trial trained anew, comes to its stored score."""
+    named = config.name not in ("", MISSING_NAME)
+    of_bundle = config.bundle is not None and not named and config.trial is None
+    of_trial = config.bundle is None and named and config.trial is not None
+    if not of_bundle and not of_trial:
+        raise BadInputError(
+            f"replay needs either bundle=FOLDER or name=STUDY trial=NUMBER, got bundle={config.bundle!r}, "
+            f"name={config.name!r}, trial={config.trial!r}"
+        )
+    require(config.format != "csv", "format", config.format, "table or json for replay")
+    result = (
+        replay_bundle(Path(config.bundle), config.data_path)
+        if config.bundle is not None
+        else replay_trial(config)
+    )
+    if config.format == "json":
+        print(json.dumps(dataclasses.asdict(result) | {"verdict": result.verdict}, indent=2))
+    else:
+        print("\n".join(_lines(result)))
+
+
+def replay_trial(config: ReplayConfig) -> Replay:
+    """Train a stored trial again from its row, writing nothing, and compare the score."""
+    run = _stored(config)
+    stored = run.score
+    if run.state != "COMPLETE" or stored is None:
+        raise BadInputError(
+            f"trial={config.trial} of {run.study_name} ended {run.state} "
+            f"({run.failure_kind or run.reason or 'no reason'}) without a score: choose a COMPLETE trial"
+        )
+    limit_threads(1)
+    spec = moved(from_plain(StudySpec, dict(run.spec)), config.data_path)
+    where = f"trial {run.trial_number} of {run.study_name}"
+    ground = lay_again(spec, run.data_fingerprint, where, {})
+    result = run_trial(
+        spec, ground, list(run.entropy), keep=lambda *_: None, report=lambda step, value: False
+    )
+    value = result.score.value
+    return judge(where, run.study_name, run.trial_number, stored, value, run.versions, same=True, close=True)
+
+
+def _stored(config: ReplayConfig) -> RunRecord:
+    engine = open_engine(config.database.url, read_only=True)
+    try:
+        study = find_study(engine, config.name)
+        with engine.connect() as conn:
+            run = run_of_trial(conn, study, int(config.trial or 0))
+    finally:
+        engine.dispose()
+    if run is None:
+        raise BadInputError(
+            f"trial={config.trial}: {study} has no finished trial of that number; "
+            f"walkforge leaderboard name={study} lists the best"
+        )
+    return run
+
+
+def _lines(result: Replay) -> list[str]:
+    lines = [f"{result.study}, trial {result.trial} ({result.where})"]
+    lines += [
+        f"  window {window.window} repeat {window.repeat}  {window.test_start} to {window.test_end}  "
+        f"Sharpe stored {_number(window.stored)}  replayed {_number(window.replayed)}"
+        f"  {'same' if window.bitwise else 'differs'}"
+        for window in result.windows
+    ]
+    return [*lines, f"score stored {result.stored!r}, replayed {result.replayed!r}: {result.verdict}"]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6f}"

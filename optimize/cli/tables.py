@@ -1,0 +1,145 @@
+"""Rows as a table to read, or as CSV or JSON for a program: the one place that prints them."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+PLAIN_WIDTH = 1000  # of what is read by a file or a pipe; tables take what they need of it
+Row = Mapping[str, Any]
+Write = Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the key it shows, its heading, and how a value is written."""
+
+    key: str
+    title: str
+    write: Write = str
+    right: bool = True
+
+
+def make_console() -> Console:
+    """Return a console as wide as the terminal, or wide enough where nobody looks."""
+    terminal = sys.stdout.isatty()
+    return Console(width=None if terminal else PLAIN_WIDTH, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    make_console().print(escape(text), soft_wrap=True)
+
+
+def show(rows: Sequence[Row], columns: Sequence[Column], form: str, title: str = "") -> None:
+    """Print rows as `table`, or with every key and all digits as `csv` or `json`."""
+    if form == "json":
+        show_json(list(rows))
+    elif form == "csv":
+        _show_csv(rows, [column.key for column in columns])
+    else:
+        _show_table(rows, columns, title)
+
+
+def show_json(content: Any) -> None:
+    """Print plain values as JSON; what is not finite becomes null."""
+    json.dump(_plain(content), sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def number(digits: int = 2) -> Write:
+    """Return how to write a number with so many digits after the point."""
+    return lambda value: "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def signed(digits: int = 2) -> Write:
+    """Return how to write a number with its sign."""
+    return lambda value: "-" if value is None or not math.isfinite(value) else f"{value:+.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Write a fraction in percent."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:+.1f}%"
+
+
+def share(value: float | None) -> str:
+    """Write a fraction in percent, without a sign and finer where it is small."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{100 * value:.1f}%" if abs(value) >= 0.001 or value == 0 else f"{100 * value:.2g}%"
+
+
+def short(value: Any) -> str:
+    """Write any value in a few characters."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span in its two largest units."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    for size, name, smaller, smaller_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {name} {whole % size // smaller} {smaller_name}"
+    return f"{whole} s"
+
+
+def spell_costs(commission_bps: float, slippage_bps: float) -> str:
+    """Return the costs in words."""
+    return f"commission {commission_bps:g} bps and slippage {slippage_bps:g} bps a side, and financing"
+
+
+def _show_table(rows: Sequence[Row], columns: Sequence[Column], title: str) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title=escape(title) or None, title_justify="left", title_style="bold")
+    for column in columns:
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(escape(column.title), justify=side, no_wrap=column.right, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(column.write(row.get(column.key))) for column in columns))
+    console = make_console()
+    # Where the terminal is too narrow for the numbers it breaks the line; nothing is cut off.
+    needed = Measurement.get(console, console.options.update(max_width=PLAIN_WIDTH), table).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+def _show_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:
+    fields = list(rows[0]) if rows else list(keys)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([_cell(row.get(key)) for key in fields] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Return a value that CSV holds: nothing for None, JSON for what is nested."""
+    return json.dumps(_plain(value), sort_keys=True) if isinstance(value, (Mapping, list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON holds."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return value

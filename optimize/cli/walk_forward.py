@@ -1,0 +1,223 @@
+"""`walkforge walk-forward`."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from optimize.agents.agent import load_agent
+from optimize.agents.threads import limit_threads
+from optimize.cli.tables import Column, number, percent, say, share, short, show, signed, spell_costs
+from optimize.compose import WalkForwardConfig, to_spec
+from optimize.data.scaling import load_scaler
+from optimize.evaluate.baselines import Baseline, baselines
+from optimize.evaluate.windows import Window
+from optimize.study.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
+from optimize.study.files import SCALER, window_folder, write_json, write_window
+from optimize.study.handle import cache_dir
+from optimize.study.perform import aggregate
+from optimize.study.spec import StudySpec, to_plain
+from optimize.study.trial import (
+    Ground,
+    Key,
+    Measured,
+    Trained,
+    TrialResult,
+    conclude,
+    evaluate_window,
+    lay_ground,
+    run_trial,
+    seed_of,
+)
+
+TRIAL = 0  # stands for the trial number in the seeds
+PLAN_COLUMNS = (
+    Column("window", "window"),
+    Column("train", "train (end exclusive)", right=False),
+    Column("train_bars", "bars"),
+    Column("purge", "purged bars"),
+    Column("test", "test (end exclusive)", right=False),
+    Column("test_bars", "bars"),
+    Column("sessions", "sessions"),
+)
+WINDOW_COLUMNS = (
+    Column("window", "window"),
+    Column("repeat", "repeat"),
+    Column("test", "test (end exclusive)", right=False),
+    Column("sharpe", "Sharpe", signed()),
+    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("total_return", "return", percent),
+    Column("max_drawdown", "drawdown", percent),
+    Column("cost", "cost", share),
+    Column("trades", "trades", short),
+    Column("exposure", "exposure", number()),
+    Column("seconds", "seconds", number(1)),
+)
+SUMMARY_COLUMNS = (
+    Column("name", "policy", right=False),
+    Column("score", "score", signed()),
+    Column("standard_error", "std err", number()),
+    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("total_return", "return", percent),
+    Column("cost", "cost", share),
+    Column("turnover", "turnover", number(1)),
+)
+
+
+def walk_forward(config: WalkForwardConfig) -> int:
+    """Evaluate one configuration window by window; 1 where it has no score."""
+    limit_threads(1)  # as in a worker: the numbers of a study come out here too
+    if config.model is not None:
+        return _evaluate_bundle(Path(config.model), config)
+    spec = to_spec(config)
+    ground = lay_ground(spec, cache_dir(spec))
+    if config.dry_run:
+        _show_plan(ground)
+        return 0
+    folder = spec.folder / "walk_forward"
+    result = _run(spec, ground, folder, config.deterministic)
+    _show_result(spec, ground, result)
+    say(f"models and returns: {folder}")
+    return _verdict(result)
+
+
+def _run(spec: StudySpec, ground: Ground, folder: Path, deterministic: bool) -> TrialResult:
+    """Train every window into a folder that replaces the earlier one when all are done."""
+    aside = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    sampled: dict[Key, Measured] = {}
+
+    def keep(window: Window, repeat: int, trained: Trained, measured: Measured) -> None:
+        if not deterministic:
+            measured = _sample(spec, ground, window, repeat, trained)
+            sampled[window.index, repeat] = measured
+        sessions = ground.market.session_date[slice(*window.test_sessions)]
+        write_window(window_folder(aside, window.index, repeat), sessions, trained, measured)
+        say(f"window {window.index + 1} of {len(ground.windows)}, repeat {repeat}: {_told(measured)}")
+
+    result = run_trial(spec, ground, [spec.seed, TRIAL], keep=keep, report=lambda step, value: False)
+    if sampled:
+        repeats, windows = range(spec.score.repeats), range(len(ground.windows))
+        result = conclude(spec, ground, [[sampled[w, r] for w in windows] for r in repeats], pruned_at=None)
+    write_json(aside / "config.json", to_plain(spec))
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    return result
+
+
+def _sample(spec: StudySpec, ground: Ground, window: Window, repeat: int, trained: Trained) -> Measured:
+    """Evaluate the policy once more with its actions sampled."""
+    agent = trained.agent.stochastic(seed_of([spec.seed, TRIAL], window.index, repeat))
+    return evaluate_window(spec, ground, window, dataclasses.replace(trained, agent=agent))
+
+
+def _evaluate_bundle(bundle: Path, config: WalkForwardConfig) -> int:
+    """Prove that a bundle replays, then evaluate the models of its windows as its own configuration says."""
+    grounds: Grounds = {}
+    replay = replay_bundle(bundle, config.data.path, grounds)
+    spec = read_config(bundle, config.data.path)
+    ground = lay_again(spec, read_manifest(bundle).data_fingerprint, str(bundle), grounds)
+    measured: list[list[Measured]] = []
+    for repeat in range(spec.score.repeats):
+        measured.append([])
+        for window in ground.windows:
+            place = window_folder(bundle, window.index, repeat)
+            scaler = load_scaler(place / SCALER, ground.market.feature_names)
+            trained = Trained(load_agent(place), scaler)
+            evaluate = evaluate_window(spec, ground, window, trained) if config.deterministic else None
+            measured[-1].append(evaluate or _sample(spec, ground, window, repeat, trained))
+    result = conclude(spec, ground, measured, pruned_at=None)
+    _show_result(spec, ground, result)
+    say(f"{bundle}: trial {replay.trial} of study {replay.study}, nothing trained; {replay.verdict}")
+    return _verdict(result)
+
+
+def _told(measured: Measured) -> str:
+    metrics = measured.metrics
+    return (
+        f"Sharpe {signed()(metrics.sharpe)}, return {percent(metrics.total_return)}, "
+        f"{metrics.trades} trades ({measured.seconds:.1f} s)"
+    )
+
+
+def _show_plan(ground: Ground) -> None:
+    rows = [
+        {
+            "window": window.index,
+            "train": _span(window, "train"),
+            "train_bars": window.train_last - window.train_first + 1,
+            "purge": window.purge_bars,
+            "test": _span(window, "test"),
+            "test_bars": window.test_last - window.test_first + 1,
+            "sessions": window.dates.test_sessions,
+        }
+        for window in ground.windows
+    ]
+    market = ground.market
+    show(rows, PLAN_COLUMNS, "table", f"{', '.join(market.symbols)} {market.timeframe}: {len(rows)} windows")
+    if ground.plan.holdout:
+        first, end = ground.plan.holdout
+        say(f"holdout: {first} .. {end}, in no window")
+    say("dry run: nothing was trained")
+
+
+def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
+    rows = [
+        {
+            **dataclasses.asdict(measured.metrics),
+            "window": window.index,
+            "repeat": repeat,
+            "test": _span(window, "test"),
+            "seconds": measured.seconds,
+        }
+        for repeat, row in enumerate(result.measured)
+        for window, measured in zip(ground.windows, row, strict=True)
+    ]
+    show(rows, WINDOW_COLUMNS, "table", f"{spec.name}: {spec.agent.name} window by window")
+    total = aggregate(result, ground.market.sessions_per_year)
+    agent = {"name": spec.agent.name, "score": result.score.value, **total}
+    agent["standard_error"] = result.score.standard_error
+    show([agent, *_baseline_rows(spec, ground)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
+    say(
+        f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
+        f"({spell_costs(spec.cost.commission_bps, spec.cost.slippage_bps)})"
+    )
+    if result.score.reason is not None:
+        say(f"no score: {result.score.reason}")
+
+
+def _baseline_rows(spec: StudySpec, ground: Ground) -> list[dict[str, Any]]:
+    found = baselines(
+        ground.market,
+        ground.windows,
+        env=spec.env,
+        cost=spec.cost,
+        reward=spec.reward,
+        lookback=spec.feature.lookback,
+        score_spec=spec.score,
+        seed=spec.seed,
+    )
+    return [
+        {
+            "name": _label(baseline),
+            "score": baseline.score,
+            "sharpe_zero_cost": baseline.sharpe_zero_cost,
+            "total_return": baseline.total_return,
+            "cost": baseline.cost,
+            "turnover": sum(window.turnover for window in baseline.windows),
+        }
+        for baseline in found
+    ]
+
+
+def _label(baseline: Baseline) -> str:
+    drawn = "" if baseline.turnover is None else f" (new target at {baseline.turnover:.0%} of the bars)"
+    return baseline.name.replace("_", " ") + drawn
+
+
+def _span(window: Window, part: str) -> str:
+    return f"{getattr(window.dates, f'{part}_start')} .. {getattr(window.dates, f'{part}_end')}"
+
+
+def _verdict(result: TrialResult) -> int:
+    return 0 if result.score.feasible else 1

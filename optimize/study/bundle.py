@@ -1,0 +1,288 @@
+"""A bundle on disk: verified file by file, then replayed to its score without any database."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.types import FloatArray
+from optimize.agents.agent import Agent, load_agent
+from optimize.agents.files import MODEL, SPEC, WEIGHTS
+from optimize.agents.threads import limit_threads
+from optimize.data.scaling import load_scaler
+from optimize.errors import BadInputError, WalkforgeError
+from optimize.evaluate.windows import Window
+from optimize.hashing import hash_arrays, hash_file, hash_object
+from optimize.study.files import RETURNS, SCALER, read_returns, window_folder
+from optimize.study.spec import StudySpec, from_plain, to_plain
+from optimize.study.trial import (
+    Ground,
+    Measured,
+    Trained,
+    conclude,
+    evaluate_window,
+    lay_ground,
+    target_horizon,
+)
+from optimize.study.versions import differences, versions
+
+MANIFEST, CONFIG, FEATURES, METRICS = "manifest.json", "config.json", "features.json", "metrics.json"
+CARD, PICTURE = "CARD.md", "equity.png"
+PROOF = (WEIGHTS, SPEC, SCALER, RETURNS)  # of each window and repeat
+DEPLOYED = (WEIGHTS, SPEC, SCALER, MODEL)  # of the last window, first repeat
+FORMAT = 1
+TOLERANCE = 1e-9  # relative, where versions or the processor differ
+Grounds = dict[str, Ground]  # built once and shared by bundles of the same market and windows
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is and what every file of it must be."""
+
+    format: int
+    study: str
+    trial: int
+    run_uuid: str
+    score: float
+    standard_error: float | None
+    returns_sha256: str  # of the session returns of all windows
+    data_fingerprint: str
+    deployable: str  # what the policy at the top is
+    versions: dict[str, str]  # under which the bundle replayed bit for bit
+    trained_with: dict[str, str]
+    commit: str | None
+    files: dict[str, dict[str, Any]]  # path in the bundle -> bytes, sha256
+
+
+@dataclass(frozen=True)
+class WindowReplay:
+    """One window and repeat: the Sharpe ratio stored and the one replayed."""
+
+    window: int
+    repeat: int
+    test_start: str
+    test_end: str
+    stored: float | None
+    replayed: float | None
+    bitwise: bool  # every session return is the same
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A bundle or trial that was run again and came to its score."""
+
+    where: str
+    study: str
+    trial: int
+    stored: float
+    replayed: float
+    bitwise: bool
+    differences: tuple[str, ...]  # versions and processor, where it is not bitwise
+    windows: tuple[WindowReplay, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Return what was shown, in a few words."""
+        if self.bitwise:
+            return "reproduced bit for bit"
+        return f"reproduced within {TOLERANCE:g}; versions differ: {'; '.join(self.differences)}"
+
+
+def replay_bundle(folder: Path, data_path: str | None = None, grounds: Grounds | None = None) -> Replay:
+    """Verify every file, then evaluate every window again; raise WalkforgeError where the score differs."""
+    manifest = verify_bundle(folder)
+    limit_threads(1)
+    spec = read_config(folder, data_path)
+    ground = lay_again(spec, manifest.data_fingerprint, str(folder), {} if grounds is None else grounds)
+    stored: list[list[Measured]] = []
+    again: list[list[Measured]] = []
+    for repeat in range(spec.score.repeats):
+        places = [window_folder(folder, window.index, repeat) for window in ground.windows]
+        stored.append([read_returns(place / RETURNS)[1] for place in places])
+        again.append(
+            [_evaluate(spec, ground, *at) for at in zip(ground.windows, places, strict=True)],
+        )
+    if returns_hash(stored) != manifest.returns_sha256:
+        raise BadInputError(f"{folder}: the session returns are not those of {MANIFEST}: export it again")
+    windows = tuple(
+        _compare(window, repeat, stored[repeat][place], again[repeat][place])
+        for place, window in enumerate(ground.windows)
+        for repeat in range(spec.score.repeats)
+    )
+    value = conclude(spec, ground, again, pruned_at=None).score.value
+    close = _all_close(stored, again)
+    replay = judge(str(folder), manifest.study, manifest.trial, manifest.score, value, manifest.versions,
+                   same=all(window.bitwise for window in windows), close=close)  # fmt: skip
+    return dataclasses.replace(replay, windows=windows)
+
+
+def judge(
+    where: str,
+    study: str,
+    trial: int,
+    stored: float,
+    value: float | None,
+    made_with: Mapping[str, str],
+    *,
+    same: bool,
+    close: bool,
+) -> Replay:
+    """Return the verdict on a score that was computed again, or raise WalkforgeError."""
+    bitwise = same and value == stored
+    differing = () if bitwise else differences(dict(made_with), versions())
+    near = value is not None and close and math.isclose(value, stored, rel_tol=TOLERANCE)
+    if value is None or not (bitwise or (near and differing)):
+        cause = f"versions differ ({'; '.join(differing)})" if differing else "versions are equal"
+        raise WalkforgeError(
+            f"{where}: the score does not reproduce: stored {stored!r}, replayed {value!r}; {cause}, "
+            f"so nothing else may be trusted of it: export or train it again"
+        )
+    return Replay(where, study, trial, stored, value, bitwise, differing)
+
+
+def verify_bundle(folder: Path) -> Manifest:
+    """Check the manifest, the list of files and every byte of them; raise BadInputError naming the file."""
+    manifest = read_manifest(folder)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    for name in sorted(manifest.files.keys() - found):
+        raise BadInputError(f"{folder / name} is missing from the bundle: copy or export the bundle again")
+    for name in sorted(found - manifest.files.keys() - {MANIFEST}):
+        raise BadInputError(f"{folder / name} is not part of the bundle: remove it, or export again")
+    for name, entry in manifest.files.items():
+        if hash_file(folder / name) != entry["sha256"]:
+            raise BadInputError(
+                f"{folder / name} was changed (its SHA-256 is not that of {MANIFEST}): export it again"
+            )
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest; one changed byte of it is refused, as of any other file."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BadInputError(f"bundle={folder}: no such folder; walkforge export name=STUDY makes one")
+    if not path.is_file():
+        raise BadInputError(f"{path} is missing: {folder} is no bundle; name a folder under exports/")
+    raw = path.read_bytes()
+    try:
+        plain = json.loads(raw)
+        del plain["manifest_sha256"]
+        manifest = Manifest(**plain)
+        unchanged = manifest.format == FORMAT and _render(manifest) == raw
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError(f"{path} is damaged ({error}): export the bundle again") from None
+    if not unchanged:
+        raise BadInputError(f"{path} was changed, or is not of format {FORMAT}: export the bundle again")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest over the files that lie in the folder, with a digest of itself."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    (folder / MANIFEST).write_bytes(_render(dataclasses.replace(manifest, files=files)))
+
+
+def read_config(folder: Path, data_path: str | None = None) -> StudySpec:
+    """Return the resolved spec of a bundle, with its data where they lie now."""
+    path = folder / CONFIG
+    try:
+        spec = from_plain(StudySpec, json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BadInputError(f"{path} is no configuration of a study ({error}): export it again") from None
+    return moved(spec, data_path)
+
+
+def moved(spec: StudySpec, data_path: str | None) -> StudySpec:
+    """Return the spec with its data at another path, if one is given."""
+    if data_path is None:
+        return spec
+    if spec.data.provider != "file":
+        raise BadInputError(
+            f"data_path={data_path!r} is not allowed: the data come from data.provider={spec.data.provider}, "
+            "not from a file; leave data_path out"
+        )
+    return dataclasses.replace(spec, data=dataclasses.replace(spec.data, path=data_path))
+
+
+def lay_again(spec: StudySpec, fingerprint: str, where: str, grounds: Grounds) -> Ground:
+    """Build the ground anew, once for all that share it; refuse data other than those of the fingerprint."""
+    hint = "give data_path=FILE if the data moved" if spec.data.provider == "file" else "restore its data"
+    try:
+        ground = _shared_ground(spec, grounds)
+    except BadInputError as error:
+        raise BadInputError(f"{where}: {error}; a replay needs the data of its trial: {hint}") from None
+    if ground.market.fingerprint != fingerprint:
+        raise BadInputError(
+            f"{where}: the data of {spec.data.path or spec.data.provider} are not those of the trial "
+            f"(fingerprint {fingerprint[:12]}, found {ground.market.fingerprint[:12]}): {hint}"
+        )
+    return ground
+
+
+def returns_hash(measured: Sequence[Sequence[Measured]]) -> str:
+    """Return the digest of all session returns [repeat][window], net and at zero cost."""
+    return hash_arrays(part for row in measured for one in row for part in (one.returns, one.free_returns))
+
+
+def _shared_ground(spec: StudySpec, grounds: Grounds) -> Ground:
+    plain = to_plain(spec)
+    parts = {key: plain[key] for key in ("data", "feature", "session", "window", "score")}
+    key = hash_object(parts | {"fill": spec.env.fill, "horizon": target_horizon(spec.agent)})
+    if key not in grounds:
+        grounds[key] = lay_ground(spec, None)
+    return grounds[key]
+
+
+def _evaluate(spec: StudySpec, ground: Ground, window: Window, place: Path) -> Measured:
+    scaler = load_scaler(place / SCALER, ground.market.feature_names)
+    return evaluate_window(spec, ground, window, Trained(_load(place, spec.agent.device), scaler))
+
+
+def _load(place: Path, device: str) -> Agent:
+    """Load the agent where it was evaluated, or on the CPU of a machine that lacks such a device."""
+    try:
+        return load_agent(place, device)
+    except (AssertionError, RuntimeError):  # what torch raises without CUDA, or without that GPU
+        return load_agent(place)
+
+
+def _compare(window: Window, repeat: int, stored: Measured, again: Measured) -> WindowReplay:
+    return WindowReplay(
+        window=window.index,
+        repeat=repeat,
+        test_start=str(window.dates.test_start),
+        test_end=str(window.dates.test_end),
+        stored=stored.metrics.sharpe,
+        replayed=again.metrics.sharpe,
+        bitwise=returns_hash([[stored]]) == returns_hash([[again]]),
+    )
+
+
+def _all_close(stored: Sequence[Sequence[Measured]], again: Sequence[Sequence[Measured]]) -> bool:
+    """Say whether equity is the same within the tolerance at the end of every session."""
+    pairs = zip((m for row in stored for m in row), (m for row in again for m in row), strict=True)
+    return all(
+        len(one.returns) == len(other.returns)
+        and np.allclose(_growth(one.returns), _growth(other.returns), rtol=TOLERANCE, atol=0.0)
+        for one, other in pairs
+    )
+
+
+def _growth(returns: FloatArray) -> FloatArray:
+    growth: FloatArray = np.asarray(np.cumprod(1.0 + returns), dtype=np.float64)
+    return growth
+
+
+def _render(manifest: Manifest) -> bytes:
+    plain = dataclasses.asdict(manifest)
+    content = plain | {"manifest_sha256": hash_object(plain)}
+    return f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=False)}\n".encode()

@@ -1,0 +1,140 @@
+"""What goes into a bundle: copied from the run, made self-contained, described, hashed."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from optimize.errors import BadInputError, WalkforgeError
+from optimize.results.records import RunRecord
+from optimize.study.bundle import (
+    CARD,
+    CONFIG,
+    DEPLOYED,
+    FEATURES,
+    FORMAT,
+    METRICS,
+    PICTURE,
+    PROOF,
+    Grounds,
+    Manifest,
+    lay_again,
+    returns_hash,
+    write_manifest,
+)
+from optimize.study.card import LABEL, Evidence, card_of, draw_equity, gather, metrics_of
+from optimize.study.files import RETURNS, read_returns, window_folder, write_json
+from optimize.study.spec import StudySpec, from_plain, to_plain
+from optimize.study.trial import Ground, Measured
+from optimize.study.versions import commit, versions
+
+
+def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, grounds: Grounds) -> None:
+    """Write the whole bundle of a run, whose files are in source, into a new folder; bring it to disk."""
+    given = from_plain(StudySpec, dict(run.spec))
+    where = f"trial {run.trial_number} of {run.study_name}"
+    market = lay_again(given, run.data_fingerprint, where, grounds).market
+    spec = freeze(given, market.symbols)
+    ground = lay_again(spec, run.data_fingerprint, where, grounds)
+    _check_files(spec, run, ground, source)
+    folder.mkdir()
+    measured = _copy(spec, ground, source, folder)
+    _describe(folder, gather(spec, run, ground, measured), score)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync(path)
+    sync(folder)
+
+
+def freeze(spec: StudySpec, symbols: Sequence[str]) -> StudySpec:
+    """Return the spec free of what lies around it: absolute data path, named symbols, listed windows."""
+    path = None if spec.data.path is None else str(Path(spec.data.path).expanduser().absolute())
+    data = dataclasses.replace(spec.data, path=path, symbols=list(symbols))
+    window = spec.window
+    if window.file is not None:
+        try:
+            spans = json.loads(Path(window.file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"window.file={window.file} cannot be read ({error}): restore it") from None
+        window = dataclasses.replace(window, file=None, kind="canonical", spans=spans)
+    return dataclasses.replace(spec, data=data, window=window)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or the entries of a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_files(spec: StudySpec, run: RunRecord, ground: Ground, source: Path) -> None:
+    """Refuse a run whose models were not kept, or whose folder is elsewhere."""
+    where = f"trial {run.trial_number} of {run.study_name} cannot be exported"
+    if not source.is_dir():
+        raise WalkforgeError(f"{where}: its folder {source} is missing; name the output_dir of the study")
+    places = [
+        window_folder(source, window.index, repeat)
+        for window in ground.windows
+        for repeat in range(spec.score.repeats)
+    ]
+    last = window_folder(source, ground.windows[-1].index, 0)
+    wanted = [place / name for place in places for name in PROOF] + [last / name for name in DEPLOYED]
+    for path in wanted:
+        if not path.is_file():
+            raise WalkforgeError(
+                f"{where}: {path} is gone; a study keeps the weights of its best "
+                f"keep_models={spec.keep_models} trials only: lower top_n"
+            )
+
+
+def _copy(spec: StudySpec, ground: Ground, source: Path, folder: Path) -> list[list[Measured]]:
+    """Copy the proof of every window and the deployable policy; return what was measured."""
+    for window in ground.windows:
+        for repeat in range(spec.score.repeats):
+            place = window_folder(folder, window.index, repeat)
+            place.mkdir(parents=True)
+            for name in PROOF:
+                shutil.copyfile(window_folder(source, window.index, repeat) / name, place / name)
+    last = window_folder(source, ground.windows[-1].index, 0)
+    for name in DEPLOYED:
+        shutil.copyfile(last / name, folder / name)
+    return [
+        [read_returns(window_folder(folder, window.index, repeat) / RETURNS)[1] for window in ground.windows]
+        for repeat in range(spec.score.repeats)
+    ]
+
+
+def _describe(folder: Path, evidence: Evidence, score: float) -> None:
+    """Write config, features, metrics, card, picture and, over them all, the manifest."""
+    spec, run, market = evidence.spec, evidence.run, evidence.ground.market
+    metrics = metrics_of(evidence)
+    features = {
+        "features": list(market.feature_names),
+        "lookback": spec.feature.lookback,
+        "timeframe": market.timeframe,
+        "symbols": list(market.symbols),
+    }
+    write_json(folder / CONFIG, to_plain(spec))
+    write_json(folder / FEATURES, features)
+    write_json(folder / METRICS, metrics)
+    (folder / CARD).write_text(card_of(evidence, metrics), encoding="utf-8")
+    draw_equity(folder / PICTURE, evidence)
+    manifest = Manifest(
+        format=FORMAT,
+        study=run.study_name,
+        trial=run.trial_number,
+        run_uuid=run.run_uuid,
+        score=score,
+        standard_error=run.standard_error,
+        returns_sha256=returns_hash(evidence.measured),
+        data_fingerprint=run.data_fingerprint,
+        deployable=LABEL,
+        versions=versions(),
+        trained_with=dict(run.versions),
+        commit=commit(),
+        files={},
+    )
+    write_manifest(folder, manifest)

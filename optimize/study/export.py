@@ -1,0 +1,217 @@
+"""Write the best trials of a study as bundles; only what replays in a fresh process gets its name."""
+
+import multiprocessing
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Engine
+
+from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.hashing import hash_file
+from optimize.results.queries import LeaderboardRow, find_study, leaderboard
+from optimize.results.records import ExportRecord, RunRecord, load_exports, save_export
+from optimize.results.runs import complete_but_untold, load_run
+from optimize.study.bundle import MANIFEST, Grounds, Replay, replay_bundle, verify_bundle
+from optimize.study.contents import sync, write_bundle
+from optimize.study.files import run_folder
+
+EXPORTS, LOCK, ASIDE = "exports", ".lock", ".aside_"
+LOCK_TIMEOUT_S = 600.0
+REPLAYED, UNCHANGED, MOVED = "replayed bit for bit", "unchanged", "unchanged, moved to its new rank"
+REWRITTEN = "written again (the bundle there was damaged or of another run), replayed bit for bit"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One bundle of an export."""
+
+    rank: int
+    trial: int
+    score: float
+    folder: Path
+    outcome: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A trial that is to be exported, and where."""
+
+    rank: int
+    run: RunRecord
+    score: float
+    source: Path  # folder of the run
+    target: Path
+
+    @property
+    def trial(self) -> int:
+        """Return the trial's number."""
+        return self.run.trial_number
+
+
+def export_best(engine: Engine, output_dir: str | Path, study_name: str, top_n: int) -> list[Exported]:
+    """Export the best trials, one a parameter set; raise WalkforgeError for one that does not replay."""
+    require(top_n >= 1, "top_n", top_n, "at least 1")
+    study = find_study(engine, study_name)
+    rows = leaderboard(engine, study, top_n)
+    if not rows:
+        raise WalkforgeError(_why_none(engine, study))
+    folder = Path(output_dir) / study
+    candidates = [_candidate(engine, row, folder) for row in rows]
+    exports = folder / EXPORTS
+    exports.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(exports / LOCK, timeout=LOCK_TIMEOUT_S):
+            _sweep(exports)
+            return _export(engine, study, candidates)
+    except Timeout:
+        raise WalkforgeError(
+            f"another export has held {exports / LOCK} for over {LOCK_TIMEOUT_S:g} s: end it, or try again"
+        ) from None
+
+
+def replay_afresh(folders: Sequence[Path]) -> list[Replay | WalkforgeError]:
+    """Replay bundles in one new process, which knows nothing of how they were written."""
+    if not folders:
+        return []
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
+            return executor.submit(_replay_each, list(folders)).result()
+    except BrokenProcessPool:
+        raise WalkforgeError(
+            "the process that replays the bundles died: free memory and export again"
+        ) from None
+
+
+def _replay_each(folders: Sequence[Path]) -> list[Replay | WalkforgeError]:
+    grounds: Grounds = {}
+    results: list[Replay | WalkforgeError] = []
+    for folder in folders:
+        try:
+            results.append(replay_bundle(folder, grounds=grounds))
+        except WalkforgeError as error:
+            results.append(error)
+    return results
+
+
+def _export(engine: Engine, study: str, candidates: Sequence[Candidate]) -> list[Exported]:
+    """Settle what is there, write the rest aside, replay it, and give it its name."""
+    done = {c.rank: outcome for c in candidates if (outcome := _settle(c)) is not None}
+    waiting = [c for c in candidates if c.rank not in done]
+    grounds: Grounds = {}
+    asides: list[Path] = []
+    refusals: list[WalkforgeError] = []
+    try:
+        for candidate in waiting:
+            asides.append(candidate.target.with_name(f"{ASIDE}{uuid.uuid4().hex}"))
+            write_bundle(asides[-1], candidate.run, candidate.score, candidate.source, grounds)
+        for candidate, aside, replay in zip(waiting, asides, replay_afresh(asides), strict=True):
+            if isinstance(replay, WalkforgeError) or not replay.bitwise:
+                refusals.append(_refusal(candidate, aside, replay))
+                continue
+            done[candidate.rank] = REWRITTEN if candidate.target.exists() else REPLAYED
+            _publish(aside, candidate.target)
+    finally:
+        for aside in asides:
+            shutil.rmtree(aside, ignore_errors=True)
+    exported = [
+        Exported(c.rank, c.trial, c.score, c.target, done[c.rank]) for c in candidates if c.rank in done
+    ]
+    _record(engine, study, exported, {c.rank: c.run.run_uuid for c in candidates})
+    if refusals:
+        raise refusals[0]
+    return exported
+
+
+def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
+    with engine.connect() as conn:
+        run = None if row.run_uuid is None else load_run(conn, row.run_uuid)
+    if run is None:
+        raise WalkforgeError(
+            f"trial {row.trial_number} of {row.study_name} has no run of Walkforge behind its score "
+            "(it was told by hand), so there is nothing to export: delete it, or lower top_n"
+        )
+    name = f"{row.rank:02d}_trial_{row.trial_number:04d}"
+    source = run_folder(folder, row.trial_number, run.run_uuid)
+    return Candidate(row.rank, run, row.score, source, folder / EXPORTS / name)
+
+
+def _settle(candidate: Candidate) -> str | None:
+    """Return what is already true of a whole bundle of this very run, moved to its rank; None: write it."""
+    if _is_whole(candidate.target, candidate.run.run_uuid):
+        return UNCHANGED
+    for other in sorted(candidate.target.parent.glob(f"[0-9]*_trial_{candidate.trial:04d}")):
+        if other != candidate.target and _is_whole(other, candidate.run.run_uuid):
+            _publish(other, candidate.target)
+            return MOVED
+    return None
+
+
+def _is_whole(folder: Path, run_uuid: str) -> bool:
+    try:
+        return verify_bundle(folder).run_uuid == run_uuid
+    except BadInputError:  # absent or damaged
+        return False
+
+
+def _refusal(candidate: Candidate, aside: Path, replay: Replay | WalkforgeError) -> WalkforgeError:
+    head = f"trial {candidate.trial} of {candidate.run.study_name} is refused"
+    if isinstance(replay, WalkforgeError):
+        return type(replay)(f"{head}: {str(replay).replace(str(aside), 'its bundle')}")
+    return WalkforgeError(f"{head}: stored {replay.stored!r}, replayed {replay.replayed!r}: {replay.verdict}")
+
+
+def _publish(whole: Path, target: Path) -> None:
+    """Give a whole bundle its name; what has the name gives way, whole as well."""
+    old = target.with_name(f"{ASIDE}{uuid.uuid4().hex}")
+    if target.exists():
+        target.rename(old)
+    whole.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    sync(target.parent)
+
+
+def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict[int, str]) -> None:
+    with engine.begin() as conn:
+        known = {(record.bundle, record.manifest_sha256) for record in load_exports(conn, study)}
+        for one in exported:
+            digest = hash_file(one.folder / MANIFEST)
+            if (str(one.folder), digest) not in known:
+                save_export(
+                    conn,
+                    ExportRecord(
+                        str(one.folder), study, one.trial, runs[one.rank], one.rank, one.score, digest
+                    ),
+                )
+
+
+def _sweep(exports: Path) -> None:
+    """Remove what an export that was killed left aside."""
+    for path in exports.glob(f"{ASIDE}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _why_none(engine: Engine, study: str) -> str:
+    """Say which gates blocked how many trials."""
+    with engine.connect() as conn:
+        runs = complete_but_untold(conn, study)
+    if not runs:
+        return f"{study} has no finished trial yet, so there is nothing to export: run walkforge study first"
+    counts = Counter(f"{run.state} {_gate(run)}" for run in runs)
+    told = ", ".join(f"{number} {cause}" for cause, number in counts.most_common())
+    return (
+        f"{study} has no feasible trial, so there is nothing to export; of {len(runs)} finished: {told}: "
+        "loosen the gate (score.min_trades, score.min_volatility) or search further under another name"
+    )
+
+
+def _gate(run: RunRecord) -> str:
+    cause = run.failure_kind if run.state == "FAIL" else (run.reason or "no reason")
+    return f"({'pruner' if cause and cause.startswith('pruner') else cause})"

@@ -1,0 +1,107 @@
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from optimize.cli.dispatch import VERBS, compose
+from optimize.compose import SCHEMAS, to_spec
+from optimize.search.space import lint_space, parse_space
+from optimize.study.runner import why_unsearchable
+from optimize.study.spec import StudySpec
+from tests.conftest import REPOSITORY
+
+CONF = REPOSITORY / "conf"
+NEEDED = {"window=canonical": ["window.file=spans.json"], "data=file": ["data.path=bars.csv"]}
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
+
+
+def options() -> list[str]:
+    files = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "local"))
+    return [f"{path.parent.name}={path.stem}" for path in files]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["walkforge"])
+
+
+def spec_of(*overrides: str, verb: str = "study") -> StudySpec:
+    (config,) = compose(verb, list(overrides))
+    return to_spec(config)
+
+
+@pytest.mark.parametrize(("option", "verb"), list(product(options(), ["study", "walk-forward"])))
+def test_every_option_composes(option: str, verb: str) -> None:
+    spec = spec_of("name=x", option, *NEEDED.get(option, []), verb=verb)
+    assert spec.name == "x"
+
+
+@pytest.mark.parametrize("option", [each for each in options() if each.split("=")[0] in ("data", "session")])
+def test_every_market_option_composes_for_data(option: str) -> None:
+    (config,) = compose("data", [option])
+    assert isinstance(config, SCHEMAS["data"])
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_every_verb_has_a_primary_yaml_of_its_schema(verb: str) -> None:
+    (config,) = compose(verb, [])
+    assert type(config) is SCHEMAS[verb]
+
+
+@pytest.mark.parametrize(("experiment", "debug"), list(product(EXPERIMENTS, [[], ["debug=tiny"]])))
+def test_every_experiment_composes(experiment: str, debug: list[str]) -> None:
+    spec = spec_of(f"experiment={experiment}", *debug)
+    assert spec.name == experiment
+    if debug:
+        assert spec.n_trials == 2
+        assert spec.agent.total_timesteps <= 512
+        assert spec.worker.count == 1
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_names_its_command_at_its_top(experiment: str) -> None:
+    head = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()[:2]
+    assert head[0] == "# @package _global_"  # Hydra reads it nowhere but in front of every other comment
+    assert head[1].startswith(f"# walkforge study experiment={experiment}")
+
+
+def test_the_command_line_beats_debug_beats_experiment_beats_defaults() -> None:
+    assert spec_of("experiment=quickstart").window.count == 3
+    assert spec_of("experiment=quickstart", "debug=tiny").window.count == 2
+    assert spec_of("experiment=quickstart", "debug=tiny", "window.count=5").window.count == 5
+    assert spec_of("experiment=quickstart", "debug=tiny", "phase=single").phase.kind == "single"
+
+
+def test_a_local_file_beats_defaults_and_not_the_experiment(tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "local"
+    folder.mkdir(parents=True)
+    text = "# @package _global_\nn_trials: 77\noutput_dir: elsewhere\n"
+    (folder / "default.yaml").write_text(text, encoding="utf-8")
+    search = f"hydra.searchpath=[file://{folder.parent}]"
+    assert spec_of("name=x", search).n_trials == 77
+    assert spec_of("experiment=quickstart", search).n_trials == 12
+    assert spec_of("experiment=quickstart", search).output_dir == "elsewhere"
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_agent_chooses_its_space_and_its_defaults_lie_in_it(agent: str) -> None:
+    spec = spec_of("name=x", f"agent={agent}")
+    space = parse_space(spec.space)
+    assert space.parameters
+    lint_space(space, spec, lambda path: why_unsearchable(spec, path))
+
+
+def test_what_a_user_types_for_own_bars_is_enough() -> None:
+    typed = ["name=btc", "data=file", "data.path=b.parquet", "phase=single", "n_trials=20", "worker.count=4"]
+    spec = spec_of(*typed)
+    assert (spec.data.path, spec.n_trials, spec.worker.count) == ("b.parquet", 20, 4)
+    assert spec.agent.total_timesteps == 20_000
+    assert spec.window.count == 4
+
+
+def test_the_real_size_is_the_real_size() -> None:
+    spec = spec_of("experiment=two_phase", "data.path=b.csv")
+    assert (spec.phase.timeframe.n_trials, spec.n_trials) == (100, 1000)

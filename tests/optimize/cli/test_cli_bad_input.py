@@ -1,0 +1,71 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.optimize.cli.conftest import Run
+
+BAD = [
+    (["studdy"], "did you mean study?"),
+    (["study", "name=x", "n_trialz=3"], "n_trialz"),
+    (["study", "name=x", "+n_trialz=3"], "n_trialz"),
+    (["study", "name=x", "agent=pppo"], "ppo, sac"),
+    (["study", "name=x", "n_trials=many"], "n_trials"),
+    (["study", "name=x", "n_trials=0"], "at least 1"),
+    (["study"], "name is missing"),
+    (["study", "name=a.b"], "reserved for phases"),
+    (["study", "name=x", "data=file"], "data.path"),
+    (["study", "name=x", "data=file", "data.path=nothing.csv"], "nothing.csv"),
+    (["study", "name=x", "data.months=0"], "data.months"),
+    (["study", "name=x", "window=canonical"], "window.file"),
+    (["study", "name=x", "+agent.learning_rat=1"], "learning_rate"),
+    (["study", "name=x", "data.path=a=b"], "quote"),
+    (["study", "name=x", "+space.cost.commission_bps=[0,1]"], "commission_bps"),
+    (["study", "name=x", "phase=two", "phase.timeframe.n_trials=7"], "multiple"),
+    (["walk-forward", "name=x", "window.count=400"], "window.count"),
+    (["walk-forward", "name=x", "data.months=1"], "data"),
+    (["data", "data=file", "data.path=nothing.csv"], "nothing.csv"),
+    (["status", "name=x"], "there is no database"),
+    (["leaderboard", "name=x", "format=xml"], "table, csv, json"),
+    (["leaderboard", "name=x", "limit=0"], "at least 1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda value: " ".join(value)[:60])
+def test_bad_input_is_one_line_and_exit_code_2(run: Run, arguments: list[str], said: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("walkforge: ")
+    assert said in err
+
+
+def test_bad_input_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    run("study", "name=x", "n_trials=0")
+    run("study")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_lists_the_known_ones(run: Run, filled: str) -> None:
+    code, _, err = run("leaderboard", "name=btx", filled)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "choose one of btc; did you mean btc?" in err
+
+
+def test_an_unknown_query_lists_the_known_ones(run: Run, filled: str) -> None:
+    code, _, err = run("query", "sql=bests", "name=btc", filled)
+    assert code == 2
+    assert "best_models, failures" in err
+
+
+def test_the_module_runs_as_a_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "optimize", "study", "name=x", "n_trials=many"]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
