@@ -109,7 +109,7 @@ class ExportConfig(RecordsConfig):
     top_n: int = 3
 
     def __post_init__(self) -> None:
-        super(ExportConfig, self).__post_init__()
+        super().__post_init__()
         require(self.top_n >= 1, "top_n", self.top_n, "at least 1")
 
 
@@ -130,7 +130,7 @@ class DashboardConfig(RecordsConfig):
     port: int = 8080
 
     def __post_init__(self) -> None:
-        super(DashboardConfig, self).__post_init__()
+        super().__post_init__()
         require(1 <= self.port <= 65535, "port", self.port, "from 1 to 65535")
 
 

@@ -40,7 +40,16 @@ def test_the_wheel_works_from_any_directory(tmp_path: Path) -> None:
             assert ran.stdout.count(str(unpacked)) == 2
         else:
             assert "total_timesteps" in ran.stdout
-    assert (unpacked / "optimize/queries/best_models.sql").is_file()
+    homes = {
+        "envs": "envs",
+        "optimize": "optimize",
+        "conf": "optimize/conf",
+        "databases/queries": "optimize/queries",
+    }
+    for source, home in homes.items():
+        for file in (REPOSITORY / source).rglob("*"):
+            if file.suffix in (".py", ".yaml", ".sql"):
+                assert (unpacked / home / file.relative_to(REPOSITORY / source)).is_file(), file
 
 
 @pytest.mark.parametrize("folder", SOURCES)

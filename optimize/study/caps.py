@@ -15,9 +15,10 @@ from optimize import clock
 from optimize.database import study_lock
 from optimize.results import leases
 from optimize.results.leases import Lease
-from optimize.results.records import Outcome, RunRecord, WindowRecord, load_study
-from optimize.results.runs import adopt_windows, complete_but_untold, finish_run, start_run
+from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines, load_study
+from optimize.results.runs import adopt_windows, complete_but_untold, finish_run, start_run, windows_of
 from optimize.search.space import Scalar, apply, suggest
+from optimize.study.dashboard import decorate
 from optimize.study.handle import Handle
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
 from optimize.study.trial import Ground, at_timeframe
@@ -92,6 +93,11 @@ def tell_finished(handle: Handle) -> None:
         lease = owned.get(run.run_uuid)
         owned_still = lease is not None and leases.owner_alive(lease) and not lease.abandoned
         if not owned_still:  # a living owner tells it itself, after it has written note and picture
+            with handle.engine.connect() as conn:
+                windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
+            found = _find(handle, run.trial_number)
+            if found is not None and not found.state.is_finished():
+                decorate(handle, Trial(handle.study, found._trial_id), run, windows, baselines)
             tell(handle, run)
             if lease is not None:
                 with handle.engine.begin() as conn:

@@ -26,7 +26,7 @@ from optimize.errors import BadInputError
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import complete_but_untold, windows_of
 from optimize.search.storage import open_storage
-from optimize.study.files import replace_durably, run_folder
+from optimize.study.files import run_folder
 from optimize.study.handle import Handle
 from optimize.study.note import signed, study_note, trial_note
 from optimize.study.picture import Curve, hold_curve, trial_curves, write_csv, write_picture
@@ -89,7 +89,7 @@ def _attach(handle: Handle, trial: Trial, path: Path, write: Callable[[Path], No
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.partial")
     write(unfinished)
-    replace_durably(unfinished, path)
+    unfinished.replace(path)  # it can be drawn again: not worth a wait for the disk
     store = artifact_store(output_dir)
     if not stored:
         return upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)

@@ -57,8 +57,9 @@ def hold_curve(
     """Return buy-and-hold over the sessions that a trial finished, or None where it is not stored."""
     for row in baselines:
         if row.name == BUY_AND_HOLD and row.timeframe == timeframe and row.windows:
-            dates = np.array(row.windows["sessions"], dtype="datetime64[D]").reshape(-1)
+            days = [day for window in row.windows["sessions"] for day in window]
             values = [value for window in row.windows["returns"] for value in window]
+            dates = np.array(days, dtype="datetime64[D]")
             shared = np.isin(dates, sessions.astype("datetime64[D]"))
             return Curve(dates[shared], np.array(values, dtype=np.float64)[shared])
     return None

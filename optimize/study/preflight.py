@@ -12,12 +12,16 @@ from optimize.agents.agent import load_agent
 from optimize.data.scaling import load_scaler
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.windows import EDGES, WindowDates
+from optimize.results.records import RunRecord
+from optimize.study.bundle import Grounds, replay_bundle
 from optimize.study.caps import Claim, claim
-from optimize.study.files import SCALER, window_folder, write_window
+from optimize.study.contents import write_bundle
+from optimize.study.files import SCALER, run_folder, window_folder, write_window
 from optimize.study.handle import enroll, open_study
 from optimize.study.perform import perform
 from optimize.study.spec import StudySpec
-from optimize.study.trial import Ground, Trained, evaluate_window, lay_ground, run_window, seed_of
+from optimize.study.trial import Trained, evaluate_window, lay_ground, run_window, seed_of
 
 STEPS_PER_ENV = 64
 
@@ -27,10 +31,10 @@ Say = Callable[[str], None]
 def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
     """Go through every stage of a trial; raise StudyStoppedError naming the stage that failed."""
     with tempfile.TemporaryDirectory(prefix="walkforge-preflight-") as folder:
-        tiny = shrink(spec, Path(folder))
         with _stage("Data and windows", say):
-            ground = lay_ground(spec, cache_dir)
-            ground = dataclasses.replace(ground, windows=ground.windows[:1])
+            first = lay_ground(spec, cache_dir).plan.windows[0]
+            tiny = shrink(spec, first, Path(folder))
+            ground = lay_ground(tiny, cache_dir)
         window = ground.windows[0]
         with _stage("Training", say):
             trained, measured = run_window(tiny, ground, window, seed_of([spec.seed, 0], 0, 0))
@@ -43,13 +47,20 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
             if not np.array_equal(again.returns, measured.returns):
                 raise WalkforgeError("the saved agent does not reproduce the returns of the trained one")
         with _stage("Recording", say):
-            _record(tiny, ground)
+            run = _record(tiny, cache_dir)
+        if run.score is None:  # an untrained agent may never trade, and what has no score has no bundle
+            say(f"[STAGE --] Export: not tried, the tiny agent has no score ({run.reason})")
+            return
+        with _stage("Export", say):
+            _export(tiny, run, Path(folder) / "bundle")
 
 
-def shrink(spec: StudySpec, folder: Path) -> StudySpec:
-    """Return the same study with a budget of seconds, in a folder and database of its own."""
+def shrink(spec: StudySpec, window: WindowDates, folder: Path) -> StudySpec:
+    """Return the same study with its first window and seconds of budget, in a place of its own."""
     agent = dataclasses.replace(spec.agent, total_timesteps=STEPS_PER_ENV * spec.agent.n_envs)
-    score = ScoreSpec(kind="joined", min_periods=2, min_trades=0, min_volatility=0.0)
+    score = ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0)
+    span = {edge: str(getattr(window, edge)) for edge in EDGES}
+    windows = dataclasses.replace(spec.window, kind="canonical", file=None, spans=[span], embargo_sessions=0)
     database = dataclasses.replace(spec.database, url=f"sqlite:///{folder / 'preflight.db'}")
     return dataclasses.replace(
         spec,
@@ -57,35 +68,35 @@ def shrink(spec: StudySpec, folder: Path) -> StudySpec:
         n_trials=1,
         agent=agent,
         score=score,
+        window=windows,
         database=database,
         output_dir=str(folder),
     )
 
 
-def _record(tiny: StudySpec, ground: Ground) -> None:
+def _record(tiny: StudySpec, cache_dir: Path) -> RunRecord:
     """Claim, run, record and tell one trial of a throwaway study."""
     handle = open_study(tiny)
-    enroll(handle, ground)
-    lay = _same_windows(ground, handle.cache_dir)
-    claimed = claim(handle, 0, lay)
-    if not isinstance(claimed, Claim):
-        raise WalkforgeError(f"a fresh study gave no trial: {claimed.value}")
-    run = perform(handle, claimed, stopping=lambda: False)
-    handle.engine.dispose()
+    try:
+        enroll(handle, lay_ground(tiny, cache_dir))
+        claimed = claim(handle, 0, lambda spec: lay_ground(spec, cache_dir))
+        if not isinstance(claimed, Claim):
+            raise WalkforgeError(f"a fresh study gave no trial: {claimed.value}")
+        run = perform(handle, claimed, stopping=lambda: False)
+    finally:
+        handle.engine.dispose()
     if run.state == "FAIL":
         raise WalkforgeError(run.failure_message or "the trial failed without a message")
+    return run
 
 
-def _same_windows(ground: Ground, cache_dir: Path) -> Callable[[StudySpec], Ground]:
-    """Return a source of ground that keeps to the first window; searched timeframes are built anew."""
-
-    def lay(spec: StudySpec) -> Ground:
-        if spec.data.timeframe == ground.market.timeframe:
-            return ground
-        other = lay_ground(spec, cache_dir)
-        return dataclasses.replace(other, windows=other.windows[:1])
-
-    return lay
+def _export(tiny: StudySpec, run: RunRecord, bundle: Path) -> None:
+    """Write a bundle of the throwaway trial and replay it."""
+    grounds: Grounds = {}
+    source = run_folder(tiny.folder, run.trial_number, run.run_uuid)
+    write_bundle(bundle, run, run.score or 0.0, source, grounds)
+    if not replay_bundle(bundle, grounds=grounds).bitwise:
+        raise WalkforgeError("the bundle does not replay bit for bit")
 
 
 @contextmanager

@@ -24,7 +24,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(sys, "argv", ["walkforge"])
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        code = main(list(arguments))
+        try:
+            code = main(list(arguments))
+        except SystemExit as left:  # Hydra leaves after --help
+            code = int(left.code or 0)
         said = capsys.readouterr()
         return code, said.out, said.err
 

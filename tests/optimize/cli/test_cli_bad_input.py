@@ -15,7 +15,7 @@ BAD = [
     (["study", "name=x", "n_trials=many"], "n_trials"),
     (["study", "name=x", "n_trials=0"], "at least 1"),
     (["study"], "name is missing"),
-    (["study", "name=a.b"], "reserved for phases"),
+    (["study", "name=a.b"], "the dot is"),
     (["study", "name=x", "data=file"], "data.path"),
     (["study", "name=x", "data=file", "data.path=nothing.csv"], "nothing.csv"),
     (["study", "name=x", "data.months=0"], "data.months"),

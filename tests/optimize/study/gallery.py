@@ -54,7 +54,11 @@ def close(handle: Handle) -> None:
 def make_hold(study: str) -> BaselineRecord:
     returns = np.random.default_rng(99).normal(0.0002, 0.006, WINDOWS * SESSIONS)
     days = (FIRST + np.arange(WINDOWS * SESSIONS)).astype(str).tolist()
-    series = {"sessions": days, "returns": returns.reshape(WINDOWS, SESSIONS).tolist()}
+    edges = [(0, 30), (30, 80), (80, WINDOWS * SESSIONS)]  # windows may differ in length
+    series = {
+        "sessions": [days[first:end] for first, end in edges],
+        "returns": [returns[first:end].tolist() for first, end in edges],
+    }
     return BaselineRecord(study, "1h", "buy_and_hold", 0.41, 0.42, 0.021, 0.0006, 2.0, series)
 
 

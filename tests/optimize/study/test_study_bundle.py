@@ -197,7 +197,7 @@ def test_a_missing_file_is_refused_by_name(bundle: Path, name: str) -> None:
 
 def test_an_extra_file_is_refused_by_name(bundle: Path) -> None:
     (bundle / "windows" / "notes.txt").write_text("hello", encoding="utf-8")
-    with pytest.raises(BadInputError, match="notes.txt"):
+    with pytest.raises(BadInputError, match=r"notes\.txt"):
         verify_bundle(bundle)
 
 
@@ -268,7 +268,7 @@ def test_a_trial_that_does_not_replay_is_not_exported(exports: Exports, tmp_path
 
 def test_other_data_are_refused(exports: Exports, bundle: Path, tmp_path: Path) -> None:
     other = write_prices(tmp_path / "tiny_other.parquet", seed=1)
-    with pytest.raises(BadInputError, match="fingerprint .* data_path=FILE"):
+    with pytest.raises(BadInputError, match=r"fingerprint .* data_path=FILE"):
         replay_bundle(bundle, str(other))
     with pytest.raises(BadInputError, match=r"absent\.parquet.* data_path=FILE"):
         replay_bundle(bundle, str(tmp_path / "absent.parquet"))
@@ -284,7 +284,7 @@ def test_data_path_needs_data_of_a_file(bundle: Path) -> None:
     config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
     config["data"] |= {"provider": "synthetic", "path": None}
     (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(BadInputError, match="data_path='x.csv' is not allowed"):
+    with pytest.raises(BadInputError, match=r"data_path='x\.csv' is not allowed"):
         read_config(bundle, "x.csv")
 
 
@@ -299,9 +299,9 @@ def test_the_configuration_stands_alone(exports: Exports, bundle: Path) -> None:
 
 def test_windows_of_a_file_are_frozen_into_the_bundle(tmp_path: Path) -> None:
     prices = write_prices(tmp_path / "tiny_prices.parquet")
-    spans = [
-        {"train_start": "2022-01-03", "train_end": "2022-01-20", "test_start": "2022-01-20", "test_end": "2022-01-28"}
-    ]  # fmt: skip
+    edges = ("train_start", "train_end", "test_start", "test_end")
+    days = ("2022-01-03", "2022-01-20", "2022-01-20", "2022-01-28")
+    spans = [dict(zip(edges, days, strict=True))]
     listed = tmp_path / "windows.json"
     listed.write_text(json.dumps(spans), encoding="utf-8")
     window = WindowSpec(file=str(listed), min_train_bars=50)
