@@ -1,4 +1,4 @@
-"""Trials per minute of the quickstart, whole process, in a fresh folder each time; ends with one JSON line."""
+"""Trials per minute of the quickstart, a whole process in a fresh folder; ends with one JSON line."""
 
 import argparse
 import json

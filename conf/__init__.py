@@ -1,0 +1,1 @@
+"""The Hydra tree, packaged as optimize.conf."""

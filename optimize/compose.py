@@ -170,6 +170,8 @@ def to_config(config: DictConfig, kind: type[T]) -> T:
         plain = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise BadInputError(first_line(error)) from error
+    except dataclasses.FrozenInstanceError as error:  # a key added with + that no dataclass has
+        raise BadInputError(f"{error}: there is no such key; --cfg job lists the keys") from error
     if not isinstance(plain, kind):
         raise TypeError(f"the primary yaml lacks its schema: composed {type(plain)}, not {kind}")
     return plain
@@ -195,5 +197,6 @@ def to_agent(flat: dict[str, Any]) -> AgentSpec:
 def first_line(error: BaseException) -> str:
     """Return what an OmegaConf or Hydra error says, as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), None)
+    keys = (line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:"))
+    key = next(keys, None)
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

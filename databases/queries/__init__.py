@@ -1,0 +1,1 @@
+"""Named SQL files, packaged as optimize.queries."""

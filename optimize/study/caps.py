@@ -91,17 +91,28 @@ def tell_finished(handle: Handle) -> None:
         owned = {lease.run_uuid: lease for lease in leases.active(conn, handle.spec.name)}
     for run in untold:
         lease = owned.get(run.run_uuid)
-        owned_still = lease is not None and leases.owner_alive(lease) and not lease.abandoned
-        if not owned_still:  # a living owner tells it itself, after it has written note and picture
-            with handle.engine.connect() as conn:
-                windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
-            found = _find(handle, run.trial_number)
-            if found is not None and not found.state.is_finished():
-                decorate(handle, Trial(handle.study, found._trial_id), run, windows, baselines)
-            tell(handle, run)
+        if lease is None or _is_lost(lease):  # a living owner tells it itself, after note and picture
+            _tell_for(handle, run)
             if lease is not None:
                 with handle.engine.begin() as conn:
                     leases.release(conn, lease)
+
+
+def _tell_for(handle: Handle, run: RunRecord) -> None:
+    """Do for a recorded run what its worker did not live to do: note, picture, tell."""
+    found = _find(handle, run.trial_number)
+    if found is None or found.state.is_finished():
+        return
+    with handle.engine.connect() as conn:
+        windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
+    decorate(handle, Trial(handle.study, found._trial_id), run, windows, baselines)
+    tell(handle, run)
+
+
+def _is_lost(lease: Lease) -> bool:
+    """Say whether nobody can be expected to go on with this lease."""
+    expired = lease.renewed_at + lease.lease_s < clock.now().timestamp()
+    return expired or lease.abandoned or not leases.owner_alive(lease)
 
 
 def tell(handle: Handle, run: RunRecord) -> None:

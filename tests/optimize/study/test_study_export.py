@@ -1,0 +1,150 @@
+"""Export: only what replays in a fresh process is written, once, under its rank."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from optimize.cli.export import export
+from optimize.cli.replay import replay
+from optimize.compose import ExportConfig, ReplayConfig
+from optimize.database import DatabaseSpec
+from optimize.errors import BadInputError, WalkforgeError
+from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.windows import WindowSpec
+from optimize.hashing import hash_file
+from optimize.results.queries import leaderboard
+from optimize.results.records import load_exports
+from optimize.study.bundle import (
+    MANIFEST,
+    replay_bundle,
+)
+from optimize.study.export import MOVED, REPLAYED, REWRITTEN, UNCHANGED, export_best
+from tests.optimize.study.bundles import Exports, flip, run_all, stamps, tiny_spec, write_prices
+
+
+def test_the_best_trials_are_exported_in_order_and_recorded(exports: Exports) -> None:
+    best = leaderboard(exports.handle.engine, "tiny", 2)
+    got = exports.exported
+    assert [(one.rank, one.trial, one.score) for one in got] == [
+        (row.rank, row.trial_number, row.score) for row in best
+    ]
+    assert [one.outcome for one in got] == [REPLAYED, REPLAYED]
+    assert got[0].folder.name == f"01_trial_{best[0].trial_number:04d}"
+    with exports.handle.engine.connect() as conn:
+        records = load_exports(conn, "tiny")
+    assert [(r.rank, r.trial_number, r.score, r.manifest_sha256) for r in records[:2]] == [
+        (one.rank, one.trial, one.score, hash_file(one.folder / MANIFEST)) for one in got
+    ]
+
+
+def test_a_second_export_changes_nothing(exports: Exports) -> None:
+    before = stamps(Path(exports.output_dir))
+    again = export_best(exports.handle.engine, exports.output_dir, "tiny", 2)
+    assert [one.outcome for one in again] == [UNCHANGED, UNCHANGED]
+    assert stamps(Path(exports.output_dir)) == before
+
+
+def test_a_damaged_bundle_is_written_again_with_the_same_content(exports: Exports) -> None:
+    folder = exports.exported[1].folder
+    before = {name: digest for name, (_, digest) in stamps(folder).items()}
+    flip(folder / "CARD.md")
+    again = export_best(exports.handle.engine, exports.output_dir, "tiny", 2)
+    assert [one.outcome for one in again] == [UNCHANGED, REWRITTEN]
+    assert {name: digest for name, (_, digest) in stamps(folder).items()} == before
+
+
+def test_a_bundle_moves_with_its_rank(exports: Exports) -> None:
+    folder = exports.exported[1].folder
+    folder.rename(folder.with_name(folder.name.replace("02_", "07_")))
+    again = export_best(exports.handle.engine, exports.output_dir, "tiny", 2)
+    assert [one.outcome for one in again] == [UNCHANGED, MOVED]
+    assert sorted(path.name for path in folder.parent.glob("[0-9]*")) == [one.folder.name for one in again]
+
+
+def test_what_a_killed_export_left_is_removed(exports: Exports) -> None:
+    left = exports.exported[0].folder.with_name(".aside_dead")
+    left.mkdir()
+    export_best(exports.handle.engine, exports.output_dir, "tiny", 1)
+    assert not left.exists()
+
+
+def test_weights_that_were_not_kept_are_named(exports: Exports, tmp_path: Path) -> None:
+    copied = tmp_path / "studies"
+    shutil.copytree(Path(exports.output_dir) / "tiny" / "trials", copied / "tiny" / "trials")
+    for path in copied.rglob("policy.safetensors"):
+        path.unlink()
+    with pytest.raises(WalkforgeError, match=r"policy\.safetensors is gone; .*keep_models=20"):
+        export_best(exports.handle.engine, copied, "tiny", 1)
+    with pytest.raises(WalkforgeError, match="output_dir"):
+        export_best(exports.handle.engine, tmp_path / "elsewhere", "tiny", 1)
+    assert not list((copied / "tiny" / "exports").glob("[!.]*"))
+
+
+def test_a_trial_that_does_not_replay_is_not_exported(exports: Exports, tmp_path: Path) -> None:
+    copied = tmp_path / "studies"
+    shutil.copytree(Path(exports.output_dir) / "tiny" / "trials", copied / "tiny" / "trials")
+    number = exports.exported[0].trial
+    (run,) = (copied / "tiny" / "trials").glob(f"{number:04d}_*")
+    shutil.copyfile(run / "windows/0/repeat_0/returns.parquet", run / "windows/0/repeat_1/returns.parquet")
+    with pytest.raises(WalkforgeError, match=rf"trial {number} of tiny is refused: its bundle: the score"):
+        export_best(exports.handle.engine, copied, "tiny", 1)
+    assert not list((copied / "tiny" / "exports").glob("[0-9]*"))
+
+
+def test_windows_of_a_file_are_frozen_into_the_bundle(tmp_path: Path) -> None:
+    prices = write_prices(tmp_path / "tiny_prices.parquet")
+    edges = ("train_start", "train_end", "test_start", "test_end")
+    days = ("2022-01-03", "2022-01-20", "2022-01-20", "2022-01-28")
+    spans = [dict(zip(edges, days, strict=True))]
+    listed = tmp_path / "windows.json"
+    listed.write_text(json.dumps(spans), encoding="utf-8")
+    window = WindowSpec(file=str(listed), min_train_bars=50)
+    handle = run_all(tiny_spec(tmp_path, prices, n_trials=1, window=window))
+    (one,) = export_best(handle.engine, handle.spec.output_dir, "tiny", 1)
+    handle.engine.dispose()
+    listed.unlink()
+    assert replay_bundle(one.folder).bitwise
+
+
+def test_no_feasible_trial_says_which_gate(tmp_path: Path) -> None:
+    prices = write_prices(tmp_path / "tiny_prices.parquet")
+    score = ScoreSpec(min_periods=2, min_trades=100_000)
+    handle = run_all(tiny_spec(tmp_path, prices, n_trials=2, score=score))
+    with pytest.raises(WalkforgeError, match=r"no feasible trial.*of 2 finished: 2 PRUNED \(min_trades\)"):
+        export_best(handle.engine, handle.spec.output_dir, "tiny", 3)
+    handle.engine.dispose()
+
+
+def test_cli_export_and_replay(exports: Exports, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = exports.handle.spec.database
+    export(ExportConfig(name="tiny", output_dir=exports.output_dir, top_n=5, database=database))
+    out = capsys.readouterr().out
+    assert UNCHANGED in out
+    assert "3 distinct trials are feasible" in out
+    assert "walkforge replay bundle=" in out
+    replay(ReplayConfig(name="", bundle=str(bundle)))
+    assert "reproduced bit for bit" in capsys.readouterr().out
+    replay(ReplayConfig(name="tiny", trial=1, database=database))
+    assert "reproduced bit for bit" in capsys.readouterr().out
+
+
+def test_cli_replay_wants_one_of_bundle_and_trial(exports: Exports, bundle: Path) -> None:
+    database = exports.handle.spec.database
+    for config in (
+        ReplayConfig(),
+        ReplayConfig(name="tiny", database=database),
+        ReplayConfig(name="tiny", trial=0, bundle=str(bundle), database=database),
+    ):
+        with pytest.raises(BadInputError, match="either bundle=FOLDER or name=STUDY trial=NUMBER"):
+            replay(config)
+    with pytest.raises(BadInputError, match="trial=99"):
+        replay(ReplayConfig(name="tiny", trial=99, database=database))
+
+
+def test_cli_export_makes_no_database(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.db"
+    with pytest.raises(BadInputError, match="there is no database"):
+        export(ExportConfig(name="tiny", database=DatabaseSpec(url=f"sqlite:///{absent}")))
+    assert not absent.exists()

@@ -1,0 +1,110 @@
+"""The main job as a user runs it: study, leaderboard, export, replay, and again without a change."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from optimize.hashing import hash_file
+
+SQL = """
+SELECT COUNT(*), MAX(value) FROM trials t JOIN trial_values v ON t.trial_id = v.trial_id
+WHERE t.state = 'COMPLETE' AND t.study_id = (SELECT study_id FROM studies WHERE study_name = ?)
+"""
+
+BEST = "SELECT trial_number, score FROM best_models WHERE study_name = ? ORDER BY score DESC"
+
+
+def walkforge(folder: Path, *arguments: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-m", "optimize", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def files(folder: Path) -> dict[str, tuple[int, str]]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path): (path.stat().st_mtime_ns, hash_file(path)) for path in found}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quickstart")
+    # Three trials in the model phase and windows long enough for trades, so that there is a best one.
+    walkforge(folder, "study", "experiment=quickstart", "debug=tiny", "n_trials=3", "worker.count=2")
+    walkforge(folder, "export", "name=quickstart", "top_n=2")
+    return folder
+
+
+def test_the_leaderboard_names_score_spread_costs_and_buy_and_hold(finished: Path) -> None:
+    said = walkforge(finished, "leaderboard", "name=quickstart")
+    for word in ("score", "windows min/med/max", "cost", "buy & hold"):
+        assert word in said
+
+
+def test_sql_optuna_and_best_models_agree(finished: Path) -> None:
+    url = "sqlite:///" + str(finished / "databases/walkforge.db")
+    study = optuna.load_study(study_name="quickstart.model", storage=url)
+    with sqlite3.connect(finished / "databases/walkforge.db") as conn:
+        count, best = conn.execute(SQL, ["quickstart.model"]).fetchone()
+        rows = conn.execute(BEST, ["quickstart.model"]).fetchall()
+    conn.close()
+    assert count == len(rows) > 0
+    assert rows[0] == (study.best_trial.number, study.best_value)
+    assert best == study.best_value
+
+
+def test_a_second_run_adds_no_trial_and_changes_no_bundle(finished: Path) -> None:
+    exports = finished / "studies/quickstart.model/exports"
+    before, trials = files(exports), trial_rows(finished)
+    assert before
+    said = walkforge(finished, "study", "experiment=quickstart", "debug=tiny", "n_trials=3", "worker.count=2")
+    assert "nothing to run" in said
+    assert "unchanged" in walkforge(finished, "export", "name=quickstart", "top_n=2")
+    assert files(exports) == before
+    assert trial_rows(finished) == trials
+
+
+def test_a_bundle_replays_without_the_database(finished: Path, tmp_path: Path) -> None:
+    bundle = next((finished / "studies/quickstart.model/exports").glob("01_*"))
+    assert "bit for bit" in walkforge(tmp_path, "replay", f"bundle={bundle}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_status_is_readable_by_machines(finished: Path) -> None:
+    studies = json.loads(walkforge(finished, "status", "name=quickstart", "format=json"))["studies"]
+    assert [study["name"] for study in studies] == ["quickstart.timeframe", "quickstart.model"]
+    assert all(study["remaining"] == 0 for study in studies)
+
+
+@pytest.mark.parametrize("agent", ["sac", "dqn"])
+def test_every_agent_runs_a_study(tmp_path: Path, agent: str) -> None:
+    said = walkforge(
+        tmp_path, "study", f"name={agent}", f"agent={agent}", "debug=tiny", "agent.n_envs=1", "n_trials=1"
+    )
+    assert f"study {agent} is at its cap" in said
+
+
+def test_the_real_size_runs_tiny(tmp_path: Path) -> None:
+    said = walkforge(
+        tmp_path, "study", "experiment=two_phase", "debug=tiny", "data=synthetic", "n_trials=1", "cost=zero"
+    )
+    assert "study two_phase.model is at its cap" in said
+
+
+def trial_rows(folder: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(folder / "databases/walkforge.db") as conn:
+        rows = conn.execute("SELECT trial_id, number, state, datetime_complete FROM trials").fetchall()
+    conn.close()
+    return rows
