@@ -109,8 +109,8 @@ def _laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any
         paper_bgcolor="white",
         plot_bgcolor="white",
         font={"color": "#333333", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": 80, "r": 30, "t": 90, "b": 50},
+        legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
+        margin={"l": 80, "r": 30, "t": 60, "b": 90},
         xaxis={"showgrid": False},
         yaxis={**grid, "title": {"text": y}, "automargin": True},
     )
