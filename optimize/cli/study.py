@@ -6,11 +6,15 @@ from optimize.compose import StudyConfig, to_spec
 from optimize.study.runner import run_study
 
 
-def study(config: StudyConfig) -> None:
+def study(config: StudyConfig) -> int:
     """Run or resume a study (one or two phases) to its cap, and say what to do next."""
     console = Console()
     spec = to_spec(config)
-    name = run_study(spec, console)
+    try:
+        name = run_study(spec, console)
+    except KeyboardInterrupt:
+        console.print(f"study {spec.name} is interrupted: nothing is lost, the same command resumes it")
+        return 1
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
         f"  walkforge leaderboard name={spec.name}\n"
@@ -18,3 +22,4 @@ def study(config: StudyConfig) -> None:
         f"  walkforge dashboard name={spec.name}",
         highlight=False,
     )
+    return 0

@@ -3,6 +3,7 @@
 A run writes only while it holds the lease of its trial; storing the same again changes nothing.
 """
 
+import json
 from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select, update
@@ -85,6 +86,19 @@ def windows_of(conn: Connection, run_uuid: str) -> list[WindowRecord]:
     """Return the windows of a run, by window and repeat."""
     rows = where(WINDOWS, run_uuid=run_uuid).order_by(WINDOWS.c.window, WINDOWS.c.repeat)
     return load_rows(conn, WindowRecord, WINDOWS, rows)
+
+
+def best_runs(conn: Connection, study: str, limit: int) -> list[tuple[int, str]]:
+    """Return (trial number, run uuid) of the best complete runs, one for each parameter set, best first."""
+    complete = select(RUNS.c.trial_number, RUNS.c.run_uuid, RUNS.c.parameters).where(
+        RUNS.c.study_name == study, RUNS.c.state == "COMPLETE"
+    )
+    best: dict[str, tuple[int, str]] = {}
+    for number, uuid, parameters in conn.execute(complete.order_by(RUNS.c.score.desc(), RUNS.c.trial_number)):
+        best.setdefault(json.dumps(parameters, sort_keys=True), (number, uuid))
+        if len(best) == limit:
+            break
+    return list(best.values())
 
 
 def complete_but_untold(

@@ -17,9 +17,8 @@ from optimize.errors import BadInputError, NumericError, StaleRunError
 from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
 from optimize.evaluate.windows import Window
 from optimize.results import leases
-from optimize.results.queries import leaderboard
 from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines
-from optimize.results.runs import finish_run, save_window, windows_of
+from optimize.results.runs import best_runs, finish_run, save_window, windows_of
 from optimize.study.caps import Claim, tell
 from optimize.study.dashboard import decorate
 from optimize.study.files import (
@@ -112,7 +111,7 @@ def _run(
     heartbeat.window = 0
 
     def keep(window: Window, repeat: int, trained: Trained, measured: Measured) -> None:
-        _check_alive(heartbeat, stopping)
+        _check_owned(heartbeat)
         target = window_folder(folder, window.index, repeat)
         sessions = claim.ground.market.session_date[slice(*window.test_sessions)]
         write_window(target, sessions, trained, measured)
@@ -120,7 +119,9 @@ def _run(
         with handle.engine.begin() as conn:
             save_window(conn, claim.lease, window_record(claim, window, repeat, measured, str(path)))
         heartbeat.window = window.index + 1
-        _check_alive(heartbeat, stopping)
+        _check_owned(heartbeat)
+        if stopping():  # only now: the window that ran when the stop came is not lost
+            raise StopRequestedError
 
     def report(step: int, value: float) -> bool:
         if step not in handle.study.get_trials(deepcopy=False)[claim.trial.number].intermediate_values:
@@ -143,11 +144,9 @@ def _adopt(handle: Handle, claim: Claim, folder: Path) -> dict[Key, Measured]:
     return finished
 
 
-def _check_alive(heartbeat: Heartbeat, stopping: Callable[[], bool]) -> None:
+def _check_owned(heartbeat: Heartbeat) -> None:
     if heartbeat.stale is not None:
         raise heartbeat.stale
-    if stopping():
-        raise StopRequestedError
 
 
 def window_record(
@@ -232,14 +231,11 @@ def failure_kind(error: Exception) -> str:
 
 
 def _drop_surplus_weights(handle: Handle, run: RunRecord, folder: Path) -> None:
-    """Keep the weights of the best keep_models trials; a trial that ended worse than they loses its own."""
-    kept = {row.run_uuid for row in leaderboard(handle.engine, handle.spec.name, handle.spec.keep_models)}
-    if run.run_uuid not in kept:
-        drop_weights(folder)
-        return
+    """Keep the weights of the best keep_models trials: drop this run's, or those it pushed out."""
+    kept = handle.spec.keep_models
     with handle.engine.connect() as conn:
-        active = {lease.run_uuid for lease in leases.active(conn, handle.spec.name)}
-    spared = {uuid[:8] for uuid in kept | active if uuid}
-    for other in folder.parent.iterdir():
-        if other.name.partition("_")[2] not in spared:
-            drop_weights(other)
+        ranked = best_runs(conn, handle.spec.name, kept + 1)
+    if run.run_uuid not in [uuid for _, uuid in ranked[:kept]]:
+        drop_weights(folder)
+    for number, uuid in ranked[kept:]:
+        drop_weights(run_folder(handle.spec.folder, number, uuid))

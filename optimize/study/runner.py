@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from optimize.agents.registry import searchable_keys, unsearchable
+from optimize.data.cache import cached_market
 from optimize.errors import StudyStoppedError
 from optimize.evaluate.baselines import Baseline, baselines
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
@@ -43,20 +44,23 @@ def run_study(spec: StudySpec, console: Console) -> str:
         run_phase(spec, console)
         return spec.name
     first = timeframe_study(spec)
-    handle, ground = run_phase(first, console)
-    evidence = judge(handle, ground.market.fingerprint)
+    handle = run_phase(first, console)
+    evidence = judge(handle, fingerprint(spec))
     record_evidence(handle, evidence)
     _say_evidence(evidence, console)
     decorate_study(handle)
     if spec.phase.kind == "timeframe_only":
         return first.name
     second = model_study(spec, evidence)
-    run_phase(second, console, rests_on_evidence=True)
+    run_phase(second, console, evidence_of=fingerprint(spec))
     return second.name
 
 
-def run_phase(spec: StudySpec, console: Console, rests_on_evidence: bool = False) -> tuple[Handle, Ground]:
-    """Run one study to its cap; everything that can be refused is refused before the first trial."""
+def run_phase(spec: StudySpec, console: Console, evidence_of: str | None = None) -> Handle:
+    """Run one study to its cap; everything that can be refused is refused before the first trial.
+
+    A model phase rests on a timeframe phase of the same data, whose fingerprint is `evidence_of`.
+    """
     space = parse_space(spec.space)
     probe = apply(spec, _first_choices(space))
     lint_space(space, probe, lambda path: why_unsearchable(spec, path))
@@ -64,15 +68,15 @@ def run_phase(spec: StudySpec, console: Console, rests_on_evidence: bool = False
     base = next(iter(grounds.values()))
     handle = open_study(spec)
     enroll(handle, base)
-    if rests_on_evidence:
-        require_evidence(handle, lay_ground(spec, cache_dir(spec)).market.fingerprint)
+    if evidence_of is not None:
+        require_evidence(handle, evidence_of)
     write_json(spec.folder / "config.json", to_plain(spec))
     write_json(spec.folder / "windows.json", {"windows": [dataclasses.asdict(w) for w in base.windows]})
     _store_baselines(handle, grounds)
     tell_finished(handle)
     if _counted(handle) >= spec.n_trials and not counts(handle.study)["RUNNING"]:
         console.print(f"{spec.name}: {_counted(handle)} of {spec.n_trials} trials done, nothing to run")
-        return handle, base
+        return handle
     if spec.preflight:
         preflight(probe, handle.cache_dir, console.print)
     with progress(handle, spec.n_trials, console) as shown:
@@ -86,7 +90,12 @@ def run_phase(spec: StudySpec, console: Console, rests_on_evidence: bool = False
             f"the workers' words are in {spec.folder / 'logs'}"
         )
     decorate_study(handle)
-    return handle, base
+    return handle
+
+
+def fingerprint(spec: StudySpec) -> str:
+    """Return the fingerprint of the data at the study's own timeframe, whatever a phase searches."""
+    return cached_market(spec.data, spec.feature, spec.session, cache_dir(spec)).fingerprint
 
 
 def why_unsearchable(spec: StudySpec, path: str) -> str | None:

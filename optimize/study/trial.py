@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.types import FloatArray, Market
 from optimize.agents.agent import Agent
-from optimize.agents.registry import find_algorithm
+from optimize.agents.registry import find_algorithm, hyperparameters_of
 from optimize.agents.spec import AgentSpec
 from optimize.agents.train import train
 from optimize.data.cache import cached_market
@@ -93,8 +93,9 @@ def at_timeframe(spec: StudySpec, base: str) -> StudySpec:
     if ratio == 1:
         return spec
     hyperparameters = dict(spec.agent.hyperparameters)
-    if "gamma" in hyperparameters:
-        hyperparameters["gamma"] = float(hyperparameters["gamma"]) ** ratio
+    known = hyperparameters_of(spec.agent.name)
+    if "gamma" in known:
+        hyperparameters["gamma"] = float(hyperparameters.get("gamma", known["gamma"].default)) ** ratio
     steps = max(1, round(spec.agent.total_timesteps / ratio))
     agent = dataclasses.replace(spec.agent, total_timesteps=steps, hyperparameters=hyperparameters)
     return dataclasses.replace(spec, agent=agent)
