@@ -39,6 +39,10 @@ class Verdict(enum.Enum):
     FAILING = "too many trials failed"
 
 
+class _RecordedError(Exception):
+    """The run that seemed lost recorded its outcome after it was looked at: tell it, run nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Claim:
     """A trial that this worker must run now."""
@@ -76,7 +80,10 @@ def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
             trial = handle.study.ask()
         else:
             trial = Trial(handle.study, taken._trial_id)
-        return _start(handle, trial, worker, trials, lay)
+        try:
+            return _start(handle, trial, worker, trials, lay)
+        except _RecordedError:
+            return claim(handle, worker, lay)
 
 
 def tell_finished(handle: Handle) -> None:
@@ -176,6 +183,8 @@ def _start(handle: Handle, trial: Trial, worker: int, trials: Sequence[FrozenTri
             lease_s=spec.worker.lease_s,
             now=clock.now().timestamp(),
         )
+        if complete_but_untold(conn, spec.name, [trial.number]):  # the write lock is ours: it stays so
+            raise _RecordedError
         run = start_run(
             conn,
             lease,

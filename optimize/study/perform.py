@@ -134,13 +134,20 @@ def _run(
 def _adopt(handle: Handle, claim: Claim, folder: Path) -> dict[Key, Measured]:
     """Take over the windows that lost runs finished: files first, then what they measured."""
     finished: dict[Key, Measured] = {}
+    lost_runs: set[Path] = set()
     for record in claim.adopted:
-        if record.returns_path is None:
+        source = handle.spec.folder / (record.returns_path or "")
+        if not source.is_file():  # the row came to disk and the file did not: the window is run again
             continue
-        source = handle.spec.folder / record.returns_path
-        if source.is_file():  # else the row came to disk and the file did not: the window is run again
-            adopt_files(source.parent, window_folder(folder, record.window, record.repeat))
-            finished[record.window, record.repeat] = read_returns(source)[1]
+        target = window_folder(folder, record.window, record.repeat)
+        adopt_files(source.parent, target)
+        path = str((target / RETURNS).relative_to(handle.spec.folder))
+        with handle.engine.begin() as conn:
+            save_window(conn, claim.lease, dataclasses.replace(record, returns_path=path))
+        finished[record.window, record.repeat] = read_returns(source)[1]
+        lost_runs.add(source.parents[3])
+    for lost_run in lost_runs - {folder}:
+        drop_weights(lost_run)  # its successor has them now
     return finished
 
 
