@@ -10,7 +10,7 @@ from optimize.agents.threads import limit_threads
 from optimize.cli.tables import Column, number, percent, say, share, short, show, signed, spell_costs
 from optimize.compose import WalkForwardConfig, to_spec
 from optimize.data.scaling import load_scaler
-from optimize.evaluate.baselines import Baseline, baselines
+from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.windows import Window
 from optimize.study.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
 from optimize.study.files import SCALER, window_folder, write_json, write_window
@@ -28,6 +28,7 @@ from optimize.study.trial import (
     lay_ground,
     run_trial,
     seed_of,
+    yardsticks,
 )
 
 TRIAL = 0  # stands for the trial number in the seeds
@@ -187,16 +188,6 @@ def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
 
 
 def _baseline_rows(spec: StudySpec, ground: Ground) -> list[dict[str, Any]]:
-    found = baselines(
-        ground.market,
-        ground.windows,
-        env=spec.env,
-        cost=spec.cost,
-        reward=spec.reward,
-        lookback=spec.feature.lookback,
-        score_spec=spec.score,
-        seed=spec.seed,
-    )
     return [
         {
             "name": _label(baseline),
@@ -206,7 +197,7 @@ def _baseline_rows(spec: StudySpec, ground: Ground) -> list[dict[str, Any]]:
             "cost": baseline.cost,
             "turnover": sum(window.turnover for window in baseline.windows),
         }
-        for baseline in found
+        for baseline in yardsticks(spec, ground)
     ]
 
 

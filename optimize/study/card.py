@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from optimize.data.bars import utc_text
-from optimize.evaluate.baselines import Baseline, baselines
+from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
 from optimize.results.records import RunRecord
 from optimize.study.note import SCORES, percent, signed
 from optimize.study.picture import BUY_AND_HOLD, Curve, write_picture
 from optimize.study.spec import StudySpec
-from optimize.study.trial import Ground, Measured, conclude
+from optimize.study.trial import Ground, Measured, conclude, yardsticks
 
 LABEL = (
     "trained on the last window, first repeat; score not measured on this very model: "
@@ -38,18 +38,8 @@ def gather(
     spec: StudySpec, run: RunRecord, ground: Ground, measured: Sequence[Sequence[Measured]]
 ) -> Evidence:
     """Join a trial's measurements with buy-and-hold, which is evaluated here."""
-    yardsticks = baselines(
-        ground.market,
-        ground.windows,
-        env=spec.env,
-        cost=spec.cost,
-        reward=spec.reward,
-        lookback=spec.feature.lookback,
-        score_spec=spec.score,
-        seed=spec.seed,
-        turnovers=(),
-    )
-    hold = next(baseline for baseline in yardsticks if baseline.name == BUY_AND_HOLD)
+    found = yardsticks(spec, ground, turnovers=())
+    hold = next(baseline for baseline in found if baseline.name == BUY_AND_HOLD)
     return Evidence(spec, run, ground, tuple(tuple(row) for row in measured), hold)
 
 

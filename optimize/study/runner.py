@@ -10,7 +10,7 @@ from rich.console import Console
 from optimize.agents.registry import searchable_keys, unsearchable
 from optimize.data.cache import cached_market
 from optimize.errors import StudyStoppedError
-from optimize.evaluate.baselines import Baseline, baselines
+from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
 from optimize.search.leaves import Choices, Range
 from optimize.search.space import Scalar, SearchSpace, apply, grid, lint_space, parse_space
@@ -31,7 +31,7 @@ from optimize.study.phases import (
 from optimize.study.preflight import preflight
 from optimize.study.progress import progress
 from optimize.study.spec import StudySpec, to_plain
-from optimize.study.trial import Ground, at_timeframe, lay_ground
+from optimize.study.trial import Ground, at_timeframe, lay_ground, yardsticks
 from optimize.study.workers import Supervisor
 
 MODEL_NEUTRAL = {"keep_models", "max_failures", "preflight", "env.action", "agent.name"}
@@ -151,16 +151,7 @@ def _store_baselines(handle: Handle, grounds: dict[tuple[str, int], Ground]) -> 
         if timeframe in stored:
             continue
         stored.add(timeframe)
-        found = baselines(
-            ground.market,
-            ground.windows,
-            env=spec.env,
-            cost=spec.cost,
-            reward=spec.reward,
-            lookback=lookback,
-            score_spec=spec.score,
-            seed=spec.seed,
-        )
+        found = yardsticks(apply(spec, {LOOKBACK: lookback}), ground)
         with handle.engine.begin() as conn:
             save_baselines(conn, [baseline_record(spec.name, timeframe, ground, each) for each in found])
 

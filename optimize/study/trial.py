@@ -17,6 +17,7 @@ from optimize.data.cache import cached_market
 from optimize.data.dataset import build_market
 from optimize.data.scaling import Scaler, fit_scaler, scale_market
 from optimize.data.spec import timeframe_ns
+from optimize.evaluate.baselines import TURNOVERS, Baseline, baselines
 from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
 from optimize.evaluate.rollout import replay_free, rollout
 from optimize.evaluate.score import Score, check_periods, running_score, score
@@ -169,6 +170,23 @@ def evaluate_window(spec: StudySpec, ground: Ground, window: Window, trained: Tr
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,
         seconds=time.perf_counter() - started,
+    )
+
+
+def yardsticks(
+    spec: StudySpec, ground: Ground, turnovers: Sequence[float] = TURNOVERS
+) -> tuple[Baseline, ...]:
+    """Evaluate flat, buy-and-hold and random policies on the same windows at the same costs."""
+    return baselines(
+        ground.market,
+        ground.windows,
+        env=spec.env,
+        cost=spec.cost,
+        reward=spec.reward,
+        lookback=spec.feature.lookback,
+        score_spec=spec.score,
+        seed=spec.seed,
+        turnovers=turnovers,
     )
 
 
