@@ -73,6 +73,8 @@ def network_file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str | 
 def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:
     """Return the database's path with its folder created; refuse a network disk, where SQLite locks fail."""
     path = database_path(url)
+    if path.is_dir():
+        raise BadInputError(f"database.url: {path} is a folder: name a file in it")
     if mounts is None:
         mounts = [(disk.mountpoint, disk.fstype) for disk in psutil.disk_partitions(all=True)]
     if kind := network_file_system(path, mounts):
@@ -105,6 +107,12 @@ def connect(
         if not read_only:
             _switch_to_wal(connection, path)
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")  # the first look into the file itself
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if isinstance(error, sqlite3.OperationalError):  # a lock, a full disk: it may pass
+            raise
+        raise BadInputError(f"database.url: {path} is no SQLite database ({error}): name another") from None
     except BaseException:
         connection.close()
         raise

@@ -97,8 +97,10 @@ def test_every_agent_runs_a_study(tmp_path: Path, agent: str) -> None:
 
 
 def test_the_real_size_runs_tiny(tmp_path: Path) -> None:
+    """Its own timeframe, 1h, is none of those searched: the evidence of phase 1 must hold all the same."""
+    grid = "phase.timeframe.timeframes=[2h,4h]"
     said = walkforge(
-        tmp_path, "study", "experiment=two_phase", "debug=tiny", "data=synthetic", "n_trials=1", "cost=zero"
+        tmp_path, "study", "experiment=two_phase", "debug=tiny", "data=synthetic", "n_trials=1", grid
     )
     assert "study two_phase.model is at its cap" in said
 

@@ -93,7 +93,7 @@ def compose(verb: str, overrides: list[str]) -> list[Any]:
     try:
         hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(composed.append)()
         return [to_config(config, SCHEMAS[verb]) for config in composed]
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra merges with ValueError
         raise BadInputError(_one_line(error)) from error
     finally:
         if before is None:

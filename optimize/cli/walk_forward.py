@@ -175,7 +175,7 @@ def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
         for window, measured in zip(ground.windows, row, strict=True)
     ]
     show(rows, WINDOW_COLUMNS, "table", f"{spec.name}: {spec.agent.name} window by window")
-    total = aggregate(result, ground.market.sessions_per_year)
+    total = aggregate(result, ground.market.sessions_per_year, spec.score.risk_free)
     agent = {"name": spec.agent.name, "score": result.score.value, **total}
     agent["standard_error"] = result.score.standard_error
     show([agent, *_baseline_rows(spec, ground)], SUMMARY_COLUMNS, "table", "beside what needs no learning")

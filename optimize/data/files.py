@@ -127,12 +127,12 @@ def _stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> IntArray:
             stamps = _parse_text(values.astype(str), spec.time_format)
         if stamps.tz is None:
             stamps = stamps.tz_localize(spec.time_zone, ambiguous="raise", nonexistent="raise")
+        return stamps.tz_convert("UTC").as_unit("ns").asi8.copy()
     except ValueError as error:
         raise BadInputError(
             f"{path}: column {values.name!r} cannot be read as time in data.time_zone={spec.time_zone} "
             f"({str(error).splitlines()[0]}); give UTC stamps, or set data.time_format or data.time_zone"
         ) from error
-    return stamps.tz_convert("UTC").as_unit("ns").asi8.copy()
 
 
 def _epoch(values: FloatArray | IntArray) -> pd.DatetimeIndex:
@@ -140,6 +140,8 @@ def _epoch(values: FloatArray | IntArray) -> pd.DatetimeIndex:
     first = abs(float(values[0]))
     if first < FIRST_EPOCH_S:
         raise ValueError(f"{values[0]} is no time since 1970")
+    if not np.isfinite(values).all() or np.abs(values).max() >= 1000 * first:
+        raise ValueError("some stamps are infinite, or in another unit than the first")
     unit_ns = next(unit_ns for bound, unit_ns in EPOCH_UNITS_NS if first < bound)
     if values.dtype.kind == "f":
         return pd.DatetimeIndex(np.round(values * unit_ns).astype(np.int64), tz="UTC")

@@ -32,7 +32,7 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
         )
     if target_ns == DAY_NS:
         key, start, planned = _session_spans(bars, table)
-    elif table.calendar in ("24/7", "24/5"):
+    elif table.calendar == "24/7":  # its sessions begin at UTC midnight; others are anchored to their open
         key, start, planned = _clock_spans(bars, table, target_ns)
     else:
         key, start, planned = _anchored_spans(bars, table, source_ns, target_ns)

@@ -83,7 +83,9 @@ class DataSpec:
         if self.source_timeframe is not None:
             timeframe_ns(self.source_timeframe, "data.source_timeframe")
         if self.months is not None:
-            require(self.months >= 1, "data.months", self.months, "at least 1, or null to keep all")
+            require(
+                1 <= self.months <= 12_000, "data.months", self.months, "from 1 to 12000, or null to keep all"
+            )
         for name in self.columns:
             require(name in COLUMNS, "data.columns", name, "keyed by " + ", ".join(COLUMNS))
         clean = all(symbol.strip() for symbol in self.symbols)

@@ -150,7 +150,7 @@ def _evaluate(
     free = replay_free(paid, market, env=env, reward=reward, lookback=lookback)
     year = market.sessions_per_year
     metrics = tuple(
-        measure(market, window, with_cost, without, year)
+        measure(market, window, with_cost, without, year, score_spec.risk_free)
         for window, with_cost, without in zip(windows, paid, free, strict=True)
     )
     returns, free_returns = (
@@ -171,13 +171,13 @@ def _evaluate(
         score=result.value,
         total_return=total_return(np.concatenate(returns)),
         cost=sum(window.cost for window in metrics),
-        sharpe=_joined_sharpe(returns, year),
-        sharpe_zero_cost=_joined_sharpe(free_returns, year),
+        sharpe=_joined_sharpe(returns, year, score_spec.risk_free),
+        sharpe_zero_cost=_joined_sharpe(free_returns, year, score_spec.risk_free),
         windows=metrics,
         returns=tuple(returns),
     )
 
 
-def _joined_sharpe(returns: Sequence[FloatArray], sessions_per_year: float) -> float | None:
-    value = sharpe_ratio(np.concatenate(returns), sessions_per_year)
+def _joined_sharpe(returns: Sequence[FloatArray], sessions_per_year: float, risk_free: float) -> float | None:
+    value = sharpe_ratio(np.concatenate(returns), sessions_per_year, risk_free)
     return value if np.isfinite(value) else None

@@ -98,6 +98,7 @@ def measure(
     evaluation: Evaluation,
     free_evaluation: Evaluation,
     periods_per_year: float,
+    risk_free: float = 0.0,
 ) -> WindowMetrics:
     """Measure one evaluation and its zero-cost replay; raise NumericError for impossible equity."""
     _check_equity(evaluation, window)
@@ -106,8 +107,8 @@ def measure(
     free_returns = session_returns(market, free_evaluation, window)
     paid = evaluation.commission + evaluation.slippage + evaluation.financing
     return WindowMetrics(
-        sharpe=_defined(sharpe_ratio(returns, periods_per_year)),
-        sharpe_zero_cost=_defined(sharpe_ratio(free_returns, periods_per_year)),
+        sharpe=_defined(sharpe_ratio(returns, periods_per_year, risk_free)),
+        sharpe_zero_cost=_defined(sharpe_ratio(free_returns, periods_per_year, risk_free)),
         total_return=float(evaluation.equity[-1] - 1.0),
         max_drawdown=max_drawdown(returns),
         volatility=volatility(returns, periods_per_year),

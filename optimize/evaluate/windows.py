@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,13 @@ def place_windows(
     for window in windows:
         _check_bars(window, market, spec)
     return windows
+
+
+def inline_file(spec: WindowSpec) -> WindowSpec:
+    """Return the spec with the spans of its file written out, so that a later edit of the file shows."""
+    if spec.file is None:
+        return spec
+    return replace(spec, kind="canonical", file=None, spans=_read_spans(Path(spec.file)))
 
 
 def _regular_ordinals(spec: WindowSpec, usable: int) -> list[tuple[int, int, int, int]]:

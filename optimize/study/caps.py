@@ -5,6 +5,7 @@ lock; training happens outside it.
 """
 
 import enum
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,15 @@ from optimize import clock
 from optimize.database import study_lock
 from optimize.results import leases
 from optimize.results.leases import Lease
-from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines, load_study
+from optimize.results.records import (
+    EventRecord,
+    Outcome,
+    RunRecord,
+    WindowRecord,
+    load_baselines,
+    load_study,
+    log_event,
+)
 from optimize.results.runs import adopt_windows, complete_but_untold, finish_run, start_run, windows_of
 from optimize.search.space import Scalar, apply, suggest
 from optimize.study.dashboard import decorate
@@ -110,10 +119,21 @@ def _tell_for(handle: Handle, run: RunRecord) -> None:
     found = _find(handle, run.trial_number)
     if found is None or found.state.is_finished():
         return
+    illustrate(handle, Trial(handle.study, found._trial_id), run)
+    tell(handle, run)
+
+
+def illustrate(handle: Handle, trial: Trial, run: RunRecord) -> None:
+    """Give a trial its note and picture; one that cannot be had is an event, never a lost trial."""
     with handle.engine.connect() as conn:
         windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
-    decorate(handle, Trial(handle.study, found._trial_id), run, windows, baselines)
-    tell(handle, run)
+    try:
+        decorate(handle, trial, run, windows, baselines)
+    except Exception as error:  # a full disk, a lost file: whatever it is, the record stands without it
+        message = f"trial {run.trial_number} has no note or picture: {type(error).__name__}: {error}"
+        print(message, file=sys.stderr)
+        with handle.engine.begin() as conn:
+            log_event(conn, EventRecord(handle.spec.name, "note_failed", message))
 
 
 def _is_lost(lease: Lease) -> bool:

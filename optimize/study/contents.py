@@ -1,13 +1,12 @@
 """What goes into a bundle: copied from the run, made self-contained, described, hashed."""
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from optimize.errors import BadInputError, WalkforgeError
+from optimize.errors import WalkforgeError
 from optimize.results.records import RunRecord
 from optimize.study.bundle import (
     CARD,
@@ -48,17 +47,10 @@ def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, groun
 
 
 def freeze(spec: StudySpec, symbols: Sequence[str]) -> StudySpec:
-    """Return the spec free of what lies around it: absolute data path, named symbols, listed windows."""
+    """Return the spec free of what lies around it: absolute data path, named symbols."""
     path = None if spec.data.path is None else str(Path(spec.data.path).expanduser().absolute())
     data = dataclasses.replace(spec.data, path=path, symbols=list(symbols))
-    window = spec.window
-    if window.file is not None:
-        try:
-            spans = json.loads(Path(window.file).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadInputError(f"window.file={window.file} cannot be read ({error}): restore it") from None
-        window = dataclasses.replace(window, file=None, kind="canonical", spans=spans)
-    return dataclasses.replace(spec, data=data, window=window)
+    return dataclasses.replace(spec, data=data)
 
 
 def sync(path: Path) -> None:

@@ -25,8 +25,7 @@ from optimize.study.versions import versions
 
 # What may change between two launches of one study: how fast it runs and how far, never what is measured.
 CHANGEABLE = {
-    "n_trials", "max_failures", "keep_models", "preflight", "output_dir", "worker", "database", "phase",
-    "data.path",
+    "n_trials", "max_failures", "keep_models", "preflight", "worker", "database", "phase", "data.path"
 }  # fmt: skip
 MARKET_CACHE = "market"
 

@@ -18,9 +18,8 @@ from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
 from optimize.evaluate.windows import Window
 from optimize.results import leases
 from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines
-from optimize.results.runs import best_runs, finish_run, save_window, windows_of
-from optimize.study.caps import Claim, tell
-from optimize.study.dashboard import decorate
+from optimize.results.runs import best_runs, finish_run, save_window
+from optimize.study.caps import Claim, illustrate, tell
 from optimize.study.files import (
     RETURNS,
     adopt_files,
@@ -94,8 +93,7 @@ def perform(handle: Handle, claim: Claim, stopping: Callable[[], bool]) -> RunRe
             outcome = _failure(error, time.perf_counter() - started)
         with handle.engine.begin() as conn:
             run = finish_run(conn, claim.lease, outcome)
-            windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
-        decorate(handle, claim.trial, run, windows, baselines)
+        illustrate(handle, claim.trial, run)
     with study_lock(handle.spec.database.url, handle.spec.name):
         tell(handle, run)
         with handle.engine.begin() as conn:
@@ -180,7 +178,7 @@ def window_record(
 
 def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) -> Outcome:
     """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason."""
-    metrics = aggregate(result, claim.ground.market.sessions_per_year)
+    metrics = aggregate(result, claim.ground.market.sessions_per_year, claim.spec.score.risk_free)
     with handle.engine.connect() as conn:
         baselines = load_baselines(conn, handle.spec.name)
     timeframe = claim.spec.data.timeframe
@@ -195,13 +193,15 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     return dataclasses.replace(outcome, state="COMPLETE", score=result.score.value)
 
 
-def aggregate(result: TrialResult, sessions_per_year: float) -> dict[str, float | None]:
+def aggregate(result: TrialResult, sessions_per_year: float, risk_free: float) -> dict[str, float | None]:
     """Return the metrics over all windows, as the median over repeats."""
-    rows = [_aggregate_repeat(repeat, sessions_per_year) for repeat in result.measured]
+    rows = [_aggregate_repeat(repeat, sessions_per_year, risk_free) for repeat in result.measured]
     return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
 
 
-def _aggregate_repeat(windows: tuple[Measured, ...], sessions_per_year: float) -> dict[str, float]:
+def _aggregate_repeat(
+    windows: tuple[Measured, ...], sessions_per_year: float, risk_free: float
+) -> dict[str, float]:
     returns = np.concatenate([window.returns for window in windows])
     free = np.concatenate([window.free_returns for window in windows])
     sums = {key: float(sum(getattr(window.metrics, key) for window in windows)) for key in SUMMED}
@@ -210,7 +210,7 @@ def _aggregate_repeat(windows: tuple[Measured, ...], sessions_per_year: float) -
     return sums | {
         "total_return": total_return(returns),
         "total_return_zero_cost": total_return(free),
-        "sharpe_zero_cost": sharpe_ratio(free, sessions_per_year),
+        "sharpe_zero_cost": sharpe_ratio(free, sessions_per_year, risk_free),
         "max_drawdown": max_drawdown(returns),
         "exposure": exposure,
     }

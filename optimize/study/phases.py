@@ -17,6 +17,7 @@ from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE, StudySpec
 
 EVIDENCE = "phase_evidence"
 TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"
+MIN_SCORES = 2  # a standard error needs two
 RULE = "timeframes whose best mean score lies within one standard error of the best combination's mean"
 
 
@@ -93,11 +94,14 @@ def judge(handle: Handle, data_fingerprint: str) -> Evidence:
 
 
 def keep(combinations: tuple[Combination, ...], name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the timeframes and lookbacks within one standard error of the best mean."""
-    scored = [each for each in combinations if each.mean is not None]
+    """Return the timeframes and lookbacks within one standard error of the best mean.
+
+    Where fewer than half the trials (or two) have a score, the mean is that of lucky survivors: left out.
+    """
+    scored = [each for each in combinations if each.scores >= max(MIN_SCORES, each.trials / 2)]
     if not scored:
         raise StudyStoppedError(
-            f"study {name!r}: no combination of timeframe and lookback has a defined score; see "
+            f"study {name!r}: no combination of timeframe and lookback has a score in half its trials; see "
             f"`walkforge query sql=study_progress name={name}`, then raise agent.total_timesteps or lower "
             "score.min_trades"
         )

@@ -39,7 +39,7 @@ def trial_curves(folder: Path, windows: Sequence[WindowRecord]) -> dict[int, Cur
     """Return one curve a repeat from the returns on disk, windows in order."""
     parts: dict[int, list[Curve]] = {}
     for window in sorted(windows, key=lambda row: (row.repeat, row.window)):
-        if window.returns_path is not None:
+        if window.returns_path is not None and (folder / window.returns_path).is_file():
             sessions, measured = read_returns(folder / window.returns_path)
             parts.setdefault(window.repeat, []).append(Curve(sessions, measured.returns))
     return {

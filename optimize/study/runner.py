@@ -9,7 +9,7 @@ from rich.console import Console
 
 from optimize.agents.registry import searchable_keys, unsearchable
 from optimize.data.cache import cached_market
-from optimize.errors import StudyStoppedError
+from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
 from optimize.search.leaves import Choices, Range
@@ -66,6 +66,7 @@ def run_phase(spec: StudySpec, console: Console, evidence_of: str | None = None)
     lint_space(space, probe, lambda path: why_unsearchable(spec, path))
     grounds = lay_grounds(spec, space)
     base = next(iter(grounds.values()))
+    make_folder(spec)
     handle = open_study(spec)
     enroll(handle, base)
     if evidence_of is not None:
@@ -91,6 +92,16 @@ def run_phase(spec: StudySpec, console: Console, evidence_of: str | None = None)
         )
     decorate_study(handle)
     return handle
+
+
+def make_folder(spec: StudySpec) -> None:
+    """Create the study's folder, or say why it cannot be."""
+    try:
+        spec.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"output_dir: cannot create the folder {spec.folder} ({error.strerror}): choose a writable path"
+        ) from None
 
 
 def fingerprint(spec: StudySpec) -> str:

@@ -18,7 +18,7 @@ from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.score import ScoreSpec
-from optimize.evaluate.windows import WindowSpec
+from optimize.evaluate.windows import WindowSpec, inline_file
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 
@@ -113,7 +113,7 @@ class StudySpec:
         require(self.n_trials >= 1, "n_trials", self.n_trials, "at least 1")
         require(self.max_failures >= 1, "max_failures", self.max_failures, "at least 1")
         require(self.keep_models >= 1, "keep_models", self.keep_models, "at least 1")
-        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
 
     @property
     def folder(self) -> Path:
@@ -132,10 +132,11 @@ def check_name(name: str) -> None:
 
 
 def resolve(spec: StudySpec) -> StudySpec:
-    """Return spec checked as a whole, with env.action resolved to what the agent needs."""
+    """Return spec checked as a whole, with env.action and window.file resolved to what they stand for."""
     check_agent(spec.agent)
     action = action_of(spec.agent.name, spec.env.action)
-    return dataclasses.replace(spec, env=dataclasses.replace(spec.env, action=action))
+    env = dataclasses.replace(spec.env, action=action)
+    return dataclasses.replace(spec, env=env, window=inline_file(spec.window))
 
 
 def to_plain(spec: Any) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def evaluate_window(spec: StudySpec, ground: Ground, window: Window, trained: Tr
     net = rollout(trained.agent, market, [span], env=env, cost=spec.cost, reward=reward, lookback=lookback)
     free = replay_free(net, market, env=env, reward=reward, lookback=lookback)
     return Measured(
-        metrics=measure(market, window, net[0], free[0], market.sessions_per_year),
+        metrics=measure(market, window, net[0], free[0], market.sessions_per_year, spec.score.risk_free),
         returns=session_returns(market, net[0], window),
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,

@@ -141,15 +141,22 @@ def test_prints_after_an_early_close_stay_in_the_day_and_delay_its_bar() -> None
 def test_the_last_fx_bar_of_the_week_ends_with_the_week() -> None:
     merged = coarse(SOURCES["24/5"], "4h", "24/5")
     ends = text(merged.bar_end)
-    assert "2024-03-08T22:00" in ends  # 17:00 New York in winter, two hours before the nominal end
-    assert "2024-03-08T00:00" in ends  # on other days the roll inside a bar does not cut it
+    assert "2024-03-08T22:00" in ends  # 17:00 New York in winter
+    assert "2024-03-08T02:00" in ends
+
+
+@pytest.mark.parametrize("timeframe", ["2h", "4h", "6h", "12h"])
+def test_fx_bars_are_anchored_to_the_roll_so_that_sessions_hold_the_same_hours(timeframe: str) -> None:
+    merged = coarse(SOURCES["24/5"], timeframe, "24/5")
+    opens = {time for time in text(merged.timestamp) if time[11:] in ("21:00", "22:00")}
+    assert {"2024-03-07T22:00", "2024-03-10T21:00", "2024-03-11T21:00"} <= opens  # 17:00 New York, DST apart
 
 
 def test_missing_hours_at_the_roll_of_a_weekday_do_not_end_a_bar_early() -> None:
     bars = SOURCES["24/5"]
     roll = (bars.timestamp >= stamp("2024-03-07T21:00")) & (bars.timestamp < stamp("2024-03-08T00:00"))
     merged = coarse(rows_of(bars, ~roll), "4h", "24/5")
-    assert text(merged.bar_end)[5] == "2024-03-08T00:00"
+    assert text(merged.bar_end)[5] == "2024-03-07T22:00"
 
 
 def test_an_fx_day_runs_from_17_to_17_new_york_over_the_clock_change() -> None:

@@ -1,0 +1,65 @@
+"""What a resumed study refuses to become, and what must not cost a trial."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from optimize.errors import BadInputError
+from optimize.evaluate.windows import WindowSpec
+from optimize.results.records import events
+from optimize.study import caps
+from optimize.study.handle import enroll, open_study
+from optimize.study.phases import Combination, keep
+from optimize.study.spec import resolve
+from optimize.study.trial import lay_ground
+from tests.optimize.study.bundles import run_all, tiny_spec, write_prices
+
+
+def test_an_edited_window_file_is_another_exam(tmp_path: Path) -> None:
+    prices = write_prices(tmp_path / "prices.parquet")
+    file = tmp_path / "windows.json"
+    span = {"train_start": "2022-01-03", "train_end": "2022-01-20"}
+    file.write_text(json.dumps([span | {"test_start": "2022-01-20", "test_end": "2022-01-30"}]))
+    windows = WindowSpec(file=str(file), min_train_bars=50)
+    spec = tiny_spec(tmp_path, prices, window=windows)
+    enroll(open_study(spec), lay_ground(spec, None))
+    file.write_text(json.dumps([span | {"test_start": "2022-01-21", "test_end": "2022-01-30"}]))
+    edited = resolve(dataclasses.replace(spec, window=windows))
+    with pytest.raises(BadInputError, match=r"window\.spans"):
+        enroll(open_study(edited), lay_ground(edited, None))
+
+
+def test_a_study_stays_in_its_folder(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, write_prices(tmp_path / "prices.parquet"))
+    enroll(open_study(spec), lay_ground(spec, None))
+    moved = dataclasses.replace(spec, output_dir=str(tmp_path / "elsewhere"))
+    with pytest.raises(BadInputError, match="output_dir"):
+        enroll(open_study(moved), lay_ground(moved, None))
+
+
+def test_a_picture_that_fails_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caps, "decorate", full_disk)
+    handle = run_all(tiny_spec(tmp_path, write_prices(tmp_path / "prices.parquet"), n_trials=1))
+    (trial,) = handle.study.get_trials()
+    assert trial.state == TrialState.COMPLETE
+    with handle.engine.connect() as conn:
+        assert "No space left" in events(conn, "tiny", "note_failed")[0].message
+
+
+def test_a_lucky_survivor_rules_nothing_out() -> None:
+    sound = Combination("1h", 4, trials=5, scores=5, mean=1.0, standard_error=0.3)
+    survivor = Combination("4h", 4, trials=5, scores=1, mean=1.4, standard_error=None)
+    assert keep((sound, survivor), "x") == (("1h",), (4,))
+
+
+def test_timeframes_within_one_standard_error_of_the_best_are_kept() -> None:
+    best = Combination("1h", 4, 5, 5, 1.0, 0.3)
+    near = Combination("2h", 8, 5, 5, 0.71, 0.1)
+    far = Combination("4h", 16, 5, 5, 0.69, 0.9)
+    assert keep((best, near, far), "x") == (("1h", "2h"), (4, 8))
