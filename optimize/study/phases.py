@@ -105,7 +105,7 @@ def keep(combinations: tuple[Combination, ...], name: str) -> tuple[tuple[str, .
             f"`walkforge query sql=study_progress name={name}`, then raise agent.total_timesteps or lower "
             "score.min_trades"
         )
-    best = max(scored, key=lambda each: each.mean or -math.inf)
+    best = max(scored, key=lambda each: -math.inf if each.mean is None else each.mean)  # 0.0 is a mean too
     threshold = (best.mean or 0.0) - (best.standard_error or 0.0)
     kept = [each for each in scored if each.mean is not None and each.mean >= threshold]
     timeframes = {each.timeframe for each in kept}
