@@ -1,0 +1,92 @@
+"""Preflight: the whole path once, tiny; the stage that fails is named and nothing stays behind."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from optimize.errors import StudyStoppedError
+from optimize.study import preflight as preflight_module
+from optimize.study import trial as trial_module
+from optimize.study.preflight import preflight
+from optimize.study.runner import run_study
+from optimize.study.spec import StudySpec, WorkerSpec
+from tests.optimize.study.studies import opened, play, rows, small_spec
+
+STAGES = ["Data and windows", "Training", "Saving and loading", "Evaluation", "Recording"]
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let temporary folders lie where the test can look."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def broken(*args: Any, **options: Any) -> Any:
+    raise RuntimeError("broken on purpose")
+
+
+def test_every_stage_is_said_and_nothing_stays_behind(tmp_path: Path, scratch: Path) -> None:
+    said: list[str] = []
+    preflight(small_spec(tmp_path), tmp_path / "market", said.append)
+    assert said[:5] == [f"[STAGE ok] {stage}" for stage in STAGES]
+    assert len(said) == 6
+    assert said[5].startswith(("[STAGE ok] Export", "[STAGE --] Export: not tried"))
+    assert not list(scratch.glob("walkforge-*"))
+    assert [path.name for path in tmp_path.iterdir() if path != scratch] == ["market"]
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "stage"),
+    [
+        (trial_module, "train", "Training"),
+        (preflight_module, "load_agent", "Saving and loading"),
+        (preflight_module, "evaluate_window", "Evaluation"),
+        (preflight_module, "enroll", "Recording"),
+    ],
+)
+def test_the_stage_that_fails_is_named(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, stage: str
+) -> None:
+    monkeypatch.setattr(place, name, broken)
+    said: list[str] = []
+    with pytest.raises(
+        StudyStoppedError, match=f"^preflight failed in stage '{stage}': RuntimeError: broken on purpose$"
+    ):
+        preflight(small_spec(tmp_path), tmp_path / "market", said.append)
+    passed = STAGES[: STAGES.index(stage)]
+    assert said == [
+        *(f"[STAGE ok] {each}" for each in passed),
+        f"[STAGE FAILED] {stage}: RuntimeError: broken on purpose",
+    ]
+    assert not list(scratch.glob("walkforge-*"))
+    assert not (tmp_path / "walkforge.db").exists()
+
+
+def test_an_agent_that_only_training_refuses_is_found_before_trial_1(tmp_path: Path, scratch: Path) -> None:
+    spec = small_spec(tmp_path, preflight=True, worker=WorkerSpec(count=1))
+    study = dataclasses.replace(spec, agent=unusable(spec))
+    with pytest.raises(StudyStoppedError, match=r"stage 'Training': agent\.batch_size=1"):
+        run_study(study, Console(quiet=True))
+    assert rows(spec, "SELECT * FROM trials") == []
+
+
+def unusable(spec: StudySpec) -> Any:
+    return dataclasses.replace(spec.agent, hyperparameters={"n_steps": 16, "batch_size": 1})
+
+
+def test_a_study_at_its_cap_needs_no_preflight(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small_spec(tmp_path, n_trials=1, preflight=True)
+    play(opened(spec))
+    monkeypatch.setattr(trial_module, "train", broken)
+    with pytest.raises(StudyStoppedError, match="stage 'Training'"):
+        run_study(dataclasses.replace(spec, n_trials=2), Console(quiet=True))
+    assert run_study(spec, Console(quiet=True)) == "small"
