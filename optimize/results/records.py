@@ -223,6 +223,11 @@ def load_exports(conn: Connection, study: str) -> list[ExportRecord]:
     return load_rows(conn, ExportRecord, EXPORTS, rows)
 
 
+def forget_exports(conn: Connection, bundles: Iterable[str]) -> None:
+    """Delete the records of bundles that are no longer where they were."""
+    conn.execute(delete(EXPORTS).where(EXPORTS.c.bundle.in_(list(bundles))))
+
+
 def log_event(conn: Connection, event: EventRecord) -> None:
     """Store an event."""
     conn.execute(insert(EVENTS).values(values_of(event)))

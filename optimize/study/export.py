@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.hashing import hash_file
 from optimize.results.queries import LeaderboardRow, find_study, leaderboard
-from optimize.results.records import ExportRecord, RunRecord, load_exports, save_export
+from optimize.results.records import ExportRecord, RunRecord, forget_exports, load_exports, save_export
 from optimize.results.runs import complete_but_untold, load_run
 from optimize.study.bundle import MANIFEST, Grounds, Replay, replay_bundle, verify_bundle
 from optimize.study.contents import sync, write_bundle
@@ -180,7 +180,9 @@ def _publish(whole: Path, target: Path) -> None:
 
 def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict[int, str]) -> None:
     with engine.begin() as conn:
-        known = {(record.bundle, record.manifest_sha256) for record in load_exports(conn, study)}
+        records = load_exports(conn, study)
+        forget_exports(conn, [record.bundle for record in records if not Path(record.bundle).is_dir()])
+        known = {(record.bundle, record.manifest_sha256) for record in records}
         for one in exported:
             digest = hash_file(one.folder / MANIFEST)
             if (str(one.folder), digest) not in known:

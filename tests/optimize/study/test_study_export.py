@@ -15,7 +15,7 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.hashing import hash_file
 from optimize.results.queries import leaderboard
-from optimize.results.records import load_exports
+from optimize.results.records import ExportRecord, load_exports, save_export
 from optimize.study.bundle import (
     MANIFEST,
     replay_bundle,
@@ -58,9 +58,15 @@ def test_a_damaged_bundle_is_written_again_with_the_same_content(exports: Export
 def test_a_bundle_moves_with_its_rank(exports: Exports) -> None:
     folder = exports.exported[1].folder
     folder.rename(folder.with_name(folder.name.replace("02_", "07_")))
+    gone = ExportRecord(str(folder.with_name("09_gone")), "tiny", 9, "none", 9, 0.0, "none")
+    with exports.handle.engine.begin() as conn:
+        save_export(conn, gone)
     again = export_best(exports.handle.engine, exports.output_dir, "tiny", 2)
     assert [one.outcome for one in again] == [UNCHANGED, MOVED]
     assert sorted(path.name for path in folder.parent.glob("[0-9]*")) == [one.folder.name for one in again]
+    with exports.handle.engine.connect() as conn:
+        recorded = [record.bundle for record in load_exports(conn, "tiny")]
+    assert recorded == [str(one.folder) for one in again]
 
 
 def test_what_a_killed_export_left_is_removed(exports: Exports) -> None:
