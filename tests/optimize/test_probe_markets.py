@@ -1,5 +1,6 @@
 """Markets with a known answer, through the spine: skill is found, noise is not, the future is not seen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from envs.costs import CostSpec
 from envs.observations import observation_size
 from envs.types import FloatArray
+from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
 from optimize.evaluate.metrics import sharpe_ratio
@@ -140,4 +142,5 @@ def _with_range(prices: pd.DataFrame) -> pd.DataFrame:
 def of_file(path: Path, prices: pd.DataFrame, timeframe: str) -> StudySpec:
     prices.to_parquet(path)
     data = DataSpec("file", path=str(path), timeframe=timeframe)
-    return probe(data, 256, CostSpec())
+    # Episodes short and many enough to start anywhere in what training may see.
+    return replace(probe(data, 2048, CostSpec()), env=EnvSpec("continuous", episode_bars=16))

@@ -136,6 +136,17 @@ def test_a_trial_given_back_twice_is_no_loss(tmp_path: Path) -> None:
     assert states(handle) == {"RUNNING": 1}
 
 
+def test_a_trial_lost_once_and_then_given_back_is_not_failed(tmp_path: Path) -> None:
+    handle = opened(small_spec(tmp_path, n_trials=1))
+    claimed(handle)
+    expire(handle.spec, 0)
+    found = claimed(handle)
+    with handle.engine.begin() as conn:
+        leases.abandon(conn, found.lease)
+    assert claimed(handle).lease.losses == 1
+    assert states(handle) == {"RUNNING": 1}
+
+
 def test_failures_have_their_own_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*args: object, **options: object) -> None:
         raise RuntimeError("always")

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from optimize.study import trial as trial_module
 from optimize.study.preflight import preflight
 from optimize.study.runner import run_study
 from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.trial import Measured, evaluate_window
 from tests.optimize.study.studies import opened, play, rows, small_spec
 
 STAGES = ["Data and windows", "Training", "Saving and loading", "Evaluation", "Recording"]
@@ -67,6 +69,18 @@ def test_the_stage_that_fails_is_named(
     ]
     assert not list(scratch.glob("walkforge-*"))
     assert not (tmp_path / "walkforge.db").exists()
+
+
+def test_a_saved_agent_that_acts_otherwise_is_found(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differing(*args: Any) -> Measured:
+        measured = evaluate_window(*args)
+        return dataclasses.replace(measured, returns=np.nextafter(measured.returns, np.inf))
+
+    monkeypatch.setattr(preflight_module, "evaluate_window", differing)
+    with pytest.raises(StudyStoppedError, match="stage 'Evaluation': the saved agent does not reproduce"):
+        preflight(small_spec(tmp_path), tmp_path / "market", lambda line: None)
 
 
 def test_an_agent_that_only_training_refuses_is_found_before_trial_1(tmp_path: Path, scratch: Path) -> None:

@@ -123,6 +123,16 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     assert stored(spec) == 0
 
 
+def test_workers_follow_a_killed_supervisor(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path, n_trials=2)
+    with study_process(tmp_path, spec, "agent.total_timesteps=10000000") as supervisor:
+        until(lambda: len(leased(spec)) == 2, "two trials to start")
+        orphans = set(leased(spec).values())
+        kill(supervisor.pid)
+        until(lambda: not any(lives(pid) for pid in orphans), "the workers to follow", patience_s=15.0)
+    assert stored(spec) == 0
+
+
 def counted(handle: Handle) -> int:
     found = states(handle)
     assert set(found) <= {"COMPLETE", "PRUNED"}
