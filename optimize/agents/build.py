@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from optimize.agents.registry import find_algorithm, hyperparameters_of
@@ -29,6 +30,8 @@ def build(spec: AgentSpec, vec_env: VecEnv, seed: int) -> BaseAlgorithm:
             **fit_to_budget(spec),
         )
     _fuse_optimizers(model)
+    # SB3's own logger leaves an empty folder behind for every training.
+    model.set_logger(Logger(folder=None, output_formats=[]))
     return model
 
 
