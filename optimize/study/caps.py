@@ -105,9 +105,10 @@ def tell_finished(handle: Handle) -> None:
     with handle.engine.begin() as conn:
         untold = complete_but_untold(conn, handle.spec.name, running)
         owned = {lease.run_uuid: lease for lease in leases.active(conn, handle.spec.name)}
+        lost = leases.lost(conn, handle.spec.name, clock.now().timestamp(), leases.owner_alive)
     for run in untold:
         lease = owned.get(run.run_uuid)
-        if lease is None or _is_lost(lease):  # a living owner tells it itself, after note and picture
+        if lease is None or lease in lost:  # a living owner tells it itself, after note and picture
             _tell_for(handle, run)
             if lease is not None:
                 with handle.engine.begin() as conn:
@@ -134,12 +135,6 @@ def illustrate(handle: Handle, trial: Trial, run: RunRecord) -> None:
         print(message, file=sys.stderr)
         with handle.engine.begin() as conn:
             log_event(conn, EventRecord(handle.spec.name, "note_failed", message))
-
-
-def _is_lost(lease: Lease) -> bool:
-    """Say whether nobody can be expected to go on with this lease."""
-    expired = lease.renewed_at + lease.lease_s < clock.now().timestamp()
-    return expired or lease.abandoned or not leases.owner_alive(lease)
 
 
 def tell(handle: Handle, run: RunRecord) -> None:

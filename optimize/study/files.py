@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,6 @@ def read_returns(path: Path) -> tuple[NDArray[np.datetime64], Measured]:
         seconds=summary["seconds"],
     )
     return table["session"].to_numpy(), measured
-
-
-def equity_curve(paths: Sequence[Path]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-    """Return the sessions and the equity, compounded over consecutive windows, from 1.0."""
-    parts = [read_returns(path) for path in paths]
-    returns = np.concatenate([measured.returns for _, measured in parts], dtype=np.float64)
-    equity: NDArray[np.float64] = np.cumprod(1.0 + returns, dtype=np.float64)
-    return np.concatenate([sessions for sessions, _ in parts]), equity
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
