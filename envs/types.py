@@ -26,11 +26,15 @@ class Market:
     low: FloatArray  # (T, A)
     close: FloatArray  # (T, A) of an untradable bar: the last close before it
     tradable: BoolArray  # (T, A)
+    spread: FloatArray  # (T, A) quoted ask - bid in units of the price, 0 where the data has none
+    exit_at_open: BoolArray  # (T,) forced exit: held positions close at this bar's open, none is opened
+    exit_at_close: BoolArray  # (T,) last bar of a session that ends flat: what is left closes at its close
     features: NDArray[np.float32]  # (T, A, F)
     feature_names: tuple[str, ...]  # F names, in order
     session: IntArray  # (T,) ordinal of the calendar session in which the bar ends, non-decreasing
     session_date: NDArray[np.datetime64]  # (S,) datetime64[D] label of ordinal 0..S-1, gaps in bars included
     sessions_per_year: float
+    hold_moments: FloatArray  # (2,) mean and mean square of buy-and-hold's return a bar over the train span
     fingerprint: str  # SHA-256 over bars, timeframe, feature list and calendar
 
     @property

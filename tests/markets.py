@@ -49,11 +49,15 @@ def make_market(
         low=np.minimum(open_prices, close_prices),
         close=close_prices,
         tradable=np.ones((n_bars, n_assets), dtype=bool) if tradable is None else _columns(tradable, bool),
+        spread=np.zeros_like(close_prices),
+        exit_at_open=np.zeros(n_bars, dtype=bool),
+        exit_at_close=np.zeros(n_bars, dtype=bool),
         features=columns,
         feature_names=tuple(f"feature_{index}" for index in range(columns.shape[2])),
         session=(day - day[0]).astype(np.int64),
         session_date=session_date,
         sessions_per_year=DAYS_PER_YEAR,
+        hold_moments=np.full(2, np.nan),
         fingerprint=digest.hexdigest(),
     )
 

@@ -77,11 +77,15 @@ def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: Sessi
         low=bars.low[warmup:],
         close=bars.close[warmup:],
         tradable=bars.tradable[warmup:],
+        spread=np.zeros_like(bars.close[warmup:]),
+        exit_at_open=np.zeros(bars.n_bars - warmup, dtype=np.bool_),
+        exit_at_close=np.zeros(bars.n_bars - warmup, dtype=np.bool_),
         features=features[warmup:],
         feature_names=names,
         session=table.index(bars.bar_end[warmup:]) - span[0],
         session_date=table.date[span[0] : span[1] + 1],
         sessions_per_year=table.per_year,
+        hold_moments=np.full(2, np.nan),
         fingerprint=hash_object(content),
     )
     return frozen(market)
@@ -103,9 +107,13 @@ ARRAYS = (
     "low",
     "close",
     "tradable",
+    "spread",
+    "exit_at_open",
+    "exit_at_close",
     "features",
     "session",
     "session_date",
+    "hold_moments",
 )
 
 

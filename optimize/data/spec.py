@@ -76,6 +76,15 @@ class DataSpec:
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
     columns: dict[str, str] = field(default_factory=dict)  # our column name -> the file's
     drop_nan: bool = False  # drop rows with a missing price or volume instead of refusing them
+    exchange: str = "binance"  # ccxt: the exchange's id
+    feed: str = "iex"  # alpaca: iex or sip
+    adjustment: str = "all"  # alpaca and yfinance: raw, split, dividend or all
+    folder: str = "databases/market"  # where downloads are kept
+    refresh: bool = False  # append what is new to a download
+    check: bool = False  # walkforge data: print the quality report only
+    max_age: float | None = None  # days from the last bar to now; more is stale; null: any age will do
+    max_gap_days: float = 30.0  # a longer gap in the calendar's open time is a hole
+    severity: dict[str, str] = field(default_factory=dict)  # quality check: refuse, warn or ignore
     synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
 
     def __post_init__(self) -> None:
@@ -100,6 +109,8 @@ class FeatureSpec:
 
     lookback: int = 8  # bars in one observation
     indicators: list[str] = field(default_factory=lambda: list(DEFAULT_INDICATORS))
+    higher_timeframes: list[str] = field(default_factory=list)  # the same indicators of coarser bars
+    zigzag_pct: list[float] = field(default_factory=lambda: [1.5, 2.0, 2.5, 3.0, 3.5])  # of indicator zigzag
 
     def __post_init__(self) -> None:
         require(self.lookback >= 1, "feature.lookback", self.lookback, ">= 1 bars")
@@ -112,6 +123,9 @@ class SessionSpec:
     """The calendar that says what a trading session is."""
 
     calendar: str = "auto"  # auto, 24/7, 24/5 (FX, 17:00 New York), or an exchange like XNYS
+    flat_overnight: bool | None = None  # null: on an exchange's intraday bars
+    exit_time: str = "15:45"  # local time of the exchange; the forced exit is no later than this
+    exit_minutes_before_close: int = 15  # nor later than this before the close
 
     def __post_init__(self) -> None:
         require(bool(self.calendar.strip()), "session.calendar", self.calendar, "auto, 24/7, 24/5, XNYS, ...")
