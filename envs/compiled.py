@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from numba import config, njit
 
@@ -23,6 +23,13 @@ def digest_sources(folder: Path) -> str:
 _SETTINGS = vars(config)  # numba fills this module at run time, unseen by a type checker
 _FOLDER = Path(__file__).resolve().parent
 _CACHE = Path(_SETTINGS["CACHE_DIR"] or _FOLDER / "__pycache__") / f"kernels-{digest_sources(_FOLDER)[:16]}"
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",  # divide without a guard
+    "forceinline": True,
+    "_nrt": False,  # numba's run time: allocation and reference counts; its stubs do not list this option
+}
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -31,12 +38,14 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     numba looks only at the file of the outermost kernel to tell whether its cache is fresh, so an edit of
     costs.py would leave the ledger on the old costs; a cache folder named by all sources rules that out.
     Where that folder cannot be written numba falls back to its own choice.
+
+    Kernels count no references, which is more work than the arithmetic: the caller holds the arrays while
+    one runs. So a kernel that allocates (np.zeros, a copy, a slice assigned to a slice) does not compile.
     """
     configured = _SETTINGS["CACHE_DIR"]
     _SETTINGS["CACHE_DIR"] = str(_CACHE)
     try:
-        # inlined, for a call counts references to every array it is passed: more work than the arithmetic
-        kernel: Callable[P, R] = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function)
+        kernel: Callable[P, R] = njit(**_OPTIONS)(function)
     finally:
         _SETTINGS["CACHE_DIR"] = configured
     return kernel

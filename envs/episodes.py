@@ -1,4 +1,4 @@
-"""Where an episode starts and ends: random spans for training, listed spans for evaluation."""
+"""Where an episode starts and ends: random spans or sessions for training, listed spans for evaluation."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -75,3 +75,41 @@ class SequentialEpisodes:
         index = (self._next + np.arange(count)) % len(self._firsts)
         self._next = (self._next + count) % len(self._firsts)
         return self._firsts[index], self._lasts[index]
+
+
+class SessionEpisodes:
+    """Whole sessions within the closed bar range [first, last], each drawn as often as any other."""
+
+    def __init__(self, session: IntArray, first: int, last: int) -> None:
+        self._firsts, self._lasts = session_spans(session, first, last)
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the first bar of the first session and the last bar of the last one."""
+        return int(self._firsts[0]), int(self._lasts[-1])
+
+    def restart(self) -> None:
+        """Do nothing: draws depend on the generator alone."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """Return first (count,) and last (count,) of random sessions."""
+        index = rng.integers(len(self._firsts), size=count)
+        return self._firsts[index], self._lasts[index]
+
+
+def session_spans(session: IntArray, first: int, last: int) -> tuple[IntArray, IntArray]:
+    """Return the first and last bars of the sessions that lie whole within the closed bar range.
+
+    session (T,) is the non-decreasing ordinal of each bar's session. The first decision falls at the close of
+    a session's first bar, so a session of a single bar has none and is left out.
+    """
+    require(0 <= first < last, "first", first, f">= 0 and before the last bar, {last}")
+    require(last < len(session), "last", last, f"below the number of bars, {len(session)}")
+    firsts = np.flatnonzero(np.diff(session, prepend=session[0] - 1))
+    lasts = np.append(firsts[1:], len(session)) - 1
+    whole = (firsts >= first) & (lasts <= last) & (lasts > firsts)
+    if not whole.any():
+        raise BadInputError(
+            f"bars {first}..{last} hold no whole session of two bars or more, so no episode: "
+            "use a longer span or a finer data.timeframe"
+        )
+    return firsts[whole].astype(np.int64), lasts[whole].astype(np.int64)

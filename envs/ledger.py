@@ -4,120 +4,29 @@ A step of an account runs from the close of bar t, where it is decided, to the c
 """
 
 import math
-from dataclasses import fields
-from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from envs.accounts import AccountRows, Bars, FillRows, clear_fill
 from envs.compiled import compiled
-from envs.costs import Rates, commission, financing, slippage
+from envs.costs import Rates, financing
+from envs.orders import Rules, exit_at_close, scale_target, trade
 from envs.rewards import log_return
-from envs.types import Account, BoolArray, Fill, FloatArray, IntArray, Market
+from envs.types import BoolArray, FloatArray, IntArray
 
 RUNNING, RUINED, NOT_FINITE = 0, 1, 2
 
 
-class Bars(NamedTuple):
-    """What the ledger reads of a market, as read-only arrays."""
-
-    timestamp: IntArray  # (T,)
-    bar_end: IntArray  # (T,)
-    open: FloatArray  # (T, A)
-    close: FloatArray  # (T, A)
-    tradable: BoolArray  # (T, A)
-
-
-class Rules(NamedTuple):
-    """How orders become trades."""
-
-    at_open: bool  # fill at the next open, else at the close of the decision
-    discrete: bool  # trade only when the order changes
-    max_leverage: float
-    rebalance_band: float
-
-
-class AccountRows(NamedTuple):
-    """The arrays of an Account, in the form a kernel takes."""
-
-    cash: FloatArray
-    quantity: FloatArray
-    equity: FloatArray
-    peak: FloatArray
-    weight: FloatArray
-    last_return: FloatArray
-    order: FloatArray
-
-
-class FillRows(NamedTuple):
-    """The arrays of a Fill, in the form a kernel takes."""
-
-    quantity: FloatArray
-    price: FloatArray
-    commission: FloatArray
-    slippage: FloatArray
-    financing: FloatArray
-    turnover: FloatArray
-
-
-def read_bars(market: Market) -> Bars:
-    """Return the arrays that the ledger reads, without copying those that are contiguous."""
-    return Bars(*(_read_only(getattr(market, name)) for name in Bars._fields))
-
-
-def open_accounts(n_envs: int, n_assets: int) -> Account:
-    """Return N flat accounts of unit equity."""
-    one, many = np.zeros(n_envs), np.zeros((n_envs, n_assets))
-    account = Account(one.copy(), many.copy(), one.copy(), one.copy(), many.copy(), one.copy(), many.copy())
-    start_accounts(np.ones(n_envs, dtype=np.bool_), account_rows(account))
-    return account
-
-
-def no_fill(n_envs: int, n_assets: int) -> Fill:
-    """Return the fill of a step that never was."""
-    one, many = np.zeros(n_envs), np.zeros((n_envs, n_assets))
-    return Fill(many.copy(), many.copy(), many.copy(), many.copy(), one.copy(), one.copy())
-
-
-def account_rows(account: Account) -> AccountRows:
-    """Return the same arrays in the form a kernel takes."""
-    return AccountRows(*(getattr(account, field.name) for field in fields(account)))
-
-
-def fill_rows(fill: Fill) -> FillRows:
-    """Return the same arrays in the form a kernel takes."""
-    return FillRows(*(getattr(fill, field.name) for field in fields(fill)))
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
-
-
 @compiled
-def start_accounts(wanted: BoolArray, account: AccountRows) -> None:
-    """Start an episode in the wanted rows (N,): flat, at unit equity."""
-    for row in range(len(wanted)):
-        if wanted[row]:
-            account.cash[row] = 1.0
-            account.equity[row] = 1.0
-            account.peak[row] = 1.0
-            account.last_return[row] = 0.0
-            account.quantity[row] = 0.0
-            account.weight[row] = 0.0
-            account.order[row] = 0.0
+def must_exit(bar: int, bars: Bars, rules: Rules) -> bool:
+    """Tell whether the orders of a step that starts at the close of bar may only close positions.
 
-
-@compiled
-def scale_target(target: FloatArray, max_leverage: float) -> None:
-    """Turn actions (A,) in [-1, 1] into exposures in place, so that the sum of |weights| <= max_leverage."""
-    gross = 0.0
-    for asset in range(len(target)):
-        target[asset] = min(max(target[asset], -1.0), 1.0) * max_leverage
-        gross += abs(target[asset])
-    if gross > max_leverage:
-        target *= max_leverage / gross
+    Orders that fill at the next open: from the first bar that starts at or after the session's exit time.
+    Orders that fill at the close of bar itself: from the close before that bar, which is the same moment on
+    gapless bars and earlier on others, and on the close that ends the session. So in both modes an account
+    is flat from its exit to the session's end, but for an asset that could not be traded; what is held at
+    the session's last close, for that reason or because the session lacks its exit bar, is closed there by
+    the step that ends at it.
+    """
+    return bars.exit_at_open[bar + 1] or (not rules.at_open and bars.exit_at_close[bar])
 
 
 @compiled
@@ -138,55 +47,6 @@ def mark(row: int, price: FloatArray, account: AccountRows) -> float:
     for asset in range(len(price)):
         equity += account.quantity[row, asset] * price[asset]
     return float(equity)
-
-
-@compiled
-def wants_trade(target: float, drifted: float, order: float, rules: Rules) -> bool:
-    """Tell whether a target exposure is worth an order, given the drifted weight and the last order."""
-    if rules.discrete:
-        return target != order
-    return abs(target - drifted) > rules.rebalance_band or (target == 0.0 and drifted != 0.0)
-
-
-@compiled
-def trade(
-    row: int,
-    equity: float,
-    closing: bool,
-    target: FloatArray,
-    tradable: BoolArray,
-    rates: Rates,
-    rules: Rules,
-    account: AccountRows,
-    fill: FillRows,
-) -> None:
-    """Fill the orders of a row at fill.price and pay for them; equity is the one before costs.
-
-    A void order (untradable asset) leaves account.order as it was, so the same order trades later.
-    Closing settles every position, an untradable one at its last close, so that an episode ends flat.
-    """
-    notional = 0.0
-    for asset in range(len(target)):
-        held = account.quantity[row, asset]
-        price = fill.price[row, asset]
-        if closing:
-            if held == 0.0:
-                continue
-        elif not tradable[asset] or not wants_trade(
-            target[asset], held * price / equity, account.order[row, asset], rules
-        ):
-            continue
-        exposure = 0.0 if closing else target[asset]
-        quantity = exposure * equity / price
-        traded = quantity - held
-        account.quantity[row, asset] = quantity
-        account.order[row, asset] = exposure
-        fill.quantity[row, asset] = traded
-        fill.commission[row, asset] = commission(traded, price, rates)
-        fill.slippage[row, asset] = slippage(traded, price, rates)
-        notional += abs(traded) * price
-        account.cash[row] -= traded * price + fill.commission[row, asset] + fill.slippage[row, asset]
-    fill.turnover[row] = notional / equity
 
 
 @compiled
@@ -225,17 +85,14 @@ def step_account(
     target (A,) is the exposure ordered at the close of bar; closing says that the next bar ends the episode.
     """
     after = bar + 1
+    filled = after if rules.at_open else bar
     previous = account.equity[row]
-    tradable = bars.tradable[after] if rules.at_open else bars.tradable[bar]
+    tradable = bars.tradable[filled]
     price = fill.price[row]
     for asset in range(len(price)):
         opens = rules.at_open and tradable[asset]
         price[asset] = bars.open[after, asset] if opens else bars.close[bar, asset]
-    fill.quantity[row] = 0.0
-    fill.commission[row] = 0.0
-    fill.slippage[row] = 0.0
-    fill.turnover[row] = 0.0
-    fill.financing[row] = 0.0
+    clear_fill(row, fill)
     held_from = bars.bar_end[bar]
     if rules.at_open:
         gap_ns = bars.timestamp[after] - held_from
@@ -243,8 +100,13 @@ def step_account(
         held_from = bars.timestamp[after]
     equity = mark(row, price, account)
     if equity > 0.0:
-        trade(row, equity, closing, target, tradable, rates, rules, account, fill)
+        exiting = must_exit(bar, bars, rules)
+        spread = bars.spread[filled]
+        trade(row, equity, closing, exiting, target, tradable, spread, rates, rules, account, fill)
         fill.financing[row] += accrue(row, price, bars.bar_end[after] - held_from, rates, account)
+        equity = mark(row, bars.close[after], account)
+    if equity > 0.0 and bars.exit_at_close[after]:
+        exit_at_close(row, equity, bars.close[after], bars.spread[after], rates, account, fill)
         equity = mark(row, bars.close[after], account)
     return settle(row, previous, equity, bars.close[after], account)
 
@@ -268,7 +130,7 @@ def step_accounts(
     """
     for row in range(len(bar)):
         closing = bar[row] + 1 == last[row]
-        scale_target(target[row], rules.max_leverage)
+        scale_target(target[row], rules)
         status = step_account(row, bar[row], closing, target[row], bars, rates, rules, account, fill)
         if status == NOT_FINITE:
             return row

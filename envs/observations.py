@@ -1,19 +1,39 @@
-"""Observations: a window of features and the account, gathered by bar index and never stored."""
+"""Observations: a window of features, the account and the reward's state, gathered and never stored."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.accounts import AccountRows
 from envs.compiled import compiled
-from envs.ledger import AccountRows
-from envs.types import BoolArray, IntArray, Market
-
-ACCOUNT_SCALARS = 2  # last return and drawdown, after the A weights
+from envs.rewards import RewardSpec
+from envs.types import BoolArray, FloatArray, IntArray, Market
 
 
-def observation_size(market: Market, lookback: int) -> int:
-    """Return D = L * A * F + A + 2."""
-    n_features = len(market.feature_names)
-    return lookback * market.n_assets * n_features + market.n_assets + ACCOUNT_SCALARS
+class Layout(NamedTuple):
+    """Where each part of an observation begins, in order, and D; a window of L * A * F features leads."""
+
+    weight: int  # A
+    cash: int  # 1 where A > 1, else none: then it is 1 - weight
+    tradable: int  # A where A > 1, else none
+    last_return: int  # 1
+    drawdown: int  # 1
+    state: int  # K of the reward
+    size: int
+
+
+def layout_of(market: Market, lookback: int, reward: RewardSpec) -> Layout:
+    """Return the layout of the observations of a market."""
+    n_assets = market.n_assets
+    several = n_assets > 1
+    weight = lookback * n_assets * len(market.feature_names)
+    cash = weight + n_assets
+    tradable = cash + several
+    last_return = tradable + several * n_assets
+    state = last_return + 2
+    size = state + len(reward.reward.state)
+    return Layout(weight, cash, tradable, last_return, last_return + 1, state, size)
 
 
 def flat_features(market: Market) -> NDArray[np.float32]:
@@ -26,26 +46,38 @@ def flat_features(market: Market) -> NDArray[np.float32]:
 @compiled
 def gather(
     features: NDArray[np.float32],
-    lookback: int,
+    tradable: BoolArray,
+    layout: Layout,
     bar: IntArray,
     account: AccountRows,
+    state: FloatArray,
     wanted: BoolArray,
     observation: NDArray[np.float32],
 ) -> None:
     """Write the observation at the close of bar (N,) into the wanted rows of observation (N, D).
 
-    The features of bars [t - L + 1 .. t], oldest first, then the weights, the last return and the drawdown.
+    The features of bars [t - L + 1 .. t], oldest first; the weights; of several assets the share of cash and
+    which traded at bar t, tradable (T, A); the last return, the drawdown; and the reward's state (N, K).
     """
-    width = features.shape[1]
-    window = lookback * width
+    window = layout.weight
     n_assets = account.weight.shape[1]
     flat = features.reshape(-1)
     for row in range(len(bar)):
         if not wanted[row]:
             continue
-        start = (bar[row] + 1 - lookback) * width
-        observation[row, :window] = flat[start : start + window]
+        start = (bar[row] + 1) * features.shape[1] - window
+        # two views and one index from 0, so that the copy vectorises
+        seen, shown = flat[start : start + window], observation[row]
+        for index in range(window):
+            shown[index] = seen[index]
         for asset in range(n_assets):
             observation[row, window + asset] = account.weight[row, asset]
-        observation[row, window + n_assets] = account.last_return[row]
-        observation[row, window + n_assets + 1] = account.equity[row] / account.peak[row] - 1.0
+        equity = account.equity[row]
+        if n_assets > 1:
+            observation[row, layout.cash] = account.cash[row] / equity if equity > 0.0 else 0.0
+            for asset in range(n_assets):
+                observation[row, layout.tradable + asset] = tradable[bar[row], asset]
+        observation[row, layout.last_return] = account.last_return[row]
+        observation[row, layout.drawdown] = equity / account.peak[row] - 1.0
+        for index in range(state.shape[1]):
+            observation[row, layout.state + index] = state[row, index]

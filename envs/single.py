@@ -45,15 +45,27 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self._row.np_random = self.np_random
         if seed is not None:
             self._row.episodes.restart()
-        return self._row.begin(ONE_ROW)[0], self._info(cost=0.0)
+        observation = self._row.begin(ONE_ROW)
+        self._row.forget_fill()
+        return observation[0], self._info()
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
         """Order an exposure at the close of this bar and return what the next bar's close shows."""
         observation, reward, terminated, truncated = self._row.advance(np.asarray(action)[None])
-        fill = self._row.fill
-        cost = float(fill.commission.sum() + fill.slippage.sum() + fill.financing[0])
-        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._info(cost)
+        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._info()
 
-    def _info(self, cost: float) -> dict[str, Any]:
-        account = self._row.account
-        return {"equity": float(account.equity[0]), "weight": account.weight[0].copy(), "cost": cost}
+    def _info(self) -> dict[str, Any]:
+        """Describe the account after the step, and what the step cost it in units of starting equity.
+
+        `forced` (A,) marks what the session's end closed against the order, `tradable` (A,) what traded at
+        the bar observed.
+        """
+        account, fill = self._row.account, self._row.fill
+        orders, exits = fill.commission + fill.slippage, fill.exit_commission + fill.exit_slippage
+        return {
+            "equity": float(account.equity[0]),
+            "weight": account.weight[0].copy(),
+            "cost": float((orders + exits).sum() + fill.financing[0]),
+            "forced": fill.forced[0] | (fill.exit_quantity[0] != 0.0),
+            "tradable": self._row.tradable[0],
+        }

@@ -34,7 +34,7 @@ class Market:
     session: IntArray  # (T,) ordinal of the calendar session in which the bar ends, non-decreasing
     session_date: NDArray[np.datetime64]  # (S,) datetime64[D] label of ordinal 0..S-1, gaps in bars included
     sessions_per_year: float
-    hold_moments: FloatArray  # (2,) mean and mean square of buy-and-hold's return a bar over the train span
+    hold_moments: FloatArray  # (3,) of the train span, from rewards.hold_moments; NaN where none was given
     fingerprint: str  # SHA-256 over bars, timeframe, feature list and calendar
 
     @property
@@ -58,16 +58,26 @@ class Account:
     peak: FloatArray  # (N,) highest equity of this episode
     weight: FloatArray  # (N, A) position value / equity at the last close
     last_return: FloatArray  # (N,) log return of the last step
-    order: FloatArray  # (N, A) the last target exposure that was ordered
+    order: FloatArray  # (N, A) the last target exposure that was ordered; 0 after a forced exit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fill:
-    """What the last step traded and paid; the arrays are written in place by the ledger."""
+    """What the last step traded and paid; the arrays are written in place by the ledger.
+
+    The order fills at the open of the bar that ends the step, or at the close before it (env.fill=close); the
+    exit_... trade is the forced one at the close of that bar. Turnover and cash have both, and what was paid
+    is commission + exit_commission + slippage + exit_slippage + financing.
+    """
 
     quantity: FloatArray  # (N, A) signed units bought (+) or sold (-)
     price: FloatArray  # (N, A) price before slippage at which the order filled
     commission: FloatArray  # (N, A) >= 0
-    slippage: FloatArray  # (N, A) >= 0
+    slippage: FloatArray  # (N, A) >= 0, half the spread included
     financing: FloatArray  # (N,) interest paid (+) or earned (-)
     turnover: FloatArray  # (N,) traded notional / equity before the fill
+    forced: BoolArray  # (N, A) closed by the session's exit, though the order was not 0
+    exit_quantity: FloatArray  # (N, A) signed units of what was closed at the session's last close, else 0
+    exit_price: FloatArray  # (N, A) price before slippage of that exit, else 0
+    exit_commission: FloatArray  # (N, A) >= 0
+    exit_slippage: FloatArray  # (N, A) >= 0

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,21 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.compiled import compiled
-from envs.costs import CostSpec
+from envs.accounts import account_rows, fill_rows, no_fill, open_accounts, read_bars, start_accounts
+from envs.actions import ActionSpace, action_space, allowed_actions, find_refused
+from envs.costs import CostSpec, check_spread
 from envs.episodes import Episodes
 from envs.errors import BadInputError, WalkforgeError, require
-from envs.ledger import (
-    Rules,
-    account_rows,
-    fill_rows,
-    no_fill,
-    open_accounts,
-    read_bars,
-    start_accounts,
-    step_accounts,
-)
-from envs.observations import flat_features, gather, observation_size
+from envs.ledger import step_accounts
+from envs.observations import flat_features, gather, layout_of
+from envs.orders import Rules
 from envs.rewards import RUIN_FLOOR, RewardSpec
 from envs.types import BoolArray, FloatArray, IntArray, Market
 
 Observation = NDArray[np.float32]
 ACTIONS = ("auto", "continuous", "discrete")
 FILLS = ("open", "close")
-SHORT_FLAT_LONG = 3
+EPISODES = ("bars", "session")
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,9 @@ class EnvSpec:
     fill: str = "open"  # of the next bar; "close" fills at the very close that was observed
     max_leverage: float = 1.0
     rebalance_band: float = 0.01  # of equity
+    long_only: bool = False  # exposures from 0 up; a discrete agent then chooses between flat and long
+    max_weights: list[float] = field(default_factory=list)  # |exposure|: of each asset, one for all, or none
+    episode: str = "bars"  # a training episode is episode_bars steps, or one whole "session" at random
     episode_bars: int = 512  # steps of a random training episode, cut to the train span when longer
 
     def __post_init__(self) -> None:
@@ -52,15 +48,32 @@ class EnvSpec:
         leverage, band = self.max_leverage, self.rebalance_band
         require(0 < leverage < math.inf, "env.max_leverage", leverage, "a finite number above 0")
         require(0 <= band < math.inf, "env.rebalance_band", band, "a finite number >= 0, such as 0.01")
+        limits = list(self.max_weights)
+        allowed = "finite numbers above 0, one for all assets or one for each"
+        require(all(0 < limit < math.inf for limit in limits), "env.max_weights", limits, allowed)
+        require(self.episode in EPISODES, "env.episode", self.episode, f"one of {', '.join(EPISODES)}")
         require(self.episode_bars >= 1, "env.episode_bars", self.episode_bars, ">= 1")
 
-    def rules(self) -> Rules:
+    def action_space(self, n_assets: int) -> ActionSpace:
+        """Return the actions of one environment."""
+        return action_space(self.action == "discrete", self.long_only, n_assets)
+
+    def weight_limits(self, n_assets: int) -> FloatArray:
+        """Return the largest |exposure| of each asset (A,), infinite where there is no limit."""
+        limits = list(self.max_weights) or [math.inf]
+        allowed = f"empty, one number, or {n_assets} in the order of data.symbols"
+        require(len(limits) in (1, n_assets), "env.max_weights", limits, allowed)
+        return np.array(np.broadcast_to(limits, n_assets), dtype=np.float64)
+
+    def rules(self, n_assets: int) -> Rules:
         """Return the rules that the ledger reads."""
         return Rules(
-            self.fill == "open",
-            self.action == "discrete",
-            float(self.max_leverage),
-            float(self.rebalance_band),
+            at_open=self.fill == "open",
+            discrete=self.action == "discrete",
+            max_leverage=float(self.max_leverage),
+            rebalance_band=float(self.rebalance_band),
+            long_only=self.long_only,
+            max_weight=self.weight_limits(n_assets),
         )
 
 
@@ -69,6 +82,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     `account` and `fill` are written in place. `last_bar`, `last_equity` and `last_weight` hold the state at
     the end of the step just made, before any autoreset. Returned arrays and those three are new each step.
+    `layout` says where each part of an observation lies.
     """
 
     def __init__(
@@ -84,16 +98,14 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         seed: int = 0,
     ) -> None:
         _check(market, episodes, num_envs, env, lookback)
+        check_spread(cost, market)
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
         self.num_envs = num_envs
         n_assets = market.n_assets
-        size = observation_size(market, lookback)
+        self.layout = layout_of(market, lookback, reward)
+        size = self.layout.size
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.single_action_space = (
-            spaces.Discrete(SHORT_FLAT_LONG)
-            if env.action == "discrete"
-            else spaces.Box(-1.0, 1.0, (n_assets,), np.float32)
-        )
+        self.single_action_space = env.action_space(n_assets)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.account = open_accounts(num_envs, n_assets)
@@ -103,10 +115,13 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self._fill = fill_rows(self.fill)
         self._bars = read_bars(market)
         self._features = flat_features(market)
-        self._lookback = lookback
         self._rates = cost.rates()
-        self._rules = env.rules()
-        self._reward = reward.function()
+        self._rules = env.rules(n_assets)
+        self._lowest = 0.0 if env.long_only else -1.0
+        self._reward = reward.reward.step
+        self._state_start, self._terms = reward.fit(market.hold_moments)
+        self._state = np.tile(self._state_start, (num_envs, 1))
+        self._scored, self._active = 0, 0
         self.episodes = copy.copy(episodes)  # each environment keeps its own place in the list
         self._last: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._all: BoolArray = np.ones(num_envs, dtype=np.bool_)
@@ -122,8 +137,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         super().reset(seed=seed)
         self.episodes.restart()
         observation = self.begin(self._all)
-        for array in self._fill:
-            array[...] = 0.0
+        self.forget_fill()
         self._remember()
         return observation, {}
 
@@ -134,7 +148,8 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         chosen = np.flatnonzero(rows)
         self.bar[chosen], self._last[chosen] = self.episodes.draw(len(chosen), self.np_random)
         start_accounts(rows, self._account)
-        gather(self._features, self._lookback, self.bar, self._account, rows, observation)
+        self._state[chosen] = self._state_start
+        self._observe(rows, observation)
         return observation
 
     def advance(self, actions: NDArray[Any]) -> tuple[Observation, FloatArray, BoolArray, BoolArray]:
@@ -145,8 +160,8 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """
         target = np.array(actions, dtype=np.float64).reshape(self._shape)
         if self._rules.discrete:
-            target -= 1.0
-        refused = find_refused(self.bar, self._last, target, self._rules.discrete)
+            target += self._lowest
+        refused = find_refused(self.bar, self._last, target, self._rules.discrete, self._lowest)
         if refused >= 0:
             self._refuse(refused, actions)
         previous = self.account.equity.copy()
@@ -171,10 +186,12 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
                 f"check that the prices there are finite and positive"
             )
         self._last[terminated] = self.bar[terminated]
-        self._reward(previous, self.account.equity, reward)
+        account = self._account
+        self._active += self._reward(previous, account.equity, account.peak, self._state, self._terms, reward)
+        self._scored += self.num_envs
         self._remember()
         observation = self._empty_observation()
-        gather(self._features, self._lookback, self.bar, self._account, self._all, observation)
+        self._observe(self._all, observation)
         return observation, reward, terminated, truncated
 
     def step(
@@ -197,6 +214,36 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         }
         return self.begin(done, observation.copy()), reward, terminated, truncated, infos
 
+    @property
+    def tradable(self) -> BoolArray:
+        """Return which assets trade at the bar that each row observes, (N, A)."""
+        return self._bars.tradable[self.bar]
+
+    @property
+    def reward_active_share(self) -> float:
+        """Return the share of all steps so far on which neither floor nor clip bound the reward, NaN before.
+
+        A reward that is no differential one has neither, so its share is 1.
+        """
+        return self._active / self._scored if self._scored else math.nan
+
+    def forget_fill(self) -> None:
+        """Let the fill say that nothing was traded, as before the first step."""
+        for array in self._fill:
+            array[...] = 0
+
+    def _observe(self, rows: BoolArray, observation: Observation) -> None:
+        gather(
+            self._features,
+            self._bars.tradable,
+            self.layout,
+            self.bar,
+            self._account,
+            self._state,
+            rows,
+            observation,
+        )
+
     def _empty_observation(self) -> Observation:
         return np.empty(self._observation_shape, dtype=np.float32)
 
@@ -208,21 +255,9 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def _refuse(self, row: int, actions: NDArray[Any]) -> None:
         if self.bar[row] >= self._last[row]:
             raise WalkforgeError(f"the episode of env row {row} is over or has not begun: call reset() first")
-        allowed = "0 (short), 1 (flat) or 2 (long)" if self._rules.discrete else "finite numbers in [-1, 1]"
         came = np.asarray(actions).reshape(self._shape)[row].tolist()
+        allowed = allowed_actions(self.single_action_space)
         raise WalkforgeError(f"action {came} of env row {row} is not allowed: it must be {allowed}")
-
-
-@compiled
-def find_refused(bar: IntArray, last: IntArray, target: FloatArray, discrete: bool) -> int:
-    """Return the first row whose episode is over or whose action (N, A) cannot be an order, or -1."""
-    for row in range(len(bar)):
-        if bar[row] >= last[row]:
-            return row
-        for value in target[row]:
-            if not math.isfinite(value) or (discrete and value not in (-1.0, 0.0, 1.0)):
-                return row
-    return -1
 
 
 def _check(market: Market, episodes: Episodes, num_envs: int, env: EnvSpec, lookback: int) -> None:

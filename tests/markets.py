@@ -57,7 +57,7 @@ def make_market(
         session=(day - day[0]).astype(np.int64),
         session_date=session_date,
         sessions_per_year=DAYS_PER_YEAR,
-        hold_moments=np.full(2, np.nan),
+        hold_moments=np.full(3, np.nan),
         fingerprint=digest.hexdigest(),
     )
 

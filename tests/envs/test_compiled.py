@@ -13,8 +13,9 @@ from envs.compiled import compiled, digest_sources
 
 PROBE = """
 import numpy as np
+from envs.accounts import account_rows, open_accounts
 from envs.costs import CostSpec
-from envs.ledger import accrue, account_rows, open_accounts
+from envs.ledger import accrue
 account = open_accounts(1, 1)
 account.cash[0] = -1.0
 print(accrue(0, np.ones(1), 31557600 * 10**9, CostSpec(borrow_rate=0.5).rates(), account_rows(account)))

@@ -1,9 +1,9 @@
-"""Spans of episodes: random ones stay in range, listed ones come in order."""
+"""Spans of episodes: random ones stay in range, listed ones come in order, sessions stay whole."""
 
 import numpy as np
 import pytest
 
-from envs.episodes import RandomEpisodes, SequentialEpisodes
+from envs.episodes import RandomEpisodes, SequentialEpisodes, SessionEpisodes, session_spans
 from envs.errors import BadInputError
 
 
@@ -40,3 +40,53 @@ def test_impossible_random_spans_are_refused(first: int, last: int, bars: int) -
 def test_impossible_lists_are_refused(firsts: list[int], lasts: list[int]) -> None:
     with pytest.raises(BadInputError):
         SequentialEpisodes(firsts, lasts)
+
+
+#                   bar 0  1  2  3  4  5  6  7  8  9 10 11; session 3 has one bar, session 4 none
+SESSION = np.array([0, 0, 1, 1, 1, 2, 2, 3, 5, 5, 5, 5])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "firsts", "lasts"),
+    [
+        (0, 11, [0, 2, 5, 8], [1, 4, 6, 11]),
+        (1, 10, [2, 5], [4, 6]),  # the sessions at both edges are cut
+        (2, 6, [2, 5], [4, 6]),  # whole up to the edge
+        (3, 7, [5], [6]),
+    ],
+)
+def test_session_spans_are_whole_sessions_of_two_bars_or_more(
+    first: int, last: int, firsts: list[int], lasts: list[int]
+) -> None:
+    spans = session_spans(SESSION, first, last)
+    assert [span.tolist() for span in spans] == [firsts, lasts]
+    assert SequentialEpisodes(*spans).bounds() == (firsts[0], lasts[-1])
+
+
+def test_random_sessions_cover_all_of_the_span_and_none_after_it() -> None:
+    session = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 8, size=40))
+    allowed = session_spans(session, 11, 120)
+    episodes = SessionEpisodes(session, 11, 120)
+    first, last = episodes.draw(3000, np.random.default_rng(1))
+    assert set(zip(first.tolist(), last.tolist(), strict=True)) == set(
+        zip(*(span.tolist() for span in allowed), strict=True)
+    )
+    assert (session[first] == session[last]).all()
+    assert episodes.bounds() == (first.min(), last.max())
+    assert 11 <= first.min() < last.max() <= 120 < len(session) - 1
+    counts = np.unique(first, return_counts=True)[1]
+    assert counts.min() > 3000 / len(counts) * 0.7
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [
+        (3, 4, r"bars 3\.\.4 hold no whole session"),
+        (7, 10, r"bars 7\.\.10 hold no whole session"),  # one of a single bar, one cut
+        (5, 5, "first=5"),
+        (0, 12, "last=12 .*below the number of bars, 12"),
+    ],
+)
+def test_spans_without_a_whole_session_are_refused(first: int, last: int, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        SessionEpisodes(SESSION, first, last)

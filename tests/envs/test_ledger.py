@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from envs.costs import CostSpec
+from envs.orders import Rules, scale_target
 from envs.rewards import RUIN_FLOOR
 from envs.vector import EnvSpec
-from tests.envs.worlds import EAGER, make_env, play, with_gaps
+from tests.envs.worlds import EAGER, make_env, play, with_exits, with_gaps
 from tests.markets import make_market, random_walk
 
 NO_TRADE_COSTS = CostSpec(0.0, 0.0, borrow_rate=0.10, short_rate=0.20, cash_rate=0.05)
@@ -170,3 +171,37 @@ def test_costs_make_the_difference_to_free_trading() -> None:
     paid = play(make_env(market, cost=CostSpec()), actions)
     assert (free.equity[1:] > paid.equity[1:]).all()
     assert make_env(market, env=EAGER).fill.quantity.shape == (1, 1)
+
+
+@pytest.mark.parametrize(("fill", "quoted"), [("open", [0.04, 0.06]), ("close", [0.02, 0.04])])
+def test_a_quoted_spread_is_that_of_the_bar_of_the_fill(fill: str, quoted: list[float]) -> None:
+    market = make_market([10.0, 10.0, 10.0, 10.0], open=[10.0, 10.0, 10.0, 10.0])
+    market = replace(market, spread=np.array([[0.02], [0.04], [0.06], [0.10]]))
+    exits = with_exits(market, [], [2])
+    cost = replace(CostSpec.free(), spread_from_data=True)
+    steps = play(make_env(exits, env=EnvSpec(action="discrete", fill=fill), cost=cost), [2, 0, 1])
+    # buys 0.1 for half a spread, turns to short with 0.1 + the quantity, and exits at the close of bar 2
+    np.testing.assert_allclose(
+        steps.slippage[:2, 0], [0.1 * quoted[0] / 2, -steps.traded[1, 0] * quoted[1] / 2], rtol=1e-12
+    )
+    assert steps.exit_slippage[1, 0] == pytest.approx(steps.exit_quantity[1, 0] * 0.03, rel=1e-12)
+    assert steps.exit_quantity[1, 0] == -(steps.traded[0, 0] + steps.traded[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("long_only", "limits", "actions", "expected"),
+    [
+        (False, [np.inf, np.inf], [2.0, -0.5], [4 / 3, -2 / 3]),  # cut to 1 and -0.5, x 2; 3 shrinks to 2
+        (False, [0.5, 0.4], [1.0, -1.0], [0.5, -0.4]),
+        (False, [np.inf, 1.0], [1.0, -1.0], [4 / 3, -2 / 3]),  # limits first: 2 and -1, then 3 shrinks to 2
+        (True, [0.5, np.inf], [1.0, -1.0], [0.5, 0.0]),
+        (True, [np.inf, np.inf], [0.1, 0.2], [0.2, 0.4]),
+    ],
+)
+def test_actions_become_exposures_within_every_limit(
+    long_only: bool, limits: list[float], actions: list[float], expected: list[float]
+) -> None:
+    rules = Rules(True, False, 2.0, 0.0, long_only, np.array(limits))
+    target = np.array(actions)
+    scale_target(target, rules)
+    np.testing.assert_allclose(target, expected, rtol=1e-12, atol=0.0)

@@ -1,13 +1,18 @@
 """Properties that hold for every market, order and cost; and agents with known answers."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from envs.costs import CostSpec
+from envs.types import Market
 from envs.vector import EnvSpec
-from tests.envs.worlds import EAGER, make_env, play
+from tests.envs.worlds import EAGER, Play, make_env, play, with_exits
 from tests.markets import make_market, random_walk
 
 COSTS = st.builds(
@@ -17,45 +22,107 @@ COSTS = st.builds(
     borrow_rate=st.floats(0, 1),
     short_rate=st.floats(0, 1),
     cash_rate=st.floats(0, 0.2),
+    spread_bps=st.floats(0, 50),
+    spread_from_data=st.booleans(),
+    slippage_per_share=st.floats(0, 0.1),
+    commission_per_share=st.floats(0, 0.1),
+    commission_min=st.floats(0, 50),
+    commission_max_pct=st.one_of(st.none(), st.floats(0.1, 5)),
+    fixed_fee=st.floats(0, 50),
 )
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    n_assets=st.integers(1, 3),
+ENVS = st.builds(
+    EnvSpec,
     fill=st.sampled_from(["open", "close"]),
     max_leverage=st.floats(0.1, 5.0),
-    cost=COSTS,
+    rebalance_band=st.sampled_from([0.0, 0.1]),
+    long_only=st.booleans(),
+    max_weights=st.one_of(st.just([]), st.lists(st.floats(0.1, 2.0), min_size=1, max_size=1)),
 )
-def test_identity_cost_signs_and_leverage(
-    seed: int, n_assets: int, fill: str, max_leverage: float, cost: CostSpec
-) -> None:
+N_BARS = 30
+
+
+def world(seed: int, n_assets: int) -> Market:
+    """Return a market with quotes, closed bars and sessions, of which some lack their exit bar."""
     rng = np.random.default_rng(seed)
-    tradable = rng.random((30, n_assets)) > 0.1
-    market = make_market(random_walk(30, assets=n_assets, volatility=0.05, seed=seed), tradable=tradable)
-    spec = EnvSpec(fill=fill, max_leverage=max_leverage, rebalance_band=0.0)
-    steps = play(make_env(market, env=spec, cost=cost), rng.uniform(-2, 2, (29, n_assets)))
-    bars = np.arange(1, len(steps.reward) + 1)
+    tradable = rng.random((N_BARS, n_assets)) > 0.1
+    market = make_market(random_walk(N_BARS, assets=n_assets, volatility=0.05, seed=seed), tradable=tradable)
+    market = replace(market, spread=rng.uniform(0.01, 0.1, market.close.shape))
+    ends = np.unique(rng.integers(2, N_BARS, size=4))
+    exits = [bar for end in ends for bar in range(end - rng.integers(0, 3) + 1, end + 1)]
+    return with_exits(market, exits, ends.tolist()) if rng.random() > 0.2 else market
+
+
+def played(seed: int, n_assets: int, env: EnvSpec, cost: CostSpec) -> tuple[Market, Play]:
+    """Play random actions, some beyond their range, until the end or ruin; a ruined last step is left out."""
+    market = world(seed, n_assets)
+    actions = np.random.default_rng(seed + 1).uniform(-2, 2, (N_BARS - 1, n_assets))
+    steps = play(make_env(market, env=env, cost=cost), actions)
     alive = ~steps.terminated
+    return market, Play(steps.observation, *(column[alive] for column in steps[1:]))
+
+
+WORLDS = {"seed": st.integers(0, 10_000), "n_assets": st.integers(1, 3), "env": ENVS, "cost": COSTS}
+
+
+@settings(max_examples=100, deadline=None)
+@given(**WORLDS)
+def test_cash_and_positions_make_the_equity(seed: int, n_assets: int, env: EnvSpec, cost: CostSpec) -> None:
+    market, steps = played(seed, n_assets, env, cost)
+    bars = np.arange(1, len(steps.reward) + 1)
     positions = (steps.quantity * market.close[bars]).sum(axis=1)
-    np.testing.assert_allclose((steps.cash + positions)[alive], steps.equity[alive], rtol=1e-9, atol=1e-12)
-    assert (steps.commission >= 0).all()
-    assert (steps.slippage >= 0).all()
+    np.testing.assert_allclose(steps.cash + positions, steps.equity, rtol=1e-9, atol=1e-12)
+    before, cash_before = entering(steps)
+    charges = steps.commission + steps.slippage + steps.exit_commission + steps.exit_slippage
+    spent = steps.traded * steps.price + steps.exit_quantity * steps.exit_price
+    paid = (charges + spent).sum(axis=1) + steps.financing
+    np.testing.assert_allclose(steps.cash, cash_before - paid, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(steps.quantity, before + steps.traded + steps.exit_quantity, atol=1e-12)
+    assert (charges >= 0).all()
+    assert (charges[(steps.traded == 0) & (steps.exit_quantity == 0)] == 0).all()
     assert np.isfinite(steps.reward).all()
-    before = np.vstack([np.zeros(n_assets), steps.quantity[:-1]])
-    cash_before = np.concatenate([[1.0], steps.cash[:-1]])
-    charges = (steps.commission + steps.slippage).sum(axis=1) + steps.financing
-    spent = (steps.traded * steps.price).sum(axis=1)
-    np.testing.assert_allclose(
-        steps.cash[alive], (cash_before - spent - charges)[alive], rtol=1e-9, atol=1e-9
-    )
-    np.testing.assert_allclose(steps.quantity[alive], (before + steps.traded)[alive], atol=1e-12)
-    equity_at_fill = cash_before + (before * steps.price).sum(axis=1)
-    filled = market.tradable[bars if fill == "open" else bars - 1].all(axis=1) & alive
-    gross = np.abs(steps.quantity * steps.price).sum(axis=1) / equity_at_fill
+
+
+@settings(max_examples=100, deadline=None)
+@given(**WORLDS)
+def test_orders_stay_within_their_limits(seed: int, n_assets: int, env: EnvSpec, cost: CostSpec) -> None:
+    market, steps = played(seed, n_assets, replace(env, rebalance_band=0.0), cost)
+    bars = np.arange(1, len(steps.reward) + 1)
+    before, cash_before = entering(steps)
     # financing of the gap is paid before the fill; these bars have no gap
-    assert (gross[filled] <= max_leverage * (1 + 1e-9)).all()
+    equity_at_fill = cash_before + (before * steps.price).sum(axis=1)
+    weight = (before + steps.traded) * steps.price / equity_at_fill[:, None]
+    filled = market.tradable[bars if env.fill == "open" else bars - 1]
+    assert (np.abs(weight).sum(axis=1)[filled.all(axis=1)] <= env.max_leverage * (1 + 1e-9)).all()
+    assert (np.abs(weight[filled]) <= (env.max_weights or [np.inf])[0] * (1 + 1e-9)).all()
+    assert (steps.traded[:-1][~filled[:-1]] == 0).all()  # the last bar closes what cannot be traded, too
+    if env.long_only:
+        assert (steps.quantity >= 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(**WORLDS)
+def test_exits_leave_nothing_and_open_nothing(seed: int, n_assets: int, env: EnvSpec, cost: CostSpec) -> None:
+    market, steps = played(seed, n_assets, env, cost)
+    bars = np.arange(1, len(steps.reward) + 1)
+    before, _ = entering(steps)
+    held = before + steps.traded
+    exiting = market.exit_at_open[bars]
+    filled = market.tradable[bars if env.fill == "open" else bars - 1]
+    if env.fill == "close":
+        exiting = exiting | market.exit_at_close[bars - 1]
+    assert (held[exiting] * (held - before)[exiting] == 0).all()  # closed or left as it was
+    assert (held[exiting][filled[exiting]] == 0).all()
+    assert (steps.quantity[market.exit_at_close[bars]] == 0).all()
+    assert (steps.exit_quantity[~market.exit_at_close[bars]] == 0).all()
+    assert not steps.forced[~exiting].any()
+    assert (steps.traded[steps.forced] != 0).all()
+    assert (steps.quantity[-1] == 0).all() or len(bars) < N_BARS - 1
+
+
+def entering(steps: Play) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return quantity (K, A) and cash (K,) before each step."""
+    before = np.vstack([np.zeros(steps.quantity.shape[1]), steps.quantity[:-1]])
+    return before, np.concatenate([[1.0], steps.cash[:-1]])
 
 
 def test_flat_agent_earns_exactly_nothing() -> None:

@@ -1,5 +1,8 @@
 """The single environment holds to the gymnasium and stable-baselines3 contracts."""
 
+import contextlib
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,22 +12,30 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes, SequentialEpisodes
 from envs.errors import WalkforgeError
-from envs.rewards import RewardSpec
+from envs.rewards import REWARDS, RewardSpec, hold_moments
 from envs.single import TradingEnv
 from envs.vector import EnvSpec
+from tests.envs.worlds import with_exits
 from tests.markets import make_market, random_walk
 
 MARKET = make_market(random_walk(80, assets=2))
 
 
-def make_single(action: str = "continuous", episodes: Episodes | None = None) -> TradingEnv:
+def make_single(
+    action: str = "continuous",
+    episodes: Episodes | None = None,
+    *,
+    long_only: bool = False,
+    reward: str = "net_log_return",
+) -> TradingEnv:
     market = make_market(random_walk(80)) if action == "discrete" else MARKET
+    market = replace(market, hold_moments=hold_moments(market.close, 7, 79))
     return TradingEnv(
         market,
         episodes or RandomEpisodes(7, 79, 20),
-        env=EnvSpec(action=action),
+        env=EnvSpec(action=action, long_only=long_only),
         cost=CostSpec(),
-        reward=RewardSpec(),
+        reward=RewardSpec(reward),
         lookback=8,
     )
 
@@ -32,8 +43,10 @@ def make_single(action: str = "continuous", episodes: Episodes | None = None) ->
 # an unbounded observation is right for features that are scaled later, so the checker's doubt is noise
 @pytest.mark.filterwarnings("ignore:.*Box observation space m.*imum value is.*infinity:UserWarning")
 @pytest.mark.parametrize("action", ["continuous", "discrete"])
-def test_gymnasium_accepts_it(action: str) -> None:
-    check_env(make_single(action), skip_render_check=True)
+@pytest.mark.parametrize("long_only", [False, True])
+@pytest.mark.parametrize("reward", REWARDS)
+def test_gymnasium_accepts_it(action: str, long_only: bool, reward: str) -> None:
+    check_env(make_single(action, long_only=long_only, reward=reward), skip_render_check=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space m.*imum value is.*infinity:UserWarning")
@@ -56,6 +69,10 @@ def test_gymnasium_makes_it_from_its_name() -> None:
 @pytest.mark.parametrize("action", ["continuous", "discrete"])
 def test_stable_baselines3_accepts_it(action: str) -> None:
     check_env_for_sb3(make_single(action))
+    check_env_for_sb3(make_single(action, reward="differential_sharpe"))
+    # SB3 prefers -1..1 and says so; a range from 0 is the honest one, and its agents rescale to it
+    with contextlib.nullcontext() if action == "discrete" else pytest.warns(UserWarning, match="symmetric"):
+        check_env_for_sb3(make_single(action, long_only=True))
 
 
 def test_info_tells_equity_weight_and_cost() -> None:
@@ -66,6 +83,39 @@ def test_info_tells_equity_weight_and_cost() -> None:
     assert info["weight"] == pytest.approx([0.5, -0.5], abs=0.05)
     # 1 of notional at 1.5 bps, and short financing of an hour
     assert info["cost"] == pytest.approx(1.5e-4 + 0.5 * 0.02 / 8766, rel=1e-3)
+
+
+def test_info_tells_forced_exits_their_cost_and_what_trades() -> None:
+    tradable = np.ones((8, 2), dtype=bool)
+    tradable[3, 1] = False
+    market = with_exits(make_market(np.full((8, 2), 50.0), tradable=tradable), [3], [3])
+    env = TradingEnv(
+        market,
+        SequentialEpisodes([0], [7]),
+        env=EnvSpec(),
+        cost=CostSpec(10.0, 0.0, 0.0, 0.0),
+        reward=RewardSpec(),
+        lookback=1,
+    )
+    _, info = env.reset()
+    assert (info["cost"], info["forced"].tolist(), info["tradable"].tolist()) == (
+        0.0,
+        [False] * 2,
+        [True] * 2,
+    )
+    infos = [env.step(np.array([0.5, 0.5]))[4] for _ in range(4)]
+    # bought in bar 1; in bar 3 the first leaves at the open, the other, which does not trade, at the close
+    assert [info["forced"].tolist() for info in infos] == [[False] * 2, [False] * 2, [True] * 2, [False] * 2]
+    assert [info["tradable"].tolist() for info in infos] == [
+        [True] * 2,
+        [True] * 2,
+        [True, False],
+        [True] * 2,
+    ]
+    costs = [info["cost"] for info in infos]
+    assert costs == pytest.approx([1e-3, 0.0, 1e-3, 0.998 * 1e-3], rel=1e-3)
+    assert infos[2]["equity"] == pytest.approx(1.0 - sum(costs[:3]), abs=1e-12)
+    assert env.reset()[1]["cost"] == 0.0
 
 
 def test_reset_walks_the_list_and_a_seeded_one_begins_it_again() -> None:

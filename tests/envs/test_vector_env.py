@@ -5,8 +5,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from envs.actions import still_action
 from envs.costs import CostSpec
 from envs.episodes import RandomEpisodes, SequentialEpisodes
 from envs.errors import BadInputError, WalkforgeError
@@ -148,6 +150,8 @@ def test_make_vec_equals_single_environments(action: str) -> None:
         (EnvSpec(action="discrete"), 3),
         (EnvSpec(action="discrete"), -1),
         (EnvSpec(action="discrete"), 0.5),
+        (EnvSpec(action="discrete", long_only=True), 2),
+        (EnvSpec(action="discrete", long_only=True), -1),
     ],
 )
 def test_an_impossible_action_is_refused_and_trades_nothing(spec: EnvSpec, action: float) -> None:
@@ -201,11 +205,66 @@ def test_discrete_actions_need_a_single_asset() -> None:
         {"rebalance_band": -0.1},
         {"rebalance_band": float("nan")},
         {"episode_bars": 0},
+        {"episode": "day"},
+        {"max_weights": [0.5, 0.0]},
+        {"max_weights": [float("inf")]},
     ],
 )
 def test_out_of_range_env_keys_are_refused_by_name(keys: dict[str, Any]) -> None:
     with pytest.raises(BadInputError, match=f"^env.{next(iter(keys))}="):
         EnvSpec(**keys)
+
+
+@pytest.mark.parametrize(
+    ("spec", "low", "refusal"),
+    [
+        (EnvSpec(), -1.0, r"finite numbers in \[-1, 1\]"),
+        (EnvSpec(long_only=True), 0.0, r"finite numbers in \[0, 1\]"),
+        (EnvSpec(action="discrete"), 3, r"0 \(short\), 1 \(flat\) or 2 \(long\)"),
+        (EnvSpec(action="discrete", long_only=True), 2, r"0 \(flat\) or 1 \(long\)"),
+    ],
+)
+def test_the_action_space_is_what_may_be_sent(spec: EnvSpec, low: float, refusal: str) -> None:
+    env = make_env(MARKET, env=spec)
+    space = env.single_action_space
+    expected = spaces.Discrete(int(low)) if spec.action == "discrete" else spaces.Box(low, 1.0, (1,))
+    assert space == expected
+    env.reset()
+    with pytest.raises(WalkforgeError, match=refusal):
+        env.step(np.array([float("nan")]))
+    env.step(np.array([still_action(space)]))
+    assert env.account.quantity[0, 0] == 0.0
+    env.step(np.array([space.n - 1 if isinstance(space, spaces.Discrete) else 1]))
+    assert env.account.weight[0, 0] == 1.0
+
+
+def test_a_long_only_agent_cannot_go_short() -> None:
+    env = make_env(make_market(random_walk(60, assets=3)), env=EnvSpec(long_only=True), cost=CostSpec())
+    env.reset()
+    actions = np.random.default_rng(0).uniform(-1, 1, (50, 1, 3))  # what no agent of this space sends
+    held = []
+    for action in actions:
+        env.step(action)
+        held.append(env.account.quantity[0].copy())
+    assert np.min(held) == 0.0 < np.max(held)
+
+
+@pytest.mark.parametrize(("limits", "bought"), [([], 0.8), ([0.3], 0.3), ([0.3, 2.0], 0.3)])
+def test_no_order_is_above_its_limit(limits: list[float], bought: float) -> None:
+    env = make_env(make_market(np.full((9, 2), 5.0)), env=EnvSpec(max_weights=limits))
+    env.reset()
+    env.step(np.array([[0.8, -0.2]]))
+    np.testing.assert_allclose(env.account.weight, [[bought, -0.2]])
+
+
+def test_limits_must_fit_the_assets() -> None:
+    with pytest.raises(BadInputError, match=r"env\.max_weights=\[0\.5, 0\.5, 0\.5\].*2 in the order of"):
+        make_env(make_market(random_walk(9, assets=2)), env=EnvSpec(max_weights=[0.5] * 3))
+
+
+def test_a_spread_that_the_data_lacks_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"cost\.spread_from_data=True .* no spread"):
+        make_env(MARKET, cost=CostSpec(spread_from_data=True))
 
 
 def test_memory_mapped_markets_are_read_in_place() -> None:

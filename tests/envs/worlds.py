@@ -1,5 +1,6 @@
 """Environments over small markets, and a way to play them through."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,6 +31,11 @@ class Play(NamedTuple):
     slippage: NDArray[Any]  # (K, A)
     financing: NDArray[Any]  # (K,)
     turnover: NDArray[Any]  # (K,)
+    forced: NDArray[Any]  # (K, A)
+    exit_quantity: NDArray[Any]  # (K, A)
+    exit_price: NDArray[Any]  # (K, A)
+    exit_commission: NDArray[Any]  # (K, A)
+    exit_slippage: NDArray[Any]  # (K, A)
     terminated: NDArray[Any]  # (K,)
     truncated: NDArray[Any]  # (K,)
 
@@ -43,6 +49,7 @@ def make_env(
     num_envs: int = 1,
     env: EnvSpec = EAGER,
     cost: CostSpec | None = None,
+    reward: RewardSpec | None = None,
     lookback: int = 1,
 ) -> TradingVectorEnv:
     """Build a vector environment that plays the whole market, free of costs unless told."""
@@ -52,7 +59,7 @@ def make_env(
         num_envs=num_envs,
         env=env,
         cost=cost or CostSpec.free(),
-        reward=RewardSpec(),
+        reward=reward or RewardSpec(),
         lookback=lookback,
     )
 
@@ -67,6 +74,7 @@ def play(env: TradingVectorEnv, actions: ArrayLike) -> Play:
         arrays = (
             *(reward, account.cash, account.equity, account.quantity, account.weight),
             *(fill.quantity, fill.price, fill.commission, fill.slippage, fill.financing, fill.turnover),
+            *(fill.forced, fill.exit_quantity, fill.exit_price, fill.exit_commission, fill.exit_slippage),
             *(terminated, truncated),
         )
         observations.append(observation[0])
@@ -74,6 +82,14 @@ def play(env: TradingVectorEnv, actions: ArrayLike) -> Play:
         if terminated[0] or truncated[0]:
             break
     return Play(np.array(observations), *(np.array(column) for column in zip(*steps, strict=True)))
+
+
+def with_exits(market: Market, at_open: Sequence[int], at_close: Sequence[int]) -> Market:
+    """Return the market with forced exits at the opens and the closes of the bars listed."""
+    exits = np.zeros((2, market.n_bars), dtype=bool)
+    exits[0, list(at_open)] = True
+    exits[1, list(at_close)] = True
+    return replace(market, exit_at_open=exits[0], exit_at_close=exits[1])
 
 
 def with_gaps(market: Market, gap_years: float, bar_years: float) -> Market:

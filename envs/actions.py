@@ -1,0 +1,49 @@
+"""Actions: what an agent may send, and which of it cannot be an order."""
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.compiled import compiled
+from envs.types import FloatArray, IntArray
+
+ActionSpace = spaces.Discrete | spaces.Box
+SHORT_FLAT_LONG, FLAT_LONG = 3, 2
+
+
+def action_space(discrete: bool, long_only: bool, n_assets: int) -> ActionSpace:
+    """Return the actions of one environment: an exposure for each asset, or a choice for the only one."""
+    if discrete:
+        return spaces.Discrete(FLAT_LONG if long_only else SHORT_FLAT_LONG)
+    return spaces.Box(0.0 if long_only else -1.0, 1.0, (n_assets,), np.float32)
+
+
+def still_action(space: spaces.Space[Any]) -> int:
+    """Return the action that orders no exposure: a choice, or the number for each asset."""
+    return 1 if isinstance(space, spaces.Discrete) and space.n == SHORT_FLAT_LONG else 0
+
+
+def allowed_actions(space: spaces.Space[Any]) -> str:
+    """Say what may be sent."""
+    if isinstance(space, spaces.Box):
+        return f"finite numbers in [{space.low[0]:g}, {space.high[0]:g}]"
+    return "0 (short), 1 (flat) or 2 (long)" if still_action(space) else "0 (flat) or 1 (long)"
+
+
+@compiled
+def find_refused(bar: IntArray, last: IntArray, target: FloatArray, discrete: bool, lowest: float) -> int:
+    """Return the first row whose episode is over or whose target (N, A) cannot be an order, or -1.
+
+    Continuous ones need only be finite: they are cut to their range. A choice is lowest, ..., 0, 1.
+    """
+    for row in range(len(bar)):
+        if bar[row] >= last[row]:
+            return row
+        for value in target[row]:
+            if not math.isfinite(value):
+                return row
+            if discrete and (value < lowest or value not in (-1.0, 0.0, 1.0)):
+                return row
+    return -1
