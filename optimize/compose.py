@@ -29,11 +29,14 @@ FORMATS = ("table", "csv", "json")
 class MarketConfig:
     """What `walkforge data` reads: a market and nothing that trades in it."""
 
-    check: bool = False  # print the checks only
     cache_dir: str = "databases/market"
+    format: str = "table"
     data: DataSpec = field(default_factory=DataSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
     feature: FeatureSpec = field(default_factory=FeatureSpec)
+
+    def __post_init__(self) -> None:
+        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True)

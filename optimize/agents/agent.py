@@ -84,6 +84,7 @@ def _describe(spec: AgentSpec, policy: BasePolicy) -> dict[str, Any]:
         "observation_size": gymnasium.spaces.flatdim(policy.observation_space),
         "action": "discrete" if isinstance(action, gymnasium.spaces.Discrete) else "continuous",
         "action_size": gymnasium.spaces.flatdim(action),
+        "action_low": float(action.low.min()) if isinstance(action, gymnasium.spaces.Box) else None,
         "versions": {"torch": torch.__version__, "stable_baselines3": stable_baselines3.__version__},
     }
 
@@ -92,10 +93,11 @@ def _rebuild(name: str, description: dict[str, Any]) -> BasePolicy:
     """Return SB3's policy of this description with arbitrary weights, leaving torch's generator alone."""
     observation = gymnasium.spaces.Box(-np.inf, np.inf, (description["observation_size"],), np.float32)
     size = description["action_size"]
+    low = description.get("action_low", -1.0)  # not written before agents could be long-only
     action: gymnasium.Space[Any] = (
         gymnasium.spaces.Discrete(size)
         if description["action"] == "discrete"
-        else gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
+        else gymnasium.spaces.Box(low, 1.0, (size,), np.float32)
     )
     layers = description["policy"]
     arguments = policy_arguments(layers["net_arch"], layers["activation"])

@@ -1,5 +1,6 @@
 """Train one agent on one span of a market."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from envs.costs import CostSpec
-from envs.episodes import RandomEpisodes
+from envs.episodes import Episodes, RandomEpisodes, SessionEpisodes
 from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec, TradingVectorEnv
@@ -20,6 +21,7 @@ from optimize.agents.spec import AgentSpec, check_agent
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import NumericError
 
+_LOG = logging.getLogger(__name__)
 _OFF_POLICY_REPORTS = 20  # per training; an off-policy rollout is as short as one step
 
 
@@ -44,10 +46,9 @@ def train(
     check_agent(spec)
     _check_features(market, span, lookback)
     env = replace(env, action=action_of(spec.name, env.action))
-    episodes = RandomEpisodes(*span, bars=env.episode_bars)
     vector_env = TradingVectorEnv(
         market,
-        episodes,
+        _episodes(env, market, span),
         num_envs=spec.n_envs,
         env=env,
         cost=cost,
@@ -61,9 +62,19 @@ def train(
     interval = 1 if on_policy else max(1, spec.total_timesteps // _OFF_POLICY_REPORTS)
     model.learn(spec.total_timesteps, callback=Watch(report, interval))
     check_finite(model)
+    if reward.reward.state:
+        share = vector_env.reward_active_share
+        _LOG.info("reward %s was active on %.1f %% of the training steps", reward.name, 100 * share)
     _release(model)
     vec_env.close()
     return Agent(spec, model.policy, model)
+
+
+def _episodes(env: EnvSpec, market: Market, span: tuple[int, int]) -> Episodes:
+    """Return the random training episodes of a span: whole sessions, or runs of bars."""
+    if env.episode == "session":
+        return SessionEpisodes(market.session, *span)
+    return RandomEpisodes(*span, bars=env.episode_bars)
 
 
 def _check_features(market: Market, span: tuple[int, int], lookback: int) -> None:

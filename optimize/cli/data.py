@@ -1,66 +1,129 @@
 """`walkforge data`."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from optimize.cli.tables import say, share
+from optimize.cli.dispatch import EXIT_BAD_INPUT
+from optimize.cli.tables import Column, say, share, show, show_json
 from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market
 from optimize.data.dataset import DataSummary, describe, load_bars
+from optimize.data.download import fetch
 from optimize.data.features import warmup_bars
+from optimize.data.quality import Finding, counted, line, span
+from optimize.data.quality_report import Coverage, Report, inspect
+
+NO_FINDING = "no finding: sorted, unique, complete, positive and plausible bars"
+FINDING_COLUMNS = (
+    Column("check", "check", right=False),
+    Column("found", "found", right=False),
+    Column("remedy", "what to do", right=False),
+)
 
 
-def data(config: MarketConfig) -> None:
-    """Load and check the bars; describe them and cache the market, or print the checks only."""
+def data(config: MarketConfig) -> int:
+    """Download, check and describe the bars and cache their market; 2 where a finding refuses them."""
+    fetch(config.data, say if config.format == "table" else _say_aside)
+    report = inspect(config.data, config.session)
+    going_on = report.passed and not config.data.check
+    told: dict[str, Any] = {
+        "provider": config.data.provider,
+        "passed": report.passed,
+        "calendar": report.calendar,
+        "coverage": [asdict(each) for each in report.coverage],
+        "findings": [asdict(each) for each in report.findings],
+    }
+    if config.format == "table":
+        _say_report(report, config.data.provider)
+    elif config.format == "csv":
+        show(told["findings"], [Column(name, name) for name in Finding.__slots__], "csv")
+    if going_on:
+        told |= _market(config)
+    if config.format == "json":
+        show_json(told)
+    return 0 if report.passed else EXIT_BAD_INPUT
+
+
+def _market(config: MarketConfig) -> dict[str, Any]:
+    """Build the market, say what it holds unless a machine reads, and return that."""
     summary = describe(load_bars(config.data), config.session)
-    found = findings(summary)
-    report = found or ["no finding: sorted, unique, complete and positive prices"]
-    if config.check:
-        _say_block("checks", report)
-        return
-    inferred = " (inferred from the bars)" if config.session.calendar == "auto" else ""
-    span = f"{summary.first} to {summary.last} (start of bar, UTC)"
-    _say_block(
-        f"{', '.join(summary.symbols)} from data.provider={config.data.provider}",
-        [
-            f"bars      {summary.rows} of {summary.timeframe}, {span}",
-            f"calendar  {summary.calendar}{inferred}, {summary.sessions} sessions",
-            f"digest    {summary.fingerprint}",
-        ],
-    )
-    _say_block("checks", report)
     cache = Path(config.cache_dir)
     market = cached_market(config.data, config.feature, config.session, cache)
     warmup = warmup_bars(config.feature.indicators)
-    _say_block(
-        "market",
-        [
-            f"bars      {market.n_bars} of {market.timeframe} after {warmup} bars of warm-up",
-            f"features  {len(market.feature_names)}: {', '.join(market.feature_names)}",
-            f"cached    {cache / cache_key(config.data, config.feature, config.session)}",
-        ],
+    folder = cache / cache_key(config.data, config.feature, config.session)
+    if config.format == "table":
+        inferred = " (inferred from the bars)" if config.session.calendar == "auto" else ""
+        _say_block("bars", _summary_lines(summary, inferred))
+        _say_block(
+            "market",
+            [
+                f"bars      {market.n_bars} of {market.timeframe} after {warmup} bars of warm-up",
+                f"features  {len(market.feature_names)}: {', '.join(market.feature_names)}",
+                f"cached    {folder}",
+            ],
+        )
+    built: dict[str, Any] = {"timeframe": market.timeframe, "bars": market.n_bars, "warmup_bars": warmup}
+    built |= {"features": market.feature_names, "cached": str(folder)}
+    return {"summary": asdict(summary), "market": built}
+
+
+def _summary_lines(summary: DataSummary, inferred: str) -> list[str]:
+    span = f"{summary.first} to {summary.last} (start of bar, UTC)"
+    empty = f", {summary.empty_sessions} of them without a bar" if summary.empty_sessions else ""
+    shares = zip(summary.symbols, summary.untradable_share, strict=True)
+    return [
+        f"bars      {summary.rows} of {summary.timeframe}, {span}",
+        f"calendar  {summary.calendar}{inferred}, {summary.sessions} sessions{empty}",
+        *(f"untraded  {symbol}: {share(part)} of the bars" for symbol, part in shares if part),
+        f"digest    {summary.fingerprint}",
+    ]
+
+
+def _say_report(report: Report, provider: str) -> None:
+    """Print what was read and what was found: a table on a terminal, else a line a finding."""
+    _say_block(f"data.provider={provider}", [_covered(each) for each in report.coverage])
+    if not report.findings:
+        _say_block("checks", [NO_FINDING])
+    elif sys.stdout.isatty():
+        show(_rows(report.findings, several=len(report.coverage) > 1), FINDING_COLUMNS, "table", "checks")
+    else:
+        _say_block("checks", [line(each) for each in report.findings])
+    if not report.passed:
+        refusing = sum(each.severity == "refuse" for each in report.findings)
+        total = counted(len(report.findings), "finding")
+        say(f"refused: {refusing} of {total}; mend the data, or judge it with data.severity.CHECK=warn")
+
+
+def _covered(each: Coverage) -> str:
+    """Return what one symbol's bars cover as a line."""
+    span = f"{each.first} to {each.last}"
+    return (
+        f"{each.symbol}: {each.rows:,} bars of {each.timeframe}, {span} ({each.days:,.1f} days, the last "
+        f"{each.age_days:,.1f} days ago) from {each.source}"
     )
 
 
-def findings(summary: DataSummary) -> list[str]:
-    """Return what the checks found, one line each; what makes bars unusable was refused before."""
-    found = []
-    if summary.gaps:
-        longest = f"the longest {summary.longest_gap_hours:g} h"
-        found.append(
-            f"gaps: {summary.gaps} in open market time, {longest}, {summary.missing_bars} bars missing"
-        )
-    if summary.empty_sessions:
-        found.append(f"sessions: {summary.empty_sessions} of {summary.sessions} have no bar")
-    shares = zip(summary.symbols, summary.untradable_share, summary.zero_volume_share, strict=True)
-    for symbol, untradable, silent in shares:
-        if untradable:
-            found.append(f"{symbol}: {share(untradable)} of the bars did not trade")
-        if silent:
-            found.append(f"{symbol}: {share(silent)} of the traded bars have no volume")
-    return found
+def _rows(findings: Sequence[Finding], *, several: bool) -> list[dict[str, str]]:
+    """Return the findings as rows for 80 columns."""
+    return [
+        {
+            "check": f"{each.check}\n{each.severity}" + (f"\n{each.symbol}" if several else ""),
+            "found": f"{each.found}\n{span(each).removeprefix('; ')}",
+            "remedy": each.remedy,
+        }
+        for each in findings
+    ]
 
 
-def _say_block(title: str, lines: list[str]) -> None:
+def _say_aside(text: str) -> None:
+    """Print a line beside the output that a machine reads."""
+    print(text, file=sys.stderr)
+
+
+def _say_block(title: str, lines: Sequence[str]) -> None:
     say(title)
-    for line in lines:
-        say(f"  {line}")
+    for each in lines:
+        say(f"  {each}")

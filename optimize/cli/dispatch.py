@@ -83,8 +83,10 @@ def compose(verb: str, overrides: list[str]) -> list[Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from optimize.cli.refusals import check_flags, one_line
     from optimize.compose import SCHEMAS, register_schemas, to_config
 
+    check_flags(verb, overrides)
     register_schemas()
     composed: list[Any] = []
     before = os.environ.get("HYDRA_FULL_ERROR")
@@ -94,33 +96,10 @@ def compose(verb: str, overrides: list[str]) -> list[Any]:
         hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(composed.append)()
         return [to_config(config, SCHEMAS[verb]) for config in composed]
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra merges with ValueError
-        raise BadInputError(_one_line(error)) from error
+        raise BadInputError(one_line(verb, error)) from error
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
-
-
-def _one_line(error: BaseException) -> str:
-    """Return what Hydra says in a paragraph as one line that names the choices."""
-    from optimize.compose import first_line
-
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = first_line(error)
-    if any(line.startswith("Available options in") for line in lines):
-        start = next(i for i, line in enumerate(lines) if line.startswith("Available options in"))
-        options = [
-            line for line in lines[start + 1 :] if not line.startswith(("Config search path", "provider"))
-        ]
-        return f"{text}; the choices are {', '.join(options)}"
-    if type(error).__name__ == "OverrideParseException":
-        quoting = "'data.path=\"my file.csv\"'"
-        return f"{text}; write key=value, and quote a value with spaces or '=' twice: {quoting}"
-    if text.startswith("Could not override"):
-        return f"{text} There is no such key; `walkforge VERB --cfg job` lists the keys"
-    if text.startswith("Error merging override") and len(lines) > 1:
-        return f"{text}: {lines[1]}"
-    cause = error.__cause__
-    return f"{text}: {first_line(cause)}" if cause is not None and first_line(cause) not in text else text
 
 
 def _complete(arguments: list[str]) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from optimize.cli.tables import Column, number, percent, say, share, short, show, signed, spell_costs
+from envs.costs import CostSpec
+from optimize.cli.tables import Column, number, percent, say, share, short, show, signed
 from optimize.compose import RecordsConfig
 from optimize.database import open_engine
 from optimize.errors import BadInputError
@@ -54,7 +55,7 @@ def leaderboard(config: RecordsConfig) -> None:
     for row in rows:
         say(f"  {row.rank:>3}  {spell(row.parameters)}")
     say("")
-    for line in _caption(engine, name):
+    for line in _caption(engine, name, rows[0].score):
         say(line)
 
 
@@ -69,16 +70,16 @@ def _spread(row: LeaderboardRow) -> str:
     return " / ".join(signed()(value) for value in values)
 
 
-def _caption(engine: Engine, name: str) -> list[str]:
+def _caption(engine: Engine, name: str, best: float) -> list[str]:
     """Return what the score is, what it contains and how far it can be trusted."""
     with engine.connect() as conn:
         record, baselines = load_study(conn, name), load_baselines(conn, name)
     if record is None:
         raise BadInputError(f"study {name} has no record of its own: it was not started by `walkforge study`")
-    score, cost = record.spec["score"], record.spec["cost"]
+    score, cost = record.spec["score"], CostSpec(**record.spec["cost"])
     lines = [
         f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
-        f"({spell_costs(cost['commission_bps'], cost['slippage_bps'])})",
+        f"({cost.describe()}, and financing)",
         "std err: of the mean over windows; buy & hold: its score on the same windows at the same costs",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
@@ -87,6 +88,9 @@ def _caption(engine: Engine, name: str) -> list[str]:
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
         for baseline in baselines
     ]
+    scores = [(baseline.score, baseline.name) for baseline in baselines if baseline.score is not None]
+    if scores and max(scores)[0] >= best:
+        lines.append(f"no trial beats the baseline {max(scores)[1]}: there is nothing here to export")
     return lines
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, text
 
-from optimize import clock
 from optimize.cli.tables import Column, duration, number, say, short, show, show_json, signed
 from optimize.compose import StatusConfig
-from optimize.database import open_engine
+from optimize.database import open_engine, server_time
 from optimize.results.leases import Lease, active, owner_alive
 from optimize.results.queries import studies_of
 
@@ -69,7 +68,7 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
 
 def _workers(conn: Connection, name: str) -> list[dict[str, Any]]:
     """Return the runs that hold a trial; the pid of one that is lost may belong to anyone by now."""
-    now = clock.now().timestamp()
+    now = server_time(conn)
     return [_worker(lease, now) for lease in active(conn, name)]
 
 

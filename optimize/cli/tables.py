@@ -101,11 +101,6 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def spell_costs(commission_bps: float, slippage_bps: float) -> str:
-    """Return the costs in words."""
-    return f"commission {commission_bps:g} bps and slippage {slippage_bps:g} bps a side, and financing"
-
-
 def _show_table(rows: Sequence[Row], columns: Sequence[Column], title: str) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=escape(title) or None, title_justify="left", title_style="bold")
     for column in columns:

@@ -7,10 +7,12 @@ from typing import Any
 
 from optimize.agents.agent import load_agent
 from optimize.agents.threads import limit_threads
-from optimize.cli.tables import Column, number, percent, say, share, short, show, signed, spell_costs
+from optimize.cli.tables import Column, number, percent, say, share, short, show, signed
 from optimize.compose import WalkForwardConfig, to_spec
+from optimize.data.quality_report import enforce, inspect
 from optimize.data.scaling import load_scaler
 from optimize.evaluate.baselines import Baseline
+from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.study.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
 from optimize.study.files import SCALER, window_folder, write_json, write_window
@@ -71,6 +73,7 @@ def walk_forward(config: WalkForwardConfig) -> int:
     if config.model is not None:
         return _evaluate_bundle(Path(config.model), config)
     spec = to_spec(config)
+    enforce(inspect(spec.data, spec.session), say)
     ground = lay_ground(spec, cache_dir(spec))
     if config.dry_run:
         _show_plan(ground)
@@ -88,12 +91,12 @@ def _run(spec: StudySpec, ground: Ground, folder: Path, deterministic: bool) -> 
     shutil.rmtree(aside, ignore_errors=True)
     sampled: dict[Key, Measured] = {}
 
-    def keep(window: Window, repeat: int, trained: Trained, measured: Measured) -> None:
+    def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
         if not deterministic:
-            measured = _sample(spec, ground, window, repeat, trained)
+            measured, trades = _sample(spec, ground, window, repeat, trained)
             sampled[window.index, repeat] = measured
         sessions = ground.market.session_date[slice(*window.test_sessions)]
-        write_window(window_folder(aside, window.index, repeat), sessions, trained, measured)
+        write_window(window_folder(aside, window.index, repeat), sessions, trained, measured, trades)
         say(f"window {window.index + 1} of {len(ground.windows)}, repeat {repeat}: {_told(measured)}")
 
     result = run_trial(spec, ground, [spec.seed, TRIAL], keep=keep, report=lambda step, value: False)
@@ -106,7 +109,9 @@ def _run(spec: StudySpec, ground: Ground, folder: Path, deterministic: bool) -> 
     return result
 
 
-def _sample(spec: StudySpec, ground: Ground, window: Window, repeat: int, trained: Trained) -> Measured:
+def _sample(
+    spec: StudySpec, ground: Ground, window: Window, repeat: int, trained: Trained
+) -> tuple[Measured, Trades]:
     """Evaluate the policy once more with its actions sampled."""
     agent = trained.agent.stochastic(seed_of([spec.seed, TRIAL], window.index, repeat))
     return evaluate_window(spec, ground, window, dataclasses.replace(trained, agent=agent))
@@ -125,8 +130,11 @@ def _evaluate_bundle(bundle: Path, config: WalkForwardConfig) -> int:
             place = window_folder(bundle, window.index, repeat)
             scaler = load_scaler(place / SCALER, ground.market.feature_names)
             trained = Trained(load_agent(place), scaler)
-            evaluate = evaluate_window(spec, ground, window, trained) if config.deterministic else None
-            measured[-1].append(evaluate or _sample(spec, ground, window, repeat, trained))
+            if config.deterministic:
+                one, _ = evaluate_window(spec, ground, window, trained)
+            else:
+                one, _ = _sample(spec, ground, window, repeat, trained)
+            measured[-1].append(one)
     result = conclude(spec, ground, measured, pruned_at=None)
     _show_result(spec, ground, result)
     say(f"{bundle}: trial {replay.trial} of study {replay.study}, nothing trained; {replay.verdict}")
@@ -181,7 +189,7 @@ def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
     show([agent, *_baseline_rows(spec, ground)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
     say(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
-        f"({spell_costs(spec.cost.commission_bps, spec.cost.slippage_bps)})"
+        f"({spec.cost.describe()}, and financing)"
     )
     if result.score.reason is not None:
         say(f"no score: {result.score.reason}")

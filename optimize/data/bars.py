@@ -1,6 +1,6 @@
-"""Price bars of one or more symbols on one time axis, and the checks they must pass."""
+"""Price bars of one or more symbols on one time axis."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,6 @@ from envs.types import BoolArray, FloatArray, IntArray
 from optimize.data.spec import TIMEFRAME_NS, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_arrays, hash_object
-
-PRICE_TOLERANCE = 1e-9  # relative; a file rounded to fewer digits than it was computed in still passes
-MIN_BARS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +26,7 @@ class Bars:
     close: FloatArray  # (T, A)
     volume: FloatArray  # (T, A)
     tradable: BoolArray  # (T, A)
+    spread: FloatArray  # (T, A) quoted ask - bid in units of the price, 0 where the source has none
 
     @property
     def n_bars(self) -> int:
@@ -36,20 +34,27 @@ class Bars:
         return len(self.timestamp)
 
 
-def make_bars(
-    symbol: str, timestamp: IntArray, ohlcv: FloatArray, timeframe: str | None, source: str
-) -> Bars:
-    """Build the bars of one symbol from ohlcv (T, 5); a timeframe of None is read off the spacing."""
-    if len(timestamp) < MIN_BARS:
-        raise BadInputError(f"{source} has {len(timestamp)} rows, but at least {MIN_BARS} bars are needed")
-    check_order(timestamp, source)
-    timeframe = timeframe or infer_timeframe(timestamp, source)
-    open_, high, low, close, volume = (np.ascontiguousarray(column[:, None]) for column in ohlcv.T)
-    tradable = np.ones_like(close, dtype=np.bool_)
-    bar_end = nominal_end(timestamp, timeframe)
-    bars = Bars((symbol,), timeframe, timestamp, bar_end, open_, high, low, close, volume, tradable)
-    check_bars(bars, source)
-    return bars
+@dataclass(frozen=True, slots=True, eq=False)
+class RawBars:
+    """One symbol's rows as a source gives them, before any check."""
+
+    symbol: str
+    source: str  # the file, or what made them
+    timestamp: IntArray  # (R,) UTC nanoseconds, start of the bar
+    ohlcv: FloatArray  # (R, 5)
+    spread: FloatArray  # (R,) quoted ask - bid in units of the price, 0 where the source has none
+    timeframe: str | None = None  # None: read off the spacing
+    has_volume: bool = True  # False: the source has no such column and volume is 0
+
+
+def make_bars(raw: RawBars) -> Bars:
+    """Return rows that passed the checks of quality_rows as bars, every one of them tradable."""
+    timeframe = raw.timeframe or infer_timeframe(raw.timestamp)
+    columns = (np.ascontiguousarray(column[:, None]) for column in (*raw.ohlcv.T, raw.spread))
+    open_, high, low, close, volume, spread = columns
+    traded = np.ones_like(close, dtype=np.bool_)
+    end = nominal_end(raw.timestamp, timeframe)
+    return Bars((raw.symbol,), timeframe, raw.timestamp, end, open_, high, low, close, volume, traded, spread)
 
 
 def nominal_end(timestamp: IntArray, timeframe: str) -> IntArray:
@@ -59,7 +64,7 @@ def nominal_end(timestamp: IntArray, timeframe: str) -> IntArray:
     return end
 
 
-def infer_timeframe(timestamp: IntArray, source: str) -> str:
+def infer_timeframe(timestamp: IntArray) -> str:
     """Return the timeframe whose length is the most frequent spacing of timestamp."""
     spacing, count = np.unique(np.diff(timestamp), return_counts=True)
     found_ns = int(spacing[count.argmax()])
@@ -67,7 +72,7 @@ def infer_timeframe(timestamp: IntArray, source: str) -> str:
         if length_ns == found_ns:
             return name
     raise BadInputError(
-        f"{source}: the most frequent spacing is {found_ns / 1e9:g} s, which is no known timeframe; "
+        f"the most frequent spacing is {found_ns / 1e9:g} s, which is no known timeframe; "
         f"set data.source_timeframe to one of {', '.join(TIMEFRAME_NS)}"
     )
 
@@ -85,72 +90,31 @@ def join_bars(parts: Sequence[Bars]) -> Bars:
     axis = axis[axis >= start]
     fields = [_on_axis(part, axis) for part in parts]
     stacked = [np.concatenate(columns, axis=1) for columns in zip(*fields, strict=True)]
-    open_, high, low, close, volume, tradable = stacked
+    open_, high, low, close, volume, tradable, spread = stacked
     symbols = tuple(part.symbols[0] for part in parts)
     timeframe = parts[0].timeframe
     end = nominal_end(axis, timeframe)
-    return Bars(symbols, timeframe, axis, end, open_, high, low, close, volume, tradable.astype(np.bool_))
+    traded = tradable.astype(np.bool_)
+    return Bars(symbols, timeframe, axis, end, open_, high, low, close, volume, traded, spread)
 
 
 def _on_axis(part: Bars, axis: IntArray) -> tuple[NDArray[np.generic], ...]:
-    """Return open, high, low, close, volume and tradable (T, 1) of one symbol on axis."""
+    """Return open, high, low, close, volume, tradable and spread (T, 1) of one symbol on axis."""
     row = np.searchsorted(part.timestamp, axis, side="right") - 1
     tradable = (part.timestamp[row] == axis)[:, None]
     close = part.close[row]
     prices = (np.where(tradable, column[row], close) for column in (part.open, part.high, part.low))
-    return (*prices, close, np.where(tradable, part.volume[row], 0.0), tradable)
+    return (*prices, close, np.where(tradable, part.volume[row], 0.0), tradable, part.spread[row])
 
 
 def bars_fingerprint(bars: Bars) -> str:
-    """Return the SHA-256 over names, timeframe, stamps, prices, volume and tradability."""
+    """Return the SHA-256 over names, timeframe, stamps, prices, volume, tradability and any spread."""
     arrays = [bars.timestamp, bars.bar_end, bars.open, bars.high, bars.low, bars.close, bars.volume]
-    return hash_object([list(bars.symbols), bars.timeframe, hash_arrays([*arrays, bars.tradable])])
+    quoted = [bars.spread] if bars.spread.any() else []
+    content = hash_arrays([*arrays, bars.tradable, *quoted])
+    return hash_object([list(bars.symbols), bars.timeframe, content])
 
 
 def utc_text(stamp_ns: int) -> str:
     """Return a UTC stamp as text, to the second."""
     return f"{np.datetime64(int(stamp_ns), 'ns').astype('datetime64[s]')}Z"
-
-
-def check_bars(bars: Bars, source: str) -> None:
-    """Refuse bars that cannot be traded on, with the count and the first offending stamp."""
-    if bars.n_bars < MIN_BARS:
-        raise BadInputError(f"{source} has {bars.n_bars} rows, but at least {MIN_BARS} bars are needed")
-    check_order(bars.timestamp, source)
-    for bad, what, remedy in _defects(bars):
-        rows = np.flatnonzero(bad.any(axis=1))
-        if len(rows):
-            first = utc_text(bars.timestamp[rows[0]])
-            raise BadInputError(f"{source}: {len(rows)} bars {what}, first at {first}: {remedy}")
-
-
-def check_order(timestamp: IntArray, source: str) -> None:
-    """Refuse stamps that are not strictly increasing; sorting is never repaired in silence."""
-    step = np.diff(timestamp)
-    back, same = np.flatnonzero(step < 0), np.flatnonzero(step == 0)
-    if len(back):
-        first = utc_text(timestamp[back[0] + 1])
-        raise BadInputError(
-            f"{source} is unsorted: {len(back)} bars are stamped before the one above, first {first}: "
-            "sort the file by time"
-        )
-    if len(same):
-        first = utc_text(timestamp[same[0]])
-        raise BadInputError(
-            f"{source} has {len(same)} duplicated stamps, first {first}: keep one row a stamp "
-            "(a file of several symbols must be split)"
-        )
-
-
-def _defects(bars: Bars) -> Iterator[tuple[BoolArray, str, str]]:
-    """Yield (mask (T, A), what is wrong, what to do), the most basic defect first."""
-    columns = np.stack([bars.open, bars.high, bars.low, bars.close, bars.volume])
-    prices = columns[:4]
-    missing = ~np.isfinite(columns.sum(axis=0))
-    yield missing, "have NaN or infinite values", "repair the file or set data.drop_nan=true to drop them"
-    yield prices.min(axis=0) <= 0, "have a price <= 0", "prices must be positive; repair the file"
-    yield bars.volume < 0, "have a negative volume", "repair the file"
-    top, bottom = np.maximum(bars.open, bars.close), np.minimum(bars.open, bars.close)
-    slack = PRICE_TOLERANCE * bars.close
-    wrong = (bars.high < top - slack) | (bars.low > bottom + slack)
-    yield wrong, "break low <= open, close <= high", "repair the file or check data.columns"

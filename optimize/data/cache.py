@@ -18,10 +18,13 @@ from optimize.data.bars import utc_text
 from optimize.data.dataset import ARRAYS, build_market
 from optimize.data.providers import provider_of
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.errors import BadInputError
 from optimize.hashing import hash_file, hash_object
 
 PLAIN = ("symbols", "timeframe", "feature_names", "sessions_per_year", "fingerprint")
 MANIFEST = "manifest.json"
+# Where bars lie and how they are judged; the market of the bars is the same.
+NO_PART_OF_MARKET = ("path", "folder", "refresh", "check", "max_age", "max_gap_days", "severity")
 BUILT_WITH = ("TA-Lib", "numpy", "pandas", "exchange_calendars", "tzdata")
 
 
@@ -32,7 +35,13 @@ def cached_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec, ca
     market = _read(folder)
     if market is not None:
         return market
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"cannot create the folder {cache_dir} for markets ({error.strerror}): choose another cache_dir, "
+            "or database.url in a study"
+        ) from None
     with FileLock(cache_dir / f"{key}.lock"):
         market = _read(folder)
         if market is None:
@@ -48,15 +57,16 @@ def cache_key(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> str
     The files' content counts and not their path; feature.lookback does not change the market.
     """
     files = {symbol: hash_file(path) for symbol, path in provider_of(data).files(data).items()}
-    code = {path.name: hash_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
-    wanted = asdict(replace(data, path=None))
+    folder = Path(__file__).parent
+    code = {str(path.relative_to(folder)): hash_file(path) for path in sorted(folder.rglob("*.py"))}
+    wanted = {name: value for name, value in asdict(data).items() if name not in NO_PART_OF_MARKET}
     return hash_object(
         {
             "files": files,
             "order": list(files),
             "data": wanted,
-            "indicators": list(feature.indicators),
-            "calendar": session.calendar,
+            "feature": asdict(replace(feature, lookback=1)),
+            "session": asdict(session),
             "versions": _versions(),
             "code": code,
         }

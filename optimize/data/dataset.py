@@ -6,17 +6,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs.types import IntArray, Market
-from optimize.data.bars import Bars, bars_fingerprint, check_bars, utc_text
-from optimize.data.features import compute, warmup_bars
+from envs.types import BoolArray, Market
+from optimize.data.bars import Bars, bars_fingerprint, utc_text
+from optimize.data.features import check_features, compute, warmup_bars
 from optimize.data.providers import provider_of
 from optimize.data.resample import resample
-from optimize.data.sessions import SessionTable, resolve_calendar, session_table
+from optimize.data.sessions import (
+    AROUND_THE_CLOCK,
+    SessionTable,
+    ends_flat,
+    exit_flags,
+    open_time,
+    refuse_without_exit,
+    resolve_calendar,
+    session_table,
+)
 from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
 
-SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable")
+SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable", "spread")
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,8 @@ class DataSummary:
 
 
 def load_bars(spec: DataSpec) -> Bars:
-    """Load the bars that the spec names, at their source's timeframe, and check them."""
+    """Load the bars that the spec names, at their source's timeframe; broken rows are refused."""
     bars = provider_of(spec).load(spec)
-    check_bars(bars, f"data.provider={spec.provider}")
     return bars if spec.months is None else last_months(bars, spec.months)
 
 
@@ -61,12 +69,17 @@ def build_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> 
 def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: SessionSpec) -> Market:
     """Build the market from bars that are already loaded."""
     calendar = resolve_calendar(session, source)
-    table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]))
+    table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
+    flat = ends_flat(session, calendar, source.timeframe)
     span = table.index(source.bar_end[[0, -1]])
     bars = resample(source, timeframe, table)
-    _refuse_too_short(bars, feature)
-    features, names, warmup = compute(bars, feature.indicators)
+    exit_at_open, exit_at_close = _exits(bars, table, flat)
+    check_features(bars, feature, table)
+    _refuse_too_short(bars, feature, warmup_bars(feature.indicators))
+    features, names, warmup = compute(bars, feature, table)
+    _refuse_too_short(bars, feature, warmup)
     content = [bars_fingerprint(source), timeframe, list(feature.indicators), calendar]
+    content += _options(feature) + (_exit_rule(session, calendar) if flat else [])
     market = Market(
         symbols=bars.symbols,
         timeframe=timeframe,
@@ -77,18 +90,41 @@ def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: Sessi
         low=bars.low[warmup:],
         close=bars.close[warmup:],
         tradable=bars.tradable[warmup:],
-        spread=np.zeros_like(bars.close[warmup:]),
-        exit_at_open=np.zeros(bars.n_bars - warmup, dtype=np.bool_),
-        exit_at_close=np.zeros(bars.n_bars - warmup, dtype=np.bool_),
+        spread=bars.spread[warmup:],
+        exit_at_open=exit_at_open[warmup:],
+        exit_at_close=exit_at_close[warmup:],
         features=features[warmup:],
         feature_names=names,
         session=table.index(bars.bar_end[warmup:]) - span[0],
         session_date=table.date[span[0] : span[1] + 1],
         sessions_per_year=table.per_year,
-        hold_moments=np.full(2, np.nan),
+        hold_moments=np.full(3, np.nan),
         fingerprint=hash_object(content),
     )
     return frozen(market)
+
+
+def _exits(bars: Bars, table: SessionTable, flat: bool) -> tuple[BoolArray, BoolArray]:
+    """Return exit_at_open (T,) and exit_at_close (T,), all false where sessions need not end flat."""
+    if not flat:
+        never = np.zeros(bars.n_bars, dtype=np.bool_)
+        return never, never
+    refuse_without_exit(bars, table)
+    return exit_flags(bars, table)
+
+
+def _exit_rule(session: SessionSpec, calendar: str) -> list[Any]:
+    """Return what decides the exit times, for the fingerprint of a market that has them."""
+    around_the_clock = calendar in AROUND_THE_CLOCK  # there session.exit_time is not used
+    time = None if around_the_clock else session.exit_time
+    return [{"exit_time": time, "exit_minutes_before_close": session.exit_minutes_before_close}]
+
+
+def _options(feature: FeatureSpec) -> list[Any]:
+    """Return the options that change the features, for the fingerprint; none where they do not."""
+    coarser = {"higher_timeframes": list(feature.higher_timeframes)} if feature.higher_timeframes else {}
+    zigzag = {"zigzag_pct": list(feature.zigzag_pct)} if "zigzag" in feature.indicators else {}
+    return [coarser | zigzag] if coarser or zigzag else []
 
 
 def frozen(market: Market) -> Market:
@@ -117,13 +153,12 @@ ARRAYS = (
 )
 
 
-def _refuse_too_short(bars: Bars, feature: FeatureSpec) -> None:
+def _refuse_too_short(bars: Bars, feature: FeatureSpec, warmup: int) -> None:
     """Refuse bars that warm-up and lookback use up."""
-    warmup = warmup_bars(feature.indicators)
     if bars.n_bars < warmup + feature.lookback + 1:
         raise BadInputError(
             f"{', '.join(bars.symbols)} has {bars.n_bars} bars at data.timeframe={bars.timeframe}, but "
-            f"feature.indicators need {warmup} to settle and feature.lookback {feature.lookback}: "
+            f"its features need {warmup} to settle and feature.lookback {feature.lookback}: "
             "use more data, a finer data.timeframe or fewer indicators"
         )
 
@@ -135,7 +170,7 @@ def describe(bars: Bars, session: SessionSpec) -> DataSummary:
     row = table.index(bars.bar_end)
     sessions = int(row[-1] - row[0]) + 1
     empty = sessions - len(np.unique(row))
-    hole_ns = _open_time(table, bars.timestamp[1:]) - _open_time(table, bars.bar_end[:-1])
+    hole_ns = open_time(table, bars.timestamp[1:]) - open_time(table, bars.bar_end[:-1])
     holes = hole_ns[hole_ns > 0]
     length_ns = timeframe_ns(bars.timeframe)
     a_bar_a_session = length_ns == DAY_NS
@@ -157,12 +192,3 @@ def describe(bars: Bars, session: SessionSpec) -> DataSummary:
         zero_volume_share=tuple(silent.tolist()),
         fingerprint=bars_fingerprint(bars),
     )
-
-
-def _open_time(table: SessionTable, stamps: IntArray) -> IntArray:
-    """Return the nanoseconds of open market from the table's start to each stamp."""
-    length = table.close_ns - table.open_ns
-    row = np.searchsorted(table.open_ns, stamps, side="right") - 1
-    before = np.concatenate([[0], np.cumsum(length)])[row]
-    open_ns: IntArray = before + np.minimum(stamps - table.open_ns[row], length[row])
-    return open_ns

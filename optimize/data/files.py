@@ -1,36 +1,33 @@
-"""Bars from CSV and Parquet files."""
+"""Rows of CSV and Parquet files, as they are: what is wrong with them is for quality to say."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from envs.types import FloatArray, IntArray
-from optimize.data.bars import Bars, join_bars, make_bars
+from envs.types import FloatArray
+from optimize.data.bars import RawBars
 from optimize.data.spec import COLUMNS, DataSpec
+from optimize.data.stamps import parse_stamps
 from optimize.errors import BadInputError, require
 
 STAMP_NAMES = ("timestamp", "datetime", "date", "time", "open time", "open_time", "gmt time", "unix")
+OPTIONAL = ("volume", "spread")  # 0 where the file has none
 SUFFIXES = (".csv", ".parquet")
-OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|UTC|[+-]\d{2}(?::?\d{2})?)$"  # a time of day that names its zone
-DOTTED = r"^\d{1,2}\.\d{1,2}\.\d{4}"
-EPOCH_UNITS_NS = (
-    (1e11, 10**9),
-    (1e14, 10**6),
-    (1e17, 10**3),
-    (np.inf, 1),
-)  # bound, unit
-FIRST_EPOCH_S = 1e8  # 1973; smaller numbers are dates like 20170131
+SEPARATORS = (";", "\t")  # of CSV files, beside the comma
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+TIMEFRAME_WORD = re.compile(r"\d+(m|min|h|d)|(m|h|d)\d+|daily|hourly|minute|\d+minute|\d+hour", re.IGNORECASE)
 
 
-def load_files(spec: DataSpec) -> Bars:
-    """Load one file, or one a symbol where data.path holds "{symbol}"."""
-    return join_bars([load_file(path, symbol, spec) for symbol, path in symbol_files(spec).items()])
+def read_files(spec: DataSpec) -> list[RawBars]:
+    """Read one file, or one a symbol where data.path holds "{symbol}"."""
+    return [read_file(path, symbol, spec) for symbol, path in symbol_files(spec).items()]
 
 
 def symbol_files(spec: DataSpec) -> dict[str, Path]:
-    """Return the existing file of each symbol; an unnamed symbol is the file's stem up to the first _."""
+    """Return the existing file of each symbol; an unnamed symbol is read off the file's name."""
     require(bool(spec.path), "data.path", spec.path, "a CSV or Parquet file, e.g. data.path=prices.csv")
     template = str(spec.path)
     if "{symbol}" in template:
@@ -39,21 +36,35 @@ def symbol_files(spec: DataSpec) -> dict[str, Path]:
     one = "at most one name for one file (put {symbol} into data.path to load a file a symbol)"
     require(len(spec.symbols) <= 1, "data.symbols", spec.symbols, one)
     path = _existing(template)
-    return {spec.symbols[0] if spec.symbols else path.stem.split("_")[0].upper(): path}
+    return {spec.symbols[0] if spec.symbols else symbol_of(path.stem): path}
 
 
-def load_file(path: Path, symbol: str, spec: DataSpec) -> Bars:
-    """Read, parse and check one file."""
+def symbol_of(stem: str) -> str:
+    """Return the word beside a timeframe (eurusd_1h_2017, daily_aapl), or the whole name where none tells."""
+    words = stem.split("_")
+    if len(words) == 1 or words[1].isdigit():
+        return words[0].upper()
+    at = next((row for row, word in enumerate(words) if TIMEFRAME_WORD.fullmatch(word)), None)
+    if at is None:
+        return stem.upper()
+    return words[at - 1 if at else 1].upper()
+
+
+def read_file(path: Path, symbol: str, spec: DataSpec) -> RawBars:
+    """Read and parse one file."""
     frame = _read(path)
     if frame.empty:
         raise BadInputError(f"{path} has no rows: choose another data.path")
-    found = {name: _find_column(frame, name, spec, path) for name in COLUMNS}
-    ohlcv = np.stack([_numbers(frame, found[name], path) for name in COLUMNS[1:]], axis=1)
-    timestamp = _stamps(frame[found["timestamp"]], spec, path)
+    found = _find_columns(frame, spec, path)
+    values = {name: _numbers(frame, found[name], path) for name in COLUMNS if name != "timestamp"}
+    spread = values.pop("spread")
+    ohlcv = np.stack(list(values.values()), axis=1)
+    timestamp = parse_stamps(_stamp_column(frame, found["timestamp"], spec), spec, path)
     if spec.drop_nan:
-        kept = ~np.isnan(ohlcv).any(axis=1)
-        timestamp, ohlcv = timestamp[kept], ohlcv[kept]
-    return make_bars(symbol, timestamp, ohlcv, spec.source_timeframe, str(path))
+        kept = ~np.isnan(ohlcv).any(axis=1) & ~np.isnan(spread)
+        timestamp, ohlcv, spread = timestamp[kept], ohlcv[kept], spread[kept]
+    has_volume = found["volume"] is not None
+    return RawBars(symbol, str(path), timestamp, ohlcv, spread, spec.source_timeframe, has_volume)
 
 
 def _existing(text: str) -> Path:
@@ -71,30 +82,66 @@ def _existing(text: str) -> Path:
 def _read(path: Path) -> pd.DataFrame:
     """Return the file as a frame; an index with a name becomes a column."""
     try:
-        frame = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        if path.suffix.lower() == ".csv":
+            frame = pd.read_csv(path, sep=_separator(path))
+        else:
+            frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pandas' parser and Arrow's errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise BadInputError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
     return frame.reset_index() if frame.index.name is not None else frame
 
 
+def _separator(path: Path) -> str:
+    """Return what separates the names in the first line of a CSV file."""
+    with path.open(encoding="utf-8") as stream:
+        header = stream.readline()
+    return max((",", *SEPARATORS), key=header.count)
+
+
+def _find_columns(frame: pd.DataFrame, spec: DataSpec, path: Path) -> dict[str, str | None]:
+    """Return the file's column of each of ours, None for an absent optional one."""
+    found = {name: _find_column(frame, name, spec, path) for name in COLUMNS}
+    absent = [name for name, column in found.items() if column is None and name not in OPTIONAL]
+    if absent:
+        listed = ", ".join(map(str, frame.columns))
+        settings = " ".join(f"data.columns.{name}=NAME" for name in absent)
+        raise BadInputError(
+            f"{path} has no column for {', '.join(map(repr, absent))} (it has: {listed}): "
+            f"say which with {settings}"
+        )
+    return found
+
+
 def _find_column(frame: pd.DataFrame, name: str, spec: DataSpec, path: Path) -> str | None:
-    """Return the file's column for our name, or None for an absent volume."""
-    listed = ", ".join(map(str, frame.columns))
-    if name in spec.columns:
-        wanted = spec.columns[name]
+    """Return the file's column for our name, or None where it has none."""
+    wanted = spec.columns.get(name)
+    if wanted is not None:
         if wanted not in frame.columns:
+            listed = ", ".join(map(str, frame.columns))
             raise BadInputError(f"data.columns.{name}={wanted!r} is no column of {path} (it has: {listed})")
         return wanted
-    lowered = {str(column).strip().lower(): str(column) for column in frame.columns}
-    for alias in STAMP_NAMES if name == "timestamp" else (name,):
-        if alias in lowered:
-            return lowered[alias]
-    if name == "volume":
-        return None
-    raise BadInputError(
-        f"{path} has no column for {name!r} (it has: {listed}): say which with +data.columns.{name}=NAME"
-    )
+    known = _plain_names(frame)
+    aliases = STAMP_NAMES if name == "timestamp" else (name,)
+    return next((known[alias] for alias in aliases if alias in known), None)
+
+
+def _plain_names(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the columns by their names in lower case, without the blanks and brackets around them."""
+    return {str(column).strip(" <>").lower(): str(column) for column in frame.columns}
+
+
+def _stamp_column(frame: pd.DataFrame, column: str | None, spec: DataSpec) -> "pd.Series[Any]":
+    """Return the stamps, a date column joined with the time column beside it."""
+    known = _plain_names(frame)
+    if spec.columns.get("timestamp") or column != known.get("date") or "time" not in known:
+        return frame[str(column)]
+    date, time = frame[known["date"]], frame[known["time"]]
+    clock = time.astype(str)
+    if pd.api.types.is_integer_dtype(time):  # 93000 was 093000 before it was read as a number
+        clock = clock.str.zfill(4 if int(time.max()) < 2400 else 6)
+    joined = (date.astype(str) + " " + clock).where(date.notna() & time.notna())
+    return joined.rename(f"{known['date']} {known['time']}")
 
 
 def _numbers(frame: pd.DataFrame, column: str | None, path: Path) -> FloatArray:
@@ -106,58 +153,11 @@ def _numbers(frame: pd.DataFrame, column: str | None, path: Path) -> FloatArray:
     text = numbers.isna() & values.notna()
     if text.any():
         row = int(text.to_numpy().argmax())
+        value = values.iloc[row]
+        remedy = "repair the file or choose another column with data.columns"
+        if DECIMAL_COMMA.fullmatch(str(value)):
+            remedy = "write numbers with a decimal point"
         raise BadInputError(
-            f"{path}: column {column!r} holds {values.iloc[row]!r} in data row {row + 1}, not a number; "
-            "repair the file or choose another column with data.columns"
+            f"{path}: column {column!r} holds {value!r} in data row {row + 1}, not a number; {remedy}"
         )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> IntArray:
-    """Return UTC nanoseconds (T,) from numbers, texts or datetimes, naive or with a zone."""
-    if values.isna().any():
-        row = int(values.isna().to_numpy().argmax())
-        raise BadInputError(f"{path}: data row {row + 1} has no timestamp; repair the file")
-    try:
-        if pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
-            stamps = _epoch(values.to_numpy())
-        elif pd.api.types.is_datetime64_any_dtype(values):
-            stamps = pd.DatetimeIndex(values)
-        else:
-            stamps = _parse_text(values.astype(str), spec.time_format)
-        if stamps.tz is None:
-            stamps = stamps.tz_localize(spec.time_zone, ambiguous="raise", nonexistent="raise")
-        return stamps.tz_convert("UTC").as_unit("ns").asi8.copy()
-    except ValueError as error:
-        raise BadInputError(
-            f"{path}: column {values.name!r} cannot be read as time in data.time_zone={spec.time_zone} "
-            f"({str(error).splitlines()[0]}); give UTC stamps, or set data.time_format or data.time_zone"
-        ) from error
-
-
-def _epoch(values: FloatArray | IntArray) -> pd.DatetimeIndex:
-    """Read seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
-    first = abs(float(values[0]))
-    if first < FIRST_EPOCH_S:
-        raise ValueError(f"{values[0]} is no time since 1970")
-    if not np.isfinite(values).all() or np.abs(values).max() >= 1000 * first:
-        raise ValueError("some stamps are infinite, or in another unit than the first")
-    unit_ns = next(unit_ns for bound, unit_ns in EPOCH_UNITS_NS if first < bound)
-    if values.dtype.kind == "f":
-        return pd.DatetimeIndex(np.round(values * unit_ns).astype(np.int64), tz="UTC")
-    return pd.DatetimeIndex(values.astype(np.int64) * unit_ns, tz="UTC")
-
-
-def _parse_text(values: "pd.Series[str]", time_format: str | None) -> pd.DatetimeIndex:
-    """Read stamps in time_format, as dd.mm.yyyy or as ISO 8601; all name a zone or none does."""
-    zoned = values.str.contains(OFFSET, regex=True)
-    if zoned.any() and not zoned.all():
-        raise ValueError("some stamps name a time zone and some do not")
-    utc = bool(zoned.all())
-    if time_format is not None:
-        parsed = pd.to_datetime(values, format=time_format, utc=utc)
-    elif values.str.match(DOTTED).all():
-        parsed = pd.to_datetime(values, dayfirst=True, utc=utc)
-    else:
-        parsed = pd.to_datetime(values, format="ISO8601", utc=utc)
-    return pd.DatetimeIndex(parsed)

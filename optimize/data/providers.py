@@ -2,13 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 
-from optimize.data.bars import Bars
-from optimize.data.files import load_file, load_files, symbol_files
+from optimize.data.bars import Bars, RawBars, join_bars, make_bars
+from optimize.data.clients.alpaca import ALPACA
+from optimize.data.clients.coinbase import COINBASE
+from optimize.data.clients.exchange import EXCHANGE
+from optimize.data.clients.protocol import Download
+from optimize.data.clients.yahoo import YAHOO
+from optimize.data.files import read_file, read_files, symbol_files
+from optimize.data.quality import judge, refuse
+from optimize.data.quality_rows import row_findings
 from optimize.data.spec import DataSpec
-from optimize.data.synthetic import load_synthetic
+from optimize.data.store import read_stored, stored_files
+from optimize.data.synthetic import make_synthetic
 from optimize.errors import require
 
 EMBEDDED_SYMBOL = "EURUSD"
@@ -19,8 +28,15 @@ EMBEDDED_FILE = "gym_anytrading/datasets/data/FOREX_EURUSD_1H_ASK.csv"
 class Provider:
     """A source of bars, and the files they are read from, which key the cache."""
 
-    load: Callable[[DataSpec], Bars]
+    read: Callable[[DataSpec], list[RawBars]]  # one a symbol, unchecked
     files: Callable[[DataSpec], dict[str, Path]]  # symbol -> file; empty: made from the spec alone
+    download: Download | None = None  # how walkforge data gets the files; no other verb does
+
+    def load(self, spec: DataSpec) -> Bars:
+        """Read, check and join the bars of every symbol; rows that no market can be made of are refused."""
+        parts = self.read(spec)
+        refuse(judge([found for raw in parts for found in row_findings(raw)], spec.severity))
+        return join_bars([make_bars(raw) for raw in parts])
 
 
 def embedded_files(spec: DataSpec) -> dict[str, Path]:
@@ -31,17 +47,27 @@ def embedded_files(spec: DataSpec) -> dict[str, Path]:
     return {EMBEDDED_SYMBOL: Path(str(distribution("gym-anytrading").locate_file(EMBEDDED_FILE)))}
 
 
-def load_embedded(spec: DataSpec) -> Bars:
-    """Load the embedded data set; its stamps are UTC."""
+def read_embedded(spec: DataSpec) -> list[RawBars]:
+    """Read the embedded data set; its stamps are UTC."""
     (path,) = embedded_files(spec).values()
     plain = replace(spec, time_zone="UTC", time_format=None, columns={}, source_timeframe="1h")
-    return load_file(path, EMBEDDED_SYMBOL, plain)
+    return [read_file(path, EMBEDDED_SYMBOL, plain)]
+
+
+def downloaded(download: Download) -> Provider:
+    """Return the provider that reads what was downloaded."""
+    read, files = partial(read_stored, download=download), partial(stored_files, download=download)
+    return Provider(read, files, download)
 
 
 PROVIDERS: dict[str, Provider] = {
-    "embedded": Provider(load_embedded, embedded_files),
-    "file": Provider(load_files, symbol_files),
-    "synthetic": Provider(load_synthetic, lambda spec: {}),
+    "embedded": Provider(read_embedded, embedded_files),
+    "file": Provider(read_files, symbol_files),
+    "synthetic": Provider(make_synthetic, lambda spec: {}),
+    "yfinance": downloaded(YAHOO),
+    "ccxt": downloaded(EXCHANGE),
+    "alpaca": downloaded(ALPACA),
+    "coinbase": downloaded(COINBASE),
 }
 
 

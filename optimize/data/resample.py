@@ -23,7 +23,7 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
     if target_ns < source_ns:
         raise BadInputError(
             f"data.timeframe={timeframe} is finer than the source's {bars.timeframe}: "
-            f"use {bars.timeframe} or coarser"
+            f"set data.timeframe={bars.timeframe}, or coarser"
         )
     if target_ns % source_ns:
         raise BadInputError(
@@ -84,7 +84,10 @@ def _before_closing(table: SessionTable, start: IntArray, end: IntArray) -> IntA
 def _merge(
     bars: Bars, timeframe: str, first: IntArray, stop: int, start: IntArray, planned: IntArray
 ) -> Bars:
-    """Merge the parts [first[i], first[i + 1]) of each bar; parts that did not trade set no price."""
+    """Merge the parts [first[i], first[i + 1]) of each bar; parts that did not trade set no price.
+
+    The spread is that of the first part, because orders fill at the open.
+    """
     last = np.append(first[1:], stop) - 1
     end = planned.copy()
     end[:-1] = np.minimum(end[:-1], bars.timestamp[first[1:]])
@@ -101,17 +104,18 @@ def _merge(
         timeframe=timeframe,
         timestamp=start,
         bar_end=end,
-        open=np.where(tradable, _first_open(bars.open[:stop], traded, first), close),
+        open=np.where(tradable, _at_first_trade(bars.open[:stop], traded, first), close),
         high=np.where(tradable, high, close),
         low=np.where(tradable, low, close),
         close=close,
         volume=np.add.reduceat(bars.volume[:stop], first, axis=0),
         tradable=tradable,
+        spread=np.where(tradable, _at_first_trade(bars.spread[:stop], traded, first), bars.spread[last]),
     )
 
 
-def _first_open(open_: FloatArray, traded: BoolArray, first: IntArray) -> FloatArray:
-    """Return the open (B, A) of the first traded part of each bar."""
-    rows = np.arange(len(open_))[:, None]
-    row = np.minimum.reduceat(np.where(traded, rows, len(open_) - 1), first, axis=0)
-    return np.take_along_axis(open_, row, axis=0)
+def _at_first_trade(values: FloatArray, traded: BoolArray, first: IntArray) -> FloatArray:
+    """Return the values (B, A) of the first traded part of each bar, where it has one."""
+    rows = np.arange(len(values))[:, None]
+    row = np.minimum.reduceat(np.where(traded, rows, len(values) - 1), first, axis=0)
+    return np.take_along_axis(values, row, axis=0)

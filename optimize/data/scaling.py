@@ -1,4 +1,4 @@
-"""Standardise features with what the train span alone knows."""
+"""Scale features, and say what buy-and-hold earned, with what the train span alone knows."""
 
 import os
 import zipfile
@@ -9,54 +9,77 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.types import FloatArray, Market
+from envs.rewards import hold_moments
+from envs.types import BoolArray, FloatArray, Market
+from optimize.data.features import kind_of
 from optimize.errors import BadInputError, NumericError
 
 CLIP = 10.0  # standard deviations
 FLOOR = 1e-6  # of a column's size; one that varies less is constant, up to float32 rounding
+TERCILES = (1 / 3, 2 / 3)
+STORED = ("mean", "std", "binned", "edges", "hold_moments")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaler:
-    """Mean and standard deviation of each asset's features over one train span."""
+    """What one train span says of each asset's features, and of buy-and-hold."""
 
-    mean: FloatArray  # (A, F)
-    std: FloatArray  # (A, F) > 0, infinite for a constant column, which so becomes 0
+    mean: FloatArray  # (A, F), 0 for a category
+    std: FloatArray  # (A, F) > 0, 1 for a category; infinite for a constant column, which so becomes 0
+    binned: BoolArray  # (F,) columns that become -1, 0 or 1
+    edges: FloatArray  # (A, F, 2) where 0 begins and where it ends; used of binned columns
+    hold_moments: FloatArray  # (3,) of the market's buy-and-hold
     feature_names: tuple[str, ...]  # F names, in order
 
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (..., A, F) standardised, clipped to +-10."""
-        scaled = (features - self.mean) / self.std
-        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+        """Return (..., A, F): numbers standardised and clipped, categories as they are, bins as -1, 0, 1."""
+        scaled = np.clip((features - self.mean) / self.std, -CLIP, CLIP)
+        if self.binned.any():
+            values, (low, high) = features[..., self.binned], np.moveaxis(self.edges[:, self.binned], 2, 0)
+            scaled[..., self.binned] = (values >= low).astype(np.float64) + (values > high) - 1.0
+        return scaled.astype(np.float32)
 
     def check_names(self, names: Sequence[str], where: str) -> None:
         """Refuse features other than those, in that order, that the scaler was fitted on."""
         if tuple(names) != self.feature_names:
             raise BadInputError(
                 f"the features of {where} are {list(names)}, but the scaler was fitted on "
-                f"{list(self.feature_names)}: use the feature.indicators of its training"
+                f"{list(self.feature_names)}: use the feature settings of its training"
             )
 
     def save(self, path: Path) -> None:
         """Write the scaler as .npz, aside and then in place."""
         aside = path.with_name(f".{path.name}.{os.getpid()}")
+        arrays = {name: getattr(self, name) for name in STORED}
         with aside.open("wb") as stream:
-            np.savez(stream, mean=self.mean, std=self.std, feature_names=np.array(self.feature_names))
+            np.savez(stream, feature_names=np.array(self.feature_names), **arrays)
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(path)
 
 
-def fit_scaler(features: NDArray[np.float32], first: int, end: int, feature_names: Sequence[str]) -> Scaler:
-    """Fit on rows [first, end) of features (T, A, F)."""
-    rows = features[first:end].astype(np.float64)
+def fit_scaler(market: Market, first: int, end: int) -> Scaler:
+    """Fit on the rows [first, end) of a market."""
+    rows = market.features[first:end].astype(np.float64)
     if not len(rows):
         raise BadInputError(f"a scaler needs at least one train bar, but [{first}, {end}) holds none")
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     if not np.isfinite(mean).all():
         raise NumericError(f"the features of the train bars [{first}, {end}) are not finite")
-    constant = std <= FLOOR * np.abs(rows).max(axis=0)
-    return Scaler(mean, np.where(constant, np.inf, std), tuple(feature_names))
+    std = np.where(std <= FLOOR * np.abs(rows).max(axis=0), np.inf, std)
+    kinds = np.array([kind_of(name) for name in market.feature_names])
+    category, binned = kinds == "category", kinds == "binned"
+    edges = np.zeros((*mean.shape, 2))
+    if binned.any():
+        edges[:, binned] = np.moveaxis(np.quantile(rows[..., binned], TERCILES, axis=0), 0, 2)
+    return Scaler(
+        mean=np.where(category, 0.0, mean),
+        std=np.where(category, 1.0, std),
+        binned=binned,
+        edges=edges,
+        hold_moments=hold_moments(market.close, first, end - 1),
+        feature_names=market.feature_names,
+    )
 
 
 def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scaler:
@@ -64,7 +87,13 @@ def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scale
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             names = tuple(str(name) for name in stored["feature_names"])
-            scaler = Scaler(stored["mean"], stored["std"], names)
+            lacking = [name for name in STORED if name not in stored]
+            if lacking:
+                raise BadInputError(
+                    f"{path} is the scaler of an older version, without {', '.join(lacking)}: "
+                    "train the model again"
+                )
+            scaler = Scaler(**{name: stored[name] for name in STORED}, feature_names=names)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInputError(f"{path} is no saved scaler ({error}): export the model again") from error
     if feature_names is not None:
@@ -73,8 +102,11 @@ def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scale
 
 
 def scale_market(market: Market, scaler: Scaler, first: int, end: int) -> Market:
-    """Return the market with rows [first, end) of its features scaled; the others are NaN, never used."""
+    """Return the market as an agent of this scaler sees it, with the buy-and-hold of its train span.
+
+    The features of rows [first, end) are scaled; the others are NaN, never used.
+    """
     scaler.check_names(market.feature_names, "the market")
     features = np.full_like(market.features, np.nan)
     features[first:end] = scaler.transform(market.features[first:end])
-    return replace(market, features=features)
+    return replace(market, features=features, hold_moments=scaler.hold_moments)

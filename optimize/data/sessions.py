@@ -1,4 +1,4 @@
-"""Calendar sessions: which trading day a bar belongs to, and how many a year has."""
+"""Calendar sessions: which trading day a bar belongs to, when it must end flat, how many a year has."""
 
 import warnings
 from dataclasses import dataclass
@@ -9,17 +9,20 @@ import pandas as pd
 from exchange_calendars.errors import CalendarError
 from numpy.typing import NDArray
 
-from envs.types import IntArray
+from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars
-from optimize.data.spec import DAY_NS, HOUR_NS, SessionSpec, timeframe_ns
+from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 
 Dates = NDArray[np.datetime64]
 
+AROUND_THE_CLOCK = ("24/7", "24/5")
+DEFAULT = SessionSpec()
 NEW_YORK = "America/New_York"
 FX_CLOSE_NS = 17 * HOUR_NS  # New York; the FX day rolls here
 DAYS_PER_YEAR = 365.25
 MARGIN_DAYS = 14  # sessions known beyond the data, longer than any market holiday
+BARS_TO_TRADE = 2
 WEEKEND_SHARE = 0.05  # a market around the clock has 1/7 of its bars on a Saturday
 NIGHT_HOURS = (21, 22, 23, 0, 1, 2, 3)  # New York; extended equity hours end at 20:00
 NIGHT_SHARE = 0.1
@@ -33,6 +36,7 @@ class SessionTable:
     date: Dates  # (S,) datetime64[D] labels
     open_ns: IntArray  # (S,) UTC
     close_ns: IntArray  # (S,) UTC
+    exit_ns: IntArray  # (S,) UTC; where sessions end flat, what is held closes at or after it
     per_year: float
     time_zone: str
     roll_ns: int  # added to local time before its date is the label
@@ -54,6 +58,54 @@ def resolve_calendar(spec: SessionSpec, bars: Bars) -> str:
     return infer_calendar(bars) if spec.calendar == "auto" else spec.calendar
 
 
+def ends_flat(spec: SessionSpec, calendar: str, source_timeframe: str) -> bool:
+    """Return whether every session ends flat; by default on an exchange whose source bars are intraday."""
+    if spec.flat_overnight is not None:
+        return spec.flat_overnight
+    return calendar not in AROUND_THE_CLOCK and timeframe_ns(source_timeframe) < DAY_NS
+
+
+def exit_flags(bars: Bars, table: SessionTable) -> tuple[BoolArray, BoolArray]:
+    """Return exit_at_open (T,), bars from their session's exit on, and exit_at_close (T,), its last bar."""
+    row = table.index(bars.bar_end)
+    at_open: BoolArray = bars.timestamp >= table.exit_ns[row]
+    return at_open, np.append(row[1:] != row[:-1], True)
+
+
+def missing_exits(bars: Bars, table: SessionTable) -> Dates:
+    """Return the sessions that have bars, but of some symbol none traded from the exit time on.
+
+    They close at their last bar. Data that end before the exit of their last session name that one too.
+    """
+    row = table.index(bars.bar_end)
+    first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
+    late = bars.tradable & (bars.timestamp >= table.exit_ns[row])[:, None]
+    has_exit = np.logical_or.reduceat(late, first, axis=0).all(axis=1)
+    return table.date[row[first[~has_exit]]]
+
+
+def refuse_without_exit(bars: Bars, table: SessionTable) -> None:
+    """Refuse a timeframe at which no session has a bar to decide on and one to fill at before its exit."""
+    row = table.index(bars.bar_end)
+    early = np.bincount(row[bars.timestamp < table.exit_ns[row]] - row[0], minlength=1)
+    if early.max() < BARS_TO_TRADE:
+        raise BadInputError(
+            f"data.timeframe={bars.timeframe} leaves nothing to trade on {table.calendar}: no session has "
+            f"{BARS_TO_TRADE} bars that start before its forced exit (session.exit_time and "
+            "session.exit_minutes_before_close), one to decide on and one to fill at: use a finer "
+            "data.timeframe, or session.flat_overnight=false to hold overnight"
+        )
+
+
+def open_time(table: SessionTable, stamps: IntArray) -> IntArray:
+    """Return the nanoseconds of open market from the table's start to each stamp."""
+    length = table.close_ns - table.open_ns
+    row = np.searchsorted(table.open_ns, stamps, side="right") - 1
+    before = np.concatenate([[0], np.cumsum(length)])[row]
+    open_ns: IntArray = before + np.minimum(stamps - table.open_ns[row], length[row])
+    return open_ns
+
+
 def infer_calendar(bars: Bars) -> str:
     """Tell 24/7, 24/5 and New York hours apart by the weekdays and hours that have bars."""
     weekday = (bars.timestamp // DAY_NS + 3) % 7  # 1970-01-01 was a Thursday
@@ -65,17 +117,17 @@ def infer_calendar(bars: Bars) -> str:
     return "24/5" if np.isin(hour, NIGHT_HOURS).mean() >= NIGHT_SHARE else "XNYS"
 
 
-def session_table(calendar: str, first_ns: int, last_ns: int) -> SessionTable:
+def session_table(calendar: str, first_ns: int, last_ns: int, spec: SessionSpec = DEFAULT) -> SessionTable:
     """Build the table over the whole calendar years that hold first_ns..last_ns, and a margin."""
     first_year, last_year = (
         np.datetime64(int(ns), "ns").astype("datetime64[Y]") for ns in (first_ns, last_ns)
     )
     years = (first_year.astype("datetime64[D]"), (last_year + 1).astype("datetime64[D]"))
     if calendar == "24/7":
-        return _round_the_clock(years)
+        return _round_the_clock(years, spec)
     if calendar == "24/5":
-        return _foreign_exchange(years)
-    return _exchange(calendar, years)
+        return _foreign_exchange(years, spec)
+    return _exchange(calendar, years, spec)
 
 
 def local_date(bar_end: IntArray, time_zone: str, roll_ns: int) -> Dates:
@@ -90,31 +142,53 @@ def _days(years: tuple[np.datetime64, np.datetime64]) -> Dates:
     return np.arange(years[0] - MARGIN_DAYS, years[1] + MARGIN_DAYS, dtype="datetime64[D]")
 
 
-def _round_the_clock(years: tuple[np.datetime64, np.datetime64]) -> SessionTable:
+def _round_the_clock(years: tuple[np.datetime64, np.datetime64], spec: SessionSpec) -> SessionTable:
     """Return UTC days."""
     days = _days(years)
     midnight = days.astype("datetime64[ns]").astype(np.int64)
-    return SessionTable("24/7", days, midnight, midnight + DAY_NS, DAYS_PER_YEAR, "UTC", 0)
-
-
-def _foreign_exchange(years: tuple[np.datetime64, np.datetime64]) -> SessionTable:
-    """Return weekdays that open and close at 17:00 New York."""
-    days = _days(years)
-    days = days[np.is_busday(days)]
-    close = _new_york_close(days)
-    per_year = float(np.busday_count(*years)) / _year_count(years)
+    close = midnight + DAY_NS
     return SessionTable(
-        "24/5", days, _new_york_close(days - 1), close, per_year, NEW_YORK, DAY_NS - FX_CLOSE_NS
+        "24/7", days, midnight, close, _before_close(close, spec), DAYS_PER_YEAR, time_zone="UTC", roll_ns=0
     )
 
 
-def _new_york_close(days: Dates) -> IntArray:
-    """Return 17:00 New York of each day in UTC nanoseconds."""
-    local = pd.DatetimeIndex(days.astype("datetime64[ns]").astype(np.int64) + FX_CLOSE_NS)
-    return local.tz_localize(NEW_YORK).tz_convert("UTC").asi8
+def _foreign_exchange(years: tuple[np.datetime64, np.datetime64], spec: SessionSpec) -> SessionTable:
+    """Return weekdays that open and close at 17:00 New York."""
+    days = _days(years)
+    days = days[np.is_busday(days)]
+    close = _in_utc(days, FX_CLOSE_NS, NEW_YORK)
+    return SessionTable(
+        calendar="24/5",
+        date=days,
+        open_ns=_in_utc(days - 1, FX_CLOSE_NS, NEW_YORK),
+        close_ns=close,
+        exit_ns=_before_close(close, spec),
+        per_year=float(np.busday_count(*years)) / _year_count(years),
+        time_zone=NEW_YORK,
+        roll_ns=DAY_NS - FX_CLOSE_NS,
+    )
 
 
-def _exchange(name: str, years: tuple[np.datetime64, np.datetime64]) -> SessionTable:
+def _in_utc(days: Dates, time_ns: int, zone: str) -> IntArray:
+    """Return a local time of each day in UTC nanoseconds; one that the clocks skip or repeat is the later."""
+    local = pd.DatetimeIndex(days.astype("datetime64[ns]").astype(np.int64) + time_ns)
+    there = local.tz_localize(zone, ambiguous=np.zeros(len(days), bool), nonexistent="shift_forward")
+    return there.tz_convert("UTC").asi8
+
+
+def _before_close(close: IntArray, spec: SessionSpec) -> IntArray:
+    """Return the stamps of session.exit_minutes_before_close."""
+    return close - spec.exit_minutes_before_close * MINUTE_NS
+
+
+def _forced_exit(date: Dates, close: IntArray, zone: str, spec: SessionSpec) -> IntArray:
+    """Return the earlier of the exit time and the minutes before the close, which half days bring forward."""
+    hours, minutes = spec.exit_time.split(":")
+    time_ns = int(hours) * HOUR_NS + int(minutes) * MINUTE_NS
+    return np.minimum(_in_utc(date, time_ns, zone), _before_close(close, spec))
+
+
+def _exchange(name: str, years: tuple[np.datetime64, np.datetime64], spec: SessionSpec) -> SessionTable:
     """Return the sessions of an exchange_calendars calendar, holidays and early closes included."""
     start, end = str(years[0] - MARGIN_DAYS), str(years[1] + MARGIN_DAYS)
     try:
@@ -134,12 +208,18 @@ def _exchange(name: str, years: tuple[np.datetime64, np.datetime64]) -> SessionT
         ) from error
     schedule = calendar.schedule
     date = np.asarray(pd.DatetimeIndex(schedule.index).asi8).astype("datetime64[ns]").astype("datetime64[D]")
-    opens, closes = pd.DatetimeIndex(schedule["open"]), pd.DatetimeIndex(schedule["close"])
+    opens, close = pd.DatetimeIndex(schedule["open"]), _nanos(pd.DatetimeIndex(schedule["close"]))
     inside = (date >= years[0]) & (date < years[1])
-    per_year = float(inside.sum()) / _year_count(years)
     zone = str(calendar.tz)
     return SessionTable(
-        name, date, _nanos(opens), _nanos(closes), per_year, zone, _overnight_roll(opens, date, zone)
+        calendar=name,
+        date=date,
+        open_ns=_nanos(opens),
+        close_ns=close,
+        exit_ns=_forced_exit(date, close, zone, spec),
+        per_year=float(inside.sum()) / _year_count(years),
+        time_zone=zone,
+        roll_ns=_overnight_roll(opens, date, zone),
     )
 
 

@@ -1,5 +1,6 @@
 """What the data layer is asked for: source, timeframe, features, calendar."""
 
+import re
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -21,7 +22,36 @@ TIMEFRAME_NS = {
     "12h": 12 * HOUR_NS,
     "1d": DAY_NS,
 }
-COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "spread")
+SEVERITIES = ("refuse", "warn", "ignore")
+# Each check of the quality report and what its findings do unless data.severity says otherwise.
+CHECKS = {
+    "rows": "refuse",
+    "order": "refuse",
+    "duplicates": "refuse",
+    "nan": "refuse",
+    "price": "refuse",
+    "negative": "refuse",
+    "timeframe": "refuse",
+    "ohlc": "refuse",
+    "constant_close": "refuse",
+    "split": "refuse",
+    "hole": "refuse",
+    "time_zone": "refuse",
+    "stale": "refuse",
+    "gaps": "warn",
+    "outside_session": "warn",
+    "missing_exit": "warn",
+    "ragged": "warn",
+    "zero_volume": "warn",
+    "volume_level": "warn",
+    "constant": "warn",
+}
+ALWAYS_REFUSED = ("rows", "order", "duplicates", "nan", "price", "negative", "timeframe")
+EXCHANGE_ID = re.compile(r"\w+")
+FEEDS = ("iex", "sip")
+ADJUSTMENTS = ("raw", "split", "dividend", "all")
 SYNTHETIC_KINDS = ("random_walk", "known_optimum")
 DEFAULT_INDICATORS = (
     "returns",
@@ -74,17 +104,17 @@ class DataSpec:
     source_timeframe: str | None = None  # None: the most frequent spacing of the source
     time_zone: str = "UTC"  # of stamps that name none
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
-    columns: dict[str, str] = field(default_factory=dict)  # our column name -> the file's
+    columns: dict[str, str | None] = field(default_factory=dict)  # our column name -> the file's; null: found
     drop_nan: bool = False  # drop rows with a missing price or volume instead of refusing them
     exchange: str = "binance"  # ccxt: the exchange's id
     feed: str = "iex"  # alpaca: iex or sip
-    adjustment: str = "all"  # alpaca and yfinance: raw, split, dividend or all
+    adjustment: str = "all"  # alpaca: raw, split, dividend or all; yfinance: split or all
     folder: str = "databases/market"  # where downloads are kept
     refresh: bool = False  # append what is new to a download
     check: bool = False  # walkforge data: print the quality report only
     max_age: float | None = None  # days from the last bar to now; more is stale; null: any age will do
-    max_gap_days: float = 30.0  # a longer gap in the calendar's open time is a hole
-    severity: dict[str, str] = field(default_factory=dict)  # quality check: refuse, warn or ignore
+    max_gap_days: float = 30.0  # a longer gap from bar to bar, in days of any kind, is a hole
+    severity: dict[str, str] = field(default_factory=lambda: dict(CHECKS))  # what a check's findings do
     synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
 
     def __post_init__(self) -> None:
@@ -97,6 +127,16 @@ class DataSpec:
             )
         for name in self.columns:
             require(name in COLUMNS, "data.columns", name, "keyed by " + ", ".join(COLUMNS))
+        _check_severity(self.severity)
+        if self.max_age is not None:
+            require(self.max_age > 0, "data.max_age", self.max_age, "days > 0, or null for any age")
+        require(self.max_gap_days > 0, "data.max_gap_days", self.max_gap_days, "days > 0")
+        named = EXCHANGE_ID.fullmatch(self.exchange) is not None
+        require(named, "data.exchange", self.exchange, "an exchange as ccxt names it, like binance")
+        require(self.feed in FEEDS, "data.feed", self.feed, " or ".join(FEEDS))
+        adjusted = self.adjustment in ADJUSTMENTS
+        require(adjusted, "data.adjustment", self.adjustment, "one of " + ", ".join(ADJUSTMENTS))
+        require(bool(self.folder.strip()), "data.folder", self.folder, "the folder where downloads are kept")
         clean = all(symbol.strip() for symbol in self.symbols)
         distinct = len(set(self.symbols)) == len(self.symbols)
         require(clean and distinct, "data.symbols", self.symbols, "a list of distinct, non-empty names")
@@ -109,26 +149,50 @@ class FeatureSpec:
 
     lookback: int = 8  # bars in one observation
     indicators: list[str] = field(default_factory=lambda: list(DEFAULT_INDICATORS))
-    higher_timeframes: list[str] = field(default_factory=list)  # the same indicators of coarser bars
+    higher_timeframes: list[str] = field(default_factory=list)  # the same indicators, of coarser bars as well
     zigzag_pct: list[float] = field(default_factory=lambda: [1.5, 2.0, 2.5, 3.0, 3.5])  # of indicator zigzag
 
     def __post_init__(self) -> None:
         require(self.lookback >= 1, "feature.lookback", self.lookback, ">= 1 bars")
         distinct = len(set(self.indicators)) == len(self.indicators) > 0
-        require(distinct, "feature.indicators", self.indicators, "a non-empty list without repeats")
+        allowed = "a non-empty list without repeats, such as [rsi,adx,stochastic]"
+        require(distinct, "feature.indicators", self.indicators, allowed)
+        higher, key = self.higher_timeframes, "feature.higher_timeframes"
+        for timeframe in higher:
+            timeframe_ns(timeframe, key)
+        require(len(set(higher)) == len(higher), key, higher, "a list without repeats")
+        percents = self.zigzag_pct
+        usable = all(0 < pct < 100 for pct in percents) and len(set(percents)) == len(percents) > 0
+        between = "a non-empty list of distinct percentages between 0 and 100"
+        require(usable, "feature.zigzag_pct", percents, between)
 
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """The calendar that says what a trading session is."""
+    """The calendar that says what a trading session is, and whether it ends flat."""
 
     calendar: str = "auto"  # auto, 24/7, 24/5 (FX, 17:00 New York), or an exchange like XNYS
-    flat_overnight: bool | None = None  # null: on an exchange's intraday bars
-    exit_time: str = "15:45"  # local time of the exchange; the forced exit is no later than this
-    exit_minutes_before_close: int = 15  # nor later than this before the close
+    flat_overnight: bool | None = None  # null: yes on an exchange whose source bars are intraday, else no
+    exit_time: str = "15:45"  # local to the exchange; the forced exit is no later (not used by 24/7, 24/5)
+    exit_minutes_before_close: int = 15  # nor later than this before the session's close
 
     def __post_init__(self) -> None:
         require(bool(self.calendar.strip()), "session.calendar", self.calendar, "auto, 24/7, 24/5, XNYS, ...")
+        clock = "a local time HH:MM; in a yaml file it needs quotes, '15:45'"
+        require(bool(CLOCK_TIME.fullmatch(self.exit_time)), "session.exit_time", self.exit_time, clock)
+        minutes = self.exit_minutes_before_close
+        allowed = "from 0 to 720 minutes"
+        require(0 <= minutes <= 720, "session.exit_minutes_before_close", minutes, allowed)
+
+
+def _check_severity(severity: dict[str, str]) -> None:
+    """Refuse an unknown check, an unknown severity, and a lower one where no market can be built."""
+    for check, wanted in severity.items():
+        require(check in CHECKS, "data.severity", check, "keyed by " + ", ".join(CHECKS))
+        require(wanted in SEVERITIES, f"data.severity.{check}", wanted, "refuse, warn or ignore")
+        kept = check not in ALWAYS_REFUSED or wanted == "refuse"
+        why = "refuse, which cannot be lowered: such bars make no market; repair the data"
+        require(kept, f"data.severity.{check}", wanted, why)
 
 
 def _is_time_zone(name: str) -> bool:

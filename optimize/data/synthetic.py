@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs.types import FloatArray
-from optimize.data.bars import Bars, join_bars, make_bars
+from optimize.data.bars import RawBars
 from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
 
 START_NS = int(np.datetime64("2022-01-01T00:00:00", "ns").astype(np.int64))  # a Saturday: plainly 24/7
@@ -12,20 +12,25 @@ FIRST_PRICE = 100.0
 WAVE_NOISE = 0.1  # noise of the known optimum, as a share of its move
 
 
-def load_synthetic(spec: DataSpec) -> Bars:
+def make_synthetic(spec: DataSpec) -> list[RawBars]:
     """Make the bars of each symbol, around the clock; the same seed gives the same bars."""
     timeframe = spec.source_timeframe or DEFAULT_TIMEFRAME
     made = spec.synthetic
     timestamp = START_NS + np.arange(made.bars, dtype=np.int64) * timeframe_ns(timeframe)
     symbols = spec.symbols or ["SYNTH"]
     seeds = np.random.SeedSequence(made.seed).spawn(len(symbols))
-    parts = [
-        make_bars(
-            symbol, timestamp, _ohlcv(made, np.random.default_rng(seed)), timeframe, f"synthetic {symbol}"
+    spread = np.zeros(made.bars)
+    return [
+        RawBars(
+            symbol,
+            f"synthetic {symbol}",
+            timestamp,
+            _ohlcv(made, np.random.default_rng(seed)),
+            spread,
+            timeframe,
         )
         for symbol, seed in zip(symbols, seeds, strict=True)
     ]
-    return join_bars(parts)
 
 
 def _ohlcv(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:

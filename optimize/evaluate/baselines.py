@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.actions import action_space, still_action
 from envs.costs import CostSpec
-from envs.observations import ACCOUNT_SCALARS
+from envs.observations import Layout, layout_of
 from envs.policy import Policy
 from envs.rewards import RewardSpec
 from envs.types import FloatArray, Market
@@ -19,7 +21,7 @@ from optimize.evaluate.score import ScoreSpec, score
 from optimize.evaluate.windows import Window
 
 TURNOVERS = (0.02, 0.1, 0.5)
-FLAT, LONG, CHOICES = 1, 2, 3  # of the discrete action space: short, flat, long
+REWARD = RewardSpec()  # nothing learns here, and the default needs no train span to start from
 
 
 @dataclass(frozen=True)
@@ -28,66 +30,62 @@ class FlatPolicy:
 
     assets: int
     discrete: bool
+    long_only: bool = False
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
         """Order no exposure."""
-        if self.discrete:
-            return np.full(len(observation), FLAT, dtype=np.int64), state
-        return np.zeros((len(observation), self.assets), dtype=np.float32), state
+        space = action_space(self.discrete, self.long_only, self.assets)
+        shape = (len(observation), *(space.shape or ()))
+        return np.full(shape, still_action(space), dtype=space.dtype), state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BuyAndHoldPolicy:
-    """Buy equal weights at the first bar that trades, without borrowing, and let them drift."""
+    """Buy each asset at the first bar that trades and let it drift, in continuous actions at a leverage of 1.
 
-    assets: int
-    discrete: bool
-    max_leverage: float = 1.0  # exposure of an action of 1
+    What a session's exit sold is bought again in the next, at cost: the same rules hold for every policy.
+    """
 
-    @property
-    def weight(self) -> float:
-        """Return the exposure bought of each asset."""
-        return min(self.max_leverage, 1.0) / self.assets
+    layout: Layout  # of the observation, which shows the weights held
+    weight: FloatArray  # (A,) exposure bought of each asset
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
         """Order what is not held yet, else the weight that is held, so that nothing trades."""
-        if self.discrete:
-            return np.full(len(observation), LONG, dtype=np.int64), state
-        held = observation[:, -self.assets - ACCOUNT_SCALARS : -ACCOUNT_SCALARS]
-        exposure = np.where(held == 0, np.float32(self.weight), held)
-        return np.clip(exposure / np.float32(self.max_leverage), -1.0, 1.0).astype(np.float32), state
+        held = observation[:, self.layout.weight : self.layout.weight + len(self.weight)]
+        return np.where(held == 0, self.weight.astype(np.float32), held), state
 
 
 @dataclass(frozen=True)
 class RandomPolicy:
-    """Draw a new uniform target at a fraction of the bars, else keep the last one; start flat."""
+    """Draw a new uniform action at a fraction of the bars, else keep the last one; start flat."""
 
     assets: int
     discrete: bool
-    turnover: float  # probability per bar of a new target
+    turnover: float  # probability per bar of a new action
     seed: int
+    long_only: bool = False
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
-        """Thread (generator, target) through the state, so that one seed gives one sequence."""
-        count = len(observation)
-        if state is None:
-            still, _ = FlatPolicy(self.assets, self.discrete).act(observation, None, start)
-            state = (np.random.default_rng(self.seed), still)
-        generator, target = state
-        fresh = generator.random(count) < self.turnover
-        if self.discrete:
-            drawn = generator.integers(CHOICES, size=count)
-            target = np.where(fresh, drawn, np.where(start, FLAT, target))
-        else:
-            drawn = generator.uniform(-1.0, 1.0, size=(count, self.assets)).astype(np.float32)
-            target = np.where(fresh[:, None], drawn, np.where(start[:, None], np.float32(0.0), target))
-        return target, (generator, target)
+        """Thread (generator, action) through the state, so that one seed gives one sequence."""
+        still, _ = FlatPolicy(self.assets, self.discrete, self.long_only).act(observation, None, start)
+        generator, kept = state or (np.random.default_rng(self.seed), still)
+        fresh = generator.random(len(observation)) < self.turnover
+        drawn = self._draw(generator, still.shape)
+        rows = (slice(None), *[None] * (still.ndim - 1))
+        action = np.where(fresh[rows], drawn, np.where(start[rows], still, kept))
+        return action, (generator, action)
+
+    def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+        space = action_space(self.discrete, self.long_only, self.assets)
+        if isinstance(space, spaces.Discrete):
+            return generator.integers(int(space.n), size=shape)
+        return generator.uniform(space.low, space.high, size=shape).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +109,6 @@ def baselines(
     *,
     env: EnvSpec,
     cost: CostSpec,
-    reward: RewardSpec,
     lookback: int,
     score_spec: ScoreSpec,
     seed: int,
@@ -119,18 +116,28 @@ def baselines(
 ) -> tuple[Baseline, ...]:
     """Evaluate flat, buy-and-hold and random policies, all windows in one batch each."""
     assets, discrete = market.n_assets, env.action == "discrete"
-    hold = BuyAndHoldPolicy(assets, discrete, env.max_leverage)
+    weight = hold_weight(env, assets)
     # Drift and opening gaps must not trade: only an asset that is not held yet is half its weight away.
-    hold_env = replace(env, rebalance_band=hold.weight / 2)
+    hold_env = replace(
+        env, action="continuous", max_leverage=1.0, max_weights=[], rebalance_band=float(weight.min()) / 2
+    )
     policies: list[tuple[str, float | None, Policy, EnvSpec]] = [
-        ("flat", None, FlatPolicy(assets, discrete), env),
-        ("buy_and_hold", None, hold, hold_env),
+        ("flat", None, FlatPolicy(assets, discrete, env.long_only), env),
+        ("buy_and_hold", None, BuyAndHoldPolicy(layout_of(market, lookback, REWARD), weight), hold_env),
     ]
-    policies += [("random", level, RandomPolicy(assets, discrete, level, seed), env) for level in turnovers]
+    policies += [
+        ("random", level, RandomPolicy(assets, discrete, level, seed, env.long_only), env)
+        for level in turnovers
+    ]
     return tuple(
-        _evaluate(name, level, policy, market, windows, rules, cost, reward, lookback, score_spec)
+        _evaluate(name, level, policy, market, windows, rules, cost, lookback, score_spec)
         for name, level, policy, rules in policies
     )
+
+
+def hold_weight(env: EnvSpec, n_assets: int) -> FloatArray:
+    """Return the exposures (A,) of buy-and-hold: equal, unborrowed, cut to the limits; the rest is cash."""
+    return np.minimum(min(env.max_leverage, 1.0) / n_assets, env.weight_limits(n_assets))
 
 
 def _evaluate(
@@ -141,13 +148,12 @@ def _evaluate(
     windows: Sequence[Window],
     env: EnvSpec,
     cost: CostSpec,
-    reward: RewardSpec,
     lookback: int,
     score_spec: ScoreSpec,
 ) -> Baseline:
     spans = [(window.test_first, window.test_last) for window in windows]
-    paid = rollout(policy, market, spans, env=env, cost=cost, reward=reward, lookback=lookback)
-    free = replay_free(paid, market, env=env, reward=reward, lookback=lookback)
+    paid = rollout(policy, market, spans, env=env, cost=cost, reward=REWARD, lookback=lookback)
+    free = replay_free(paid, market, env=env, reward=REWARD, lookback=lookback)
     year = market.sessions_per_year
     metrics = tuple(
         measure(market, window, with_cost, without, year, score_spec.risk_free)

@@ -23,10 +23,11 @@ class WindowMetrics:
     volatility: float  # annual
     turnover: float  # sum of traded notional / equity
     cost: float  # commission + slippage + financing, in units of starting equity
-    trades: int  # fills
+    trades: int  # fills, exits at a session's last close among them
     exposure: float  # mean over bars of sum |weight|
     bars: int
     sessions: int
+    forced_exits: int = 0  # of the trades, those that ended a session flat against the agent's order
 
 
 def session_returns(market: Market, evaluation: Evaluation, window: Window) -> FloatArray:
@@ -118,6 +119,7 @@ def measure(
         exposure=float(np.mean(np.sum(np.abs(evaluation.weight), axis=1))),
         bars=len(evaluation.bar),
         sessions=len(returns),
+        forced_exits=int(np.count_nonzero(evaluation.forced) + np.count_nonzero(evaluation.exit_quantity)),
     )
 
 

@@ -1,21 +1,23 @@
 """Run a policy over test spans in lock step and record every bar of the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.actions import still_action
 from envs.costs import CostSpec
 from envs.episodes import SequentialEpisodes
 from envs.policy import Policy
 from envs.rewards import RewardSpec
-from envs.types import FloatArray, IntArray, Market
+from envs.types import BoolArray, Fill, FloatArray, IntArray, Market
 from envs.vector import EnvSpec, TradingVectorEnv
 from optimize.errors import NumericError, WalkforgeError
 
-FLAT_DISCRETE = 1  # of short, flat, long
+FILL = tuple(field.name for field in fields(Fill))
+KEPT = ("quantity", "price", "financing", "turnover", "forced", "exit_quantity", "exit_price")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +31,17 @@ class Evaluation:
     equity: FloatArray  # (n,) at the close of each bar; 1.0 before the first
     weight: FloatArray  # (n, A) held at the close of each bar
     turnover: FloatArray  # (n,) traded notional / equity before the fill
-    commission: FloatArray  # (n,)
+    commission: FloatArray  # (n,) like slippage and fills of orders and of exits at a session's last close
     slippage: FloatArray  # (n,)
     financing: FloatArray  # (n,) paid (+) or earned (-)
-    fills: IntArray  # (n,) assets traded
+    fills: IntArray  # (n,) trades
+    quantity: FloatArray  # (n, A) signed units that orders bought (+) or sold (-)
+    price: FloatArray  # (n, A) before slippage
+    cost: FloatArray  # (n, A) commission + slippage
+    forced: BoolArray  # (n, A) closed by the session's exit, against the order
+    exit_quantity: FloatArray  # (n, A) signed units closed at a session's last close, for want of an exit bar
+    exit_price: FloatArray  # (n, A) before slippage
+    exit_cost: FloatArray  # (n, A) commission + slippage
     action: NDArray[Any]  # (n, A) or (n,) as sent, one bar earlier
     ruined: bool
 
@@ -66,20 +75,23 @@ def rollout(
     start = np.ones(len(spans), dtype=bool)
     running = np.ones(len(spans), dtype=bool)
     ruined = np.zeros(len(spans), dtype=bool)
+    steps = np.zeros(len(spans), dtype=np.int64)
     for step in range(int(length.max())):
         _check_finite(observation[running], "observation", step)
         action, state = policy.act(observation, state, start)
         _check_finite(action[running], "action", step)
         record.action[step, running] = action[running]
         observation, terminated, truncated = _step(market_env, record.action[step])
-        record.write(step, running, market_env)
-        ruined |= terminated
+        record.write(step, market_env)
+        steps += running
+        ruined |= terminated & running
         start = terminated | truncated
         running &= ~start
         if not running.any():
             break
     return tuple(
-        record.read(row, int(first[row]), int(length[row]), bool(ruined[row])) for row in range(len(spans))
+        record.read(row, int(first[row]), int(length[row]), int(steps[row]), bool(ruined[row]))
+        for row in range(len(spans))
     )
 
 
@@ -111,46 +123,47 @@ def _step(
 
 
 class _Record:
-    """Preallocated arrays (steps, N, ...) of what the environments did; rows past their span stay flat."""
+    """Preallocated arrays (steps, N, ...) of what the environments did; a row past its end sends no order."""
 
     def __init__(self, env: TradingVectorEnv, steps: int) -> None:
-        shape, assets = (steps, env.num_envs), env.account.weight.shape[1]
-        space = env.single_action_space
-        still = FLAT_DISCRETE if np.issubdtype(space.dtype, np.integer) else 0
-        self.equity = np.zeros(shape)
-        self.weight = np.zeros((*shape, assets))
-        self.turnover = np.zeros(shape)
-        self.commission = np.zeros(shape)
-        self.slippage = np.zeros(shape)
-        self.financing = np.zeros(shape)
-        self.fills = np.zeros(shape, dtype=np.int64)
-        self.action = np.full((*shape, *(space.shape or ())), still, dtype=space.dtype)
+        shape, space = (steps, env.num_envs), env.single_action_space
+        self.action = np.full((*shape, *(space.shape or ())), still_action(space), dtype=space.dtype)
+        self._equity = np.zeros(shape)
+        self._weight = np.zeros((steps, *env.last_weight.shape))
+        self._made = {name: getattr(env.fill, name) for name in FILL}  # written in place by every step
+        self._fill = {name: np.zeros((steps, *now.shape), now.dtype) for name, now in self._made.items()}
 
-    def write(self, step: int, rows: NDArray[np.bool_], env: TradingVectorEnv) -> None:
-        """Keep one step of the rows that are still inside their span."""
-        fill = env.fill
-        self.equity[step, rows] = env.last_equity[rows]
-        self.weight[step, rows] = env.last_weight[rows]
-        self.turnover[step, rows] = fill.turnover[rows]
-        self.commission[step, rows] = fill.commission[rows].sum(axis=1)
-        self.slippage[step, rows] = fill.slippage[rows].sum(axis=1)
-        self.financing[step, rows] = fill.financing[rows]
-        self.fills[step, rows] = np.count_nonzero(fill.quantity[rows], axis=1)
+    def write(self, step: int, env: TradingVectorEnv) -> None:
+        """Keep one step of all rows, also of those past their end: to choose among them takes longer."""
+        self._equity[step] = env.last_equity
+        self._weight[step] = env.last_weight
+        for name, now in self._made.items():
+            self._fill[name][step] = now
 
-    def read(self, row: int, first: int, length: int, ruined: bool) -> Evaluation:
-        """Return the span of one row as arrays of its own."""
+    def read(self, row: int, first: int, length: int, steps: int, ruined: bool) -> Evaluation:
+        """Return the span of one row as arrays of its own, zero after the steps that it was running."""
+        fill = {name: _until(steps, array[:length, row]) for name, array in self._fill.items()}
+        trades = np.count_nonzero(fill["quantity"], axis=1) + np.count_nonzero(fill["exit_quantity"], axis=1)
         return Evaluation(
             bar=np.arange(first, first + length, dtype=np.int64),
-            equity=self.equity[:length, row].copy(),
-            weight=self.weight[:length, row].copy(),
-            turnover=self.turnover[:length, row].copy(),
-            commission=self.commission[:length, row].copy(),
-            slippage=self.slippage[:length, row].copy(),
-            financing=self.financing[:length, row].copy(),
-            fills=self.fills[:length, row].copy(),
+            equity=_until(steps, self._equity[:length, row]),
+            weight=_until(steps, self._weight[:length, row]),
+            commission=(fill["commission"] + fill["exit_commission"]).sum(axis=1),
+            slippage=(fill["slippage"] + fill["exit_slippage"]).sum(axis=1),
+            fills=trades,
+            cost=fill["commission"] + fill["slippage"],
+            exit_cost=fill["exit_commission"] + fill["exit_slippage"],
             action=self.action[:length, row].copy(),
             ruined=ruined,
+            **{name: fill[name] for name in KEPT},
         )
+
+
+def _until(steps: int, values: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of values (n, ...) that is zero after the first steps."""
+    kept = values.copy()
+    kept[steps:] = 0
+    return kept
 
 
 class _RecordedPolicy:

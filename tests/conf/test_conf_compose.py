@@ -13,7 +13,11 @@ from tests.conftest import REPOSITORY
 
 CONF = REPOSITORY / "conf"
 SPAN = "{train_start: 2017-03-01, train_end: 2017-06-01, test_start: 2017-06-01, test_end: 2017-09-01}"
-NEEDED = {"window=canonical": [f"window.spans=[{SPAN}]"], "data=file": ["data.path=bars.csv"]}
+NEEDED = {
+    "window=canonical": [f"window.spans=[{SPAN}]"],
+    "data=file": ["data.path=bars.csv"],
+    "feature=indicators": ["feature.indicators=[rsi,adx,stochastic]"],
+}
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
 

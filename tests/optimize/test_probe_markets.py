@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from envs.costs import CostSpec
-from envs.observations import observation_size
+from envs.observations import layout_of
 from envs.types import FloatArray
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
@@ -95,13 +95,13 @@ def test_no_bar_of_a_test_span_changes_what_was_learned(tmp_path: Path, timefram
     spec = of_file(tmp_path / "before.parquet", prices, timeframe)
     ground = lay_ground(spec, None)
     window = ground.windows[0]
-    seen = (1, observation_size(ground.market, spec.feature.lookback))
+    seen = (1, layout_of(ground.market, spec.feature.lookback, spec.reward).size)
     probes = np.random.default_rng(0).normal(size=(64, *seen)).astype(np.float32)
 
     def learned(at_ns: int) -> tuple[FloatArray, FloatArray]:
         later = changed_from(prices, at_ns)
         other = of_file(tmp_path / f"{at_ns}.parquet", later, timeframe)
-        trained, _ = run_window(other, lay_ground(other, None), window, 7)
+        trained, _, _ = run_window(other, lay_ground(other, None), window, 7)
         start = np.ones(1, dtype=bool)
         actions = [trained.agent.act(observation, None, start)[0] for observation in probes]
         return np.array(actions), trained.scaler.std

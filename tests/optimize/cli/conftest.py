@@ -11,6 +11,7 @@ from optimize.database import open_engine
 from optimize.results.records import Outcome, save_study
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views
+from optimize.search.storage import open_storage
 from optimize.study.spec import StudySpec, to_plain
 from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end
 
@@ -35,13 +36,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> str:
+def filled(database_url: str) -> str:
     """Return the database override of a study with two complete trials and a failed one."""
-    url = f"sqlite:///{tmp_path / 'filled.db'}"
-    engine = open_engine(url)
+    engine = open_engine(database_url)
     create_tables(engine)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(url)
+    storage = open_storage(database_url)
     study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
     create_views(engine)
     with engine.begin() as conn:
@@ -56,4 +56,4 @@ def filled(tmp_path: Path) -> str:
     study.tell(2, state=optuna.trial.TrialState.FAIL)
     storage.engine.dispose()
     engine.dispose()
-    return f"database.url={url}"
+    return f"database.url={database_url}"

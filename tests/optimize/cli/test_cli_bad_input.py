@@ -9,10 +9,21 @@ from tests.optimize.cli.conftest import Run
 
 BAD = [
     (["studdy"], "did you mean study?"),
-    (["study", "name=x", "n_trialz=3"], "n_trialz"),
+    (
+        ["study", "name=x", "n_trialz=3"],
+        "there is no key 'n_trialz': `walkforge study --cfg job` lists the keys; ",
+    ),
+    (["study", "name=x", "n_trialz=3"], "did you mean n_trials?"),
+    (["study", "name=x", "lookback=3"], "did you mean feature.lookback?"),
+    (["study", "name=x", "agent.clip=3"], "+agent.clip=..."),
+    (["study", "name=x", "--n_trials=3"], "unknown flag --n_trials=3: settings are written key=value"),
+    (
+        ["study", "name=x", "preflight=maybe"],
+        "preflight='maybe' is not allowed: preflight must be true or false",
+    ),
     (["study", "name=x", "+n_trialz=3"], "n_trialz"),
     (["study", "name=x", "agent=pppo"], "ppo, sac"),
-    (["study", "name=x", "n_trials=many"], "n_trials"),
+    (["study", "name=x", "n_trials=many"], "n_trials='many' is not allowed: n_trials must be a whole number"),
     (["study", "name=x", "n_trials=0"], "at least 1"),
     (["study"], "name is missing"),
     (["study", "name=a.b"], "the dot is"),

@@ -1,25 +1,30 @@
+import json
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from optimize.cli.dispatch import compose
 from optimize.data.dataset import load_bars
-from optimize.data.spec import DataSpec
+from optimize.data.spec import CHECKS, DataSpec
+from tests.conftest import REPOSITORY
 from tests.optimize.cli.conftest import Run
 
+OWN = ("data", "data=file", "data.path=bars.csv")
 
-def write_bars(path: Path, rows: int = 800, hole: bool = False) -> None:
+
+def write_bars(path: Path, rows: int = 800, hole: bool = False, split: bool = False) -> None:
     stamps = pd.date_range("2024-01-01", periods=rows, freq="h")
     price = 100 + np.sin(np.arange(rows) / 7)
-    bars = {
-        "timestamp": stamps,
-        "open": price,
-        "high": price + 1,
-        "low": price - 1,
-        "close": price,
-        "volume": 1.0,
-    }
-    frame = pd.DataFrame(bars)
+    volume = 10 + np.cos(np.arange(rows) / 5)
+    if split:
+        price[400:] /= 2
+    prices = {"open": price, "high": price + 1, "low": price - 1, "close": price}
+    frame = pd.DataFrame({"timestamp": stamps, **prices, "volume": volume})
     kept = frame.drop(index=range(100, 105)) if hole else frame
     kept.to_csv(path, index=False)
 
@@ -27,7 +32,14 @@ def write_bars(path: Path, rows: int = 800, hole: bool = False) -> None:
 def test_the_embedded_data_are_described_and_cached(run: Run, tmp_path: Path) -> None:
     code, out, err = run("data")
     assert (code, err) == (0, "")
-    for words in ("EURUSD", "6225 of 1h", "2017-01-01T22:00:00Z", "24/5 (inferred", "339 bars of warm-up"):
+    for words in (
+        "EURUSD",
+        "no finding",
+        "6,225 bars of 1h",
+        "2017-01-01T22:00:00Z",
+        "24/5 (inferred",
+        "bars of warm-up",
+    ):
         assert words in out
     (cached,) = [path for path in (tmp_path / "databases" / "market").iterdir() if path.is_dir()]
     assert cached.name in out
@@ -36,17 +48,131 @@ def test_the_embedded_data_are_described_and_cached(run: Run, tmp_path: Path) ->
 
 def test_clean_bars_of_a_file_have_no_finding(run: Run, tmp_path: Path) -> None:
     write_bars(tmp_path / "own bars.csv")
-    code, out, _ = run("data", "data=file", 'data.path="own bars.csv"', "check=true")
+    code, out, _ = run("data", "data=file", 'data.path="own bars.csv"', "data.check=true")
     assert code == 0
     assert "no finding" in out
     assert not (tmp_path / "databases").exists()
 
 
-def test_a_hole_is_a_finding(run: Run, tmp_path: Path) -> None:
+def test_a_gap_is_a_line_and_no_obstacle(run: Run, tmp_path: Path) -> None:
     write_bars(tmp_path / "bars.csv", hole=True)
-    code, out, _ = run("data", "data=file", "data.path=bars.csv", "check=true")
+    code, out, _ = run(*OWN)
     assert code == 0
-    assert "5 bars missing" in out
+    assert "  warn gaps BARS: 1 gap in open market time, 5 bars missing in 1 of 34 sessions: 6 h after" in out
+    assert (tmp_path / "databases").exists()
+
+
+def test_a_split_is_refused_after_the_whole_report(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv", hole=True, split=True)
+    for check in ("false", "true"):
+        code, out, err = run(*OWN, f"data.check={check}")
+        assert (code, err) == (2, "")
+        assert "  refuse split BARS: 1 jump like a split (2:1 at 2024-01-17" in out
+        assert "  warn gaps BARS" in out
+        assert "refused: 1 of 2 findings" in out
+        assert not (tmp_path / "databases").exists()
+    code, out, _ = run(*OWN, "data.severity.split=ignore", "data.severity.gaps=ignore")
+    assert code == 0
+    assert "no finding" in out
+
+
+def test_the_report_is_json_for_machines(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv", split=True)
+    code, out, _ = run(*OWN, "data.check=true", "format=json")
+    report = json.loads(out)
+    assert (code, report["passed"], report["calendar"]) == (2, False, "24/7")
+    (finding,) = report["findings"]
+    assert finding == {
+        "check": "split",
+        "severity": "refuse",
+        "symbol": "BARS",
+        "source": str(tmp_path / "bars.csv"),
+        "first": "2024-01-17T16:00:00Z",
+        "last": "2024-01-17T16:00:00Z",
+        "count": 1,
+        "found": finding["found"],
+        "remedy": finding["remedy"],
+    }
+    assert report["coverage"][0]["rows"] == 800
+    code, out, _ = run(*OWN, "data.severity.split=warn", "format=json")
+    passed = json.loads(out)
+    assert (code, passed["passed"], passed["market"]["timeframe"]) == (0, True, "1h")
+    assert passed["summary"]["sessions"] == 34
+
+
+def test_the_findings_are_csv_for_a_sheet(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv", split=True)
+    code, out, _ = run(*OWN, "data.check=true", "format=csv")
+    head, row = out.splitlines()
+    assert code == 2
+    assert head == "check,severity,symbol,source,first,last,count,found,remedy"
+    assert row.startswith("split,refuse,BARS,")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["data.severity.splits=warn"], f"the checks are {', '.join(CHECKS)}"),
+        (["data.severity.nan=warn"], "cannot be lowered"),
+        (["format=xml"], "table, csv, json"),
+        (["check=true"], "did you mean data.check?"),
+        (["cache_dir=taken"], "cannot create the folder taken"),
+    ],
+)
+def test_what_cannot_be_is_one_line(run: Run, tmp_path: Path, settings: list[str], words: str) -> None:
+    (tmp_path / "taken").touch()
+    code, _, err = run("data", *settings)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_daily_file_says_which_timeframe_to_ask_for(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "hours.csv", rows=24 * 500)
+    daily = pd.read_csv(tmp_path / "hours.csv")[::24]
+    daily.to_csv(tmp_path / "bars.csv", index=False)
+    code, _, err = run(*OWN)
+    assert code == 2
+    assert "data.timeframe=1h is finer than the source's 1d: set data.timeframe=1d" in err
+    assert run(*OWN, "data.timeframe=1d")[0] == 0
+
+
+def test_columns_are_mapped_without_a_plus(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv")
+    text = (tmp_path / "bars.csv").read_text().replace("close", "Last", 1)
+    (tmp_path / "bars.csv").write_text(text)
+    assert "data.columns.close=NAME" in run(*OWN, "data.check=true")[2]
+    assert run(*OWN, "data.check=true", "data.columns.close=Last")[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["data", "study", "walk-forward"])
+def test_the_checks_of_the_yaml_are_those_of_the_code(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["walkforge"])
+    (config,) = compose(verb, [])
+    assert config.data.severity == CHECKS | {"gaps": "ignore"}  # of the embedded data
+    assert (config.data.max_age, config.data.max_gap_days) == (DataSpec().max_age, DataSpec().max_gap_days)
+
+
+def test_on_a_terminal_of_80_columns_the_table_is_whole(tmp_path: Path) -> None:
+    """In a real pseudo-terminal: every word of the findings is there and no line is cut or wider."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    write_bars(tmp_path / "bars.csv", hole=True, split=True)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    command = [sys.executable, "-m", "optimize", *OWN, "data.check=true"]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "", "TERM": "dumb"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=theirs, check=False)
+    out = b""
+    with open(theirs, "wb", buffering=0), open(ours, "rb", buffering=0) as screen:
+        while b"refused: " not in out:
+            out += screen.read(65536)
+    lines = out.decode().replace("\r", "").splitlines()
+    table = lines[2 : next(row for row, line in enumerate(lines) if line.startswith("refused"))]
+    assert done.returncode == 2
+    assert max(map(len, table)) <= 80
+    words = " ".join(" ".join(table).split())
+    for word in ("split", "refuse", "gaps", "warn", "2024-01-17T16:00:00Z", "data.severity.split=warn"):
+        assert word in words
 
 
 def test_the_last_months_are_whole_calendar_months() -> None:

@@ -44,8 +44,8 @@ def test_queries_are_listed_and_run_under_either_name(run: Run, filled: str) -> 
     assert "out of memory" in run("query", "sql=failures", "name=btc", filled)[1]
 
 
-def test_status_counts_and_names_live_workers_only(run: Run, filled: str, tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'filled.db'}")
+def test_status_counts_and_names_live_workers_only(run: Run, filled: str, database_url: str) -> None:
+    engine = open_engine(database_url)
     now = clock.now().timestamp()
     with engine.begin() as conn:
         acquire(conn, STUDY, 3, worker=0, lease_s=60.0, now=now - 5)

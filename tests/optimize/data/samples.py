@@ -1,13 +1,17 @@
 """Small bars made for the tests of the data layer."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
 
 from envs.types import BoolArray, IntArray
-from optimize.data.bars import Bars, make_bars
+from optimize.data.bars import Bars, RawBars, make_bars
+from optimize.data.features import compute
+from optimize.data.features.compute import Computed
 from optimize.data.providers import provider_of
-from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
+from optimize.data.sessions import SessionTable, session_table
+from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec, timeframe_ns
 
 
 def stamp(text: str) -> int:
@@ -27,9 +31,8 @@ def bars_at(timestamp: IntArray, timeframe: str, seed: int = 0, symbol: str = "X
     open_ = close * np.exp(rng.normal(0, 0.001, len(timestamp)))
     high, low = np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999
     volume = rng.lognormal(size=len(timestamp))
-    return make_bars(
-        symbol, timestamp, np.stack([open_, high, low, close, volume], axis=1), timeframe, "test"
-    )
+    ohlcv = np.stack([open_, high, low, close, volume], axis=1)
+    return make_bars(RawBars(symbol, "test", timestamp, ohlcv, np.zeros(len(timestamp)), timeframe))
 
 
 def random_walk(bars: int, seed: int = 0, **settings: object) -> Bars:
@@ -44,3 +47,22 @@ def rows_of(bars: Bars, chosen: slice | BoolArray) -> Bars:
         f.name: getattr(bars, f.name)[chosen] for f in fields(bars) if f.name not in ("symbols", "timeframe")
     }
     return replace(bars, **arrays)
+
+
+def with_spread(bars: Bars, seed: int = 0) -> Bars:
+    """Return bars with a spread of some basis points."""
+    width = np.random.default_rng(seed).uniform(1e-5, 2e-4, bars.close.shape)
+    return replace(bars, spread=width * bars.close)
+
+
+def table_of(bars: Bars, calendar: str) -> SessionTable:
+    """Return the sessions of a calendar around bars."""
+    return session_table(calendar, int(bars.bar_end[0]), int(bars.bar_end[-1]))
+
+
+def features_of(
+    bars: Bars, names: Sequence[str], table: SessionTable | str = "24/7", higher: Sequence[str] = ()
+) -> Computed:
+    """Return the named features of bars in the sessions of a table or a calendar."""
+    table = table_of(bars, table) if isinstance(table, str) else table
+    return compute(bars, FeatureSpec(indicators=list(names), higher_timeframes=list(higher)), table)

@@ -1,79 +1,50 @@
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from optimize.data.bars import Bars, bars_fingerprint, check_bars, infer_timeframe, make_bars
+from optimize.data.bars import Bars, RawBars, bars_fingerprint, infer_timeframe, join_bars, make_bars
+from optimize.data.quality_rows import row_findings
 from optimize.errors import BadInputError
-from tests.optimize.data.samples import bars_at, rows_of, stamps
+from tests.optimize.data.samples import bars_at, stamps
 
 
 def good() -> Bars:
     return bars_at(stamps("2024-01-01", 50, "1h"), "1h")
 
 
-def changed(field: str, row: int, value: float) -> Callable[[Bars], Bars]:
-    def change(bars: Bars) -> Bars:
-        array = getattr(bars, field).copy()
-        array[row] = value
-        return replace(bars, **{field: array})
-
-    return change
-
-
-def swap(bars: Bars) -> Bars:
-    timestamp = bars.timestamp.copy()
-    timestamp[[5, 6]] = timestamp[[6, 5]]
-    return replace(bars, timestamp=timestamp)
-
-
-def repeat(bars: Bars) -> Bars:
-    timestamp = bars.timestamp.copy()
-    timestamp[7:] -= timestamp[1] - timestamp[0]
-    return replace(bars, timestamp=timestamp)
-
-
-def empty(bars: Bars) -> Bars:
-    return rows_of(bars, slice(0))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (empty, "FILE has 0 rows, but at least 2"),
-        (swap, "FILE is unsorted: 1 bars .* first 2024-01-01T05:00:00Z: sort the file"),
-        (repeat, "FILE has 1 duplicated stamps, first 2024-01-01T06:00:00Z"),
-        (changed("close", 3, np.nan), "FILE: 1 bars have NaN .* first at 2024-01-01T03:00:00Z"),
-        (changed("high", 3, np.inf), "have NaN or infinite"),
-        (changed("low", 4, 0.0), "have a price <= 0, first at 2024-01-01T04:00:00Z"),
-        (changed("high", 2, 1.0), "break low <= open, close <= high, first at 2024-01-01T02:00:00Z"),
-        (changed("low", 2, 1e6), "break low <= open, close <= high"),
-        (changed("volume", 9, -1.0), "have a negative volume"),
-    ],
-)
-def test_each_defect_is_refused_with_count_and_first_stamp(spoil: Callable[[Bars], Bars], words: str) -> None:
-    check_bars(good(), "FILE")
-    with pytest.raises(BadInputError, match=words):
-        check_bars(spoil(good()), "FILE")
+def raw(timestamp: list[str], spread: float = 0.0) -> RawBars:
+    stamps_ns = np.array(timestamp, "datetime64[ns]").astype(np.int64)
+    rows = len(stamps_ns)
+    return RawBars("X", "FILE", stamps_ns, np.ones((rows, 5)), np.full(rows, spread), "1d")
 
 
 def test_rounding_is_no_defect() -> None:
-    bars = good()
-    check_bars(replace(bars, high=np.maximum(bars.open, bars.close) * (1 - 1e-12)), "FILE")
+    days = ["2024-01-01", "2024-01-02"]
+    close = np.array([[10.0, 10.0 * (1 - 1e-12), 10.0, 10.0, 1.0]] * 2)
+    assert row_findings(replace(raw(days), ohlcv=close)) == []
+    assert [each.check for each in row_findings(replace(raw(days), ohlcv=close * [1, 0.999, 1, 1, 1]))] == [
+        "ohlc"
+    ]
 
 
 def test_the_most_frequent_spacing_is_the_timeframe() -> None:
     timestamp = np.delete(stamps("2024-01-01", 100, "15m"), [5, 6, 40])
-    assert infer_timeframe(timestamp, "FILE") == "15m"
+    assert infer_timeframe(timestamp) == "15m"
     with pytest.raises(BadInputError, match=r"spacing is 37 s, which is no known timeframe; set data.source"):
-        infer_timeframe(np.arange(5, dtype=np.int64) * 37 * 10**9, "FILE")
+        infer_timeframe(np.arange(5, dtype=np.int64) * 37 * 10**9)
 
 
 def test_a_bar_ends_at_the_next_start_at_the_latest() -> None:
-    days = np.array(["2024-03-09T05:00", "2024-03-10T05:00", "2024-03-11T04:00"], "datetime64[ns]")
-    bars = make_bars("X", days.astype(np.int64), np.ones((3, 5)), "1d", "FILE")
+    bars = make_bars(raw(["2024-03-09T05:00", "2024-03-10T05:00", "2024-03-11T04:00"]))
     assert (bars.bar_end[:-1] == bars.timestamp[1:]).all()
+
+
+def test_an_asset_keeps_its_spread_while_it_does_not_trade() -> None:
+    wide = raw(["2024-03-01", "2024-03-02", "2024-03-04"], spread=0.5)
+    joined = join_bars([make_bars(raw([f"2024-03-0{day}" for day in range(1, 5)])), make_bars(wide)])
+    np.testing.assert_array_equal(joined.spread, [[0, 0.5]] * 4)
+    np.testing.assert_array_equal(joined.tradable[:, 1], [True, True, False, True])
 
 
 def test_the_fingerprint_sees_every_field() -> None:
@@ -84,5 +55,14 @@ def test_the_fingerprint_sees_every_field() -> None:
         array[-1] += 1
         prints.add(bars_fingerprint(replace(bars, **{field: array})))
     prints.add(bars_fingerprint(replace(bars, tradable=~bars.tradable)))
-    assert len(prints) == 10
+    prints.add(bars_fingerprint(replace(bars, spread=bars.spread + 0.01)))
+    assert len(prints) == 11
     assert bars_fingerprint(good()) == bars_fingerprint(bars)
+
+
+def test_the_fingerprint_of_bars_without_a_spread_knows_of_none() -> None:
+    """A fingerprint stored before bars had a spread must stay what it was."""
+    bars = bars_at(stamps("2024-01-01", 3, "1h"), "1h")
+    ones = np.ones((3, 1))
+    plain = replace(bars, open=ones, high=ones, low=ones, close=ones, volume=ones)
+    assert bars_fingerprint(plain) == "9cd1229ab84c4eb704ba0f10a2f70137d8fdc8607aa0e87170020f0b925b0ff3"

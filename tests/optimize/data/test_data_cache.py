@@ -52,15 +52,19 @@ def test_the_manifest_says_what_is_in_the_folder(tmp_path: Path) -> None:
 
 def test_the_key_follows_content_and_settings_but_neither_path_nor_lookback(tmp_path: Path) -> None:
     text = "timestamp,open,high,low,close\n2024-01-01,1,2,1,1.5\n2024-01-02,1,2,1,1.5\n"
-    for name in ("x_one", "x_two"):
+    for name in ("x_1d_one", "x_1d_two"):
         (tmp_path / f"{name}.csv").write_text(text)
-    (tmp_path / "x_three.csv").write_text(text.replace("2,1,1.5", "2,1,1.6"))
+    (tmp_path / "x_1d_three.csv").write_text(text.replace("2,1,1.5", "2,1,1.6"))
     one, two, three = (
-        DataSpec(provider="file", path=str(tmp_path / f"x_{name}.csv"), timeframe="1d")
+        DataSpec(provider="file", path=str(tmp_path / f"x_1d_{name}.csv"), timeframe="1d")
         for name in ("one", "two", "three")
     )
     base = cache_key(one, FEATURE, SESSION)
     assert cache_key(two, FeatureSpec(lookback=99), SESSION) == base
+    judged = replace(
+        one, check=True, refresh=True, max_age=1.0, max_gap_days=1.0, severity={"gaps": "refuse"}
+    )
+    assert cache_key(judged, FEATURE, SESSION) == base
     others = [
         cache_key(three, FEATURE, SESSION),
         cache_key(replace(one, symbols=["Y"]), FEATURE, SESSION),

@@ -37,7 +37,8 @@ def test_a_market_is_whole(timeframe: str) -> None:
 
 def test_prices_and_features_are_trimmed_alike() -> None:
     bars = load_bars(DataSpec())
-    features, _, warmup = compute(bars, LIGHT.indicators)
+    table = session_table("24/5", int(bars.bar_end[0]), int(bars.bar_end[-1]))
+    features, _, warmup = compute(bars, LIGHT, table)
     market = embedded("1h", LIGHT)
     assert market.n_bars == bars.n_bars - warmup
     np.testing.assert_array_equal(market.close, bars.close[warmup:])
@@ -50,7 +51,7 @@ def test_test_dates_do_not_move_with_the_timeframe(calendar: str) -> None:
     source = random_walk(24 * 200) if calendar == "24/7" else load_bars(DataSpec())
     # An FX source that begins with a session's last hour: the first 4h bar ends in the session after it.
     source = rows_of(source, slice(23 if calendar == "24/5" else 0, None))
-    session = SessionSpec(calendar=calendar)
+    session = SessionSpec(calendar=calendar, flat_overnight=False)  # else 12h and 1d are refused on XNYS
     markets = [market_of(source, timeframe, LIGHT, session) for timeframe in ("1h", "2h", "4h", "12h", "1d")]
     for market in markets[1:]:
         np.testing.assert_array_equal(market.session_date, markets[0].session_date)

@@ -1,97 +1,102 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from optimize.data.bars import Bars, join_bars
-from optimize.data.dataset import load_bars
-from optimize.data.features import FEATURES, compute, warmup_bars
-from optimize.data.spec import DEFAULT_INDICATORS, DataSpec
+from optimize.data.dataset import market_of
+from optimize.data.features import FEATURES, check_features, columns_of, kind_of, warmup_bars
+from optimize.data.spec import DEFAULT_INDICATORS, FeatureSpec, SessionSpec
 from optimize.errors import BadInputError, NumericError
-from tests.optimize.data.samples import bars_at, random_walk, rows_of, stamps
+from tests.optimize.data.samples import bars_at, features_of, random_walk, stamps, table_of, with_spread
 
-LAST_ROWS = 40  # ends at which a feature is recomputed
-
-
-def worlds() -> dict[str, Bars]:
-    """Return a calm walk, one that turns calm after a storm, and the embedded prices."""
-    storm = random_walk(1500, seed=3, volatility=0.2)
-    calm = random_walk(1500, seed=4, volatility=0.0005)
-    scale = storm.close[699] / calm.close[699]
-    mixed = {
-        name: np.concatenate([getattr(storm, name)[:700], scale * getattr(calm, name)[700:]])
-        for name in ("open", "high", "low", "close")
-    }
-    changed = Bars(
-        storm.symbols,
-        "1h",
-        storm.timestamp,
-        storm.bar_end,
-        **mixed,
-        volume=storm.volume,
-        tradable=storm.tradable,
-    )
-    return {"calm": random_walk(1500), "after_a_storm": changed, "embedded": load_bars(DataSpec())}
+PRICES = ("open", "high", "low", "close")
+ZIGZAG_PCT = FeatureSpec().zigzag_pct
+SCALE_FREE = [name for name, feature in FEATURES.items() if feature.kind != "level"]
+TRADED = "XNYS"  # a calendar that closes, for the features that need one
 
 
-WORLDS = worlds()
-
-
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", FEATURES)
-def test_a_feature_reads_no_later_bar(name: str, world: str) -> None:
-    bars = WORLDS[world]
-    full, _, warmup = compute(bars, [name])
-    for end in np.random.default_rng(1).integers(warmup + 1, bars.n_bars, LAST_ROWS):
-        part, _, _ = compute(rows_of(bars, slice(0, int(end))), [name])
-        np.testing.assert_array_equal(part[end - 1], full[end - 1])
-
-
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", FEATURES)
-def test_a_tail_of_the_warmup_gives_the_same_value(name: str, world: str) -> None:
-    bars = WORLDS[world]
-    full, _, warmup = compute(bars, [name])
-    ends = [*np.random.default_rng(2).integers(warmup + 1, bars.n_bars, LAST_ROWS), 700 + warmup + 1]
-    for end in ends:
-        tail, _, _ = compute(rows_of(bars, slice(int(end) - warmup - 1, int(end))), [name])
-        np.testing.assert_allclose(tail[-1], full[end - 1], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", FEATURES)
-def test_a_feature_has_no_unit_of_price(name: str) -> None:
-    bars = random_walk(600)
-    prices = {field: 1000.0 * getattr(bars, field) for field in ("open", "high", "low", "close")}
-    dear = Bars(
-        bars.symbols, "1h", bars.timestamp, bars.bar_end, **prices, volume=bars.volume, tradable=bars.tradable
-    )
+@pytest.mark.parametrize("name", SCALE_FREE)
+@pytest.mark.parametrize("priced", [True, False])
+def test_a_feature_has_no_unit_of_price_or_volume(name: str, priced: bool) -> None:
+    bars = with_spread(random_walk(600))
+    scaled = (*PRICES, "spread") if priced else ("volume",)
+    dearer: dict[str, Any] = {field: 1000.0 * getattr(bars, field) for field in scaled}
+    dear = replace(bars, **dearer)
     warmup = warmup_bars([name])
-    np.testing.assert_allclose(
-        compute(dear, [name])[0][warmup:], compute(bars, [name])[0][warmup:], atol=1e-6
-    )
+    one, other = (features_of(each, [name], TRADED)[0][warmup:] for each in (bars, dear))
+    np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_a_feature_needs_no_volume_and_stands_a_market_that_does_not_move(name: str) -> None:
+@pytest.mark.parametrize("price", [1.25, 1.1, 1e-7, 60_000.1])
+def test_a_feature_stands_a_market_that_does_not_move(name: str, price: float) -> None:
     bars = random_walk(600)
-    flat = np.full_like(bars.close, 1.25)
-    still = Bars(
-        bars.symbols,
-        "1h",
-        bars.timestamp,
-        bars.bar_end,
-        flat,
-        flat,
-        flat,
-        flat,
-        np.zeros_like(flat),
-        bars.tradable,
+    flat = np.full_like(bars.close, price)
+    still = replace(bars, open=flat, high=flat, low=flat, close=flat)
+    values, _, warmup = features_of(still, [name], TRADED)
+    assert np.isfinite(values[warmup:]).all()
+    if FEATURES[name].kind != "level" and not FEATURES[name].clock:
+        assert np.abs(values[warmup:]).max() < 10  # volume moves, and nothing is made up of rounding
+
+
+@pytest.mark.parametrize("name", [name for name in FEATURES if "volume" in FEATURES[name].needs])
+def test_volume_features_are_neutral_where_volume_pauses(name: str) -> None:
+    bars = random_walk(600)
+    bars.volume[200:450] = 0.0
+    values, _, _ = features_of(bars, [name])
+    silent = values[200 + FEATURES[name].warmup : 450, 0]
+    assert np.isfinite(values[FEATURES[name].warmup :]).all()
+    if name != "ohlcv":
+        assert (silent == 0).all()
+
+
+def test_columns_are_named_once_and_kinds_are_found() -> None:
+    columns = [column for name in FEATURES for column in columns_of(name, ZIGZAG_PCT)]
+    assert len(set(columns)) == len(columns)
+    assert columns_of("zigzag", [1.5, 3])[:3] == (
+        "zigzag_direction_1.5",
+        "zigzag_distance_1.5",
+        "zigzag_age_1.5",
     )
-    assert np.isfinite(compute(still, [name])[0][warmup_bars([name]) :]).all()
+    assert kind_of("volatility_regime") == kind_of("volatility_regime_4h") == "binned"
+    assert kind_of("weekend") == kind_of("session_tokyo") == "category"
+    assert kind_of("close") == "level"
+    assert kind_of("zigzag_age_1.5_1d") == kind_of("feature_0") == "numeric"
 
 
-def column(bars: Bars, indicator: str, name: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    features, names, _ = compute(bars, [indicator])
-    values: np.ndarray[tuple[int], np.dtype[np.float32]] = features[:, 0, names.index(name)]
-    return values
+@pytest.mark.parametrize(
+    ("lacking", "what", "timeframe", "calendar", "names"),
+    [
+        ("volume", "SYNTH has no volume: .* use data with volume", "1h", "24/7", "mfi, obv"),
+        ("spread", "SYNTH has no spread: .* a spread column", "1h", "24/7", "spread"),
+        ("", "a market on calendar 24/7 has no closing time", "1h", "24/7", "minutes_to_close"),
+        ("", "data.timeframe=1d has no intraday", "1d", "XNYS", "session_flags, minutes_to_close"),
+    ],
+)
+def test_what_the_data_cannot_serve_is_refused_by_name(
+    lacking: str, what: str, timeframe: str, calendar: str, names: str
+) -> None:
+    bars = replace(with_spread(random_walk(100)), timeframe=timeframe)
+    for name in {lacking} & {"volume", "spread"}:
+        getattr(bars, name)[:] = 0.0
+    spec = FeatureSpec(indicators=["rsi", *names.split(", ")])
+    with pytest.raises(BadInputError, match=rf"feature.indicators: {names} cannot be computed, for {what}"):
+        check_features(bars, spec, table_of(bars, calendar))
+
+
+def test_one_silent_symbol_of_two_is_named_before_anything_is_computed() -> None:
+    one, two = random_walk(600, seed=1), random_walk(600, seed=2)
+    two = replace(two, symbols=("TWO",), volume=np.zeros_like(two.volume))
+    with pytest.raises(BadInputError, match=r"cmf cannot be computed, for TWO has no volume"):
+        market_of(join_bars([one, two]), "1h", FeatureSpec(indicators=["cmf"]), SessionSpec())
+
+
+def column(bars: Bars, indicator: str, name: str) -> NDArray[np.float32]:
+    features, names, _ = features_of(bars, [indicator])
+    return features[:, 0, names.index(name)]
 
 
 def test_values_known_by_hand() -> None:
@@ -110,18 +115,7 @@ def test_a_market_that_only_rises_is_at_the_end_of_every_scale() -> None:
     bars = random_walk(600)
     step = 0.5 * np.arange(600.0)[:, None]
     close, open_ = 100.0 + step, 99.5 + step
-    rising = Bars(
-        bars.symbols,
-        "1h",
-        bars.timestamp,
-        bars.bar_end,
-        open_,
-        close,
-        open_,
-        close,
-        bars.volume,
-        bars.tradable,
-    )
+    rising = replace(bars, open=open_, high=close, low=open_, close=close)
     assert column(rising, "rsi", "rsi")[-1] == pytest.approx(1.0)
     assert column(rising, "adx", "adx")[-1] == pytest.approx(1.0)
     assert column(rising, "adx", "directional_index")[-1] == pytest.approx(1.0)
@@ -142,26 +136,41 @@ def test_time_features_are_those_of_the_bar_s_end() -> None:
 
 def test_all_features_of_all_assets_are_stacked_in_order() -> None:
     one, two = random_walk(600, seed=1), random_walk(600, seed=2)
-    both = join_bars([one, Bars(("TWO",), *(getattr(two, name) for name in Bars.__slots__[1:]))])
-    features, names, warmup = compute(both, DEFAULT_INDICATORS)
+    both = join_bars([one, replace(two, symbols=("TWO",))])
+    features, names, warmup = features_of(both, DEFAULT_INDICATORS)
     assert features.shape == (600, 2, len(names))
     assert features.dtype == np.float32
     assert names[:4] == ("returns", "range", "body", "rsi")
     assert warmup == max(FEATURES[name].warmup for name in DEFAULT_INDICATORS)
-    np.testing.assert_array_equal(features[warmup:, 1], compute(two, DEFAULT_INDICATORS)[0][warmup:, 0])
+    np.testing.assert_array_equal(features[warmup:, 1], features_of(two, DEFAULT_INDICATORS)[0][warmup:, 0])
     assert np.isfinite(features[warmup:]).all()
 
 
 def test_unknown_and_repeated_names_are_refused_with_the_choices() -> None:
     bars = random_walk(100)
-    with pytest.raises(BadInputError, match=r"feature.indicators='rsj' .* one of returns, range, rsi, macd"):
-        compute(bars, ["returns", "rsj"])
+    with pytest.raises(BadInputError, match=r"feature.indicators='rsj' .* one of adx, aroon, atr, bollinger"):
+        features_of(bars, ["returns", "rsj"])
     with pytest.raises(BadInputError, match="without repeats"):
-        compute(bars, ["returns", "returns"])
+        features_of(bars, ["returns", "returns"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"higher_timeframes": ["3h"]}, r"feature.higher_timeframes='3h' .* one of 1m, 5m"),
+        ({"higher_timeframes": ["4h", "4h"]}, "a list without repeats"),
+        ({"zigzag_pct": []}, "feature.zigzag_pct"),
+        ({"zigzag_pct": [1.5, -2.0]}, "between 0 and 100"),
+        ({"zigzag_pct": [2.0, 2.0]}, "distinct"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, list[object]], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        FeatureSpec(**settings)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_value_that_is_not_finite_is_named() -> None:
     bars = random_walk(100)
     bars.close[50] = np.nan
     with pytest.raises(NumericError, match=r"feature returns of SYNTH is not finite at 2022-01-03T02:00:00Z"):
-        compute(bars, ["returns"])
+        features_of(bars, ["returns"])

@@ -8,7 +8,9 @@ import pytest
 
 from optimize.data.bars import Bars
 from optimize.data.dataset import load_bars
-from optimize.data.spec import DataSpec
+from optimize.data.files import symbol_of
+from optimize.data.quality_report import inspect
+from optimize.data.spec import DataSpec, SessionSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import stamp, stamps
 
@@ -76,8 +78,14 @@ def test_local_stamps_follow_the_clock_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hour", ["2024-11-03 01:30:00", "2024-03-10 02:30:00"], ids=["ambiguous", "skipped"])
 def test_a_local_hour_that_is_not_one_instant_is_refused(tmp_path: Path, hour: str) -> None:
     path = write(tmp_path / "a.csv", ["2024-03-01 00:00:00", hour])
-    with pytest.raises(BadInputError, match=r"data.time_zone=America/New_York .*give UTC stamps"):
+    words = (
+        rf"{hour} in data row 2 is no one instant in data.time_zone=America/New_York.*: give UTC stamps or"
+    )
+    with pytest.raises(BadInputError, match=words):
         load(path, time_zone="America/New_York")
+    rows = write(tmp_path / "b.csv", ["2024-03-01 00:00:00", hour, hour, hour])
+    with pytest.raises(BadInputError, match=r"data row 2 \(and 2 more\) is no one instant"):
+        load(rows, time_zone="America/New_York")
 
 
 def test_mixed_zoned_and_naive_stamps_are_refused(tmp_path: Path) -> None:
@@ -97,12 +105,104 @@ def test_a_missing_column_is_named_with_the_override_to_type(tmp_path: Path) -> 
     path = write(tmp_path / "a.csv", HOURS, "Date,Open,High,Low,Close*,Volume")
     with pytest.raises(
         BadInputError,
-        match=r"no column for 'close' \(it has: Date, Open, .*, Close\*, Volume\).*\+data.columns.close=NAME",
+        match=r"no column for 'close' \(it has: Date, .*, Close\*, Volume\).* with data.columns.close=NAME",
     ):
         load(path)
     assert load(path, columns={"close": "Close*"}).close[0, 0] == 11.0
     with pytest.raises(BadInputError, match=r"data.columns.close='Shut' is no column of .*it has: Date"):
         load(path, columns={"close": "Shut"})
+
+
+def test_all_missing_columns_are_named_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HOURS, "When,O,high,L,close,volume")
+    with pytest.raises(BadInputError) as caught:
+        load(path)
+    settings = "data.columns.timestamp=NAME data.columns.open=NAME data.columns.low=NAME"
+    assert "no column for 'timestamp', 'open', 'low' (it has: When, O, high" in str(caught.value)
+    assert str(caught.value).endswith(f"say which with {settings}")
+    columns: dict[str, str | None] = {"timestamp": "When", "open": "O", "low": "L", "close": None}
+    assert load(path, columns=columns).n_bars == 6
+
+
+def test_a_volume_under_another_name_is_asked_for_and_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HOURS, "timestamp,open,high,low,close,turnover")
+    report = inspect(DataSpec(provider="file", path=str(path)), SessionSpec(calendar="24/7"))
+    (finding,) = [each for each in report.findings if each.check == "zero_volume"]
+    assert finding.count == 6
+    assert "data.columns.volume=NAME" in finding.remedy
+    np.testing.assert_array_equal(load(path, columns={"volume": "turnover"}).volume, 5)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"], ids=["semicolon", "tab"])
+def test_what_separates_columns_is_read_off_the_header(tmp_path: Path, separator: str) -> None:
+    path = write(tmp_path / "a.csv", HOURS)
+    expected = load(path)
+    path.write_text(path.read_text().replace(",", separator))
+    np.testing.assert_array_equal(load(path).close, expected.close)
+
+
+def test_a_decimal_comma_is_refused_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HOURS)
+    path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    with pytest.raises(BadInputError, match=r"'close' holds '11,0' in data row 1.*with a decimal point"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "stamps_text", "settings"),
+    [
+        ("Date,Time", [f"2024-03-01,{hour:02d}:00:00" for hour in range(6)], {}),
+        ("<DATE>,<TIME>", [f"2024-03-01,{hour:02d}:00" for hour in range(6)], {}),
+        ("date,time", [f"01.03.2024,{hour:02d}:00" for hour in range(6)], {}),
+        ("Date,Time", [f"20240301,{hour:02d}0000" for hour in range(6)], {"time_format": "%Y%m%d %H%M%S"}),
+        ("Date,Time", [f"20240301,{hour:02d}00" for hour in range(6)], {"time_format": "%Y%m%d %H%M"}),
+    ],
+)
+def test_date_and_time_columns_are_one_stamp(
+    tmp_path: Path, names: str, stamps_text: list[str], settings: dict[str, str]
+) -> None:
+    bars = load(write(tmp_path / "a.csv", stamps_text, f"{names},open,high,low,close,volume"), **settings)
+    np.testing.assert_array_equal(bars.timestamp, stamps("2024-03-01", 6, "1h"))
+
+
+def test_a_stamp_column_beats_date_and_time(tmp_path: Path) -> None:
+    rows = [f"{text},2020-01-01,12:00" for text in HOURS]
+    path = write(tmp_path / "a.csv", rows, "datetime,date,time,open,high,low,close,volume")
+    assert load(path).timestamp[0] == stamp("2024-03-01")
+    assert load(path, columns={"timestamp": "datetime"}).timestamp[0] == stamp("2024-03-01")
+
+
+def test_a_spread_column_is_kept_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"{text},1,2,1,1.5,5,0.02" for text in HOURS]
+    path.write_text("\n".join(["timestamp,open,high,low,close,volume,Spread", *rows]))
+    bars = load(path)
+    np.testing.assert_array_equal(bars.spread[:, 0], 0.02)
+    path.write_text(path.read_text().replace("0.02", "-0.02", 1))
+    with pytest.raises(BadInputError, match="with a negative volume or spread"):
+        load(path)
+    path.write_text(path.read_text().replace("-0.02", "", 1))
+    with pytest.raises(BadInputError, match="with NaN"):
+        load(path)
+    assert load(path, drop_nan=True).n_bars == 5
+
+
+@pytest.mark.parametrize(
+    ("stem", "symbol"),
+    [
+        ("prices", "PRICES"),
+        ("eurusd_1h_gymanytrading_2017", "EURUSD"),
+        ("daily_aapl_bokeh_2000_2013", "AAPL"),
+        ("binance_btcusdt_5m", "BTCUSDT"),
+        ("EURUSD_H1", "EURUSD"),
+        ("BTC-USD", "BTC-USD"),
+        ("aapl_2020", "AAPL"),
+        ("my_own_prices", "MY_OWN_PRICES"),
+        ("1d", "1D"),
+    ],
+)
+def test_a_symbol_is_read_off_the_name_of_its_file(stem: str, symbol: str) -> None:
+    assert symbol_of(stem) == symbol
 
 
 def test_text_among_numbers_is_refused_with_its_row(tmp_path: Path) -> None:
@@ -166,7 +266,7 @@ def test_missing_prices_are_refused_by_stamp_or_dropped_on_request(tmp_path: Pat
     path = write(tmp_path / "a.csv", HOURS)
     path.write_text(path.read_text().replace("03:00:00,10", "03:00:00,"))
     with pytest.raises(
-        BadInputError, match=r"1 bars have NaN .* first at 2024-03-01T03:00:00Z: .*data.drop_nan=true"
+        BadInputError, match=r"1 bar with NaN .*; at 2024-03-01T03:00:00Z: .*data.drop_nan=true"
     ):
         load(path)
     np.testing.assert_array_equal(load(path, drop_nan=True).timestamp // 3600 // 10**9 % 24, [0, 1, 2, 4, 5])
@@ -216,6 +316,6 @@ def test_files_of_different_timeframes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.market_data
 def test_a_real_file_with_a_nan_row_is_refused(market_data: Path) -> None:
     path = market_data / "spy_1m_yahoo_201912.parquet"
-    with pytest.raises(BadInputError, match="have NaN"):
+    with pytest.raises(BadInputError, match="with NaN"):
         load(path)
     assert load(path, drop_nan=True).timeframe == "1m"

@@ -13,7 +13,7 @@ from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import bars_at, rows_of, stamp, stamps
 
-ARRAYS = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable")
+ARRAYS = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "spread", "tradable")
 
 
 def coarse(bars: Bars, timeframe: str, calendar: str) -> Bars:
@@ -78,13 +78,14 @@ def test_a_bar_is_known_between_its_last_part_and_the_next_bar(calendar: str, ti
 
 @pytest.mark.parametrize(("calendar", "timeframe"), CASES)
 def test_what_comes_later_changes_no_bar_known_before(calendar: str, timeframe: str) -> None:
-    bars = SOURCES[calendar]
-    whole = coarse(bars, timeframe, calendar)
     rng = np.random.default_rng(0)
+    bars = SOURCES[calendar]
+    bars = replace(bars, spread=rng.random(bars.spread.shape))
+    whole = coarse(bars, timeframe, calendar)
     for cut in rng.integers(bars.n_bars // 4, bars.n_bars, 12):
         later = np.arange(bars.n_bars)[:, None] >= cut
         shaken = {
-            name: np.where(later, 3.0 * getattr(bars, name), getattr(bars, name)) for name in ARRAYS[2:7]
+            name: np.where(later, 3.0 * getattr(bars, name), getattr(bars, name)) for name in ARRAYS[2:8]
         }
         known = whole.bar_end <= bars.bar_end[cut - 1]
         for other in (replace(bars, **shaken), rows_of(bars, slice(0, int(cut)))):
@@ -185,11 +186,22 @@ def test_an_hour_without_any_trade_carries_the_close_and_is_untradable() -> None
     assert hour.open[1, 1] == hour.high[1, 1] == hour.low[1, 1] == hour.close[1, 1] == sparse.close[0, 0]
 
 
+def test_the_spread_of_a_bar_is_the_one_at_its_open() -> None:
+    first, second = (bars_at(stamps("2024-01-01", 36, "5m"), "5m", symbol=name) for name in "AB")
+    first = replace(first, spread=np.arange(36.0)[:, None])
+    second = replace(second, spread=100.0 + np.arange(36.0)[:, None])
+    second = rows_of(second, np.isin(np.arange(36), [0, 5, 27]))  # its second hour has no trade
+    hour = coarse(join_bars([first, second]), "1h", "24/7")
+    assert hour.spread[:, 0].tolist() == [0.0, 12.0, 24.0]
+    assert hour.spread[:, 1].tolist() == [100.0, 105.0, 127.0]
+
+
 def test_the_same_timeframe_changes_nothing_and_a_finer_one_is_refused() -> None:
     bars = bars_at(stamps("2024-01-01", 50, "1h"), "1h")
     assert coarse(bars, "1h", "24/7") is bars
     with pytest.raises(
-        BadInputError, match=r"data.timeframe=15m is finer than the source's 1h: use 1h or coarser"
+        BadInputError,
+        match=r"data.timeframe=15m is finer than the source's 1h: set data.timeframe=1h, or coarser",
     ):
         coarse(bars, "15m", "24/7")
     with pytest.raises(BadInputError, match=r"data.timeframe=6h is no multiple of the source's 4h"):

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from envs.costs import CostSpec
-from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.evaluate.baselines import Baseline, RandomPolicy, baselines
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import Window, WindowSpec, place_windows, plan_windows
+from tests.envs.worlds import with_exits
 from tests.markets import make_market, random_walk
 
 SPEC = WindowSpec(min_train_bars=1, min_test_bars=1)
@@ -24,7 +24,6 @@ def run(market: Market, env: EnvSpec, cost: CostSpec | None = None, seed: int = 
         windows_of(market),
         env=env,
         cost=cost or CostSpec(),
-        reward=RewardSpec(),
         lookback=4,
         score_spec=ScoreSpec(),
         seed=seed,
@@ -82,3 +81,42 @@ def test_random_policy_keeps_its_target_between_draws() -> None:
     assert 0.15 < np.mean(second[:, 0] != first[:, 0]) < 0.35
     assert 0.65 < np.mean(restarted[:, 0] == 0) < 0.85
     assert np.abs(second).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "weight"), [([], [0.5, 0.5]), ([0.3], [0.3] * 2), ([0.2, 2.0], [0.2, 0.5])]
+)
+@pytest.mark.parametrize("long_only", [False, True])
+def test_hold_is_bought_within_the_limits_and_left_to_drift(
+    limits: list[float], weight: list[float], long_only: bool
+) -> None:
+    close = random_walk(6 * 60, assets=2, volatility=0.03, seed=1)
+    close[:, 0] *= np.exp(0.03 * np.arange(len(close)))  # so that its weight outgrows every limit
+    market = make_market(close, timeframe="4h")
+    env = EnvSpec(long_only=long_only, max_weights=limits, max_leverage=2.0)
+    hold = run(market, env, CostSpec.free())[1]
+    for window, metrics in zip(windows_of(market), hold.windows, strict=True):
+        growth = market.open[window.test_last] / market.open[window.test_first] - 1
+        assert metrics.total_return == pytest.approx(growth @ weight, rel=1e-6)
+        assert metrics.trades == 4
+
+
+def test_hold_is_bought_again_in_every_session_that_ends_flat() -> None:
+    market = make_market(random_walk(6 * 60), timeframe="4h")  # six bars a day
+    market = with_exits(market, [bar for bar in range(360) if bar % 6 == 5], range(5, 360, 6))
+    hold = run(market, EnvSpec())[1]
+    for metrics in hold.windows:
+        assert metrics.trades == 2 * metrics.sessions
+        assert metrics.cost == pytest.approx(2 * metrics.sessions * 1.5e-4, rel=0.2)
+
+
+@pytest.mark.parametrize("action", ["continuous", "discrete"])
+def test_random_goes_long_only_where_that_is_the_rule(action: str) -> None:
+    market = make_market(random_walk(6 * 60), timeframe="4h")
+    policy = RandomPolicy(1, action == "discrete", 0.5, seed=1, long_only=True)
+    actions, _ = policy.act(np.zeros((400, 9), dtype=np.float32), None, np.ones(400, dtype=bool))
+    assert (actions.min(), actions.max() <= 1) == (0, True)
+    assert 0.2 < np.mean(actions > 0) < 0.6
+    flat, _, *random = run(market, EnvSpec(action=action, long_only=True))
+    assert (flat.total_return, flat.cost) == (0.0, 0.0)
+    assert all(baseline.cost > 0 for baseline in random)

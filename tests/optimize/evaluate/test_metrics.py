@@ -70,7 +70,7 @@ def window_of(first: int, last: int, sessions: tuple[int, int]) -> Window:
 
 def evaluation_of(first: int, equity: list[float], ruined: bool = False) -> Evaluation:
     count = len(equity)
-    half = np.full(count, 0.5)
+    half, none = np.full(count, 0.5), np.zeros((count, 2))
     return Evaluation(
         bar=np.arange(first, first + count),
         equity=np.array(equity),
@@ -80,6 +80,13 @@ def evaluation_of(first: int, equity: list[float], ruined: bool = False) -> Eval
         slippage=np.full(count, 0.002),
         financing=np.full(count, -0.0005),
         fills=np.full(count, 2, dtype=np.int64),
+        quantity=none + 1.0,
+        price=none + 100.0,
+        cost=none + 0.0015,
+        forced=np.tile([True, False], (count, 1)),
+        exit_quantity=none,
+        exit_price=none,
+        exit_cost=none,
         action=np.zeros((count, 2), dtype=np.float32),
         ruined=ruined,
     )
@@ -118,7 +125,7 @@ def test_measure_by_hand() -> None:
     assert metrics.max_drawdown == pytest.approx(-0.1)
     assert metrics.volatility == pytest.approx(np.std(returns, ddof=1) * np.sqrt(365))
     assert metrics.cost == pytest.approx(3 * 0.0025)
-    assert (metrics.trades, metrics.bars, metrics.sessions) == (6, 3, 2)
+    assert (metrics.trades, metrics.forced_exits, metrics.bars, metrics.sessions) == (6, 3, 3, 2)
     assert (metrics.turnover, metrics.exposure) == (1.5, 1.0)
 
 

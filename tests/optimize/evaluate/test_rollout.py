@@ -7,12 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from envs.costs import CostSpec
+from envs.observations import layout_of
 from envs.policy import Policy
 from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.errors import NumericError
-from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy
+from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, hold_weight
 from optimize.evaluate.metrics import session_returns
 from optimize.evaluate.rollout import Evaluation, replay_free, rollout
 from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows
@@ -38,6 +39,12 @@ def run(
         cost=cost or CostSpec(),
         reward=RewardSpec(),
         lookback=LOOKBACK,
+    )
+
+
+def hold_in(market: Market) -> BuyAndHoldPolicy:
+    return BuyAndHoldPolicy(
+        layout_of(market, LOOKBACK, RewardSpec()), hold_weight(EnvSpec(), market.n_assets)
     )
 
 
@@ -81,7 +88,7 @@ def test_nothing_after_the_test_span_changes_the_evaluation() -> None:
         changed[name][span[1] + 1 :] *= 3.0
     changed["tradable"] = market.tradable.copy()
     changed["tradable"][span[1] + 1 :] = False
-    for policy in (MemoryPolicy(2), BuyAndHoldPolicy(2, False)):
+    for policy in (MemoryPolicy(2), hold_in(market)):
         before = run(policy, market, [span])[0]
         assert_same(before, run(policy, replace(market, **changed), [span])[0])
         shifted = run(policy, market, [(span[0], span[1] + 1)])[0]
@@ -194,7 +201,7 @@ def test_numbers_that_are_none_are_refused() -> None:
     close = market.close.copy()
     close[60] = np.nan
     with pytest.raises(NumericError, match="not finite"):
-        run(BuyAndHoldPolicy(1, False), replace(market, close=close))
+        run(hold_in(market), replace(market, close=close))
 
 
 @pytest.mark.parametrize("fill", ["open", "close"])
@@ -211,7 +218,7 @@ def test_timeframes_agree_on_session_returns(fill: str) -> None:
     for market in (hourly, four_hourly):
         windows = place_windows(plan, market, purge_bars=2, lookback=LOOKBACK, spec=spec)
         spans = [(window.test_first, window.test_last) for window in windows]
-        runs = run(BuyAndHoldPolicy(1, False), market, spans, EnvSpec(fill=fill), CostSpec.free())
+        runs = run(hold_in(market), market, spans, EnvSpec(fill=fill), CostSpec.free())
         results.append([session_returns(market, e, w) for e, w in zip(runs, windows, strict=True)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)

@@ -1,0 +1,77 @@
+"""How clients are reached: their packages, keys and addresses, and texts that give no key away."""
+
+import os
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from optimize.errors import BadInputError
+
+KEYS = {  # what each secret is called in the environment; the first that is set counts
+    "alpaca": (("ALPACA_API_KEY", "APCA_API_KEY_ID"), ("ALPACA_SECRET_KEY", "APCA_API_SECRET_KEY")),
+    "coinbase": (("COINBASE_API_KEY",), ("COINBASE_API_SECRET",)),
+}
+MAX_TEXT = 300  # characters of what a server said
+HIDDEN = "***"
+
+
+def import_extra(provider: str, package: str, module: str) -> Any:
+    """Import a client library, or say how to install it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise BadInputError(
+            f"data.provider={provider} needs the {package} package: pip install 'walkforge[{provider}]'"
+        ) from error
+
+
+def find_keys(provider: str) -> tuple[str, str] | None:
+    """Return the key and the secret that the environment holds, None where it holds neither."""
+    found = [_first_set(names) for names in KEYS[provider]]
+    key, secret = found
+    if key and secret:
+        return key, secret
+    if not key and not secret:
+        return None
+    present, absent = (0, 1) if key else (1, 0)
+    raise BadInputError(
+        f"data.provider={provider}: the environment has {' or '.join(KEYS[provider][present])}, but not "
+        f"{' or '.join(KEYS[provider][absent])}: set both or neither"
+    )
+
+
+def spell_keys(provider: str) -> str:
+    """Return the environment variables that hold a provider's keys, as text."""
+    return " and ".join(names[0] for names in KEYS[provider])
+
+
+def find_address(provider: str) -> str | None:
+    """Return the address, such as a mirror's, that is to be asked instead of the provider's own."""
+    variable = f"WALKFORGE_{provider.upper()}_URL"
+    address = os.environ.get(variable, "").rstrip("/")
+    if not address:
+        return None
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInputError(f"{variable}={address!r} is no address: it must be like https://mirror.example")
+    return address
+
+
+def one_line(error: object) -> str:
+    """Return what an error says as one line without any key, short enough to read."""
+    text = " ".join(hide_keys(str(error)).split()) or type(error).__name__
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+
+
+def hide_keys(text: str) -> str:
+    """Return text with every key of the environment blotted out, in each form it may take."""
+    for variable in (name for pair in KEYS.values() for names in pair for name in names):
+        value = os.environ.get(variable, "")
+        for form in (value, value.replace("\\n", "\n"), *value.replace("\\n", "\n").splitlines()):
+            if len(form.strip()) >= 4 and not form.startswith("-----"):
+                text = text.replace(form, HIDDEN)
+    return text
+
+
+def _first_set(names: tuple[str, ...]) -> str:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")

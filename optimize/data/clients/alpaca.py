@@ -1,0 +1,154 @@
+"""Bars of Alpaca: US stocks with a key, crypto without."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from optimize.data.clients.access import find_address, find_keys, import_extra, one_line, spell_keys
+from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
+from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
+from optimize.data.spec import TIMEFRAME_NS, DataSpec, timeframe_ns
+from optimize.errors import BadInputError, DownloadError
+
+T = TypeVar("T")
+
+UNITS = {"m": "Minute", "h": "Hour", "d": "Day"}
+FIELDS = ("o", "h", "l", "c", "v")
+PAGE_ROWS = 10_000
+SECOND_NS = 1_000_000_000
+REFUSED = (401, 403)
+WRONG_REQUEST = (400, 404, 422)
+
+
+class AlpacaClient:
+    """Alpaca's own clients, one for stocks and one for crypto (a symbol with a slash)."""
+
+    name = "alpaca"
+    timeframes = tuple(TIMEFRAME_NS)
+
+    def __init__(self, spec: DataSpec, notice: Notice) -> None:
+        self._historical = import_extra("alpaca", "alpaca-py", "alpaca.data.historical")
+        self._asked = import_extra("alpaca", "alpaca-py", "alpaca.data.requests")
+        self._frames = import_extra("alpaca", "alpaca-py", "alpaca.data.timeframe")
+        self._errors = import_extra("alpaca", "alpaca-py", "alpaca.common.exceptions")
+        self._requests = import_extra("alpaca", "requests", "requests")
+        self._notice = notice
+        self._spec = spec
+        self._keys = find_keys("alpaca")
+        self._clients: dict[bool, Any] = {}
+
+    def restates(self, symbol: str) -> bool:
+        """Return whether the prices are those of a stock, adjusted."""
+        return "/" not in symbol and self._spec.adjustment != "raw"
+
+    def reach(self, timeframe: str) -> Reach | None:
+        """Return None: what Alpaca does not have is simply absent."""
+        return None
+
+    def check(self, symbols: Sequence[str]) -> None:
+        """Ask for the latest bar of every symbol; an unknown one has none."""
+        for is_crypto in (False, True):
+            chosen = [symbol for symbol in symbols if ("/" in symbol) is is_crypto]
+            known = self._latest(chosen, is_crypto) if chosen else {}
+            for symbol in chosen:
+                if symbol not in known:
+                    kind = "crypto pair" if is_crypto else f"stock on data.feed={self._spec.feed}"
+                    raise BadInputError(
+                        f"data.symbols: alpaca has no {kind} {symbol!r} "
+                        "(stocks are written like SPY, crypto like BTC/USD)"
+                    )
+
+    def pages(self, symbol: str, timeframe: str, start_ns: int, end_ns: int) -> Iterator[Page]:
+        """Step from the last bar of a full page to the next one; a page that is not full is the last."""
+        length_ns = timeframe_ns(timeframe)
+        since_ns = start_ns
+        while since_ns < end_ns:
+            bars = self._ask(partial(self._bars, symbol, timeframe, since_ns, end_ns)).get(symbol) or []
+            rows = np.array([[float(bar[name]) for name in FIELDS] for bar in bars]).reshape(-1, 5)
+            stamps = np.array([bar["t"].removesuffix("Z") for bar in bars], dtype="datetime64[ns]")
+            stamp_ns = stamps.astype(np.int64)
+            full = len(bars) >= PAGE_ROWS
+            since_ns = int(stamp_ns.max()) + length_ns if full else end_ns
+            yield make_page(stamp_ns, rows, since_ns)
+
+    def _bars(self, symbol: str, timeframe: str, since_ns: int, end_ns: int) -> dict[str, Any]:
+        """Ask for one page of bars."""
+        unit = getattr(self._frames.TimeFrameUnit, UNITS[timeframe[-1]])
+        span = {
+            "symbol_or_symbols": symbol,
+            "timeframe": self._frames.TimeFrame(int(timeframe[:-1]), unit),
+            "start": datetime.fromtimestamp(since_ns // SECOND_NS, UTC),
+            "end": datetime.fromtimestamp(end_ns // SECOND_NS - 1, UTC),  # inclusive
+            "limit": PAGE_ROWS,
+        }
+        client = self._client(is_crypto="/" in symbol)
+        if "/" in symbol:
+            got = client.get_crypto_bars(self._asked.CryptoBarsRequest(**span))
+        else:
+            stock = {"adjustment": self._spec.adjustment, "feed": self._spec.feed}
+            got = client.get_stock_bars(self._asked.StockBarsRequest(**span, **stock))
+        return dict(got)
+
+    def _latest(self, symbols: list[str], is_crypto: bool) -> dict[str, Any]:
+        """Return the latest bar of each symbol that has one."""
+        client = self._client(is_crypto)
+        if is_crypto:
+            request = self._asked.CryptoLatestBarRequest(symbol_or_symbols=symbols)
+            return dict(self._ask(partial(client.get_crypto_latest_bar, request)))
+        request = self._asked.StockLatestBarRequest(symbol_or_symbols=symbols, feed=self._spec.feed)
+        return dict(self._ask(partial(client.get_stock_latest_bar, request)))
+
+    def _client(self, is_crypto: bool) -> Any:
+        """Return the client of stocks or of crypto, connected once."""
+        if is_crypto not in self._clients:
+            if not is_crypto and self._keys is None:
+                raise BadInputError(
+                    "data.provider=alpaca serves stocks with a key only: set the environment variables "
+                    f"{spell_keys('alpaca')} (an account is free)"
+                )
+            kind = "CryptoHistoricalDataClient" if is_crypto else "StockHistoricalDataClient"
+            key, secret = self._keys or (None, None)
+            client = getattr(self._historical, kind)(
+                key, secret, raw_data=True, url_override=find_address("alpaca")
+            )
+            client._retry = 0  # its own retries wait 3 s whatever Retry-After says; ours follow
+            self._clients[is_crypto] = client
+        return self._clients[is_crypto]
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        return ask(self.name, partial(self._once, request), self._notice)
+
+    def _once(self, request: Callable[[], T]) -> T:
+        """Make one request and say in our own errors how it failed."""
+        try:
+            return request()
+        except self._errors.APIError as error:
+            status = error.status_code
+            if may_pass(status):
+                raise BusyError(error, retry_after(error.response.headers)) from None
+            if status in REFUSED and "subscription" in str(error):
+                remedy = "set data.feed=iex, or subscribe to the feed"
+                raise BadInputError(
+                    f"alpaca refuses data.feed={self._spec.feed} ({remedy}): {one_line(error)}"
+                ) from None
+            if status in REFUSED:
+                remedy = f"check the environment variables {spell_keys('alpaca')}"
+                raise BadInputError(f"alpaca refuses the key ({remedy}): {one_line(error)}") from None
+            if status in WRONG_REQUEST:
+                raise BadInputError(
+                    f"alpaca refuses data.symbols or another setting: {one_line(error)}"
+                ) from None
+            raise DownloadError(f"alpaca cannot serve this: {one_line(error)}") from None
+        except (self._requests.RequestException, ValueError) as error:  # no answer, or one that is no JSON
+            raise BusyError(error) from None
+
+
+def _shelf(spec: DataSpec, symbol: str) -> tuple[str, ...]:
+    """Keep a folder a feed and adjustment: their prices must not mix."""
+    return ("crypto",) if "/" in symbol else (f"{spec.feed}-{spec.adjustment}",)
+
+
+ALPACA = Download(AlpacaClient, _shelf)

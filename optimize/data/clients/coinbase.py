@@ -1,0 +1,144 @@
+"""Bars of Coinbase's Advanced Trade API, public or with a key."""
+
+import difflib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from optimize.data.clients.access import find_address, find_keys, import_extra, one_line, spell_keys
+from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
+from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
+from optimize.data.spec import DataSpec, timeframe_ns
+from optimize.errors import BadInputError, DownloadError
+
+T = TypeVar("T")
+
+GRANULARITY = {
+    "1m": "ONE_MINUTE",
+    "5m": "FIVE_MINUTE",
+    "15m": "FIFTEEN_MINUTE",
+    "30m": "THIRTY_MINUTE",
+    "1h": "ONE_HOUR",
+    "2h": "TWO_HOUR",
+    "6h": "SIX_HOUR",
+    "1d": "ONE_DAY",
+}
+FIELDS = ("start", "open", "high", "low", "close", "volume")
+PAGE_ROWS = 300  # a longer span is refused
+SECOND_NS = 1_000_000_000
+TIMEOUT_S = 30
+NEAR_NAMES = 5
+REFUSED = (401, 403)
+
+
+class CoinbaseClient:
+    """Coinbase's own client; with a key in the environment it asks the keyed addresses."""
+
+    name = "coinbase"
+    timeframes = tuple(GRANULARITY)
+
+    def __init__(self, spec: DataSpec, notice: Notice) -> None:
+        rest = import_extra("coinbase", "coinbase-advanced-py", "coinbase.rest")
+        self._requests = import_extra("coinbase", "requests", "requests")
+        # It logs each failed request, the server's words included; our one line says what matters.
+        logging.getLogger("coinbase.RESTClient").setLevel(logging.CRITICAL)
+        self._notice = notice
+        self._keys = find_keys("coinbase")
+        key, secret = self._keys or (None, None)
+        try:
+            self._client = rest.RESTClient(api_key=key, api_secret=secret, timeout=TIMEOUT_S)
+        except ValueError:  # a secret with a broken escape
+            raise BadInputError(self._bad_key("the secret cannot be read")) from None
+        address = find_address("coinbase")
+        if address is not None:
+            self._client.session.mount("https://", _redirecting(self._requests, address))
+
+    def restates(self, symbol: str) -> bool:
+        """Return False: crypto knows no splits."""
+        return False
+
+    def reach(self, timeframe: str) -> Reach | None:
+        """Return None: Coinbase serves its whole history."""
+        return None
+
+    def check(self, symbols: Sequence[str]) -> None:
+        """List the products and look every symbol up, near names at hand."""
+        get = self._client.get_products if self._keys else self._client.get_public_products
+        known = [str(product["product_id"]) for product in self._ask(get).to_dict()["products"]]
+        for symbol in symbols:
+            if symbol not in known:
+                near = difflib.get_close_matches(symbol.upper().replace("/", "-"), known, NEAR_NAMES, 0.5)
+                hint = f"; near names: {', '.join(near)}" if near else ""
+                raise BadInputError(
+                    f"data.symbols: coinbase has no product {symbol!r}{hint} "
+                    f"({len(known):,} products, written like BTC-USD)"
+                )
+
+    def pages(self, symbol: str, timeframe: str, start_ns: int, end_ns: int) -> Iterator[Page]:
+        """Ask for spans of 300 bars, the oldest first; within a span Coinbase gives the newest first."""
+        length_ns = timeframe_ns(timeframe)
+        get = self._client.get_candles if self._keys else self._client.get_public_candles
+        for first_ns in range(start_ns, end_ns, PAGE_ROWS * length_ns):
+            until_ns = min(first_ns + PAGE_ROWS * length_ns, end_ns)
+            fetch = partial(
+                get,
+                product_id=symbol,
+                start=str(first_ns // SECOND_NS),
+                end=str((until_ns - length_ns) // SECOND_NS),  # inclusive
+                granularity=GRANULARITY[timeframe],
+            )
+            candles = self._ask(fetch).to_dict().get("candles") or []
+            rows = np.array([[float(each[name]) for name in FIELDS] for each in candles]).reshape(-1, 6)
+            yield make_page(rows[:, 0].astype(np.int64) * SECOND_NS, rows[:, 1:], until_ns)
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        return ask(self.name, partial(self._once, request), self._notice)
+
+    def _once(self, request: Callable[[], T]) -> T:
+        """Make one request and say in our own errors how it failed."""
+        try:
+            return request()
+        except self._requests.HTTPError as error:
+            status = error.response.status_code
+            if may_pass(status):
+                raise BusyError(error, retry_after(error.response.headers)) from None
+            if status in REFUSED:
+                raise BadInputError(self._bad_key(one_line(error))) from None
+            raise DownloadError(f"coinbase cannot serve this: {one_line(error)}") from None
+        except (self._requests.RequestException, ValueError) as error:  # no answer, or one that is no JSON
+            raise BusyError(error) from None
+        except Exception as error:
+            if type(error) is not Exception:  # what the client raises where it cannot sign with the key
+                raise
+            raise BadInputError(self._bad_key(one_line(error))) from None
+
+    def _bad_key(self, said: str) -> str:
+        remedy = f"check {spell_keys('coinbase')}, or unset both: its bars are public"
+        if self._keys is None:
+            remedy = "walkforge sent no key, for its bars are public"
+        return f"coinbase refuses access ({remedy}): {said}"
+
+
+def _redirecting(requests: Any, address: str) -> Any:
+    """Return an adapter that sends what is meant for Coinbase to another address, path and query kept."""
+
+    class Redirecting(requests.adapters.HTTPAdapter):  # type: ignore[misc]  # requests is imported lazily
+        """Rewrites the scheme and host of each request."""
+
+        def send(self, request: Any, *arguments: Any, **settings: Any) -> Any:
+            """Send the request elsewhere."""
+            request.url = address + request.path_url
+            return super().send(request, *arguments, **settings)
+
+    return Redirecting()
+
+
+def _shelf(spec: DataSpec, symbol: str) -> tuple[str, ...]:
+    """Keep one folder."""
+    return ()
+
+
+COINBASE = Download(CoinbaseClient, _shelf)

@@ -1,0 +1,173 @@
+"""Bars of Yahoo Finance through yfinance, without a key."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+
+from optimize.data.clients.access import find_address, import_extra, one_line
+from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
+from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
+from optimize.data.spec import DAY_NS, DataSpec
+from optimize.errors import BadInputError, require
+
+T = TypeVar("T")
+
+REACH_DAYS = {"1m": 8, "5m": 60, "15m": 60, "30m": 60, "1h": 730, "1d": None}
+PAGE_DAYS = {"1m": 4, "5m": 30, "15m": 30, "30m": 30, "1h": 180, "1d": 3650}
+ADJUSTED = {"split": False, "all": True}  # what yfinance calls auto_adjust
+FIELDS = ["Open", "High", "Low", "Close", "Volume"]
+CHART = "/v8/finance/chart/"
+NOTHING_THERE = ("no price data found", "Data doesn't exist")  # of a span before the first bar
+SECOND_NS = 1_000_000_000
+TIMEOUT_S = 30
+REFUSED = (401, 403)
+
+
+class YahooClient:
+    """yfinance over a session of its own kind that remembers how Yahoo answered."""
+
+    name = "yfinance"
+    timeframes = tuple(REACH_DAYS)
+
+    def __init__(self, spec: DataSpec, notice: Notice) -> None:
+        allowed = "split or all with data.provider=yfinance: Yahoo gives no prices before splits"
+        require(spec.adjustment in ADJUSTED, "data.adjustment", spec.adjustment, allowed)
+        self._yfinance = import_extra("yfinance", "yfinance", "yfinance")
+        self._curl = import_extra("yfinance", "curl_cffi", "curl_cffi.requests")
+        # It logs each failure on top of raising it; our one line says what matters.
+        logging.getLogger("yfinance").setLevel(logging.CRITICAL)
+        self._yfinance.config.debug.hide_exceptions = False
+        self._notice = notice
+        self._auto_adjust = ADJUSTED[spec.adjustment]
+        self._session = _remembering(self._curl, find_address("yfinance"))
+
+    def restates(self, symbol: str) -> bool:
+        """Return True: a split or dividend changes all earlier prices."""
+        return True
+
+    def reach(self, timeframe: str) -> Reach | None:
+        """Return Yahoo's window of intraday bars; daily bars go back to the first."""
+        days = REACH_DAYS[timeframe]
+        if days is None:
+            return None
+        # The oldest day is left out: Yahoo's clock decides about it.
+        said = f"Yahoo serves {timeframe} bars of the last {days} days only"
+        return Reach((days - 1) * DAY_NS, said, "choose another data.provider")
+
+    def check(self, symbols: Sequence[str]) -> None:
+        """Ask for the last days of every symbol."""
+        for symbol in symbols:
+            try:
+                self._ask(partial(self._history, symbol, interval="1d", period="5d"))
+            except self._yfinance.exceptions.YFTickerMissingError as error:
+                if _is_empty(error):  # known, but not traded lately
+                    continue
+                raise BadInputError(
+                    f"data.symbols: Yahoo has no prices of {symbol!r} (written like SPY, BRK-B, EURUSD=X, "
+                    f"BTC-USD, ^GSPC; finance.yahoo.com finds the others): {one_line(error.rationale)}"
+                ) from None
+
+    def pages(self, symbol: str, timeframe: str, start_ns: int, end_ns: int) -> Iterator[Page]:
+        """Ask for spans of some days, the oldest first."""
+        span_ns = PAGE_DAYS[timeframe] * DAY_NS
+        for first_ns in range(start_ns, end_ns, span_ns):
+            until_ns = min(first_ns + span_ns, end_ns)
+            span = {"start": _moment(first_ns), "end": _moment(until_ns)}  # the end is exclusive
+            frame = self._span(symbol, partial(self._history, symbol, interval=timeframe, **span))
+            stamps = pd.DatetimeIndex(frame.index).tz_convert("UTC").as_unit("ns").asi8
+            rows = frame[FIELDS].to_numpy(dtype=np.float64)
+            yield make_page(stamps, rows, until_ns)
+
+    def _span(self, symbol: str, history: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the bars of a span, none where Yahoo has none; any other refusal is told."""
+        try:
+            return self._ask(history)
+        except self._yfinance.exceptions.YFTickerMissingError as error:
+            if _is_empty(error):
+                return pd.DataFrame(columns=FIELDS, index=pd.DatetimeIndex([], tz="UTC"))
+            raise BadInputError(f"Yahoo refuses {symbol}: {one_line(error.rationale)}") from None
+
+    def _history(self, symbol: str, **span: Any) -> pd.DataFrame:
+        """Return yfinance's frame of a span."""
+        # It keeps each answer, a failed one as well, and would give it again.
+        self._yfinance.data.YfData.cache_get.cache_clear()
+        ticker = self._yfinance.Ticker(symbol, session=self._session)
+        with warnings.catch_warnings():
+            # yfinance 1.7 calls pandas in ways that pandas 3.1 deprecates.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            frame: pd.DataFrame = ticker.history(
+                auto_adjust=self._auto_adjust, actions=False, timeout=TIMEOUT_S, **span
+            )
+        return frame
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        return ask(self.name, partial(self._once, request), self._notice)
+
+    def _once(self, request: Callable[[], T]) -> T:
+        """Make one request and say in our own errors how it failed, unless it is yfinance's own."""
+        self._session.answer = None
+        try:
+            return request()
+        except Exception as error:
+            answer = self._session.answer
+            status = None if answer is None else answer.status_code
+            limited = isinstance(error, self._yfinance.exceptions.YFRateLimitError)
+            if limited or may_pass(status):
+                said = error if limited else f"HTTP {status}"
+                raise BusyError(said, retry_after(None if answer is None else answer.headers)) from None
+            if status in REFUSED:
+                raise BadInputError(
+                    f"Yahoo refuses access (HTTP {status}), for which walkforge sends no key: try again "
+                    "later or from another address, or choose another data.provider"
+                ) from None
+            if isinstance(error, (self._curl.exceptions.RequestException, OSError, ValueError)):
+                raise BusyError(error) from None  # no answer, or one that is no JSON
+            raise
+
+
+def _remembering(curl: Any, address: str | None) -> Any:
+    """Return a session like yfinance's own that keeps the last answer about prices.
+
+    yfinance tells neither its status nor its headers; with an address it is asked instead of Yahoo's.
+    """
+
+    class Remembering(curl.Session):  # type: ignore[misc]  # curl_cffi is imported lazily
+        """Keeps the last answer of the chart service."""
+
+        answer: Any = None
+
+        def request(self, method: str, url: str, *arguments: Any, **settings: Any) -> Any:
+            """Send a request, elsewhere if so wished."""
+            if address is not None:
+                parts = urlsplit(url)
+                url = address + parts.path + (f"?{parts.query}" if parts.query else "")
+            response = super().request(method, url, *arguments, **settings)
+            if CHART in url:
+                self.answer = response
+            return response
+
+    return Remembering(impersonate="chrome")
+
+
+def _is_empty(error: Exception) -> bool:
+    """Return whether Yahoo knows a symbol and has no price of the span."""
+    return any(text in str(error) for text in NOTHING_THERE)
+
+
+def _moment(stamp_ns: int) -> datetime:
+    return datetime.fromtimestamp(stamp_ns // SECOND_NS, UTC)
+
+
+def _shelf(spec: DataSpec, symbol: str) -> tuple[str, ...]:
+    """Keep a folder an adjustment: their prices must not mix."""
+    return (spec.adjustment,)
+
+
+YAHOO = Download(YahooClient, _shelf)

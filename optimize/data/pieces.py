@@ -1,0 +1,175 @@
+"""The spans of bars that a stored file lacks, and how one of them is fetched and put in place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from envs.types import FloatArray, IntArray
+from optimize.data.bars import RawBars, utc_text
+from optimize.data.clients.protocol import Client, Download, Page
+from optimize.data.partial import Partial, open_partial, remove_partials
+from optimize.data.progress import Meter
+from optimize.data.spec import DataSpec
+from optimize.data.store import (
+    checked_manifest,
+    describe_stored,
+    is_stored,
+    source_timeframe,
+    stamp_of,
+    stored_rows,
+    write_stored,
+)
+from optimize.errors import BadInputError, DownloadError
+
+WHOLE, BEFORE, AFTER = "whole", "before", "after"
+SAME_PRICE = 1e-6  # relative; one bar's prices that differ by more were adjusted in between
+
+
+class RestatedError(Exception):
+    """The source gives other prices for a bar that was downloaded before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A span of bars to fetch: the whole, or what comes before or after the stored ones."""
+
+    kind: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One symbol to bring up to date."""
+
+    spec: DataSpec
+    download: Download
+    symbol: str
+    path: Path
+    length_ns: int  # of a bar
+    asked_ns: int | None  # start of the first bar wanted; None: what is stored is enough
+    now_ns: int  # a bar must have ended by then
+
+    @property
+    def timeframe(self) -> str:
+        """Return the timeframe of the bars to fetch."""
+        return source_timeframe(self.spec)
+
+    @property
+    def end_ns(self) -> int:
+        """Return a stamp that every bar which has ended starts before."""
+        return self.now_ns // self.length_ns * self.length_ns
+
+    def pieces(self) -> list[Piece]:
+        """Return what is missing; later bars are wanted with data.refresh only."""
+        if not is_stored(self.path):
+            return [Piece(WHOLE, self.asked_ns or 0, self.end_ns)]
+        manifest = checked_manifest(self.path, self.symbol)
+        asked_from_ns = stamp_of(manifest.asked_from)
+        next_ns = stamp_of(manifest.last) + self.length_ns
+        found = []
+        if self.asked_ns is not None and self.asked_ns < asked_from_ns:
+            found.append(Piece(BEFORE, self.asked_ns, asked_from_ns))
+        if self.spec.refresh and next_ns + self.length_ns <= self.now_ns:
+            found.append(Piece(AFTER, next_ns, self.end_ns))
+        return found
+
+
+def whole(job: Job) -> Piece:
+    """Return the whole span of a stored file, to be fetched anew; what was fetched of others is dropped."""
+    remove_partials(job.path)
+    asked_from_ns = stamp_of(checked_manifest(job.path, job.symbol).asked_from) if is_stored(job.path) else 0
+    starts = [ns for ns in (job.asked_ns, asked_from_ns) if ns]
+    return Piece(WHOLE, min(starts), job.end_ns)
+
+
+def fetch_piece(job: Job, client: Client, piece: Piece, shown: Meter) -> None:
+    """Fetch a span, after what a killed run got of it, and write the stored file anew with it."""
+    again = client.restates(job.symbol)
+    if again:
+        piece = _overlapping(job, piece)
+    partial = open_partial(job.path, piece.kind, piece.start_ns)
+    since_ns = partial.start_ns
+    if partial.rows:
+        # A bar that is asked for once more shows whether its prices are still the same.
+        since_ns = int(partial.timestamp[-1]) + (0 if again else job.length_ns)
+        shown.say(f"{job.symbol}: going on after {partial.rows:,} bars of a download that was cut short")
+    _refuse_beyond_reach(job, client, piece, since_ns)
+    try:
+        for page in client.pages(job.symbol, job.timeframe, since_ns, piece.end_ns):
+            _keep(job, page, piece, partial)
+            done = (page.end_ns - partial.start_ns) / (piece.end_ns - partial.start_ns)
+            shown.advance(min(done, 1.0), partial.rows)
+    except DownloadError as error:
+        kept = f"{partial.rows:,} bars are kept, " if partial.rows else ""
+        raise DownloadError(f"{job.symbol}: {error}; {kept}type the same command again to go on") from None
+    _put_in_place(job, client, piece, partial)
+
+
+def _overlapping(job: Job, piece: Piece) -> Piece:
+    """Return a piece that holds the stored bar next to it as well, to compare the prices of the two."""
+    if piece.kind == AFTER:
+        return Piece(AFTER, piece.start_ns - job.length_ns, piece.end_ns)
+    if piece.kind == BEFORE:
+        first_ns = stamp_of(checked_manifest(job.path, job.symbol).first)
+        return Piece(BEFORE, piece.start_ns, first_ns + job.length_ns)
+    return piece
+
+
+def _keep(job: Job, page: Page, piece: Piece, partial: Partial) -> None:
+    """Append the bars of a page that were asked for and have ended."""
+    _refuse_restated(partial.timestamp, partial.ohlcv, page.timestamp, page.ohlcv)
+    first_ns = int(partial.timestamp[-1]) + 1 if partial.rows else partial.start_ns
+    ended = page.timestamp + job.length_ns <= job.now_ns
+    chosen = (page.timestamp >= first_ns) & (page.timestamp < piece.end_ns) & ended
+    if chosen.any():
+        partial.append(page.timestamp[chosen], page.ohlcv[chosen])
+
+
+def _put_in_place(job: Job, client: Client, piece: Piece, partial: Partial) -> None:
+    """Write the stored bars anew with those of a piece."""
+    timestamp, ohlcv = partial.timestamp, partial.ohlcv
+    asked_from_ns = partial.start_ns
+    if piece.kind != WHOLE:
+        stored = stored_rows(job.path, job.symbol, job.timeframe)
+        asked_from = stamp_of(checked_manifest(job.path, job.symbol).asked_from)
+        asked_from_ns = min(asked_from, partial.start_ns)
+        _refuse_restated(stored.timestamp, stored.ohlcv, timestamp, ohlcv)
+        stamps, rows = np.unique(np.concatenate([stored.timestamp, timestamp]), return_index=True)
+        timestamp, ohlcv = stamps, np.concatenate([stored.ohlcv, ohlcv])[rows]
+    if not len(timestamp):
+        partial.remove()
+        span = f"from {utc_text(partial.start_ns)} to {utc_text(piece.end_ns)}"
+        raise BadInputError(
+            f"{job.symbol}: {client.name} has no {job.timeframe} bars {span}: take more data.months, "
+            "another data.timeframe or another symbol"
+        )
+    raw = RawBars(job.symbol, str(job.path), timestamp, ohlcv, np.zeros(len(timestamp)), job.timeframe)
+    write_stored(job.path, raw, describe_stored(job.spec, job.download, raw, asked_from_ns))
+    remove_partials(job.path)
+
+
+def _refuse_restated(old: IntArray, old_ohlcv: FloatArray, new: IntArray, new_ohlcv: FloatArray) -> None:
+    """Refuse bars of a stamp that both have at different prices."""
+    common, old_rows, new_rows = np.intersect1d(old, new, assume_unique=True, return_indices=True)
+    old_prices, new_prices = old_ohlcv[old_rows, :4], new_ohlcv[new_rows, :4]
+    same = np.isclose(old_prices, new_prices, rtol=SAME_PRICE, atol=0, equal_nan=True).all(axis=1)
+    if not same.all():
+        first = utc_text(common[~same][0])
+        raise RestatedError(f"the source has other prices at {first} now, as after a split or dividend")
+
+
+def _refuse_beyond_reach(job: Job, client: Client, piece: Piece, since_ns: int) -> None:
+    """Refuse bars that are older than the source serves."""
+    reach = client.reach(job.timeframe)
+    if reach is None or since_ns >= job.end_ns - reach.span_ns:
+        return
+    needed = (job.end_ns - since_ns) // job.length_ns
+    remedy = "take fewer data.months (null: all that it serves) or a coarser data.timeframe"
+    if is_stored(job.path):
+        remedy = f"delete {job.path} to begin anew"
+    raise BadInputError(
+        f"{reach.said}, but {job.symbol} from {utc_text(since_ns)} on needs {needed:,} of {job.timeframe}: "
+        f"{remedy}, or {reach.remedy}"
+    )

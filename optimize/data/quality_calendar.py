@@ -1,0 +1,186 @@
+"""Checks of bars against a calendar and the clock: what is missing, misplaced or too old."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from envs.types import BoolArray, IntArray
+from optimize.data.bars import Bars, RawBars, utc_text
+from optimize.data.quality import Finding, counted, days, find, portion
+from optimize.data.sessions import SessionTable, local_date, missing_exits, open_time
+from optimize.data.spec import DAY_NS, timeframe_ns
+
+MOSTLY = 0.5
+FITTING = 0.95  # share of bars inside sessions that shows the right time zone
+TOLD = 3  # of the longest gaps
+TOLD_DATES = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gaps:
+    """Open market time without bars."""
+
+    before: IntArray  # (G,) stamp of the last bar before
+    after: IntArray  # (G,) stamp of the first bar after
+    bars: IntArray  # (G,) that would fill it
+    sessions: IntArray  # rows of the calendar that lack a bar, each once
+
+
+def gaps_of(bars: Bars, table: SessionTable) -> Gaps:
+    """Return the gaps: on daily bars sessions without one, else open time between two bars."""
+    start, end = bars.bar_end[:-1], bars.timestamp[1:]
+    length_ns = timeframe_ns(bars.timeframe)
+    if length_ns == DAY_NS:
+        row = table.index(bars.bar_end)
+        missing, first, stop = np.diff(row) - 1, row[:-1] + 1, row[1:]
+    else:
+        open_ns = open_time(table, end) - open_time(table, start)
+        missing = -(-open_ns // length_ns)
+        first = np.searchsorted(table.close_ns, start, side="right")
+        stop = np.searchsorted(table.open_ns, end, side="left")
+    chosen = missing > 0
+    spans = [np.arange(*span) for span in zip(first[chosen], stop[chosen], strict=True)]
+    sessions = np.unique(np.concatenate(spans)) if spans else np.empty(0, dtype=np.int64)
+    return Gaps(bars.timestamp[:-1][chosen], end[chosen], missing[chosen], sessions)
+
+
+def calendar_findings(raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float) -> list[Finding]:
+    """Return the findings of one symbol against its calendar."""
+    outside = outside_sessions(bars.timestamp, bars, table)
+    wrong_clock = list(_time_zone(raw, bars, table, outside))
+    if wrong_clock:  # what the calendar says of misread stamps says nothing of the data
+        return wrong_clock
+    sessions = len(np.unique(table.index(bars.bar_end)))
+    return [*_gaps(raw, gaps_of(bars, table), sessions, max_gap_days), *_outside(raw, outside, table)]
+
+
+def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> BoolArray:
+    """Return which bars (T,), stamped so, have no moment of an open market in them."""
+    if timeframe_ns(bars.timeframe) == DAY_NS:
+        date = local_date(timestamp + DAY_NS, table.time_zone, table.roll_ns)
+        shut: BoolArray = ~np.isin(date, table.date)
+        return shut
+    end = timestamp + (bars.bar_end - bars.timestamp)
+    closed: BoolArray = open_time(table, end) == open_time(table, timestamp)
+    return closed
+
+
+def _gaps(raw: RawBars, gaps: Gaps, sessions: int, max_gap_days: float) -> Iterator[Finding]:
+    """Yield the holes, and the gaps that are none, with the longest of each."""
+    hole = gaps.after - gaps.before > max_gap_days * DAY_NS
+    if hole.any():
+        remedy = "take one side of it (another file, data.months), or raise data.max_gap_days"
+        found = f"{counted(int(hole.sum()), 'hole')} of more than {max_gap_days:g} days"
+        yield find("hole", raw, gaps.before[hole], f"{found}: {_longest(gaps, hole)}", remedy)
+    rest = ~hole
+    if rest.any():
+        where = "" if hole.any() else f" in {len(gaps.sessions):,} of {counted(sessions, 'session')}"
+        missing = f"{counted(int(gaps.bars[rest].sum()), 'bar')} missing{where}"
+        found = f"{counted(int(rest.sum()), 'gap')} in open market time, {missing}: {_longest(gaps, rest)}"
+        yield find("gaps", raw, gaps.before[rest], found, "get the bars; else a position sits through them")
+
+
+def _longest(gaps: Gaps, chosen: BoolArray) -> str:
+    """Return the longest of the chosen gaps as text, from the bar before to the bar after."""
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(-gaps.bars[rows], kind="stable")]
+    told = ", ".join(
+        f"{days(int(gaps.after[row] - gaps.before[row]))} after {utc_text(gaps.before[row])} "
+        f"({counted(int(gaps.bars[row]), 'bar')})"
+        for row in rows[:TOLD]
+    )
+    return told if len(rows) == 1 else f"the longest {told}"
+
+
+def _outside(raw: RawBars, outside: BoolArray, table: SessionTable) -> Iterator[Finding]:
+    """Yield the bars outside the sessions, and how many of them an early close leaves there."""
+    if outside.any():
+        stamps = raw.timestamp[outside]
+        row = np.searchsorted(table.open_ns, stamps, side="right") - 1
+        early = stamps < table.open_ns[row] + (table.close_ns - table.open_ns).max()
+        late = "all" if early.all() else f"{int(early.sum()):,}"
+        after = f", {late} of them after an early close" if early.any() else ""
+        found = f"{portion(outside)} outside the sessions of {table.calendar}{after}"
+        remedy = "drop them, or set session.calendar"
+        if outside.mean() > MOSTLY:
+            remedy = "most bars: data.time_zone or session.calendar is probably wrong"
+        yield find("outside_session", raw, stamps, found, remedy)
+
+
+def _time_zone(raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray) -> Iterator[Finding]:
+    """Yield stamps that fit the sessions only when they are read in another time zone."""
+    if outside.mean() <= MOSTLY:
+        return
+    local = pd.DatetimeIndex(bars.timestamp)
+    standard = np.zeros(len(local), dtype=bool)
+    there = local.tz_localize(table.time_zone, ambiguous=standard, nonexistent="shift_forward")
+    stamps = there.tz_convert("UTC").as_unit("ns").asi8
+    if 1 - outside_sessions(stamps, bars, table).mean() >= FITTING:
+        found = (
+            f"{portion(outside)} outside the sessions of {table.calendar}, but nearly all inside when their "
+            f"stamps are read as {table.time_zone} time"
+        )
+        remedy = f"set data.time_zone={table.time_zone} (or session.calendar)"
+        yield find("time_zone", raw, raw.timestamp[outside], found, remedy)
+
+
+def exit_findings(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding]:
+    """Yield the sessions that lack the bar at or after their forced exit which whole ones have."""
+    dates = missing_exits(bars, table)
+    dates = dates[has_exit_bar(table, bars.timeframe)[np.searchsorted(table.date, dates)]]
+    if len(dates):
+        row = table.index(bars.bar_end)
+        told = ", ".join(str(date) for date in dates[:TOLD_DATES])
+        more = ", ..." if len(dates) > TOLD_DATES else ""
+        found = (
+            f"{len(dates):,} of {counted(len(np.unique(row)), 'session')} lack a {bars.timeframe} bar at or "
+            f"after their forced exit ({told}{more})"
+        )
+        stamps = bars.timestamp[np.isin(row, np.searchsorted(table.date, dates))]
+        yield find("missing_exit", raw, stamps, found, "they close at their last bar", count=len(dates))
+
+
+def has_exit_bar(table: SessionTable, timeframe: str) -> BoolArray:
+    """Return the sessions (S,) that, cut into bars from their open, have one at or after their exit."""
+    length_ns = timeframe_ns(timeframe)
+    last = table.open_ns + (table.close_ns - table.open_ns - 1) // length_ns * length_ns
+    whole: BoolArray = last >= table.exit_ns
+    return whole
+
+
+def ragged_findings(parts: Sequence[tuple[RawBars, Bars]]) -> Iterator[Finding]:
+    """Yield the symbols that begin or end at another bar than most."""
+    if len(parts) < 2:
+        return
+    for edge, word in ((0, "begins"), (-1, "ends")):
+        stamps = np.array([bars.timestamp[edge] for _, bars in parts])
+        values, counts = np.unique(stamps, return_counts=True)
+        usual = int(values[counts == counts.max()][-1])
+        for raw, bars in parts:
+            apart = int(bars.timestamp[edge]) - usual
+            if apart:
+                when = f"{days(abs(apart))} {'after' if apart > 0 else 'before'} the others"
+                remedy = (
+                    "no symbol has bars before the last one begins"
+                    if edge == 0
+                    else "those that have ended keep their last close and do not trade"
+                )
+                count = max(1, abs(apart) // timeframe_ns(bars.timeframe))
+                span = bars.timestamp[edge : edge + 1] if edge == 0 else bars.timestamp[-1:]
+                yield find("ragged", raw, span, f"{word} {when}", remedy, count=count)
+
+
+def stale_findings(raw: RawBars, bars: Bars, now_ns: int, max_age: float | None) -> Iterator[Finding]:
+    """Yield bars that end longer ago than max_age days."""
+    age = age_days(bars, now_ns)
+    if max_age is not None and age > max_age:
+        found = f"the last bar ended {age:,.1f} days ago, more than data.max_age={max_age:g}"
+        remedy = "data.refresh=true where a provider has newer ones, a newer file, or a larger data.max_age"
+        yield find("stale", raw, bars.timestamp[-1:], found, remedy)
+
+
+def age_days(bars: Bars, now_ns: int) -> float:
+    """Return the days from the end of the last bar to now."""
+    return (now_ns - int(bars.bar_end[-1])) / DAY_NS

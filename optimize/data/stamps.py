@@ -1,0 +1,86 @@
+"""Stamps of files, in whatever form, as UTC nanoseconds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from envs.types import FloatArray, IntArray
+from optimize.data.spec import DataSpec
+from optimize.errors import BadInputError
+
+OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|UTC|[+-]\d{2}(?::?\d{2})?)$"  # a time of day that names its zone
+DOTTED = r"^\d{1,2}\.\d{1,2}\.\d{4}"
+EPOCH_UNITS_NS = (
+    (1e11, 10**9),
+    (1e14, 10**6),
+    (1e17, 10**3),
+    (np.inf, 1),
+)  # bound, unit
+FIRST_EPOCH_S = 1e8  # 1973; smaller numbers are dates like 20170131
+
+
+def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> IntArray:
+    """Return UTC nanoseconds (T,) from numbers, texts or datetimes, naive or with a zone."""
+    if values.isna().any():
+        row = int(values.isna().to_numpy().argmax())
+        raise BadInputError(f"{path}: data row {row + 1} has no timestamp; repair the file")
+    try:
+        if pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
+            stamps = _epoch(values.to_numpy())
+        elif pd.api.types.is_datetime64_any_dtype(values):
+            stamps = pd.DatetimeIndex(values)
+        else:
+            stamps = _parse_text(values.astype(str), spec.time_format)
+        stamps = stamps.as_unit("ns")
+    except ValueError as error:
+        raise BadInputError(
+            f"{path}: column {values.name!r} cannot be read as time in data.time_zone={spec.time_zone} "
+            f"({str(error).splitlines()[0]}); give UTC stamps, or set data.time_format or data.time_zone"
+        ) from error
+    if stamps.tz is None:
+        stamps = _localize(stamps, spec.time_zone, path)
+    return stamps.tz_convert("UTC").asi8.copy()
+
+
+def _localize(local: pd.DatetimeIndex, time_zone: str, path: Path) -> pd.DatetimeIndex:
+    """Give naive stamps their zone; those that a clock change skips or repeats are no one instant."""
+    stamps = local.tz_localize(time_zone, ambiguous="NaT", nonexistent="NaT")
+    unclear = np.flatnonzero(stamps.isna())
+    if len(unclear):
+        first, row = local[unclear[0]], int(unclear[0]) + 1
+        more = f" (and {len(unclear) - 1} more)" if len(unclear) > 1 else ""
+        raise BadInputError(
+            f"{path}: {first} in data row {row}{more} is no one instant in data.time_zone={time_zone}, whose "
+            f"clocks change then: give UTC stamps or stamps with their offset, such as {first}-04:00"
+        )
+    return stamps
+
+
+def _epoch(values: FloatArray | IntArray) -> pd.DatetimeIndex:
+    """Read seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
+    first = abs(float(values[0]))
+    if first < FIRST_EPOCH_S:
+        raise ValueError(f"{values[0]} is no time since 1970")
+    if not np.isfinite(values).all() or np.abs(values).max() >= 1000 * first:
+        raise ValueError("some stamps are infinite, or in another unit than the first")
+    unit_ns = next(unit_ns for bound, unit_ns in EPOCH_UNITS_NS if first < bound)
+    if values.dtype.kind == "f":
+        return pd.DatetimeIndex(np.round(values * unit_ns).astype(np.int64), tz="UTC")
+    return pd.DatetimeIndex(values.astype(np.int64) * unit_ns, tz="UTC")
+
+
+def _parse_text(values: "pd.Series[str]", time_format: str | None) -> pd.DatetimeIndex:
+    """Read stamps in time_format, as dd.mm.yyyy or as ISO 8601; all name a zone or none does."""
+    zoned = values.str.contains(OFFSET, regex=True)
+    if zoned.any() and not zoned.all():
+        raise ValueError("some stamps name a time zone and some do not")
+    utc = bool(zoned.all())
+    if time_format is not None:
+        parsed = pd.to_datetime(values, format=time_format, utc=utc)
+    elif values.str.match(DOTTED).all():
+        parsed = pd.to_datetime(values, dayfirst=True, utc=utc)
+    else:
+        parsed = pd.to_datetime(values, format="ISO8601", utc=utc)
+    return pd.DatetimeIndex(parsed)

@@ -1,0 +1,130 @@
+"""The same study read from every database: the same columns, types, order and values, value by value."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from optimize.database import open_engine
+from optimize.results.queries import leaderboard, list_queries, run_query
+from optimize.results.records import Outcome, save_study
+from optimize.results.tables import create_tables
+from optimize.results.views import VIEWS, create_views
+from optimize.search.storage import load_or_create_study, open_storage
+from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end, take
+
+CHOICES = ("small", 'it\'s "quoted" \\ {odd}', "é ☃", None, True, False, 3, 0.5, 1e-7, "")
+FLOATS = (0.1 + 0.2, 1.0, 1e-5, 1.2345678901234567e-9, 123456789.123456789, 1e21, -2.0, 0.0, 5e-324, 1 / 3)
+CHANGING = {"run_uuid", "finished_at", "last_finished_at", "last_at"}
+DISTRIBUTIONS = {
+    "Z.net": CategoricalDistribution(CHOICES),
+    "a.rate": FloatDistribution(-10.0, 1e22),
+    "a_rate.steps": IntDistribution(-5, 2**40),
+}
+
+
+def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
+    """Write one study and return what every view and query says about it."""
+    engine = open_engine(url)
+    create_tables(engine)
+    storage = open_storage(url)
+    study = load_or_create_study(storage, STUDY)
+    create_views(engine)
+    with engine.begin() as conn:
+        save_study(conn, make_study(n_trials=30))
+    for number, (choice, value) in enumerate(zip(CHOICES, FLOATS, strict=True)):
+        parameters = {"Z.net": choice, "a.rate": value, "a_rate.steps": number**9 - 5}
+        add(study, parameters, score=float((number * 7) % 10) / 3)
+        run_to_end(engine, number, complete_outcome(value if abs(value) < 1e6 else 1.0), sharpes=(value, 1.0))
+    add(study, {}, score=0.5)  # the defaults, and told by hand
+    add(study, {}, score=0.25)
+    study.tell(study.ask(), state=TrialState.PRUNED)
+    for kind in ("oom", "bug", "oom"):
+        failed = study.ask()
+        run_to_end(
+            engine, failed.number, Outcome("FAIL", 1.0, failure_kind=kind, failure_message="no: 100 %")
+        )
+        study.tell(failed, state=TrialState.FAIL)
+    take(engine, study.ask().number)
+    storage.engine.dispose()
+    reader = open_engine(url, read_only=True)
+    found = {name: ask(reader, f"SELECT * FROM {name}") for name in VIEWS}
+    found |= {name: run_query(reader, name, {"name": STUDY}) for name, _ in list_queries()}
+    board = [vars(replace(row, run_uuid=None)) for row in leaderboard(reader, STUDY, 50)]
+    found["leaderboard"] = (list(board[0]), [tuple(row.values()) for row in board])
+    reader.dispose()
+    engine.dispose()
+    return found
+
+
+def add(study: optuna.Study, parameters: dict[str, Any], score: float) -> None:
+    used = {name: DISTRIBUTIONS[name] for name in parameters}
+    study.add_trial(create_trial(params=parameters, distributions=used, value=score))
+
+
+def ask(engine: Any, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    with closing(engine.raw_connection()) as conn:  # as the driver says it, without SQLAlchemy's types
+        cursor = conn.cursor()
+        cursor.execute(sql)
+        return [column[0] for column in cursor.description], [tuple(row) for row in cursor.fetchall()]
+
+
+def comparable(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return rows in one order, without what differs between any two studies; JSON is decoded."""
+    known: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
+    for row in known:
+        row |= {name: row[name] is None for name in CHANGING & row.keys()}
+        if isinstance(row.get("parameters"), str):
+            row["parameters"] = list(json.loads(row["parameters"]).items())
+    return sorted(known, key=lambda row: json.dumps(row, sort_keys=True))
+
+
+@pytest.mark.postgres
+def test_sqlite_and_postgresql_say_the_same(tmp_path: Path, postgres: str) -> None:
+    on_file, on_server = fill(f"sqlite:///{tmp_path / 'a.db'}"), fill(postgres)
+    assert on_file.keys() == on_server.keys()
+    for name, (columns, rows) in on_file.items():
+        other_columns, other_rows = on_server[name]
+        assert columns == other_columns, name
+        assert len(rows) == len(other_rows) > 0, name
+        if name not in VIEWS:
+            assert [row[0] for row in rows] == [row[0] for row in other_rows], name  # queries have an order
+        for one, other in zip(comparable(columns, rows), comparable(columns, other_rows), strict=True):
+            assert one == other, name
+            assert [type(value) for value in one.values()] == [type(value) for value in other.values()], name
+
+
+def test_best_models_equal_a_count_in_python(database_url: str) -> None:
+    fill(database_url)
+    columns, rows = documented_query(database_url)
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    storage = open_storage(database_url)
+    trials = load_or_create_study(storage, STUDY).get_trials(states=(TrialState.COMPLETE,))
+    storage.engine.dispose()
+    best: dict[str, optuna.trial.FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda trial: (-(trial.value or 0.0), trial.number)):
+        best.setdefault(json.dumps(trial.params, sort_keys=True), trial)
+    assert [row["trial_number"] for row in found] == [trial.number for trial in best.values()]
+    for row, trial in zip(found, best.values(), strict=True):
+        shown = json.loads(row["parameters"])
+        assert row["score"] == trial.value
+        assert list(shown) == sorted(trial.params)
+        for name, value in trial.params.items():
+            assert type(shown[name]) is type(value), (name, value)
+            assert shown[name] == (pytest.approx(value, rel=1e-14) if isinstance(value, float) else value)
+
+
+def documented_query(url: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return what the documented query says of the study that was filled."""
+    engine = open_engine(url, read_only=True)
+    sql = f"SELECT * FROM best_models WHERE study_name = '{STUDY}' ORDER BY score DESC, trial_number LIMIT 50"
+    found = ask(engine, sql)
+    engine.dispose()
+    return found

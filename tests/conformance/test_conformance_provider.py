@@ -1,0 +1,126 @@
+"""What every provider owes, whatever its bars come from."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.types import FloatArray, IntArray
+from optimize.data.bars import bars_fingerprint
+from optimize.data.dataset import load_bars
+from optimize.data.download import fetch
+from optimize.data.providers import PROVIDERS, provider_of
+from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
+from tests.optimize.data.clients.cases import CASES, Case, served
+from tests.optimize.data.samples import stamp
+
+ROWS = "".join(f"2024-01-01T{hour:02d}:00Z,1,2,1,{1 + hour / 100}\n" for hour in range(24))
+BUILT_IN = ("embedded", "file", "synthetic")
+ALL = [*BUILT_IN, *(pytest.param(name, marks=pytest.mark.market_data) for name in CASES)]
+
+
+@dataclass(frozen=True)
+class Provided:
+    """A provider that is ready to be read, and what it was made of where that is known."""
+
+    spec: DataSpec
+    now: datetime | None = None
+    expected: Callable[[str], tuple[IntArray, FloatArray]] | None = None
+
+
+@pytest.fixture
+def provided(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Provided]:
+    """Yield the provider that a test is asked for; what downloads has done so from its double."""
+    name = request.param
+    with ExitStack() as stack:
+        if name in CASES:
+            case: Case = CASES[name]
+            data: Path = request.getfixturevalue("market_data")
+            stack.enter_context(served(case, data, monkeypatch))
+            spec = case.spec_in(tmp_path)
+            fetch(spec, print)
+            start = case.start(case.at)
+            yield Provided(spec, case.at, lambda symbol: case.expected(data, symbol, start, case.at))
+        elif name == "file":
+            (tmp_path / "A.csv").write_text("timestamp,open,high,low,close\n" + ROWS)
+            (tmp_path / "B.csv").write_text("timestamp,open,high,low,close\n" + ROWS)
+            yield Provided(DataSpec(provider="file", path=str(tmp_path / "{symbol}.csv"), symbols=["B", "A"]))
+        elif name == "synthetic":
+            symbols = ["Z", "A"]
+            yield Provided(DataSpec(provider=name, symbols=symbols, synthetic=SyntheticSpec(bars=50)))
+        else:
+            yield Provided(DataSpec(provider=name))
+
+
+every_provider = pytest.mark.parametrize("provided", ALL, indirect=True)
+
+
+def test_every_provider_is_held_to_this() -> None:
+    assert {*BUILT_IN, *(str(case.spec["provider"]) for case in CASES.values())} == set(PROVIDERS)
+
+
+@every_provider
+def test_stamps_are_sorted_unique_utc_nanoseconds(provided: Provided) -> None:
+    bars = load_bars(provided.spec)
+    assert bars.timestamp.dtype == np.int64
+    assert (np.diff(bars.timestamp) > 0).all()
+    assert stamp("1990-01-01") < bars.timestamp[0] < bars.timestamp[-1] < stamp("2100-01-01")
+    assert (bars.timestamp < bars.bar_end).all()
+    assert (bars.bar_end[:-1] <= bars.timestamp[1:]).all()
+    assert timeframe_ns(bars.timeframe) == timeframe_ns(provided.spec.timeframe)
+
+
+@every_provider
+def test_bars_are_finite_positive_and_within_low_and_high(provided: Provided) -> None:
+    bars = load_bars(provided.spec)
+    for array in (bars.open, bars.high, bars.low, bars.close, bars.volume):
+        assert array.shape == bars.tradable.shape == (bars.n_bars, len(bars.symbols))
+        assert array.dtype == np.float64
+        assert np.isfinite(array).all()
+    assert (bars.low > 0).all()
+    assert (bars.volume >= 0).all()
+    slack = 1e-9 * bars.close
+    assert (bars.low <= np.minimum(bars.open, bars.close) + slack).all()
+    assert (bars.high >= np.maximum(bars.open, bars.close) - slack).all()
+
+
+@every_provider
+def test_symbols_come_in_the_order_asked_for(provided: Provided) -> None:
+    wanted = provided.spec.symbols
+    assert list(load_bars(provided.spec).symbols) == (wanted or ["EURUSD"])
+    if len(wanted) > 1:
+        turned = DataSpec(**{**provided.spec.__dict__, "symbols": wanted[::-1]})
+        assert list(load_bars(turned).symbols) == wanted[::-1]
+
+
+@every_provider
+def test_reading_again_gives_the_same_bars(provided: Provided) -> None:
+    assert bars_fingerprint(load_bars(provided.spec)) == bars_fingerprint(load_bars(provided.spec))
+
+
+@every_provider
+def test_the_files_that_key_the_cache_exist(provided: Provided) -> None:
+    files = provider_of(provided.spec).files(provided.spec)
+    assert all(path.is_file() for path in files.values())
+    if files and provided.spec.symbols:
+        assert list(files) == provided.spec.symbols
+
+
+@every_provider
+def test_the_bars_are_those_of_the_source_without_the_unfinished_one(provided: Provided) -> None:
+    if provided.expected is None or provided.now is None:
+        return
+    bars = load_bars(provided.spec)
+    assert bars.bar_end[-1] <= provided.now.timestamp() * 1e9
+    for column, symbol in enumerate(provided.spec.symbols):
+        stamps, ohlcv = provided.expected(symbol)
+        traded = bars.tradable[:, column]
+        np.testing.assert_array_equal(bars.timestamp[traded], stamps)
+        np.testing.assert_array_equal(bars.close[traded, column], ohlcv[:, 3])
+        np.testing.assert_array_equal(bars.volume[traded, column], ohlcv[:, 4])

@@ -1,0 +1,269 @@
+"""Every real client library downloads real bars, page by page, from its double."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from envs.types import FloatArray, IntArray
+from optimize.data.bars import utc_text
+from optimize.data.dataset import load_bars
+from optimize.data.download import fetch
+from optimize.data.pieces import Job
+from optimize.data.spec import timeframe_ns
+from optimize.data.store import checked_manifest
+from optimize.errors import BadInputError, DownloadError
+from optimize.hashing import hash_file
+from tests.conftest import REPOSITORY
+from tests.optimize.data.clients.cases import CASES, Case, double_of, environment_of, served
+from tests.optimize.data.clients.doubles import SECOND_NS, Served, serving
+
+pytestmark = pytest.mark.market_data
+every_case = pytest.mark.parametrize("name", CASES)
+
+KILLED_RUN = """
+import sys
+from datetime import datetime
+from pathlib import Path
+import optimize.clock
+optimize.clock.now = lambda: datetime.fromisoformat(sys.argv[3])
+from optimize.data.download import fetch
+from tests.optimize.data.clients.cases import CASES
+fetch(CASES[sys.argv[1]].spec_in(Path(sys.argv[2])), print)
+"""
+
+
+def rows_of(path: Path) -> tuple[IntArray, FloatArray]:
+    frame = pd.read_parquet(path)
+    return pd.DatetimeIndex(frame["timestamp"]).as_unit("ns").asi8, frame.iloc[:, 1:].to_numpy()
+
+
+def check_rows(path: Path, case: Case, data: Path, symbol: str, start: datetime, at: datetime) -> None:
+    stamps, ohlcv = rows_of(path)
+    expected_stamps, expected = case.expected(data, symbol, start, at)
+    np.testing.assert_array_equal(stamps, expected_stamps)
+    np.testing.assert_array_equal(ohlcv, expected)
+
+
+@every_case
+def test_the_bars_served_are_the_bars_stored(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    spec = case.spec_in(tmp_path)
+    said: list[str] = []
+    with served(case, market_data, monkeypatch) as double:
+        paths = fetch(spec, said.append)
+        assert len(double.bars_asked) == case.pages * len(case.files)
+        asked = len(double.asked)
+        assert fetch(spec, said.append) == paths
+        assert len(double.asked) == asked, "what is stored is not fetched again"
+    assert "nothing fetched; data.refresh=true appends what is new" in said[-1]
+    for symbol, path in zip(case.files, paths, strict=True):
+        check_rows(path, case, market_data, symbol, case.start(case.at), case.at)
+        length_s = timeframe_ns(str(case.spec["timeframe"])) // SECOND_NS
+        start_s = case.bars_of(market_data, symbol).start
+        open_bars = (start_s <= double.now_s) & (start_s + length_s > double.now_s)
+        assert open_bars.any(), "the double served a bar that was not over"
+        manifest = checked_manifest(path, symbol)
+        stamps, _ = rows_of(path)
+        assert manifest.rows == len(stamps)
+        assert (manifest.first, manifest.last) == (utc_text(stamps[0]), utc_text(stamps[-1]))
+        assert manifest.sha256 == hash_file(path)
+        assert (manifest.provider, manifest.fetched_at) == (
+            spec.provider,
+            case.at.isoformat(timespec="seconds"),
+        )
+    bars = load_bars(spec)
+    assert bars.symbols == tuple(case.files)
+    assert bars.timeframe == spec.timeframe
+    assert sorted(path.suffix for path in tmp_path.rglob("*.*") if not path.name.startswith(".")) == (
+        [".json"] * len(paths) + [".parquet"] * len(paths)
+    )
+
+
+@every_case
+def test_a_busy_source_is_asked_again_and_as_late_as_it_wishes(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    said: list[str] = []
+    with served(case, market_data, monkeypatch) as double:
+        # Twice each: yfinance asks once more on its own before it gives up.
+        limited = (429, {"Retry-After": "0.05"})
+        double.failures = {1: limited, 2: limited, 3: (503, {}), 4: (503, {})}
+        paths = fetch(case.spec_in(tmp_path), said.append)
+    assert len(double.bars_asked) == case.pages * len(case.files) + 4
+    waits = [line for line in said if "waiting" in line]
+    assert "waiting 0.05 s after try 1 of 6" in waits[0]
+    assert any("waiting 0.05 s" not in line for line in waits), "a 503 without the header: by our own clock"
+    for symbol, path in zip(case.files, paths, strict=True):
+        check_rows(path, case, market_data, symbol, case.start(case.at), case.at)
+
+
+@every_case
+def test_a_killed_download_resumes_to_the_same_file(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    with serving(double_of(case, market_data), case.route) as double:
+        double.hold_at = case.pages - 1
+        environment = {
+            **os.environ,
+            **environment_of(double, case),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
+        environment["PYTHONPATH"] = str(REPOSITORY)
+        arguments = [sys.executable, "-c", KILLED_RUN, name, str(tmp_path / "killed"), case.at.isoformat()]
+        with subprocess.Popen(arguments, env=environment, cwd=tmp_path) as process:
+            assert double.held.wait(60)
+            process.kill()
+            process.wait()
+        before = double.bars_asked.copy()
+    assert not list((tmp_path / "killed").rglob("*.parquet"))
+    (partial,) = (tmp_path / "killed").rglob("*.partial")
+    kept = partial.stat().st_size
+    said: list[str] = []
+    with served(case, market_data, monkeypatch) as double:
+        paths = fetch(case.spec_in(tmp_path / "killed"), said.append)
+        resumed = [query for query in double.bars_asked if query not in before[:-1]]
+        assert len(double.bars_asked) == len(resumed) < case.pages * len(case.files) + 1
+    assert "going on after" in said[0]
+    assert kept > 0
+    with served(case, market_data, monkeypatch):
+        straight = fetch(case.spec_in(tmp_path / "straight"), said.append)
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in straight]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@every_case
+def test_refresh_appends_what_is_new_and_nothing_else(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    spec = case.spec_in(tmp_path)
+    start = case.start(case.at)
+    with served(case, market_data, monkeypatch) as double:
+        paths = fetch(spec, print)
+        before = [hash_file(path) for path in paths]
+        double.now = case.at_later
+        fetch(spec, print)
+        assert [hash_file(path) for path in paths] == before
+        double.bars_asked.clear()
+        fetch(replace(spec, refresh=True), print)
+        assert len(double.bars_asked) == len(case.files)
+        asked = len(double.asked)
+        fetch(replace(spec, refresh=True), print)
+        if case.spec["timeframe"] != "1d" and "yfinance" not in name and name != "alpaca_stock":
+            assert len(double.asked) == asked, "no bar has ended since"
+    for symbol, path in zip(case.files, paths, strict=True):
+        check_rows(path, case, market_data, symbol, start, case.at_later)
+        assert checked_manifest(path, symbol).asked_from == start.isoformat().replace("+00:00", "Z")
+
+
+@every_case
+def test_more_months_fetch_only_what_is_before(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    months = int(case.spec["months"])
+    with served(case, market_data, monkeypatch) as double:
+        short = case.spec_in(tmp_path, months=max(1, months // 2) if months > 1 else 1)
+        fetch(short, print)
+        first = len(double.bars_asked)
+        paths = fetch(replace(short, months=months + 1), print)
+        assert 0 < len(double.bars_asked) - first <= case.pages * len(case.files)
+        asked = len(double.asked)
+        fetch(short, print)
+        assert len(double.asked) == asked, "fewer months are there already"
+    longer = replace(case, spec={**case.spec, "months": months + 1})
+    for symbol, path in zip(case.files, paths, strict=True):
+        check_rows(path, case, market_data, symbol, longer.start(case.at), case.at)
+
+
+@pytest.mark.parametrize("name", ["yfinance", "alpaca_stock"])
+def test_restated_prices_are_all_fetched_again(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    spec = case.spec_in(tmp_path)
+    said: list[str] = []
+    with served(case, market_data, monkeypatch) as double:
+        (path,) = fetch(spec, said.append)
+        double.now = case.at_later
+        (symbol,) = double.bars
+        scale = np.array([0.5, 0.5, 0.5, 0.5, 1.0])  # a split of 2:1
+        double.bars[symbol] = Served(double.bars[symbol].start, double.bars[symbol].ohlcv * scale)
+        fetch(replace(spec, refresh=True), said.append)
+    assert any("has other prices at" in line and "downloading all of it again" in line for line in said)
+    stamps, expected = case.expected(market_data, symbol, case.start(case.at), case.at_later)
+    stored_stamps, stored = rows_of(path)
+    np.testing.assert_array_equal(stored_stamps[-len(stamps) :], stamps[-len(stored_stamps) :])
+    np.testing.assert_allclose(stored[:, 0], 0.5 * expected[-len(stored) :, 0], rtol=1e-12)
+
+
+@every_case
+def test_what_came_before_a_failure_is_kept(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    spec = case.spec_in(tmp_path)
+    with served(case, market_data, monkeypatch) as double:
+        double.failures = dict.fromkeys(range(1, 50), (502, {}))
+        with pytest.raises(DownloadError, match=r"failed 6 times.* bars are kept, type the same") as refusal:
+            fetch(spec, print)
+        assert refusal.value.exit_code == 1
+        assert "\n" not in str(refusal.value)
+        double.failures.clear()
+        double.bars_asked.clear()
+        paths = fetch(spec, print)
+        assert len(double.bars_asked) == case.pages * len(case.files) - 1
+    for symbol, path in zip(case.files, paths, strict=True):
+        check_rows(path, case, market_data, symbol, case.start(case.at), case.at)
+
+
+@every_case
+def test_a_source_out_of_reach_is_one_line_and_exit_code_1(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    with served(case, market_data, monkeypatch):
+        pass
+    monkeypatch.setattr("optimize.data.clients.retry.TRIES", 2)
+    with pytest.raises(DownloadError, match="failed 2 times") as refusal:
+        fetch(case.spec_in(tmp_path), print)
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+@every_case
+def test_a_span_without_bars_is_refused(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    with served(case, market_data, monkeypatch) as double:
+        for symbol, bars in double.bars.items():
+            double.bars[symbol] = Served(bars.start - 10**9, bars.ohlcv)
+        with pytest.raises(BadInputError, match=r"has no \w+ bars from .* to .*: take more data.months"):
+            fetch(case.spec_in(tmp_path), print)
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_job_knows_no_piece_once_all_is_stored(
+    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["coinbase"]
+    spec = case.spec_in(tmp_path)
+    with served(case, market_data, monkeypatch):
+        (path,) = fetch(spec, print)
+    now_ns = pd.Timestamp(case.at).as_unit("ns").value
+    job = Job(spec, None, "BTC-USD", path, timeframe_ns("1h"), None, now_ns)  # type: ignore[arg-type]
+    assert job.pieces() == []
+    assert [piece.kind for piece in replace(job, asked_ns=0).pieces()] == ["before"]

@@ -1,0 +1,375 @@
+"""Planted defects: each is found, named and dated, and nothing else is."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optimize.data import quality_report
+from optimize.data.dataset import load_bars
+from optimize.data.quality import Finding
+from optimize.data.quality_report import Report, enforce, inspect
+from optimize.data.spec import CHECKS, DataSpec, SessionSpec, SyntheticSpec
+from optimize.errors import BadInputError
+
+Plant = Callable[[pd.DataFrame], pd.DataFrame]
+PRICES = ["open", "high", "low", "close"]
+
+
+def ohlcv(stamps: pd.DatetimeIndex, seed: int = 0, volatility: float = 0.004) -> pd.DataFrame:
+    """Return a clean random series at stamps."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, volatility, len(stamps))))
+    open_ = np.concatenate([[100.0], close[:-1]])
+    wick = np.exp(np.abs(rng.normal(0, volatility / 2, (2, len(stamps)))))
+    high, low = np.maximum(open_, close) * wick[0], np.minimum(open_, close) / wick[1]
+    volume = rng.lognormal(5, 0.4, len(stamps))
+    prices = {"open": open_, "high": high, "low": low, "close": close}
+    return pd.DataFrame({"timestamp": stamps, **prices, "volume": volume})
+
+
+def hours() -> pd.DataFrame:
+    return ohlcv(pd.date_range("2024-01-01", periods=24 * 60, freq="h", tz="UTC"))
+
+
+def new_york(minutes: int = 30, zone: str = "UTC", until: str = "2024-04-30") -> pd.DataFrame:
+    """Return bars of the regular session, holidays left out, stamped in zone and then taken for UTC."""
+    days = pd.bdate_range("2024-01-02", until).difference(
+        pd.DatetimeIndex(["2024-01-15", "2024-02-19", "2024-03-29"])
+    )
+    opens = (days + pd.Timedelta("9h30min")).tz_localize("America/New_York").tz_convert(zone)
+    stamps = [start + pd.Timedelta(minutes=step) for start in opens for step in range(0, 390, minutes)]
+    return ohlcv(pd.DatetimeIndex(stamps).tz_localize(None).tz_localize("UTC"), volatility=0.001)
+
+
+def report_of(frame: pd.DataFrame, folder: Path, session: str = "auto", **settings: Any) -> Report:
+    path = folder / "x.parquet"
+    frame.to_parquet(path)
+    spec = DataSpec(provider="file", path=str(path), **settings)
+    return inspect(spec, SessionSpec(calendar=session))
+
+
+def counts(report: Report) -> dict[str, int]:
+    return {each.check: each.count for each in report.findings}
+
+
+def cell(row: int, column: str, value: float) -> Plant:
+    def plant(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[row, column] = value
+        return frame
+
+    return plant
+
+
+def split(row: int, ratio: float) -> Plant:
+    def plant(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[row:, PRICES] /= ratio
+        frame.loc[row:, "volume"] *= ratio
+        return frame
+
+    return plant
+
+
+def swapped(frame: pd.DataFrame) -> pd.DataFrame:
+    frame.loc[[5, 6], "timestamp"] = frame.loc[[6, 5], "timestamp"].to_numpy()
+    return frame
+
+
+def louder(frame: pd.DataFrame) -> pd.DataFrame:
+    frame.loc[700:, "volume"] *= 10
+    return frame
+
+
+def frozen(name: str) -> Plant:
+    def plant(frame: pd.DataFrame) -> pd.DataFrame:
+        if name != "volume":
+            frame[PRICES] = 100.0
+            frame["high"] = frame["low"] = 100.0
+        frame[name] = 100.0
+        return frame
+
+    return plant
+
+
+PLANTED: list[tuple[str, Plant, dict[str, int], str]] = [
+    ("order", swapped, {"order": 1}, "2024-01-01T05:00:00Z"),
+    ("duplicates", lambda f: pd.concat([f[:8], f[7:]]), {"duplicates": 1}, "2024-01-01T07:00:00Z"),
+    ("nan", cell(9, "close", np.nan), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
+    ("infinite", cell(9, "volume", np.inf), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
+    ("price", cell(9, "low", 0.0), {"price": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
+    ("negative", cell(9, "volume", -1.0), {"negative": 1}, "2024-01-01T09:00:00Z"),
+    ("ohlc", cell(9, "high", 1.0), {"ohlc": 1}, "2024-01-01T09:00:00Z"),
+    ("gaps", lambda f: f.drop(index=range(100, 105)), {"gaps": 1}, "2024-01-05T03:00:00Z"),
+    ("hole", lambda f: f.drop(index=range(100, 1000)), {"hole": 1}, "2024-01-05T03:00:00Z"),
+    ("zero volume", cell(9, "volume", 0.0), {"zero_volume": 1}, "2024-01-01T09:00:00Z"),
+    ("no volume", lambda f: f.drop(columns="volume"), {"zero_volume": 1440}, "2024-01-01T00:00:00Z"),
+    ("constant volume", frozen("volume"), {"constant": 1440}, "2024-01-01T00:00:00Z"),
+    ("split", split(700, 2), {"split": 1}, "2024-01-30T04:00:00Z"),
+    ("reverse split", split(700, 1 / 10), {"split": 1, "volume_level": 1}, "2024-01-30T04:00:00Z"),
+    ("split at the end", split(1438, 3), {"split": 1}, "2024-02-29T22:00:00Z"),
+    ("volume level", louder, {"volume_level": 1}, "2024-01-3"),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "expected", "first"), [row[1:] for row in PLANTED], ids=[row[0] for row in PLANTED]
+)
+def test_a_planted_defect_is_found_and_dated_and_nothing_else(
+    tmp_path: Path, plant: Plant, expected: dict[str, int], first: str
+) -> None:
+    report = report_of(plant(hours()), tmp_path)
+    assert counts(report) == expected
+    named = next(each for each in report.findings if each.check == next(iter(expected)))
+    assert str(named.first).startswith(first)
+    assert named.source == str(tmp_path / "x.parquet")
+    assert named.symbol == "X"
+    assert named.severity == CHECKS[named.check]
+    assert report.passed == (named.severity != "refuse")
+
+
+def test_a_dead_market_is_refused(tmp_path: Path) -> None:
+    found = counts(report_of(frozen("close")(hours()), tmp_path))
+    assert {"constant_close", "constant"} <= found.keys()
+
+
+def test_all_defects_are_found_at_once_and_the_gravest_come_first(tmp_path: Path) -> None:
+    frame = louder(split(300, 2)(cell(9, "close", np.nan)(hours().drop(index=range(900, 905)))))
+    report = report_of(pd.concat([frame[:20], frame[19:]]), tmp_path)
+    assert counts(report) == {"duplicates": 1, "nan": 1, "split": 1, "gaps": 2, "volume_level": 1}
+    assert [each.severity for each in report.findings] == ["refuse"] * 3 + ["warn"] * 2
+
+
+@pytest.mark.parametrize("kind", ["random_walk", "known_optimum"])
+@pytest.mark.parametrize("volatility", [0.002, 0.03])
+def test_clean_synthetic_bars_are_silent(kind: str, volatility: float) -> None:
+    for seed in range(5):
+        made = SyntheticSpec(kind=kind, bars=3000, seed=seed, volatility=volatility)
+        assert inspect(DataSpec(provider="synthetic", synthetic=made), SessionSpec()).findings == ()
+
+
+def test_clean_sessions_are_silent_over_a_clock_change(tmp_path: Path) -> None:
+    report = report_of(new_york(), tmp_path, timeframe="30m")
+    assert (report.calendar, report.findings) == ("XNYS", ())
+
+
+def years() -> pd.DataFrame:
+    return ohlcv(pd.bdate_range("2017-01-02", "2018-12-31", tz="UTC"), volatility=0.015)
+
+
+def splits(frame: pd.DataFrame, folder: Path) -> list[str]:
+    return [each.found for each in report_of(frame, folder, "24/5").findings if each.check == "split"]
+
+
+CRASHES = [  # moves of consecutive days, and by how much the first day's range and volume stand out
+    ("it goes on", [0.5, 0.8, 0.8, 0.9], 0.0, 1.0),
+    ("it comes back", [0.5, 1.9], 0.0, 1.0),
+    ("a wild day of it", [0.5], 0.06, 1.0),
+    ("a loud day of it", [0.5], 0.0, 12.0),
+    ("no simple ratio", [0.57], 0.0, 1.0),
+    ("less than 3:2", [0.75], 0.0, 1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("moves", "width", "loudness"), [row[1:] for row in CRASHES], ids=[row[0] for row in CRASHES]
+)
+def test_a_crash_is_no_split(tmp_path: Path, moves: list[float], width: float, loudness: float) -> None:
+    frame = years()
+    for step, move in enumerate(moves):
+        frame.loc[300 + step :, PRICES] *= move
+    frame.loc[300:300, "high"] *= 1 + width
+    frame.loc[300:300, "low"] /= 1 + width
+    frame.loc[300:300, "volume"] *= loudness
+    assert splits(frame, tmp_path) == []
+
+
+def test_a_takeover_is_no_split(tmp_path: Path) -> None:
+    """The price jumps to the offer and stands still from then on."""
+    frame = years()
+    offer = 1.5 * frame["close"][299] * np.exp(np.random.default_rng(1).normal(0, 1e-4, len(frame) - 300))
+    for name in PRICES:
+        frame.loc[300:, name] = offer
+    frame.loc[300:, "high"] *= 1.0005
+    assert splits(frame, tmp_path) == []
+    assert len(splits(split(300, 2 / 3)(years()), tmp_path)) == 1
+
+
+def test_a_price_found_elsewhere_after_a_long_silence_is_no_split(tmp_path: Path) -> None:
+    frame = split(300, 2)(years())
+    assert len(splits(frame.drop(index=range(295, 300)), tmp_path)) == 1
+    assert splits(frame.drop(index=range(290, 300)), tmp_path) == []
+
+
+def grown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return volume that grows a hundredfold within 20 days, bar by bar."""
+    frame["volume"] *= 10 ** np.clip((np.arange(len(frame)) - 480) / 240, 0, 2)
+    return frame
+
+
+def busy(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return twelve busy days in 60."""
+    frame.loc[696 : 696 + 24 * 12, "volume"] *= 12
+    return frame
+
+
+def tripled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return volume three times as large for good, after five days at ten times."""
+    frame.loc[696 : 696 + 24 * 5, "volume"] *= 10 / 3
+    frame.loc[696:, "volume"] *= 3
+    return frame
+
+
+@pytest.mark.parametrize("change", [grown, busy, tripled])
+def test_volume_that_grows_or_comes_back_is_no_other_level(tmp_path: Path, change: Plant) -> None:
+    assert report_of(change(hours()), tmp_path).findings == ()
+
+
+def test_a_split_over_night_is_found_in_minutes_as_in_days(tmp_path: Path) -> None:
+    frame = new_york(minutes=5)
+    row = int((frame["timestamp"] >= "2024-03-01").to_numpy().argmax())
+    (finding,) = report_of(split(row, 4)(frame), tmp_path, timeframe="5m").findings
+    assert (finding.check, finding.first) == ("split", "2024-03-01T14:30:00Z")
+    assert "4:1 at 2024-03-01" in finding.found
+
+
+def test_new_york_stamps_taken_for_utc_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    frame = new_york(minutes=15, zone="America/New_York")
+    (finding,) = report_of(frame, tmp_path, timeframe="15m").findings
+    assert (finding.check, finding.severity) == ("time_zone", "refuse")
+    assert "data.time_zone=America/New_York" in finding.remedy
+    frame["timestamp"] = frame["timestamp"].dt.tz_localize(None)
+    assert report_of(frame, tmp_path, timeframe="15m", time_zone="America/New_York").findings == ()
+
+
+def test_bars_before_and_after_the_session_are_outside_it_and_no_other_zone(tmp_path: Path) -> None:
+    days = [day for day in pd.bdate_range("2024-01-02", "2024-01-12", tz="America/New_York")]
+    stamps = [day + pd.Timedelta(minutes=30 * step) for day in days for step in range(8, 40)]
+    report = report_of(ohlcv(pd.DatetimeIndex(stamps).tz_convert("UTC")), tmp_path, timeframe="30m")
+    assert counts(report) == {"outside_session": 9 * (32 - 13)}
+    assert "data.time_zone or session.calendar is probably wrong" in report.findings[0].remedy
+
+
+def test_prints_after_an_early_close_are_counted_apart(tmp_path: Path) -> None:
+    frame = new_york(until="2024-07-12")  # 2024-05-27, 06-19, 07-04 are holidays, 07-03 ends at 13:00
+    report = report_of(frame, tmp_path, timeframe="30m")
+    (finding,) = [each for each in report.findings if each.check == "outside_session"]
+    assert finding.count == 3 * 13 + 6
+    assert "6 of them after an early close" in finding.found
+
+
+def test_sessions_that_lack_their_exit_bar_are_named(tmp_path: Path) -> None:
+    frame = new_york(minutes=15)
+    local = frame["timestamp"].dt.tz_convert("America/New_York")
+    kept = ~((local.dt.strftime("%m-%d") == "03-11") & (local.dt.hour >= 15))
+    report = report_of(frame[kept], tmp_path, timeframe="15m")
+    assert counts(report) == {"gaps": 1, "missing_exit": 1}
+    assert "(2024-03-11)" in next(each.found for each in report.findings if each.check == "missing_exit")
+    data = DataSpec(provider="file", path=str(tmp_path / "x.parquet"), timeframe="15m")
+    held = inspect(data, SessionSpec(flat_overnight=False))
+    assert counts(held) == {"gaps": 1}
+    coarse = report_of(frame[kept], tmp_path, timeframe="30m")  # no whole session has a bar that late
+    assert counts(coarse) == {"gaps": 1}
+
+
+def test_a_daily_gap_is_a_session_without_a_bar(tmp_path: Path) -> None:
+    days = pd.bdate_range("2024-01-16", "2024-02-16", tz="UTC")
+    frame = ohlcv(days.delete([4, 5, 9]), volatility=0.01)
+    (finding,) = report_of(frame, tmp_path, timeframe="1d").findings
+    assert (finding.check, finding.count) == ("gaps", 2)
+    assert "3 bars missing in 3 of 21 sessions" in finding.found
+
+
+def ragged(folder: Path) -> Report:
+    frame = hours()
+    frame.to_parquet(folder / "a.parquet")
+    frame[3:].to_parquet(folder / "b.parquet")
+    frame[:-22].to_parquet(folder / "c.parquet")
+    path = str(folder / "{symbol}.parquet")
+    return inspect(DataSpec(provider="file", path=path, symbols=["a", "b", "c"]), SessionSpec())
+
+
+def test_symbols_that_begin_or_end_apart_are_named(tmp_path: Path) -> None:
+    found = [(each.check, each.symbol, each.count, each.found) for each in ragged(tmp_path).findings]
+    assert found == [
+        ("ragged", "b", 3, "begins 3 h after the others"),
+        ("ragged", "c", 22, "ends 22 h before the others"),
+    ]
+
+
+def test_symbols_of_two_timeframes_are_refused(tmp_path: Path) -> None:
+    hours().to_parquet(tmp_path / "a.parquet")
+    ohlcv(pd.date_range("2024-01-01", periods=50, tz="UTC")).to_parquet(tmp_path / "b.parquet")
+    spec = DataSpec(provider="file", path=str(tmp_path / "{symbol}.parquet"), symbols=["a", "b"])
+    (finding,) = [each for each in inspect(spec, SessionSpec()).findings if each.check == "timeframe"]
+    assert finding.found == "b has 1d bars, a 1h"
+
+
+def test_bars_older_than_max_age_are_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality_report, "now", lambda: datetime(2024, 3, 8, tzinfo=UTC))  # the data end 03-01
+    assert report_of(hours(), tmp_path, max_age=7.0).findings == ()
+    report = report_of(hours(), tmp_path, max_age=6.9)
+    assert counts(report) == {"stale": 1}
+    assert "ended 7.0 days ago" in report.findings[0].found
+    assert not report.passed
+    (covered,) = report.coverage
+    assert (covered.age_days, covered.days, covered.rows) == (7.0, 60.0, 1440)
+
+
+def test_only_the_months_asked_for_are_judged(tmp_path: Path) -> None:
+    frame = split(100, 2)(hours())
+    assert counts(report_of(frame, tmp_path)) == {"split": 1}
+    assert report_of(frame, tmp_path, months=1).findings == ()
+
+
+def test_a_severity_is_what_the_configuration_says(tmp_path: Path) -> None:
+    frame = split(700, 2)(hours().drop(index=range(100, 105)))
+    severity = {"split": "warn", "gaps": "ignore"}
+    report = report_of(frame, tmp_path, severity=severity)
+    assert [(each.check, each.severity) for each in report.findings] == [("split", "warn")]
+    assert report.passed
+    stricter = report_of(frame, tmp_path, severity={"gaps": "refuse"})
+    assert [each.severity for each in stricter.findings] == ["refuse", "refuse"]
+
+
+def test_what_the_report_passes_can_be_loaded_and_what_breaks_bars_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    cell(9, "high", 1.0)(hours()).to_parquet(path)
+    spec = {"provider": "file", "path": str(path)}
+    with pytest.raises(
+        BadInputError, match=r"x\.parquet: 1 bar that break .*; at 2024-01-01T09:00:00Z: repair"
+    ):
+        load_bars(DataSpec(**spec))  # type: ignore[arg-type]  # the settings are texts
+    assert load_bars(DataSpec(**spec, severity={"ohlc": "warn"})).n_bars == 1440  # type: ignore[arg-type]
+
+
+def test_enforcing_says_the_warnings_and_raises_on_a_refusal(tmp_path: Path) -> None:
+    said: list[str] = []
+    frame = hours().drop(index=range(100, 105))
+    enforce(report_of(frame, tmp_path), said.append)
+    assert len(said) == 1
+    assert said[0].startswith("warn gaps X: 1 gap in open market time, 5 bars missing")
+    broken = pd.concat([split(700, 2)(frame)[:20], frame[19:]])
+    with pytest.raises(BadInputError, match=r"1 duplicated stamp; at .*keep one row") as caught:
+        enforce(report_of(broken, tmp_path), said.append)
+    assert "\n" not in str(caught.value)
+
+
+def test_few_rows_are_a_finding_and_no_crash(tmp_path: Path) -> None:
+    for rows in (1, 2, 3):
+        report = report_of(hours()[:rows], tmp_path, "24/7")
+        assert counts(report) == ({"rows": 1} if rows == 1 else {})
+    report = report_of(cell(0, "close", np.nan)(hours()[:2]), tmp_path)
+    assert counts(report) == {"nan": 1}
+    assert report.coverage == ()
+
+
+def test_a_spacing_that_is_no_timeframe_is_refused_and_named(tmp_path: Path) -> None:
+    frame = ohlcv(pd.date_range("2024-01-01", periods=50, freq="37s", tz="UTC"))
+    (finding,) = report_of(frame, tmp_path).findings
+    assert isinstance(finding, Finding)
+    assert finding.found == "the most frequent spacing is 37 s, which is no known timeframe"
+    assert "set data.source_timeframe" in finding.remedy
