@@ -2,7 +2,19 @@
 
 from envs.errors import BadInputError, WalkforgeError, require
 
-__all__ = ["BadInputError", "NumericError", "StaleRunError", "StudyStoppedError", "WalkforgeError", "require"]
+__all__ = [
+    "BadInputError",
+    "DownloadError",
+    "NumericError",
+    "StaleRunError",
+    "StudyStoppedError",
+    "WalkforgeError",
+    "require",
+]
+
+
+class DownloadError(WalkforgeError):
+    """A source of bars failed again and again; what it had given before is kept."""
 
 
 class NumericError(WalkforgeError):

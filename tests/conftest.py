@@ -9,6 +9,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402  (thread limits must be set before numpy is imported)
 
+from tests.postgres import database_url, postgres, postgres_server  # noqa: E402
+
+__all__ = ["database_url", "postgres", "postgres_server"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

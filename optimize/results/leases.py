@@ -1,7 +1,10 @@
 """Who runs a trial now: leases with a fencing token, renewed while the run lives.
 
-Times are seconds since the epoch. Every function writes before it reads, so that the database's write lock is
-held from the first statement to the commit; call them inside a transaction (`with engine.begin()`).
+Times are seconds since the epoch by `database.server_time`. Call every function inside a transaction
+(`with engine.begin()`): each writes the lease before it reads or writes anything else about the trial.
+From that statement to the commit SQLite holds the database's write lock, and PostgreSQL the lock of that one
+row; whoever writes about the same trial waits for it and then sees what was committed, because each statement
+looks afresh (READ COMMITTED). Leases are always locked first, so two writers never wait for each other.
 """
 
 import socket
@@ -11,10 +14,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import psutil
-from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, select, update
 
-from optimize.errors import StaleRunError
-from optimize.results.tables import LEASES, RUNS
+from optimize.errors import BadInputError, StaleRunError
+from optimize.results.tables import LEASES, RUNS, insert_into
 
 # psutil derives a start time from the boot time, which steps with the wall clock; no pid is reused this fast.
 START_TOLERANCE_S = 2.0
@@ -60,13 +63,12 @@ def acquire(conn: Connection, study: str, number: int, *, worker: int, lease_s: 
         "lease_s": lease_s,
         "window": None,
     }
+    first = insert_into(conn, LEASES).values(study_name=study, trial_number=number, token=1, losses=0, **mine)
     losses = case((LEASES.c.renewed_at == ABANDONED_AT, LEASES.c.losses), else_=LEASES.c.losses + 1)
-    taken = conn.execute(
-        update(LEASES).where(_of_trial(study, number)).values(token=LEASES.c.token + 1, losses=losses, **mine)
-    )
-    if taken.rowcount == 0:
-        first = {"study_name": study, "trial_number": number, "token": 1, "losses": 0}
-        conn.execute(insert(LEASES).values(**first, **mine))
+    taken = {"token": LEASES.c.token + 1, "losses": losses, **mine}
+    keys = [LEASES.c.study_name, LEASES.c.trial_number]
+    conn.execute(first.on_conflict_do_update(index_elements=keys, set_=taken))
+    refuse_other_hosts(conn, now)
     _mark_lost(conn, study, number, "the lease was lost")
     return _lease(conn.execute(select(LEASES).where(_of_trial(study, number))).one()._mapping)
 
@@ -82,8 +84,8 @@ def renew(conn: Connection, lease: Lease, now: float, window: int | None = None)
 
 def check_token(conn: Connection, study: str, number: int, run_uuid: str, token: int) -> None:
     """Raise StaleRunError unless this run owns the trial, and keep it so until the transaction ends."""
-    # An update that changes nothing, not a select: it takes the write lock, so nobody can take the trial
-    # over between this check and the write that follows.
+    # An update that changes nothing, not a select: it takes the lock, so nobody can take the trial over
+    # between this check and the write that follows.
     kept = conn.execute(update(LEASES).where(_owned(study, number, run_uuid, token)).values(token=token))
     if kept.rowcount == 0:
         raise _stale(study, number, run_uuid)
@@ -115,6 +117,22 @@ def lost(conn: Connection, study: str, now: float, alive: Callable[[Lease], bool
         for lease in active(conn, study)
         if lease.renewed_at + lease.lease_s < now or lease.abandoned or not alive(lease)
     ]
+
+
+def refuse_other_hosts(conn: Connection, now: float) -> None:
+    """Raise BadInputError where another host works on a SQLite file, whose locks do not reach that far."""
+    if conn.dialect.name != "sqlite":
+        return
+    here = socket.gethostname()
+    elsewhere = select(LEASES).where(LEASES.c.host != here, LEASES.c.renewed_at + LEASES.c.lease_s >= now)
+    other = conn.execute(elsewhere.order_by(LEASES.c.renewed_at.desc()).limit(1)).mappings().first()
+    if other is not None:
+        rest = other["renewed_at"] + other["lease_s"] - now
+        raise BadInputError(
+            f"database.url: host {other['host']!r} works on study {other['study_name']!r} in this SQLite "
+            f"file, and this is host {here!r}: SQLite serves one host, so use database=postgresql for "
+            f"several, or end the study there and wait {rest:.0f} s"
+        )
 
 
 def owner_alive(lease: Lease) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, inspect, text
 
+from optimize.database import reading
 from optimize.errors import BadInputError, require
 
 _BEST = text(
@@ -126,10 +127,5 @@ def _reading(engine: Engine) -> Iterator[Connection]:
             f"database.url={engine.url.render_as_string()}: this database holds no study yet; "
             "start one, or name the database that holds it"
         )
-    with engine.connect() as conn:
-        conn.exec_driver_sql("PRAGMA query_only = ON")
-        try:
-            yield conn
-        finally:
-            # The pragma belongs to the pooled connection, which somebody else gets next.
-            conn.exec_driver_sql("PRAGMA query_only = OFF")
+    with reading(engine) as conn:
+        yield conn

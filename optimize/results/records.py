@@ -194,9 +194,11 @@ def set_cap(conn: Connection, name: str, n_trials: int) -> None:
 
 def forget_study(conn: Connection, name: str) -> None:
     """Delete every record of a study, so that a new one of the same name starts clean; exports stay."""
+    # Leases first, as every writer does: what still runs ends its write before, and can write nothing after.
+    conn.execute(delete(LEASES).where(LEASES.c.study_name == name))
     runs = select(RUNS.c.run_uuid).where(RUNS.c.study_name == name)
     conn.execute(delete(WINDOWS).where(WINDOWS.c.run_uuid.in_(runs)))
-    for table in (RUNS, LEASES, BASELINES, EVENTS, STUDIES):
+    for table in (RUNS, BASELINES, EVENTS, STUDIES):
         conn.execute(delete(table).where(table.c.study_name == name))
 
 
@@ -208,8 +210,8 @@ def save_baselines(conn: Connection, baselines: Iterable[BaselineRecord]) -> Non
 
 def load_baselines(conn: Connection, study: str) -> list[BaselineRecord]:
     """Return the baselines of a study, by timeframe and name."""
-    rows = where(BASELINES, study_name=study).order_by(BASELINES.c.timeframe, BASELINES.c.name)
-    return load_rows(conn, BaselineRecord, BASELINES, rows)
+    found = load_rows(conn, BaselineRecord, BASELINES, where(BASELINES, study_name=study))
+    return sorted(found, key=lambda each: (each.timeframe, each.name))  # a server may sort by a language
 
 
 def save_export(conn: Connection, export: ExportRecord) -> None:

@@ -5,17 +5,13 @@ out again after a delete. Timestamps are text, ISO 8601 in UTC with milliseconds
 epoch seconds, because they are compared by arithmetic.
 """
 
-import json
-import math
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
-    Date,
-    Dialect,
     Engine,
     Float,
     Index,
@@ -23,14 +19,15 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Select,
-    String,
     Table,
     Text,
     select,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.types import TypeDecorator
+
+from optimize.database import lock_schema
+from optimize.results.columns import AnyText, DayText, FiniteFloat, JsonText, UtcText
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,60 +48,6 @@ METRIC_COLUMNS = (
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
-class JsonText(TypeDecorator[Any]):
-    """Plain objects as JSON text with sorted keys; NaN and infinity are stored as null."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Return the text to store."""
-        return None if value is None else json.dumps(_finite(value), sort_keys=True, allow_nan=False)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """Return the object that was stored."""
-        return None if value is None else json.loads(value)
-
-
-class UtcText(TypeDecorator[datetime]):
-    """An aware datetime as ISO 8601 text in UTC, of one width so that text order is time order."""
-
-    impl = String
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        """Return the text to store; a naive datetime is refused."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"a timestamp must carry its time zone, got naive {value.isoformat()}")
-        return value.astimezone(UTC).isoformat(timespec="milliseconds")
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        """Return the aware datetime that was stored."""
-        return None if value is None else datetime.fromisoformat(value)
-
-
-class FiniteFloat(TypeDecorator[float]):
-    """A number; NaN and infinity are stored as NULL, which every database orders and averages alike."""
-
-    impl = Float
-    cache_ok = True
-
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
-        """Return the number to store."""
-        return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _finite(value: Any) -> Any:
-    """Return the object with every NaN and infinity replaced by None, which JSON can say."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
 def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
 
@@ -122,9 +65,7 @@ STUDIES = Table(
     METADATA,
     Column("study_name", Text, primary_key=True),
     _text("phase"),
-    Column("n_trials", Integer, nullable=False),
-    Column("seed", Integer, nullable=False),
-    Column("max_failures", Integer, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("n_trials", "seed", "max_failures")),
     _json("spec_json", "spec"),
     _json("space_json", "space"),
     _text("space_hash"),
@@ -145,10 +86,7 @@ RUNS = Table(
     Column("repetition", Integer, nullable=False),
     _text("state"),
     *_real("score", "standard_error"),
-    Column("reason", Text),
-    Column("failure_kind", Text),
-    Column("failure_message", Text),
-    Column("traceback", Text),
+    *(Column(name, AnyText) for name in ("reason", "failure_kind", "failure_message", "traceback")),
     *_real("seconds"),
     Column("started_at", UtcText, nullable=False),
     Column("finished_at", UtcText),
@@ -186,7 +124,10 @@ WINDOWS = Table(
     _text("run_uuid"),
     Column("window", Integer, nullable=False),
     Column("repeat", Integer, nullable=False),
-    *(Column(name, Date, nullable=False) for name in ("train_start", "train_end", "test_start", "test_end")),
+    *(
+        Column(name, DayText, nullable=False)
+        for name in ("train_start", "train_end", "test_start", "test_end")
+    ),
     Column("train_bars", Integer, nullable=False),
     Column("test_bars", Integer, nullable=False),
     *_real("sharpe", "sharpe_zero_cost", "total_return", "max_drawdown", "volatility"),
@@ -226,7 +167,7 @@ EVENTS = Table(
     _text("study_name"),
     Column("at", UtcText, nullable=False),
     _text("kind"),
-    _text("message"),
+    Column("message", AnyText, nullable=False),
     _json("detail_json", "detail"),
     Index("wf_events_of_study", "study_name", "kind"),
 )
@@ -234,22 +175,31 @@ EVENTS = Table(
 
 def create_tables(engine: Engine) -> None:
     """Create what is missing; several processes may do so at once."""
-    # The database itself decides what exists: a look beforehand would race with other processes.
     with engine.begin() as conn:
+        lock_schema(conn)
+        if conn.dialect.name == "postgresql":
+            METADATA.create_all(conn)  # looks first: under the lock nothing can appear in between
+            return
+        # SQLite itself decides what exists: a look beforehand would race with other processes.
         for table in METADATA.sorted_tables:
             conn.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 conn.execute(CreateIndex(index, if_not_exists=True))
 
 
+def insert_into(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can say what happens where the primary key is taken."""
+    return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
+
+
 def insert_if_absent(conn: Connection, table: Table, values: dict[str, Any]) -> bool:
     """Insert a row unless its primary key is taken; say whether it was inserted."""
-    return conn.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+    return conn.execute(insert_into(conn, table).values(values).on_conflict_do_nothing()).rowcount == 1
 
 
 def replace_row(conn: Connection, table: Table, values: dict[str, Any]) -> None:
     """Insert a row, or overwrite the one that has its primary key."""
-    statement = insert(table).values(values)
+    statement = insert_into(conn, table).values(values)
     keys = list(table.primary_key)
     rest = {name: statement.excluded[name] for name in values if name not in {column.key for column in keys}}
     conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))

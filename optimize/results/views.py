@@ -1,16 +1,33 @@
 """The views that people and queries read: Optuna's tables and ours, joined, filtered and decoded.
 
 A study is maximised. Drop the views around a schema upgrade of Optuna, which renames its tables: SQLite
-refuses that while a view reads them. They need SQLite 3.38, for the operator `->`.
+refuses that while a view reads them. Both databases give the same columns, types and values; what only one of
+them can say stands in its dialect below. SQLite needs version 3.38, for the operator `->`.
 """
+
+import hashlib
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from optimize.database import lock_schema
+
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Three columns that each database has its own words for: compact JSON, and pids joined by commas."""
+
+    parameters: str  # of trial t, by name: {"agent.net":"small","agent.n_steps":64}
+    pids: str  # of the workers that hold a trial of study `counts`
+    failures: str  # of study `counts`, number of runs by kind
+
 
 # A categorical is stored as the index of its choice. Floats come out with 15 digits, which is for reading:
 # a trial is run again from wf_runs.parameters_json.
-_PARAMETERS = """
+_SQLITE = Dialect(
+    parameters="""
 SELECT json_group_object(decoded.param_name, json(decoded.value)) FROM (
   SELECT p.param_name, CASE
     WHEN json_extract(p.distribution_json, '$.name') = 'CategoricalDistribution' THEN
@@ -18,23 +35,72 @@ SELECT json_group_object(decoded.param_name, json(decoded.value)) FROM (
     WHEN json_extract(p.distribution_json, '$.name') LIKE 'Int%' THEN CAST(p.param_value AS INTEGER)
     ELSE json_quote(p.param_value) END AS value
   FROM trial_params p WHERE p.trial_id = t.trial_id ORDER BY p.param_name) decoded
-"""
+""",
+    pids="""
+SELECT group_concat(pid) FROM (
+  SELECT DISTINCT l.pid FROM wf_leases l
+  WHERE l.study_name = counts.study_name AND l.renewed_at > 0 ORDER BY l.pid)
+""",
+    failures="""
+SELECT json_group_object(kind, n) FROM (
+  SELECT f.failure_kind AS kind, COUNT(*) AS n FROM wf_runs f
+  WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
+  GROUP BY f.failure_kind ORDER BY f.failure_kind)
+""",
+)
+
+# A double cast to numeric keeps the same 15 digits; names are ordered by bytes, whatever the locale.
+_POSTGRESQL = Dialect(
+    parameters="""
+SELECT '{' || COALESCE(string_agg(
+  CAST(to_json(CAST(decoded.param_name AS text)) AS text) || ':' || decoded.value,
+  ',' ORDER BY decoded.param_name COLLATE "C"), '') || '}' FROM (
+  SELECT p.param_name, CASE
+    WHEN CAST(p.distribution_json AS json) ->> 'name' = 'CategoricalDistribution' THEN
+      CAST(CAST(p.distribution_json AS json) -> 'attributes' -> 'choices' -> CAST(p.param_value AS integer)
+        AS text)
+    WHEN CAST(p.distribution_json AS json) ->> 'name' LIKE 'Int%' THEN
+      CAST(CAST(p.param_value AS bigint) AS text)
+    WHEN CAST(p.value AS text) ~ '[.e]' THEN CAST(p.value AS text)
+    ELSE CAST(p.value AS text) || '.0' END AS value
+  FROM (
+    SELECT *, CAST(CAST(param_value AS numeric) AS double precision) AS value FROM trial_params
+  ) p WHERE p.trial_id = t.trial_id) decoded
+""",
+    pids="""
+SELECT string_agg(CAST(held.pid AS text), ',' ORDER BY held.pid) FROM (
+  SELECT DISTINCT l.pid FROM wf_leases l
+  WHERE l.study_name = counts.study_name AND l.renewed_at > 0) held
+""",
+    failures="""
+SELECT '{' || COALESCE(string_agg(
+  CAST(to_json(kinds.kind) AS text) || ':' || kinds.n, ',' ORDER BY kinds.kind COLLATE "C"), '')
+  || '}' FROM (
+  SELECT f.failure_kind AS kind, COUNT(*) AS n FROM wf_runs f
+  WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
+  GROUP BY f.failure_kind) kinds
+""",
+)
 
 # The last attempt, and only if it is the one that ended the trial: an earlier attempt failed or was lost.
 _FINISHING_RUN = """
 SELECT last.run_uuid FROM wf_runs last
-WHERE last.study_name = s.study_name AND last.trial_number = t.number AND last.state = t.state
+WHERE last.study_name = s.study_name AND last.trial_number = t.number AND last.state = CAST(t.state AS TEXT)
 ORDER BY last.attempt DESC LIMIT 1
 """
 
-# Infinity is legal in Optuna's JSON and would be cast to 0.
+# Infinity is legal in Optuna's JSON and SQLite would cast it to 0. CASE, because a server may look at the
+# parts of an AND in any order, and the attributes of other keys are no numbers.
 _INFEASIBLE = """
 SELECT 1 FROM trial_system_attributes a
-WHERE a.trial_id = t.trial_id AND a.key LIKE 'constraints:%'
-  AND (a.value_json = 'Infinity' OR CAST(a.value_json AS REAL) > 0)
+WHERE a.trial_id = t.trial_id AND 1 = CASE
+  WHEN a.key NOT LIKE 'constraints:%' THEN 0
+  WHEN a.value_json = 'Infinity' THEN 1
+  WHEN CAST(a.value_json AS DOUBLE PRECISION) > 0 THEN 1
+  ELSE 0 END
 """
 
-_BEST_MODELS = f"""
+_BEST_MODELS = """
 SELECT study_name, trial_number, score, standard_error, total_return, max_drawdown, cost, trades, turnover,
   sharpe_zero_cost, buy_and_hold, parameters, run_uuid, windows, seconds, finished_at
 FROM (
@@ -45,33 +111,28 @@ FROM (
       PARTITION BY found.study_name, found.parameters ORDER BY found.score DESC, found.trial_number) AS place
   FROM (
     SELECT s.study_name, t.number AS trial_number, v.value AS score,
-      ({_PARAMETERS}) AS parameters, ({_FINISHING_RUN}) AS run_uuid
+      (<parameters>) AS parameters, (<finishing_run>) AS run_uuid
     FROM studies s
     JOIN trials t ON t.study_id = s.study_id AND t.state = 'COMPLETE'
     JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE'
-    WHERE NOT EXISTS ({_INFEASIBLE})
+    WHERE NOT EXISTS (<infeasible>)
   ) found
   LEFT JOIN wf_runs r ON r.run_uuid = found.run_uuid
-) WHERE place = 1
+) ranked WHERE place = 1
 """
 
-_TRIAL_WINDOWS = f"""
-SELECT s.study_name, t.number AS trial_number, t.state, w.*
+_TRIAL_WINDOWS = """
+SELECT s.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, w.*
 FROM studies s
 JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
-JOIN wf_windows w ON w.run_uuid = ({_FINISHING_RUN})
+JOIN wf_windows w ON w.run_uuid = (<finishing_run>)
 """
 
 _STUDY_HEALTH = """
 SELECT study_name, phase, cap, complete, pruned, running, waiting, failed,
-  MAX(0, cap - complete - pruned - running) AS remaining,
-  (SELECT group_concat(pid) FROM (
-    SELECT DISTINCT l.pid FROM wf_leases l
-    WHERE l.study_name = counts.study_name AND l.renewed_at > 0 ORDER BY l.pid)) AS pids,
-  (SELECT json_group_object(kind, n) FROM (
-    SELECT f.failure_kind AS kind, COUNT(*) AS n FROM wf_runs f
-    WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
-    GROUP BY f.failure_kind ORDER BY f.failure_kind)) AS failures,
+  CASE WHEN cap < complete + pruned + running THEN 0 ELSE cap - complete - pruned - running END AS remaining,
+  (<pids>) AS pids,
+  (<failures>) AS failures,
   (SELECT MAX(r.finished_at) FROM wf_runs r WHERE r.study_name = counts.study_name) AS last_finished_at,
   (SELECT AVG(r.seconds) FROM wf_runs r
     WHERE r.study_name = counts.study_name AND r.state IN ('COMPLETE', 'PRUNED')) AS seconds_per_trial
@@ -90,6 +151,7 @@ FROM (
 """
 
 VIEWS = {"best_models": _BEST_MODELS, "trial_windows": _TRIAL_WINDOWS, "study_health": _STUDY_HEALTH}
+DIALECTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 
 
 def create_views(engine: Engine) -> bool:
@@ -100,22 +162,55 @@ def create_views(engine: Engine) -> bool:
     if not set(inspect(engine).get_table_names()) >= OPTUNA_TABLES:
         return False
     with engine.begin() as conn:
-        for name, body in VIEWS.items():
-            statement = f"CREATE VIEW {name} AS {body.strip()}"
-            if _stored(conn, name) != statement:
-                conn.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
-                conn.exec_driver_sql(statement.replace("VIEW", "VIEW IF NOT EXISTS", 1))
+        lock_schema(conn)
+        for name in VIEWS:
+            statement = f"CREATE VIEW {name} AS {view_body(name, conn.dialect.name)}"
+            if not _is_stored(conn, name, statement):
+                conn.execute(text(f"DROP VIEW IF EXISTS {name}"))
+                _create(conn, name, statement)
     return True
 
 
 def drop_views(engine: Engine) -> None:
     """Remove the views, so that Optuna's tables may be renamed by an upgrade."""
     with engine.begin() as conn:
+        lock_schema(conn)
         for name in VIEWS:
-            conn.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+            conn.execute(text(f"DROP VIEW IF EXISTS {name}"))
 
 
-def _stored(conn: Connection, name: str) -> str | None:
-    """Return the statement that made a view, or None; SQLite leaves IF NOT EXISTS out of it."""
+def view_body(name: str, dialect: str) -> str:
+    """Return the SELECT of a view in the words of a database."""
+    words = DIALECTS[dialect]
+    parts = {
+        "parameters": words.parameters,
+        "pids": words.pids,
+        "failures": words.failures,
+        "finishing_run": _FINISHING_RUN,
+        "infeasible": _INFEASIBLE,
+    }
+    body = VIEWS[name]
+    for part, sql in parts.items():
+        body = body.replace(f"(<{part}>)", f"({sql})")
+    return body.strip()
+
+
+def _is_stored(conn: Connection, name: str, statement: str) -> bool:
+    """Say whether a view was made by this very statement; SQLite leaves IF NOT EXISTS out of it."""
+    if conn.dialect.name == "postgresql":  # keeps no text of a view as it was written
+        comment = text("SELECT obj_description(to_regclass(:name), 'pg_class')")
+        return bool(conn.execute(comment, {"name": name}).scalar() == _mark(statement))
     found = text("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :name")
-    return conn.execute(found, {"name": name}).scalar()
+    return bool(conn.execute(found, {"name": name}).scalar() == statement)
+
+
+def _create(conn: Connection, name: str, statement: str) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.execute(text(statement))
+        conn.execute(text(f"COMMENT ON VIEW {name} IS '{_mark(statement)}'"))
+    else:
+        conn.exec_driver_sql(statement.replace("VIEW", "VIEW IF NOT EXISTS", 1))
+
+
+def _mark(statement: str) -> str:
+    return f"Walkforge {hashlib.sha256(statement.encode()).hexdigest()}"

@@ -1,6 +1,5 @@
 """Optuna's storage on the study database."""
 
-from functools import partial
 from typing import Literal
 
 import optuna
@@ -8,19 +7,15 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 
-from optimize.database import BUSY_TIMEOUT_S, connect, prepare_database, sqlite_url, study_lock
+from optimize.database import BUSY_TIMEOUT_S, optuna_arguments, schema_lock
 from optimize.errors import BadInputError
 
 
 def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> RDBStorage:
-    """Return Optuna's storage, tables created; WAL and busy timeout on every connection, no heartbeat."""
-    path = prepare_database(url)
-    # Foreign keys stay off, as Optuna ships: its schema upgrades drop and rename tables that others refer to.
-    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False)
-    with study_lock(url, "storage"):  # two processes that create the tables at once would collide
-        return RDBStorage(
-            sqlite_url(path).render_as_string(hide_password=False), engine_kwargs={"creator": creator}
-        )
+    """Return Optuna's storage, tables created, with the timeouts of our own connections and no heartbeat."""
+    address, arguments = optuna_arguments(url, busy_timeout_s)
+    with schema_lock(url):  # two processes that create the tables at once would collide
+        return RDBStorage(address, engine_kwargs=arguments)
 
 
 def load_or_create_study(

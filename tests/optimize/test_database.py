@@ -1,25 +1,14 @@
-"""Where the database lies, how it is opened, and who holds its lock."""
+"""Where a SQLite database lies and how it is opened; which URLs are refused and how they are shown."""
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
-from envs.errors import BadInputError, WalkforgeError
-from optimize.database import (
-    DatabaseSpec,
-    database_path,
-    network_file_system,
-    open_engine,
-    prepare_database,
-    study_lock,
-)
+from envs.errors import BadInputError
+from optimize.database import DatabaseSpec, database_path, is_sqlite, local_folder, open_engine
+from optimize.database.address import parse_url, shown, without_password
+from optimize.database.sqlite import network_file_system, prepare_database
 
 MOUNTS = [
     ("/", "ext4"),
@@ -30,12 +19,6 @@ MOUNTS = [
     ("/data", "cifs"),
     ("/remote", "fuse.sshfs"),
 ]
-
-
-def hold_lock(url: str, held: Event) -> None:
-    with study_lock(url, "a"):
-        held.set()
-        time.sleep(60)
 
 
 @pytest.fixture
@@ -55,7 +38,8 @@ def test_a_relative_path_starts_at_the_working_directory(
     ("bad", "message"),
     [
         ("walkforge.db", "is no database URL"),
-        ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db' is not supported"),
+        ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db' is no file"),
+        ("mysql://me:secret@host/db", r"mysql:\*\*\*@host/db' is not supported"),
         ("sqlite://", "workers share one file"),
         ("sqlite:///:memory:", "workers share one file"),
         ("sqlite:///file:a.db?mode=ro&uri=true", "workers share one file"),
@@ -66,6 +50,53 @@ def test_a_relative_path_starts_at_the_working_directory(
 def test_bad_urls_are_refused(bad: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         database_path(bad)
+
+
+@pytest.mark.parametrize("name", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_every_name_of_postgresql_means_psycopg(name: str) -> None:
+    url = f"{name}://me:secret@host:5433/db?sslmode=require"
+    assert parse_url(url).drivername == "postgresql+psycopg"
+    assert shown(parse_url(url)) == "postgresql://me:***@host:5433/db?sslmode=require"
+    assert not is_sqlite(url)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("postgresql+psycopg2://me:secret@host/db", "driver psycopg"),
+        ("postgresql://me:secret@host", "name the database"),
+        ("postgresql://me:sec@ret@host/db", "percent-encoded"),
+        ("postgresql://me@host/db?password=secret", "PGPASSWORD"),
+        ("postgresql://me:secret@host:port/db", "is no database URL"),
+        ("postgresql:/me:secret@host/db", "is no database URL"),
+        ("mysql://me:secret@host/db", "is not supported"),
+        ("me:secret@host/db", "is no database URL"),
+    ],
+)
+def test_a_refusal_shows_no_password(bad: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message) as caught:
+        parse_url(bad)
+    assert "\n" not in str(caught.value)
+    assert "sec" not in str(caught.value).replace("insecure", "")
+    assert "ret@" not in str(caught.value)
+    assert "sec" not in without_password(bad)
+
+
+def test_a_url_is_stored_without_its_password_and_opens_all_the_same() -> None:
+    stored = without_password("postgresql://me:s%40cret@host:5433/db?sslmode=require")
+    assert stored == "postgresql://me@host:5433/db?sslmode=require"
+    assert parse_url(stored).password is None
+    for url in ("sqlite:///databases/walkforge.db", "postgresql://host/db", stored):
+        assert without_password(url) == url
+    assert "secret" not in repr(DatabaseSpec(url="postgresql://me:secret@host/db"))
+
+
+def test_what_lies_beside_a_database_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert local_folder("sqlite:////srv/a.db") == Path("/srv")
+    assert local_folder("postgresql://host/db") == tmp_path / "databases"
 
 
 def test_a_timeout_must_be_positive() -> None:
@@ -140,51 +171,3 @@ def test_odd_characters_in_a_path_name_that_very_file(tmp_path: Path) -> None:
     with engine.connect():
         assert path.is_file()
     engine.dispose()
-
-
-def test_the_lock_is_re_entrant_and_excludes_threads(url: str) -> None:
-    outcome = []
-
-    def try_lock() -> None:
-        try:
-            with study_lock(url, "other", timeout_s=0.1):
-                outcome.append("taken")
-        except WalkforgeError:
-            outcome.append("refused")
-
-    def in_thread() -> None:
-        thread = threading.Thread(target=try_lock)
-        thread.start()
-        thread.join()
-
-    with study_lock(url, "a"):
-        with study_lock(url, "a"):
-            in_thread()
-        in_thread()
-    in_thread()
-    assert outcome == ["refused", "refused", "taken"]
-
-
-def test_an_error_inside_frees_the_lock(url: str) -> None:
-    with pytest.raises(ZeroDivisionError), study_lock(url, "a"):
-        raise ZeroDivisionError
-    with study_lock(url, "a", timeout_s=0.1):
-        pass
-
-
-def test_a_killed_holder_frees_the_lock(url: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    holder = context.Process(target=hold_lock, args=(url, held))
-    holder.start()
-    assert held.wait(60)
-    with (
-        pytest.raises(WalkforgeError, match=r"lock of study 'b'.*held by another process"),
-        study_lock(url, "b", 0.2),
-    ):
-        pass
-    assert holder.pid is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.join(30)
-    with study_lock(url, "b", timeout_s=5):
-        pass

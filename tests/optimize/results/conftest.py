@@ -1,7 +1,6 @@
-"""A real SQLite file with our tables in it."""
+"""A real database of each kind with our tables in it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -11,8 +10,8 @@ from optimize.results.tables import create_tables
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'walkforge.db'}"
+def url(database_url: str) -> str:
+    return database_url
 
 
 @pytest.fixture

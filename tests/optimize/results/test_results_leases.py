@@ -1,9 +1,11 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
@@ -12,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from optimize.database import open_engine
-from optimize.errors import StaleRunError
+from optimize.errors import BadInputError, StaleRunError
 from optimize.results.leases import (
     START_TOLERANCE_S,
     Lease,
@@ -22,6 +24,7 @@ from optimize.results.leases import (
     check_token,
     lost,
     owner_alive,
+    refuse_other_hosts,
     release,
     renew,
 )
@@ -38,6 +41,14 @@ with engine.begin() as conn:
 print("held", flush=True)
 time.sleep(120)
 """
+
+
+@contextmanager
+def closing_engine(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture
@@ -140,13 +151,38 @@ def test_a_reused_pid_is_not_the_owner_and_another_host_is_believed(engine: Engi
 def test_a_checked_token_holds_until_the_write_is_committed(engine: Engine, url: str) -> None:
     lease = take(engine)
     rival = open_engine(url, busy_timeout_s=0.05)
-    with engine.begin() as conn:
+    refused = pytest.raises(OperationalError, match=r"database is locked|lock timeout")
+    with closing_engine(rival), engine.begin() as conn:
         check_token(conn, STUDY, 0, lease.run_uuid, lease.token)
-        with pytest.raises(OperationalError, match="database is locked"), rival.begin() as other:
+        with refused, rival.begin() as other:
             acquire(other, STUDY, 0, worker=1, lease_s=60.0, now=2000.0)
-    rival.dispose()
     with engine.connect() as conn:
         assert active(conn, STUDY) == [lease]
+
+
+def test_a_sqlite_file_serves_one_host_and_a_server_many(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "north")
+    lease = take(engine, 0, now=1000.0)
+    monkeypatch.setattr(socket, "gethostname", lambda: "south")
+    for now, recent in ((1000.0, True), (1060.0, True), (1060.5, False)):
+        refused = recent and engine.dialect.name == "sqlite"
+        for use in (
+            lambda conn, now=now: refuse_other_hosts(conn, now),
+            lambda conn, now=now: acquire(conn, "eth.model", 0, worker=0, lease_s=60.0, now=now),
+        ):
+            with engine.connect() as conn:  # rolled back
+                if not refused:
+                    use(conn)
+                    continue
+                words = "'north' works on study 'btc.model'.*'south'.*database=postgresql.*wait"
+                with pytest.raises(BadInputError, match=words) as caught:
+                    use(conn)
+                assert "\n" not in str(caught.value)
+    with engine.begin() as conn:
+        abandon(conn, lease)
+        refuse_other_hosts(conn, 1000.0)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import csv
+import io
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -6,14 +8,16 @@ from pathlib import Path
 import optuna
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from optimize.errors import BadInputError
 from optimize.results import queries
 from optimize.results.queries import leaderboard, list_queries, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.views import create_views
+from optimize.search.storage import open_storage
 from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end
+from tests.postgres import Server
 
 QUERY_FILES = Path(__file__).resolve().parents[3] / "databases" / "queries"
 NAMES = ["best_models", "failures", "study_progress", "windows_of"]
@@ -23,7 +27,7 @@ NAMES = ["best_models", "failures", "study_progress", "windows_of"]
 def filled(engine: Engine, url: str) -> Iterator[Engine]:
     """Yield a database with two complete trials and a failed one."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(url)
+    storage = open_storage(url)
     study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
     create_views(engine)
     with engine.begin() as conn:
@@ -67,20 +71,40 @@ def test_the_name_of_a_study_stands_for_its_phases(filled: Engine, name: str) ->
     assert run_query(filled, name, {"name": "bt"})[1] == []
 
 
+def in_shell(request: pytest.FixtureRequest, engine: Engine, name: str) -> str:
+    """Return what the database's own shell prints for a query file, as CSV without a header."""
+    file = QUERY_FILES / f"{name}.sql"
+    if engine.dialect.name == "postgresql":
+        server: Server = request.getfixturevalue("postgres_server")
+        variable = f"name='{STUDY}'"
+        return server.psql(str(engine.url.database), "--csv", "-t", "-v", variable, "-f", str(file))
+    shell = subprocess.run(
+        ["sqlite3", "-bail", "-csv", str(engine.url.database)],
+        input=f""".param set :name "'{STUDY}'"\n.read {file}\n""",
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (shell.returncode, shell.stderr) == (0, "")
+    return shell.stdout
+
+
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_query_runs_in_the_sqlite3_shell_too(filled: Engine, name: str) -> None:
-    script = f""".param set :name "'{STUDY}'"\n.read {QUERY_FILES / name}.sql\n"""
-    shell = subprocess.run(
-        ["sqlite3", "-bail", "-csv", str(filled.url.database)],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (shell.returncode, shell.stderr) == (0, "")
-    assert len(shell.stdout.splitlines()) == len(run_query(filled, name, {"name": STUDY})[1]) > 0
+def test_a_query_file_runs_in_the_shell_of_the_database_too(
+    request: pytest.FixtureRequest, filled: Engine, name: str
+) -> None:
+    printed = list(csv.reader(io.StringIO(in_shell(request, filled, name))))
+    columns, rows = run_query(filled, name, {"name": STUDY})
+    assert len(printed) == len(rows) > 0
+    for words, row in zip(printed, rows, strict=True):
+        assert [spelled(word) for word in words] == [spelled(value) for value in row], columns
+
+
+def spelled(value: object) -> object:
+    """Return a value as both the shell and Python would say it."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return "" if value is None else str(value)
 
 
 def test_an_unknown_query_or_parameter_names_the_choices(filled: Engine) -> None:
@@ -104,7 +128,7 @@ def test_a_database_without_a_study_is_refused_in_one_line(engine: Engine) -> No
 def test_a_query_cannot_write_and_leaves_the_connection_as_it_was(filled: Engine) -> None:
     with (
         queries._reading(filled) as conn,
-        pytest.raises(OperationalError, match="attempt to write a readonly database"),
+        pytest.raises(DBAPIError, match=r"attempt to write a readonly database|in a read-only transaction"),
     ):
         conn.execute(text("DELETE FROM wf_runs"))
     with filled.begin() as conn:

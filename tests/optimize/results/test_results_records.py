@@ -92,6 +92,24 @@ def test_metrics_that_people_select_on_are_columns_and_what_is_undefined_is_null
         assert conn.execute(select(tables.WINDOWS.c.sharpe)).scalar() is None
 
 
+def test_large_seeds_and_text_that_no_database_can_hold_are_kept(engine: Engine) -> None:
+    odd = "half a pair \ud800 and NUL \0, \u00e9"
+    with engine.begin() as conn:
+        save_study(conn, replace(make_study(), seed=2**63 - 1))
+        stored = load_study(conn, STUDY)
+        assert stored is not None
+        assert stored.seed == 2**63 - 1
+        log_event(conn, EventRecord(STUDY, "note", odd, {"detail": odd}))
+        (event,) = events(conn, STUDY)
+    run_to_end(engine, 0, replace(FAILED, failure_message=odd, traceback=odd))
+    with engine.connect() as conn:
+        run = run_of_trial(conn, STUDY, 0)
+    readable = "half a pair \\ud800 and NUL \\x00, \u00e9"
+    assert run is not None
+    assert (event.message, run.failure_message, run.traceback) == (readable,) * 3
+    assert event.detail == {"detail": odd}
+
+
 def test_the_first_outcome_of_a_run_stands(engine: Engine) -> None:
     lease = run_to_end(engine, 0, complete_outcome(1.5))
     with engine.begin() as conn:

@@ -1,5 +1,6 @@
 import json
 import math
+import multiprocessing
 from collections.abc import Callable, Iterator
 
 import optuna
@@ -7,10 +8,12 @@ import pytest
 from optuna.trial import Trial, TrialState
 from sqlalchemy import Engine, inspect, text
 
+from optimize.database import open_engine
 from optimize.results.leases import acquire
 from optimize.results.records import Outcome, save_study
 from optimize.results.runs import finish_run, save_window, start_run
 from optimize.results.views import VIEWS, create_views, drop_views
+from optimize.search.storage import open_storage
 from tests.optimize.results.factories import (
     STUDY,
     complete_outcome,
@@ -26,7 +29,7 @@ from tests.optimize.results.factories import (
 def study(engine: Engine, url: str) -> Iterator[optuna.Study]:
     """Yield a real study in the same file, with the views in place."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(url)
+    storage = open_storage(url)
     study = optuna.create_study(
         study_name=STUDY,
         storage=storage,
@@ -51,6 +54,14 @@ def suggest_all(trial: Trial) -> None:
 def rows(engine: Engine, sql: str) -> list[dict[str, object]]:
     with engine.connect() as conn:
         return [dict(row) for row in conn.execute(text(sql)).mappings()]
+
+
+def schema_version(engine: Engine) -> object:
+    """Return what changes whenever a view is made."""
+    identities = "SELECT string_agg(CAST(oid AS text), ' ' ORDER BY oid) FROM pg_class"
+    sqlite = engine.dialect.name == "sqlite"
+    with engine.connect() as conn:
+        return conn.exec_driver_sql("PRAGMA schema_version" if sqlite else identities).scalar()
 
 
 def best_models(engine: Engine) -> list[dict[str, object]]:
@@ -84,11 +95,37 @@ def test_views_are_created_again_and_dropped_and_an_old_one_is_replaced(
         conn.exec_driver_sql("CREATE VIEW best_models AS SELECT 1 AS old")
     assert create_views(engine)
     assert best_models(engine) == []
-    with engine.connect() as conn:
-        version = conn.exec_driver_sql("PRAGMA schema_version").scalar()
+    before = schema_version(engine)
     create_views(engine)
-    with engine.connect() as conn:
-        assert conn.exec_driver_sql("PRAGMA schema_version").scalar() == version  # nothing was touched
+    assert schema_version(engine) == before  # nothing was touched
+
+
+def create_again_and_again(url: str, barrier: "multiprocessing.synchronize.Barrier", drops: bool) -> None:
+    engine = open_engine(url)
+    for _ in range(5):
+        barrier.wait(timeout=60)
+        if drops:
+            drop_views(engine)
+        barrier.wait(timeout=60)
+        create_views(engine)
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("study")
+def test_several_processes_create_the_views_at_once(engine: Engine, url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4)
+    creators = [
+        context.Process(target=create_again_and_again, args=(url, barrier, number == 0))
+        for number in range(4)
+    ]
+    for creator in creators:
+        creator.start()
+    for creator in creators:
+        creator.join(60)
+    assert [creator.exitcode for creator in creators] == [0] * 4
+    assert set(inspect(engine).get_view_names()) == set(VIEWS)
+    assert best_models(engine) == []
 
 
 def test_the_view_the_maximum_and_optuna_name_the_same_best_trial(
@@ -182,7 +219,7 @@ def test_trial_windows_are_those_of_the_run_that_finished_the_trial(
         unfinished = acquire(conn, STUDY, running, worker=0, lease_s=60.0, now=1.0)
         start_run(conn, unfinished, make_run(unfinished))
         save_window(conn, unfinished, make_window(unfinished))
-    found = rows(engine, "SELECT * FROM trial_windows ORDER BY window, repeat")
+    found = rows(engine, 'SELECT * FROM trial_windows ORDER BY "window", repeat')
     assert [(row["run_uuid"], row["window"], row["sharpe"]) for row in found] == [
         (new.run_uuid, 0, 1.0),
         (new.run_uuid, 1, 2.0),

@@ -1,9 +1,8 @@
-"""One SQLite file holds studies and results: where it lies, how it is opened, who may write next."""
+"""SQLite: one file on a local disk in WAL mode, with a file lock beside it."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -11,12 +10,11 @@ from urllib.parse import quote
 import psutil
 import sqlalchemy
 from filelock import FileLock, Timeout
-from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL, Engine
 
+from optimize.database.address import parse_url, shown
 from optimize.errors import BadInputError, WalkforgeError, require
 
-BUSY_TIMEOUT_S = 60.0
 LOCK_TIMEOUT_S = 60.0
 POLL_INTERVAL_S = 0.02
 NETWORK_FILE_SYSTEMS = (
@@ -27,29 +25,11 @@ NETWORK_FILE_SYSTEMS = (
 )
 
 
-@dataclass(frozen=True)
-class DatabaseSpec:
-    """Where studies and results are stored."""
-
-    url: str = "sqlite:///databases/walkforge.db"
-    busy_timeout_s: float = BUSY_TIMEOUT_S
-
-    def __post_init__(self) -> None:
-        require(self.busy_timeout_s > 0, "database.busy_timeout_s", self.busy_timeout_s, "> 0 seconds")
-
-
 def database_path(url: str) -> Path:
     """Return the absolute path of a URL's SQLite file; a relative one starts at the working directory."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise BadInputError(
-            f"database.url={url!r} is no database URL: write sqlite:///path/to/file.db"
-        ) from None
+    parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        raise BadInputError(
-            f"database.url={parsed.render_as_string()!r} is not supported: write sqlite:///path/to/file.db"
-        )
+        raise BadInputError(f"database.url={shown(parsed)!r} is no file: write sqlite:///path/to/file.db")
     name = parsed.database or ""
     plain_file = name not in ("", ":memory:") and not name.startswith("file:") and not parsed.query
     require(
@@ -80,7 +60,7 @@ def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) 
     if kind := network_file_system(path, mounts):
         raise BadInputError(
             f"database.url: {path} lies on a network file system ({kind}), where SQLite loses data: "
-            "choose a path on a local disk"
+            "choose a path on a local disk, or database=postgresql"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,11 +72,7 @@ def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) 
 
 
 def connect(
-    path: Path,
-    *,
-    busy_timeout_s: float = BUSY_TIMEOUT_S,
-    read_only: bool = False,
-    foreign_keys: bool = True,
+    path: Path, *, busy_timeout_s: float, read_only: bool = False, foreign_keys: bool = True
 ) -> sqlite3.Connection:
     """Open one SQLite connection that waits for locks; a writable one switches the file to WAL."""
     mode = "ro" if read_only else "rwc"
@@ -119,8 +95,8 @@ def connect(
     return connection
 
 
-def open_engine(url: str, read_only: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
-    """Return an engine on the database: WAL, busy timeout and foreign keys on every connection."""
+def make_engine(url: str, read_only: bool, busy_timeout_s: float) -> Engine:
+    """Return an engine on the file: WAL, busy timeout and foreign keys on every connection."""
     path = database_path(url) if read_only else prepare_database(url)
     if read_only and not path.is_file():
         raise BadInputError(
@@ -130,18 +106,22 @@ def open_engine(url: str, read_only: bool = False, busy_timeout_s: float = BUSY_
     return sqlalchemy.create_engine(sqlite_url(path), creator=creator)
 
 
+def optuna_arguments(url: str, busy_timeout_s: float) -> tuple[str, dict[str, object]]:
+    """Return the URL and the engine's arguments of Optuna's storage on the file."""
+    path = prepare_database(url)
+    # Foreign keys stay off, as Optuna ships: its schema upgrades drop and rename tables that others refer to.
+    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False)
+    return sqlite_url(path).render_as_string(hide_password=False), {"creator": creator}
+
+
 def sqlite_url(path: Path) -> URL:
     """Return the SQLAlchemy URL of a SQLite file."""
     return URL.create("sqlite", database=str(path))
 
 
 @contextmanager
-def study_lock(url: str, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the right to count and ask for a study; re-entrant in a thread, freed when its holder dies.
-
-    On SQLite every study of a database shares one lock file, as they share one writer.
-    Raises WalkforgeError when another process holds it longer than timeout_s.
-    """
+def file_lock(url: str, name: str, timeout_s: float) -> Iterator[None]:
+    """Hold the one lock file of a database, which all its studies share as they share one writer."""
     path = database_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _file_lock(path)

@@ -1,0 +1,73 @@
+"""Database URLs: which ones can be opened, and how they are shown and stored without their password."""
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from optimize.errors import BadInputError, require
+
+EXAMPLES = "sqlite:///path/to/file.db or postgresql://user@host/dbname"
+DRIVER = "postgresql+psycopg"
+SECRETS = {"password", "sslpassword"}
+
+
+def parse_url(url: str) -> URL:
+    """Return a URL that can be opened, with the driver named; BadInputError for any other."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # a ValueError: the port is no number
+        raise BadInputError(f"database.url={_masked(url)!r} is no database URL: write {EXAMPLES}") from None
+    name, _, driver = parsed.drivername.partition("+")
+    if name == "sqlite":
+        return parsed
+    if name not in ("postgresql", "postgres") or driver not in ("", "psycopg"):
+        raise BadInputError(
+            f"database.url={_masked(url)!r} is not supported: write {EXAMPLES} (driver psycopg)"
+        )
+    return _checked(parsed).set(drivername=DRIVER)
+
+
+def without_password(url: str) -> str:
+    """Return the URL as it may be stored: it still opens where libpq finds the password by itself."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return _masked(url)
+    if parsed.password is None and not SECRETS & parsed.query.keys():
+        return url
+    query = {key: value for key, value in parsed.query.items() if key not in SECRETS}
+    bare = URL.create(
+        parsed.drivername, parsed.username, None, parsed.host, parsed.port, parsed.database, query
+    )
+    return bare.render_as_string(hide_password=False)
+
+
+def shown(url: URL) -> str:
+    """Return the URL for a message, the driver's name and the password left out."""
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def _checked(url: URL) -> URL:
+    """Refuse what PostgreSQL would misread, without showing a password that lies in the wrong place."""
+    if "@" in (url.host or ""):
+        raise BadInputError(
+            "database.url: a password with special characters must be percent-encoded (@ as %40), "
+            "or be given in PGPASSWORD instead of the URL"
+        )
+    if secrets := sorted(SECRETS & url.query.keys()):
+        raise BadInputError(
+            f"database.url: the option {secrets[0]} may not stand behind the ?: set PGPASSWORD, or write "
+            "postgresql://user:password@host/dbname"
+        )
+    require(
+        bool(url.database), "database.url", shown(url), "postgresql://user@host/dbname: name the database"
+    )
+    # Optuna fills its storage URL in with str.format, so a brace would be read as a field.
+    rendered = url.render_as_string(hide_password=True)
+    require(not {"{", "}"} & set(rendered), "database.url", shown(url), "a URL without braces")
+    return url
+
+
+def _masked(url: str) -> str:
+    """Return a URL that nobody could read, without anything that may be a password."""
+    _, at, host = url.rpartition("@")
+    return f"{url.partition(':')[0]}:***@{host}" if at else url
