@@ -17,34 +17,37 @@ class Partial:
     def __init__(self, path: Path, start_ns: int) -> None:
         self.path = path
         self.start_ns = start_ns
-        self._rows = _whole_rows(path, start_ns)
-
-    @property
-    def rows(self) -> int:
-        """Return R."""
-        return len(self._rows)
+        self._pages = [_whole_rows(path, start_ns)]
+        self.rows = len(self._pages[0])
 
     @property
     def timestamp(self) -> IntArray:
         """Return the stamps (R,) in UTC nanoseconds."""
-        stamps: IntArray = self._rows["timestamp"].astype(np.int64)
+        stamps: IntArray = np.concatenate(self._pages)["timestamp"].astype(np.int64)
         return stamps
 
     @property
     def ohlcv(self) -> FloatArray:
         """Return the bars (R, 5)."""
-        bars: FloatArray = self._rows["ohlcv"].astype(np.float64)
+        bars: FloatArray = np.concatenate(self._pages)["ohlcv"].astype(np.float64)
         return bars
 
+    @property
+    def last(self) -> tuple[IntArray, FloatArray]:
+        """Return the stamp (1,) and bar (1, 5) of the last row, (0,) and (0, 5) where there is none."""
+        rows = self._pages[-1][-1:]
+        return rows["timestamp"].astype(np.int64), rows["ohlcv"].astype(np.float64)
+
     def append(self, timestamp: IntArray, ohlcv: FloatArray) -> None:
-        """Add rows, all of them later than the last, and flush them to disk."""
+        """Add rows, at least one and all of them later than the last, and flush them to disk."""
         rows = np.empty(len(timestamp), dtype=ROW)
         rows["timestamp"], rows["ohlcv"] = timestamp, ohlcv
         with self.path.open("ab") as stream:
             stream.write(rows.tobytes())
             stream.flush()
             os.fsync(stream.fileno())
-        self._rows = np.concatenate([self._rows, rows])
+        self._pages.append(rows)
+        self.rows += len(rows)
 
     def remove(self) -> None:
         """Delete the file."""

@@ -93,7 +93,7 @@ def fetch_piece(job: Job, client: Client, piece: Piece, shown: Meter) -> None:
     since_ns = partial.start_ns
     if partial.rows:
         # A bar that is asked for once more shows whether its prices are still the same.
-        since_ns = int(partial.timestamp[-1]) + (0 if again else job.length_ns)
+        since_ns = int(partial.last[0][0]) + (0 if again else job.length_ns)
         shown.say(f"{job.symbol}: going on after {partial.rows:,} bars of a download that was cut short")
     _refuse_beyond_reach(job, client, piece, since_ns)
     try:
@@ -119,8 +119,9 @@ def _overlapping(job: Job, piece: Piece) -> Piece:
 
 def _keep(job: Job, page: Page, piece: Piece, partial: Partial) -> None:
     """Append the bars of a page that were asked for and have ended."""
-    _refuse_restated(partial.timestamp, partial.ohlcv, page.timestamp, page.ohlcv)
-    first_ns = int(partial.timestamp[-1]) + 1 if partial.rows else partial.start_ns
+    last_stamp, last_bar = partial.last
+    _refuse_restated(last_stamp, last_bar, page.timestamp, page.ohlcv)
+    first_ns = int(last_stamp[0]) + 1 if partial.rows else partial.start_ns
     ended = page.timestamp + job.length_ns <= job.now_ns
     chosen = (page.timestamp >= first_ns) & (page.timestamp < piece.end_ns) & ended
     if chosen.any():

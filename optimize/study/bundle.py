@@ -18,7 +18,7 @@ from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.windows import Window
 from optimize.hashing import hash_arrays, hash_file, hash_object
-from optimize.study.files import RETURNS, SCALER, read_returns, window_folder
+from optimize.study.files import RETURNS, SCALER, TRADES, read_returns, window_folder
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import (
     Ground,
@@ -33,7 +33,7 @@ from optimize.study.versions import differences, versions
 
 MANIFEST, CONFIG, FEATURES, METRICS = "manifest.json", "config.json", "features.json", "metrics.json"
 CARD, PICTURE = "CARD.md", "equity.png"
-PROOF = (WEIGHTS, SPEC, SCALER, RETURNS)  # of each window and repeat
+PROOF = (WEIGHTS, SPEC, SCALER, RETURNS, TRADES)  # of each window and repeat
 DEPLOYED = (WEIGHTS, SPEC, SCALER, MODEL)  # of the last window, first repeat
 FORMAT = 1
 TOLERANCE = 1e-9  # relative, where versions or the processor differ
@@ -244,7 +244,7 @@ def _shared_ground(spec: StudySpec, grounds: Grounds) -> Ground:
 
 def _evaluate(spec: StudySpec, ground: Ground, window: Window, place: Path) -> Measured:
     scaler = load_scaler(place / SCALER, ground.market.feature_names)
-    return evaluate_window(spec, ground, window, Trained(_load(place, spec.agent.device), scaler))
+    return evaluate_window(spec, ground, window, Trained(_load(place, spec.agent.device), scaler))[0]
 
 
 def _load(place: Path, device: str) -> Agent:

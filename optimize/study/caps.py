@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optimize import clock
-from optimize.database import study_lock
+from optimize.database import server_time, study_lock
 from optimize.results import leases
 from optimize.results.leases import Lease
 from optimize.results.records import (
@@ -97,15 +96,18 @@ def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
 
 def tell_finished(handle: Handle) -> None:
     """Tell Optuna of trials whose record is complete, which a dead worker could not; never run them again."""
-    running = [
-        trial.number for trial in handle.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    ]
-    if not running:
-        return
+    with study_lock(handle.spec.database.url, handle.spec.name):
+        running = handle.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if running:
+            _tell_lost(handle, [trial.number for trial in running])
+
+
+def _tell_lost(handle: Handle, running: Sequence[int]) -> None:
+    """Tell the recorded ones among the running trials unless a living owner is about to do it."""
     with handle.engine.begin() as conn:
         untold = complete_but_untold(conn, handle.spec.name, running)
         owned = {lease.run_uuid: lease for lease in leases.active(conn, handle.spec.name)}
-        lost = leases.lost(conn, handle.spec.name, clock.now().timestamp(), leases.owner_alive)
+        lost = leases.lost(conn, handle.spec.name, server_time(conn), leases.owner_alive)
     for run in untold:
         lease = owned.get(run.run_uuid)
         if lease is None or lease in lost:  # a living owner tells it itself, after note and picture
@@ -156,7 +158,7 @@ def _lost_trials(handle: Handle) -> set[int]:
     """Return the running trials that nobody runs; a trial lost for the second time is failed here."""
     name = handle.spec.name
     with handle.engine.begin() as conn:
-        lost = leases.lost(conn, name, clock.now().timestamp(), leases.owner_alive)
+        lost = leases.lost(conn, name, server_time(conn), leases.owner_alive)
         leased = {lease.trial_number for lease in leases.active(conn, name)}
     numbers = {t.number for t in handle.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
     takeable = numbers - leased  # asked for by a worker that died before it took the lease
@@ -196,9 +198,9 @@ def _start(handle: Handle, trial: Trial, worker: int, trials: Sequence[FrozenTri
             trial.number,
             worker=worker,
             lease_s=spec.worker.lease_s,
-            now=clock.now().timestamp(),
+            now=server_time(conn),
         )
-        if complete_but_untold(conn, spec.name, [trial.number]):  # the write lock is ours: it stays so
+        if complete_but_untold(conn, spec.name, [trial.number]):  # the lease is ours: it stays so
             raise _RecordedError
         run = start_run(
             conn,

@@ -87,7 +87,7 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         _window_table(metrics),
         "## In all",
         _total_table(metrics),
-        f"Costs: {cost.commission_bps:g} bps commission and {cost.slippage_bps:g} bps slippage a side, "
+        f"Costs: {cost.describe()}, "
         f"{percent(cost.borrow_rate, 2)} a year on borrowed cash, {percent(cost.short_rate, 2)} on short "
         f"value; orders fill at the {'next open' if spec.env.fill == 'open' else 'close that was observed'}.",
         "## Data",

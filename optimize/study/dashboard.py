@@ -4,11 +4,9 @@ import errno
 import ipaddress
 import os
 import socket
-import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -20,8 +18,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial
 from optuna_dashboard import save_note, save_plotly_graph_object, wsgi
 from optuna_dashboard.artifact import get_artifact_path
+from sqlalchemy import inspect, text
 
-from optimize.database import connect, database_path
+from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import complete_but_untold, windows_of
@@ -215,16 +214,14 @@ def _study_id(url: str, name: str) -> int:
 
 def _stored_studies(url: str) -> dict[str, int]:
     """Return the id of each study; look without creating anything, so that a wrong URL leaves no file."""
-    path = database_path(url)
-    if not path.is_file():
-        raise BadInputError(
-            f"database.url: there is no database at {path}; run a study first or set database.url"
-        )
+    engine = open_engine(url, read_only=True)
     try:
-        with closing(connect(path, read_only=True)) as connection:
-            rows = connection.execute("SELECT study_name, study_id FROM studies").fetchall()
-    except sqlite3.DatabaseError as error:
-        raise BadInputError(
-            f"database.url: {path} holds no studies ({error}); run a study first or set database.url"
-        ) from None
-    return dict(rows)
+        if not inspect(engine).has_table("studies"):
+            raise BadInputError(
+                "database.url: this database holds no studies; run a study first or set database.url"
+            )
+        with engine.connect() as conn:
+            rows = conn.execute(text("SELECT study_name, study_id FROM studies ORDER BY study_id"))
+            return {name: number for name, number in rows}
+    finally:
+        engine.dispose()

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from optimize.evaluate.metrics import WindowMetrics
+from optimize.evaluate.trades import Trades
 from optimize.study.trial import Measured, Trained
 
 SCALER = "scaler.npz"
 RETURNS = "returns.parquet"
+TRADES = "trades.parquet"
 METRICS = b"walkforge.measured"
 
 
@@ -36,12 +38,13 @@ def window_folder(folder: Path, window: int, repeat: int) -> Path:
 
 
 def write_window(
-    folder: Path, sessions: NDArray[np.datetime64], trained: Trained, measured: Measured
+    folder: Path, sessions: NDArray[np.datetime64], trained: Trained, measured: Measured, trades: Trades
 ) -> None:
-    """Write the agent, its scaler and the session returns of one window."""
+    """Write the agent, its scaler, the trades and, last, the session returns of one window."""
     folder.mkdir(parents=True, exist_ok=True)
     trained.agent.save(folder)
     trained.scaler.save(folder / SCALER)
+    write_table(folder / TRADES, trades)
     write_returns(folder / RETURNS, sessions, measured)
 
 
@@ -52,6 +55,11 @@ def write_returns(path: Path, sessions: NDArray[np.datetime64], measured: Measur
     )
     summary = {"metrics": asdict(measured.metrics), "ruined": measured.ruined, "seconds": measured.seconds}
     table = table.replace_schema_metadata({METRICS: json.dumps(summary).encode()})
+    write_table(path, table)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file whole or not at all."""
     partial = path.with_suffix(".partial")
     pq.write_table(table, partial)
     replace_durably(partial, path)
@@ -97,7 +105,7 @@ def adopt_files(earlier: Path, folder: Path) -> None:
 
 
 def drop_weights(folder: Path) -> None:
-    """Delete the models of a run and keep its returns."""
+    """Delete the models of a run and keep its returns and trades."""
     for path in folder.glob("windows/*/repeat_*/*"):
-        if path.name != RETURNS:
+        if path.name not in (RETURNS, TRADES):
             path.unlink(missing_ok=True)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from sqlalchemy import Engine
 
-from optimize.database import database_path, open_engine, study_lock
+from optimize.database import local_folder, open_engine, server_time, study_lock
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
+from optimize.results.leases import refuse_other_hosts
 from optimize.results.records import StudyRecord, forget_study, load_study, save_study, set_cap
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views
@@ -25,7 +27,9 @@ from optimize.study.versions import versions
 
 # What may change between two launches of one study: how fast it runs and how far, never what is measured.
 CHANGEABLE = {
-    "n_trials", "max_failures", "keep_models", "preflight", "worker", "database", "phase", "data.path"
+    "n_trials", "max_failures", "keep_models", "preflight", "worker", "database", "phase",
+    "data.path", "data.folder", "data.refresh", "data.check",
+    "data.max_age", "data.max_gap_days", "data.severity",
 }  # fmt: skip
 MARKET_CACHE = "market"
 
@@ -37,7 +41,13 @@ class Handle:
     spec: StudySpec
     space: SearchSpace
     study: optuna.Study
+    storage: RDBStorage
     engine: Engine
+
+    def close(self) -> None:
+        """End every connection to the database."""
+        self.engine.dispose()
+        self.storage.engine.dispose()
 
     @property
     def cache_dir(self) -> Path:
@@ -47,7 +57,7 @@ class Handle:
 
 def cache_dir(spec: StudySpec) -> Path:
     """Return the folder of the memory-mapped markets, beside the study's database."""
-    return database_path(spec.database.url).parent / MARKET_CACHE
+    return local_folder(spec.database.url) / MARKET_CACHE
 
 
 def open_study(spec: StudySpec) -> Handle:
@@ -58,6 +68,8 @@ def open_study(spec: StudySpec) -> Handle:
     with study_lock(url, spec.name):
         engine = open_engine(url, busy_timeout_s=spec.database.busy_timeout_s)
         create_tables(engine)
+        with engine.connect() as conn:
+            refuse_other_hosts(conn, server_time(conn))
         storage = open_storage(url, spec.database.busy_timeout_s)
         if spec.name not in optuna.get_all_study_names(storage):
             with engine.begin() as conn:  # records of a study that was deleted would attach to new trials
@@ -69,7 +81,7 @@ def open_study(spec: StudySpec) -> Handle:
             pruner=make_pruner(spec.pruner, spec.seed),
         )
         create_views(engine)
-    return Handle(spec, space, study, engine)
+    return Handle(spec, space, study, storage, engine)
 
 
 def enroll(handle: Handle, ground: Ground) -> StudyRecord:
@@ -96,7 +108,7 @@ def enroll(handle: Handle, ground: Ground) -> StudyRecord:
         set_cap(conn, spec.name, spec.n_trials)
         found = load_study(conn, spec.name)
     if found is None:
-        raise BadInputError(f"study {spec.name!r} vanished from {spec.database.url} while it was opened")
+        raise BadInputError(f"study {spec.name!r} vanished from its database while it was opened")
     return dataclasses.replace(found, max_failures=spec.max_failures)
 
 

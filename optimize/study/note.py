@@ -53,7 +53,7 @@ def study_note(spec: StudySpec) -> str:
         f"**{spec.name}** searches {spec.agent.name.upper()} agents on `{market}`, up to "
         f"{spec.n_trials} trials (COMPLETE + PRUNED). The score is {meaning}{repeats}; "
         f"a trial below {spec.score.min_trades} trades is infeasible and PRUNED. Every figure is net of "
-        f"{cost.commission_bps:g} bps commission and {cost.slippage_bps:g} bps slippage a side, "
+        f"{cost.describe()}, "
         f"{cost.borrow_rate:.2%} a year on borrowed cash and {cost.short_rate:.2%} on short value. "
         "The best of many trials is partly luck: compare it with buy-and-hold and with its own spread "
         "over the windows.\n"

@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from sqlalchemy.exc import DBAPIError
 
-from optimize import clock
-from optimize.database import study_lock
+from optimize.database import server_time, study_lock
 from optimize.errors import BadInputError, NumericError, StaleRunError
 from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
+from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results import leases
 from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines
@@ -33,7 +34,7 @@ from optimize.study.handle import Handle
 from optimize.study.trial import Key, Measured, Trained, TrialResult, run_trial
 
 RENEWALS_PER_LEASE = 4
-SUMMED = ("cost", "turnover", "trades")
+SUMMED = ("cost", "turnover", "trades", "forced_exits")
 
 
 class StopRequestedError(Exception):
@@ -68,11 +69,13 @@ class Heartbeat:
             except StaleRunError as error:
                 self.stale = error
                 return
+            except DBAPIError:  # the database is away or busy: the lease may outlive that
+                traceback.print_exc()
 
     def renew(self) -> None:
         """Prolong the lease; raise StaleRunError where another run owns the trial."""
         with self._handle.engine.begin() as conn:
-            leases.renew(conn, self._lease, clock.now().timestamp(), self.window)
+            leases.renew(conn, self._lease, server_time(conn), self.window)
 
 
 def perform(handle: Handle, claim: Claim, stopping: Callable[[], bool]) -> RunRecord:
@@ -108,11 +111,11 @@ def _run(
     finished = _adopt(handle, claim, folder)
     heartbeat.window = 0
 
-    def keep(window: Window, repeat: int, trained: Trained, measured: Measured) -> None:
+    def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
         _check_owned(heartbeat)
         target = window_folder(folder, window.index, repeat)
         sessions = claim.ground.market.session_date[slice(*window.test_sessions)]
-        write_window(target, sessions, trained, measured)
+        write_window(target, sessions, trained, measured, trades)
         path = (target / RETURNS).relative_to(handle.spec.folder)
         with handle.engine.begin() as conn:
             save_window(conn, claim.lease, window_record(claim, window, repeat, measured, str(path)))

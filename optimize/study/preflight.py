@@ -37,14 +37,15 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
             ground = lay_ground(tiny, cache_dir)
         window = ground.windows[0]
         with _stage("Training", say):
-            trained, measured = run_window(tiny, ground, window, seed_of([spec.seed, 0], 0, 0))
+            trained, measured, trades = run_window(tiny, ground, window, seed_of([spec.seed, 0], 0, 0))
         with _stage("Saving and loading", say):
             target = window_folder(Path(folder) / "saved", window.index, 0)
-            write_window(target, ground.market.session_date[slice(*window.test_sessions)], trained, measured)
+            sessions = ground.market.session_date[slice(*window.test_sessions)]
+            write_window(target, sessions, trained, measured, trades)
             loaded = Trained(load_agent(target), load_scaler(target / SCALER, ground.market.feature_names))
         with _stage("Evaluation", say):
-            again = evaluate_window(tiny, ground, window, loaded)
-            if not np.array_equal(again.returns, measured.returns):
+            again, made_again = evaluate_window(tiny, ground, window, loaded)
+            if not (np.array_equal(again.returns, measured.returns) and made_again.equals(trades)):
                 raise WalkforgeError("the saved agent does not reproduce the returns of the trained one")
         with _stage("Recording", say):
             run = _record(tiny, cache_dir)
@@ -84,7 +85,7 @@ def _record(tiny: StudySpec, cache_dir: Path) -> RunRecord:
             raise WalkforgeError(f"a fresh study gave no trial: {claimed.value}")
         run = perform(handle, claimed, stopping=lambda: False)
     finally:
-        handle.engine.dispose()
+        handle.close()
     if run.state == "FAIL":
         raise WalkforgeError(run.failure_message or "the trial failed without a message")
     return run

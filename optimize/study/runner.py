@@ -6,9 +6,11 @@ from itertools import product
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from optimize.agents.registry import searchable_keys, unsearchable
 from optimize.data.cache import cached_market
+from optimize.data.quality_report import enforce, inspect
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
@@ -40,6 +42,7 @@ MODEL_NEUTRAL = {"keep_models", "max_failures", "preflight", "env.action", "agen
 def run_study(spec: StudySpec, console: Console) -> str:
     """Run every phase to its cap and return the name of the last study."""
     lint_space(parse_space(spec.space), spec, lambda path: why_unsearchable(spec, path))
+    enforce(inspect(spec.data, spec.session), lambda text: console.print(escape(text), soft_wrap=True))
     if spec.phase.kind == "single":
         run_phase(spec, console)
         return spec.name
@@ -114,6 +117,9 @@ def why_unsearchable(spec: StudySpec, path: str) -> str | None:
     if path in MODEL_NEUTRAL:
         return "cannot change the built model or market"
     group, _, key = path.partition(".")
+    if group == "reward" and key != "name" and "name" not in (spec.space.get("reward") or {}):
+        read = spec.reward.reward.parameters
+        return None if key in read else f"reward={spec.reward.name} reads {', '.join(read) or 'no such key'}"
     if group != "agent":
         return None
     reason = unsearchable(key)

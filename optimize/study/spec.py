@@ -16,6 +16,7 @@ from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.database import DatabaseSpec
+from optimize.database.address import without_password
 from optimize.errors import BadInputError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec, inline_file
@@ -140,8 +141,11 @@ def resolve(spec: StudySpec) -> StudySpec:
 
 
 def to_plain(spec: Any) -> dict[str, Any]:
-    """Return a dataclass as plain dicts and lists, ready for JSON."""
-    return dataclasses.asdict(spec)
+    """Return a dataclass as plain dicts and lists, ready for JSON; a database's password stays out."""
+    plain = dataclasses.asdict(spec)
+    if "url" in plain.get("database", ()):
+        plain["database"]["url"] = without_password(plain["database"]["url"])
+    return plain
 
 
 def from_plain(kind: type[T], plain: dict[str, Any]) -> T:

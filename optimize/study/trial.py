@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.costs import check_spread
+from envs.episodes import session_spans
 from envs.types import FloatArray, Market
 from optimize.agents.agent import Agent
 from optimize.agents.registry import find_algorithm, hyperparameters_of
@@ -17,10 +19,12 @@ from optimize.data.cache import cached_market
 from optimize.data.dataset import build_market
 from optimize.data.scaling import Scaler, fit_scaler, scale_market
 from optimize.data.spec import timeframe_ns
+from optimize.errors import BadInputError
 from optimize.evaluate.baselines import TURNOVERS, Baseline, baselines
 from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
 from optimize.evaluate.rollout import replay_free, rollout
 from optimize.evaluate.score import Score, check_periods, running_score, score
+from optimize.evaluate.trades import Trades, trades_of
 from optimize.evaluate.windows import Window, WindowPlan, place_windows, plan_windows, purge_bars
 from optimize.study.spec import StudySpec
 
@@ -63,7 +67,7 @@ class TrialResult:
 
 
 Key = tuple[int, int]  # window, repeat
-Keep = Callable[[Window, int, Trained, Measured], None]
+Keep = Callable[[Window, int, Trained, Measured, Trades], None]
 Report = Callable[[int, float], bool]
 
 
@@ -75,7 +79,22 @@ def lay_ground(spec: StudySpec, cache_dir: Path | None) -> Ground:
     check_periods(spec.score, plan)
     purge = purge_bars(spec.env.fill, target_horizon(spec.agent))
     windows = place_windows(plan, market, purge_bars=purge, lookback=spec.feature.lookback, spec=spec.window)
+    check_spread(spec.cost, market)
+    if spec.env.episode == "session":
+        _check_whole_sessions(market, windows)
     return Ground(market, plan, windows)
+
+
+def _check_whole_sessions(market: Market, windows: Sequence[Window]) -> None:
+    """Refuse train spans without a whole session to draw as an episode."""
+    for window in windows:
+        try:
+            session_spans(market.session, window.train_first, window.train_last)
+        except BadInputError as error:
+            raise BadInputError(
+                f"env.episode='session' is not allowed in window {window.index} at "
+                f"data.timeframe={market.timeframe}: {error}, or env.episode=bars"
+            ) from None
 
 
 def target_horizon(agent: AgentSpec) -> int:
@@ -125,8 +144,9 @@ def run_trial(
     for window in ground.windows:
         for repeat in repeats:
             if (window.index, repeat) not in done:
-                trained, measured = run_window(spec, ground, window, seed_of(entropy, window.index, repeat))
-                keep(window, repeat, trained, measured)
+                seed = seed_of(entropy, window.index, repeat)
+                trained, measured, trades = run_window(spec, ground, window, seed)
+                keep(window, repeat, trained, measured, trades)
                 done[window.index, repeat] = measured
         last = window.index == len(ground.windows) - 1
         so_far = [[done[w, repeat] for w in range(window.index + 1)] for repeat in repeats]
@@ -136,11 +156,12 @@ def run_trial(
     return conclude(spec, ground, so_far, pruned_at=None)
 
 
-def run_window(spec: StudySpec, ground: Ground, window: Window, seed: int) -> tuple[Trained, Measured]:
+def run_window(
+    spec: StudySpec, ground: Ground, window: Window, seed: int
+) -> tuple[Trained, Measured, Trades]:
     """Fit the scaler and the agent on the purged train span, then evaluate on the test span."""
     started = time.perf_counter()
-    features, names = ground.market.features, ground.market.feature_names
-    scaler = fit_scaler(features, window.train_first, window.train_last + 1, names)
+    scaler = fit_scaler(ground.market, window.train_first, window.train_last + 1)
     agent = train(
         spec.agent,
         scaled_to(spec, ground, window, scaler),
@@ -152,25 +173,28 @@ def run_window(spec: StudySpec, ground: Ground, window: Window, seed: int) -> tu
         seed=seed,
     )
     trained = Trained(agent, scaler)
-    measured = evaluate_window(spec, ground, window, trained)
-    return trained, dataclasses.replace(measured, seconds=time.perf_counter() - started)
+    measured, trades = evaluate_window(spec, ground, window, trained)
+    return trained, dataclasses.replace(measured, seconds=time.perf_counter() - started), trades
 
 
-def evaluate_window(spec: StudySpec, ground: Ground, window: Window, trained: Trained) -> Measured:
-    """Run a trained agent over the test span of a window, net and at zero cost."""
+def evaluate_window(
+    spec: StudySpec, ground: Ground, window: Window, trained: Trained
+) -> tuple[Measured, Trades]:
+    """Run a trained agent over the test span of a window, net and at zero cost; return its trades as well."""
     started = time.perf_counter()
     market = scaled_to(spec, ground, window, trained.scaler)
     span = (window.test_first, window.test_last)
     env, reward, lookback = spec.env, spec.reward, spec.feature.lookback
     net = rollout(trained.agent, market, [span], env=env, cost=spec.cost, reward=reward, lookback=lookback)
     free = replay_free(net, market, env=env, reward=reward, lookback=lookback)
-    return Measured(
+    measured = Measured(
         metrics=measure(market, window, net[0], free[0], market.sessions_per_year, spec.score.risk_free),
         returns=session_returns(market, net[0], window),
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,
         seconds=time.perf_counter() - started,
     )
+    return measured, trades_of(net[0], market, env.fill)
 
 
 def yardsticks(
@@ -182,7 +206,6 @@ def yardsticks(
         ground.windows,
         env=spec.env,
         cost=spec.cost,
-        reward=spec.reward,
         lookback=spec.feature.lookback,
         score_spec=spec.score,
         seed=spec.seed,

@@ -1,6 +1,7 @@
 """Worker processes from a warm forkserver, and the supervisor that owns them."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -42,6 +43,8 @@ def work(spec: StudySpec, worker: int, stop: Event) -> None:
     with log.open("a", buffering=1) as stream:
         os.dup2(stream.fileno(), sys.stdout.fileno())
         os.dup2(stream.fileno(), sys.stderr.fileno())
+        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("optimize").setLevel(logging.INFO)
         limit_threads(1)
         sys.exit(run_claims(open_study(spec), worker, stop.is_set))
 

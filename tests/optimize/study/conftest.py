@@ -8,6 +8,9 @@ import pytest
 
 from optimize.study.export import export_best
 from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
+from tests.optimize.study.databases import close_studies, small
+
+__all__ = ["small"]
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
     handle = run_all(tiny_spec(folder, prices))
     yield Exports(handle, prices, export_best(handle.engine, handle.spec.output_dir, "tiny", 2))
     handle.engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    close_studies()
 
 
 @pytest.fixture

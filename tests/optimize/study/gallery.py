@@ -47,8 +47,7 @@ def make_handle(folder: Path, name: str = "gallery.model") -> Handle:
 
 
 def close(handle: Handle) -> None:
-    handle.engine.dispose()
-    handle.study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    handle.close()
 
 
 def make_hold(study: str) -> BaselineRecord:
@@ -91,7 +90,7 @@ def store_window(handle: Handle, lease: Lease, window: int, repeat: int, measure
         test_bars=metrics.pop("bars"),
         seconds=0.1,
         returns_path=str((target / RETURNS).relative_to(handle.spec.folder)),
-        **{key: value for key, value in metrics.items() if key != "sessions"},
+        **{key: value for key, value in metrics.items() if key not in ("sessions", "forced_exits")},
     )
     with handle.engine.begin() as conn:
         save_window(conn, lease, record)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from optimize.database import is_sqlite
 from optimize.study.spec import StudySpec
 from tests.optimize.study.studies import rows
 
@@ -79,7 +80,9 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
 
 def leased(spec: StudySpec) -> dict[int, int]:
     """Return the pid of the worker of each trial, or nothing while there is no table yet."""
-    if not rows(spec, "SELECT name FROM sqlite_master WHERE name = 'wf_leases'"):
+    in_file = "SELECT name FROM sqlite_master WHERE name = 'wf_leases'"
+    on_server = "SELECT 1 WHERE to_regclass('wf_leases') IS NOT NULL"
+    if not rows(spec, in_file if is_sqlite(spec.database.url) else on_server):
         return {}
     return dict(rows(spec, "SELECT trial_number, pid FROM wf_leases WHERE renewed_at > 0"))
 

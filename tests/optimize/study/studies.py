@@ -1,6 +1,7 @@
 """Small studies on synthetic markets, claimed and run in this process, and looks into their database."""
 
 import dataclasses
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -9,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
+from sqlalchemy import update
 
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
-from optimize.database import DatabaseSpec, database_path
+from optimize.database import DatabaseSpec, database_path, is_sqlite, open_engine
 from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
+from optimize.results.tables import LEASES
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.study import trial as trial_module
@@ -29,7 +34,9 @@ from optimize.study.spec import StudySpec, WorkerSpec, resolve
 from optimize.study.trial import Ground, Measured, Trained
 from optimize.study.workers import ground_source
 
+OPENED: list[Handle] = []  # closed after each test: a server's connections must not be dropped open
 Change = Callable[[Measured, StudySpec, Window], Measured]
+PLACEHOLDER = re.compile(r":(\w+)")  # as SQLite writes it
 PPO = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "gamma": 0.99}
 SPACE = {"agent": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}}
 
@@ -59,6 +66,7 @@ def small_spec(folder: Path, **changes: Any) -> StudySpec:
 def opened(spec: StudySpec) -> Handle:
     """Open and enroll a study as the runner does."""
     handle = open_study(spec)
+    OPENED.append(handle)
     enroll(handle, ground_of(handle, spec))
     return handle
 
@@ -104,24 +112,32 @@ def run_of(handle: Handle, number: int) -> RunRecord:
 
 def rows(spec: StudySpec, sql: str, **values: Any) -> list[tuple[Any, ...]]:
     """Read the study's database as a stranger would."""
+    if not is_sqlite(spec.database.url):
+        with psycopg.connect(spec.database.url) as server:
+            return server.execute(PLACEHOLDER.sub(r"%(\1)s", sql).encode(), values).fetchall()
     with closing(sqlite3.connect(database_path(spec.database.url), timeout=60)) as conn:
         return conn.execute(sql, values).fetchall()
 
 
 def expire(spec: StudySpec, number: int) -> None:
     """Make the lease of a trial look as if its owner had not renewed it for an hour."""
-    with closing(sqlite3.connect(database_path(spec.database.url), timeout=60)) as conn, conn:
-        conn.execute("UPDATE wf_leases SET renewed_at = renewed_at - 3600 WHERE trial_number = ?", [number])
+    engine = open_engine(spec.database.url)
+    with engine.begin() as conn:
+        of_trial = update(LEASES).where(LEASES.c.trial_number == number)
+        conn.execute(of_trial.values(renewed_at=LEASES.c.renewed_at - 3600))
+    engine.dispose()
 
 
 def change_windows(monkeypatch: pytest.MonkeyPatch, change: Change) -> list[int]:
     """Let `change` see and replace what each window brings; return the list of windows as they run."""
     real, ran = trial_module.run_window, []
 
-    def run_window(spec: StudySpec, ground: Ground, window: Window, seed: int) -> tuple[Trained, Measured]:
-        trained, measured = real(spec, ground, window, seed)
+    def run_window(
+        spec: StudySpec, ground: Ground, window: Window, seed: int
+    ) -> tuple[Trained, Measured, Trades]:
+        trained, measured, trades = real(spec, ground, window, seed)
         ran.append(window.index)
-        return trained, change(measured, spec, window)
+        return trained, change(measured, spec, window), trades
 
     monkeypatch.setattr(trial_module, "run_window", run_window)
     return ran

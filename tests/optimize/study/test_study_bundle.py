@@ -37,6 +37,7 @@ KINDS = [
     "windows/0/repeat_0/spec.json",
     "windows/1/repeat_1/scaler.npz",
     "windows/1/repeat_1/returns.parquet",
+    "windows/1/repeat_1/trades.parquet",
 ]
 
 

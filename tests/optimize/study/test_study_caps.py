@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -15,6 +14,7 @@ from optimize.study import trial as trial_module
 from optimize.study.caps import Verdict, claim, tell_finished
 from optimize.study.perform import perform
 from optimize.study.workers import EXIT_FAILING, ground_source, run_claims
+from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import (
     change_windows,
     claimed,
@@ -24,7 +24,6 @@ from tests.optimize.study.studies import (
     play,
     rows,
     run_of,
-    small_spec,
     states,
     unchanged,
 )
@@ -32,8 +31,8 @@ from tests.optimize.study.studies import (
 DONE = Outcome("COMPLETE", 1.0, score=1.25, metrics={"trades": 3.0})
 
 
-def test_running_trials_count_and_a_full_study_waits_for_them(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=2))
+def test_running_trials_count_and_a_full_study_waits_for_them(small: Small) -> None:
+    handle = opened(small(n_trials=2))
     lay = ground_source(handle)
     first, second = claimed(handle, 0), claimed(handle, 1)
     assert claim(handle, 2, lay) is Verdict.WAIT
@@ -43,8 +42,8 @@ def test_running_trials_count_and_a_full_study_waits_for_them(tmp_path: Path) ->
     assert claim(handle, 2, lay) is Verdict.FULL
 
 
-def test_the_cap_moves_with_every_launch_and_never_takes_a_trial_back(tmp_path: Path) -> None:
-    spec = small_spec(tmp_path, n_trials=2)
+def test_the_cap_moves_with_every_launch_and_never_takes_a_trial_back(small: Small) -> None:
+    spec = small(n_trials=2)
     assert play(opened(spec)) is Verdict.FULL
     for cap, expected in ((2, 2), (4, 4), (1, 4), (4, 4), (5, 5)):
         handle = opened(dataclasses.replace(spec, n_trials=cap))
@@ -53,8 +52,8 @@ def test_the_cap_moves_with_every_launch_and_never_takes_a_trial_back(tmp_path: 
         assert [trial.number for trial in handle.study.trials] == list(range(expected))
 
 
-def test_a_worker_obeys_the_cap_that_a_later_launch_stored(tmp_path: Path) -> None:
-    spec = small_spec(tmp_path, n_trials=10)
+def test_a_worker_obeys_the_cap_that_a_later_launch_stored(small: Small) -> None:
+    spec = small(n_trials=10)
     handle = opened(spec)
     play(handle, 1)
     opened(dataclasses.replace(spec, n_trials=2))
@@ -63,10 +62,10 @@ def test_a_worker_obeys_the_cap_that_a_later_launch_stored(tmp_path: Path) -> No
 
 
 def test_a_taken_over_trial_keeps_number_parameters_seeds_and_windows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = change_windows(monkeypatch, unchanged)
-    handle = opened(small_spec(tmp_path, n_trials=1))
+    handle = opened(small(n_trials=1))
     lost = claimed(handle, 0)
 
     def die(conn: Connection, *arguments: object) -> None:
@@ -90,19 +89,19 @@ def test_a_taken_over_trial_keeps_number_parameters_seeds_and_windows(
 
 
 def test_an_interrupted_trial_ends_with_the_score_of_an_uninterrupted_one(
-    tmp_path: Path,
+    small: Small,
 ) -> None:
-    whole = opened(small_spec(tmp_path / "whole", n_trials=1))
+    whole = opened(small(name="whole", n_trials=1))
     play(whole)
-    handle = opened(small_spec(tmp_path / "broken", n_trials=1))
+    handle = opened(small(name="broken", n_trials=1))
     with pytest.raises(Exception, match=r"^$"):
         perform(handle, claimed(handle), lambda: True)  # stopped after its first window
     perform(handle, claimed(handle), never)
     assert run_of(handle, 0).score == run_of(whole, 0).score
 
 
-def test_a_trial_that_was_asked_for_and_never_leased_is_taken(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=2))
+def test_a_trial_that_was_asked_for_and_never_leased_is_taken(small: Small) -> None:
+    handle = opened(small(n_trials=2))
     handle.study.ask()  # and the worker dies before it takes the lease
     found = claimed(handle)
     assert found.run.trial_number == 0
@@ -111,8 +110,8 @@ def test_a_trial_that_was_asked_for_and_never_leased_is_taken(tmp_path: Path) ->
     assert states(handle) == {"COMPLETE": 2}
 
 
-def test_the_second_loss_fails_a_trial_as_stale_and_it_is_not_counted(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=2))
+def test_the_second_loss_fails_a_trial_as_stale_and_it_is_not_counted(small: Small) -> None:
+    handle = opened(small(n_trials=2))
     for attempt in (1, 2):
         assert claimed(handle).run.attempt == attempt
         expire(handle.spec, 0)
@@ -126,8 +125,8 @@ def test_the_second_loss_fails_a_trial_as_stale_and_it_is_not_counted(tmp_path: 
     assert states(handle) == {"FAIL": 1, "COMPLETE": 2}
 
 
-def test_a_trial_given_back_twice_is_no_loss(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=1))
+def test_a_trial_given_back_twice_is_no_loss(small: Small) -> None:
+    handle = opened(small(n_trials=1))
     for _ in range(4):
         found = claimed(handle)
         with handle.engine.begin() as conn:
@@ -136,8 +135,8 @@ def test_a_trial_given_back_twice_is_no_loss(tmp_path: Path) -> None:
     assert states(handle) == {"RUNNING": 1}
 
 
-def test_a_trial_lost_once_and_then_given_back_is_not_failed(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=1))
+def test_a_trial_lost_once_and_then_given_back_is_not_failed(small: Small) -> None:
+    handle = opened(small(n_trials=1))
     claimed(handle)
     expire(handle.spec, 0)
     found = claimed(handle)
@@ -147,22 +146,22 @@ def test_a_trial_lost_once_and_then_given_back_is_not_failed(tmp_path: Path) -> 
     assert states(handle) == {"RUNNING": 1}
 
 
-def test_failures_have_their_own_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_have_their_own_limit(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*args: object, **options: object) -> None:
         raise RuntimeError("always")
 
     monkeypatch.setattr(trial_module, "train", train)
-    handle = opened(small_spec(tmp_path, n_trials=1, max_failures=3))
+    handle = opened(small(n_trials=1, max_failures=3))
     assert run_claims(handle, 0, never) == EXIT_FAILING
     assert states(handle) == {"FAIL": 3}
-    more = opened(small_spec(tmp_path, n_trials=1, max_failures=4))
+    more = opened(small(n_trials=1, max_failures=4))
     assert run_claims(more, 0, never) == EXIT_FAILING
     assert states(more) == {"FAIL": 4}
 
 
 @pytest.mark.parametrize("leased", [True, False])
-def test_a_recorded_trial_is_told_and_not_run_again(tmp_path: Path, leased: bool) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=1))
+def test_a_recorded_trial_is_told_and_not_run_again(small: Small, leased: bool) -> None:
+    handle = opened(small(n_trials=1))
     dead = claimed(handle)
     with handle.engine.begin() as conn:
         finish_run(conn, dead.lease, DONE)
@@ -179,9 +178,9 @@ def test_a_recorded_trial_is_told_and_not_run_again(tmp_path: Path, leased: bool
 
 
 def test_a_record_that_arrives_while_its_owner_is_judged_is_told_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=1))
+    handle = opened(small(n_trials=1))
     slow = claimed(handle)
     expire(handle.spec, 0)
     real = leases.lost
@@ -199,8 +198,8 @@ def test_a_record_that_arrives_while_its_owner_is_judged_is_told_too(
     assert rows(handle.spec, "SELECT run_uuid, state FROM wf_runs") == [(slow.run.run_uuid, "COMPLETE")]
 
 
-def test_a_fenced_off_run_cannot_write(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=1))
+def test_a_fenced_off_run_cannot_write(small: Small) -> None:
+    handle = opened(small(n_trials=1))
     stalled = claimed(handle)
     expire(handle.spec, 0)
     claimed(handle, 1)

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from optimize.errors import StudyStoppedError
+from optimize.evaluate.trades import Trades
 from optimize.study import preflight as preflight_module
 from optimize.study import trial as trial_module
 from optimize.study.preflight import preflight
@@ -74,9 +75,9 @@ def test_the_stage_that_fails_is_named(
 def test_a_saved_agent_that_acts_otherwise_is_found(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def differing(*args: Any) -> Measured:
-        measured = evaluate_window(*args)
-        return dataclasses.replace(measured, returns=np.nextafter(measured.returns, np.inf))
+    def differing(*args: Any) -> tuple[Measured, Trades]:
+        measured, trades = evaluate_window(*args)
+        return dataclasses.replace(measured, returns=np.nextafter(measured.returns, np.inf)), trades
 
     monkeypatch.setattr(preflight_module, "evaluate_window", differing)
     with pytest.raises(StudyStoppedError, match="stage 'Evaluation': the saved agent does not reproduce"):

@@ -73,7 +73,7 @@ def test_finished_windows_are_not_run_again_and_still_reported(
     ground = ground_of(opened(spec), spec)
     stored: dict[tuple[int, int], Measured] = {}
 
-    def keep(window: Window, repeat: int, trained: object, measured: Measured) -> None:
+    def keep(window: Window, repeat: int, trained: object, measured: Measured, trades: object) -> None:
         stored[window.index, repeat] = measured
 
     def reporting(into: list[tuple[int, float]]) -> Report:

@@ -46,6 +46,7 @@ class Double:
     key: tuple[str, str] = ("", "")  # that it accepts
     public_key: Any = None  # of coinbase's
     failures: dict[int, tuple[int, dict[str, str]]] = field(default_factory=dict)  # by number of bars request
+    adjusted: float = 1.0  # yahoo: the adjusted close, as a share of the close
     hold_at: int | None = None  # this bars request is never answered
     held: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -256,10 +257,10 @@ def yahoo(double: Double, path: str, query: Query, headers: Mapping[str, str]) -
         return 404, {"chart": {"result": None, "error": said}}
     end = min(int(query.get("period2", double.now_s)), double.now_s)
     rows = double.bars[name].between(int(query.get("period1", double.now_s - 7 * 86400)), end)
-    return 200, {"chart": {"result": [_chart(name, query["interval"], rows)], "error": None}}
+    return 200, {"chart": {"result": [_chart(double, name, query["interval"], rows)], "error": None}}
 
 
-def _chart(name: str, interval: str, rows: list[tuple[int, list[float]]]) -> dict[str, Any]:
+def _chart(double: Double, name: str, interval: str, rows: list[tuple[int, list[float]]]) -> dict[str, Any]:
     start = [t for t, _ in rows]
     # A daily bar is stamped with the open of its session, which yfinance turns into midnight.
     opening = 34_200 if interval == "1d" else 0
@@ -281,7 +282,7 @@ def _chart(name: str, interval: str, rows: list[tuple[int, list[float]]]) -> dic
         meta |= {"tradingPeriods": _trading_periods(start)}
     indicators: dict[str, Any] = {"quote": [quote if rows else {}]}
     if interval == "1d":
-        indicators |= {"adjclose": [{"adjclose": quote["close"]}]}
+        indicators |= {"adjclose": [{"adjclose": (columns[:, 3] * double.adjusted).tolist()}]}
     return {"meta": meta, "timestamp": [t + opening for t in start], "indicators": indicators}
 
 

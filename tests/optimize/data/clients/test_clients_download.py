@@ -208,6 +208,52 @@ def test_restated_prices_are_all_fetched_again(
     np.testing.assert_allclose(stored[:, 0], 0.5 * expected[-len(stored) :, 0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["yfinance", "alpaca_stock"])
+def test_prices_restated_while_a_download_lay_still_begin_it_anew(
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    spec = case.spec_in(tmp_path)
+    said: list[str] = []
+    with served(case, market_data, monkeypatch) as double:
+        double.failures = dict.fromkeys(range(1, 50), (502, {}))
+        with pytest.raises(DownloadError):
+            fetch(spec, said.append)
+        double.failures.clear()
+        (symbol,) = double.bars
+        halved = double.bars[symbol].ohlcv * np.array([0.5, 0.5, 0.5, 0.5, 1.0])
+        double.bars[symbol] = Served(double.bars[symbol].start, halved)
+        (path,) = fetch(spec, said.append)
+    assert any("downloading all of it again" in line for line in said)
+    stamps, expected = case.expected(market_data, *case.files, case.start(case.at), case.at)
+    stored_stamps, stored = rows_of(path)
+    np.testing.assert_array_equal(stored_stamps, stamps)
+    np.testing.assert_allclose(stored[:, :4], 0.5 * expected[:, :4], rtol=1e-12)
+
+
+def test_yahoo_prices_are_adjusted_as_asked(
+    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["yfinance"]
+    _, expected = case.expected(market_data, "QQQ", case.start(case.at), case.at)
+    with served(case, market_data, monkeypatch) as double:
+        double.adjusted = 0.9
+        for adjustment, factor in (("split", 1.0), ("all", 0.9)):
+            (path,) = fetch(case.spec_in(tmp_path, adjustment=adjustment), print)
+            _, ohlcv = rows_of(path)
+            np.testing.assert_allclose(ohlcv[:, :4], factor * expected[:, :4], rtol=1e-12)
+
+
+def test_alpaca_is_asked_for_the_feed_and_the_adjustment(
+    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["alpaca_stock"]
+    with served(case, market_data, monkeypatch) as double:
+        fetch(case.spec_in(tmp_path, adjustment="split"), print)
+    assert {(query["adjustment"], query["feed"]) for query in double.bars_asked} == {("split", "iex")}
+    assert {query["timeframe"] for query in double.bars_asked} == {"1Hour"}
+
+
 @every_case
 def test_what_came_before_a_failure_is_kept(
     name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
