@@ -1,96 +1,17 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.data.bars import Bars
 from optimize.data.dataset import load_bars
 from optimize.data.files import symbol_of
 from optimize.data.quality_report import inspect
 from optimize.data.spec import DataSpec, SessionSpec
 from optimize.errors import BadInputError
+from tests.optimize.data.csv_files import HOURS, load, write
 from tests.optimize.data.samples import stamp, stamps
-
-HOURS = [f"2024-03-01 {hour:02d}:00:00" for hour in range(6)]
-
-
-def write(path: Path, stamp_column: list[Any], names: str = "timestamp,open,high,low,close,volume") -> Path:
-    rows = [f"{value},10,12,9,{11 + 0.1 * (row % 10)},5" for row, value in enumerate(stamp_column)]
-    path.write_text("\n".join([names, *rows]) + "\n")
-    return path
-
-
-def load(path: Path | str, **settings: Any) -> Bars:
-    return load_bars(DataSpec(provider="file", path=str(path), **settings))
-
-
-@pytest.mark.parametrize(
-    "column",
-    [
-        HOURS,
-        [text.replace(" ", "T") + "Z" for text in HOURS],
-        [text.replace(" ", "T") + "+00:00" for text in HOURS],
-        [f"01.03.2024 {hour:02d}:00:00.000" for hour in range(6)],
-        [stamp(text) // 10**9 for text in HOURS],
-        [stamp(text) // 10**6 for text in HOURS],
-        [f"{stamp(text) // 10**9}.0" for text in HOURS],
-        [stamp(text) for text in HOURS],
-    ],
-    ids=["naive", "zulu", "offset", "dotted", "seconds", "milliseconds", "float_seconds", "nanoseconds"],
-)
-def test_csv_stamps_in_every_form_are_the_same_utc(tmp_path: Path, column: list[Any]) -> None:
-    bars = load(write(tmp_path / "eurusd_1h.csv", column))
-    np.testing.assert_array_equal(bars.timestamp, stamps("2024-03-01", 6, "1h"))
-    assert bars.symbols == ("EURUSD",)
-    assert bars.timeframe == "1h"
-    assert bars.close[3, 0] == pytest.approx(11.3)
-
-
-def test_dotted_dates_are_day_first(tmp_path: Path) -> None:
-    bars = load(write(tmp_path / "a.csv", [f"{day:02d}.02.2024" for day in range(1, 16)]))
-    np.testing.assert_array_equal(bars.timestamp, stamps("2024-02-01", 15, "1d"))
-
-
-def test_an_ambiguous_date_form_is_read_by_the_format_given(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", [f"03/{day:02d}/2024" for day in range(1, 6)])
-    assert load(path, time_format="%m/%d/%Y").timestamp[0] == stamp("2024-03-01")
-    with pytest.raises(BadInputError, match=r"a\.csv: column 'timestamp' cannot be read .* data.time_format"):
-        load(path)
-
-
-def test_integer_dates_are_not_taken_for_seconds(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", [20240301, 20240302, 20240303])
-    assert load(path, time_format="%Y%m%d").timestamp[0] == stamp("2024-03-01")
-    with pytest.raises(BadInputError, match="20240301 is no time since 1970"):
-        load(path)
-
-
-def test_local_stamps_follow_the_clock_change(tmp_path: Path) -> None:
-    local = ["2024-03-08 09:30", "2024-03-08 10:30", "2024-03-11 09:30", "2024-03-11 10:30"]
-    bars = load(write(tmp_path / "a.csv", local), time_zone="America/New_York")
-    expected = ["2024-03-08T14:30", "2024-03-08T15:30", "2024-03-11T13:30", "2024-03-11T14:30"]
-    np.testing.assert_array_equal(bars.timestamp, [stamp(text) for text in expected])
-
-
-@pytest.mark.parametrize("hour", ["2024-11-03 01:30:00", "2024-03-10 02:30:00"], ids=["ambiguous", "skipped"])
-def test_a_local_hour_that_is_not_one_instant_is_refused(tmp_path: Path, hour: str) -> None:
-    path = write(tmp_path / "a.csv", ["2024-03-01 00:00:00", hour])
-    words = (
-        rf"{hour} in data row 2 is no one instant in data.time_zone=America/New_York.*: give UTC stamps or"
-    )
-    with pytest.raises(BadInputError, match=words):
-        load(path, time_zone="America/New_York")
-    rows = write(tmp_path / "b.csv", ["2024-03-01 00:00:00", hour, hour, hour])
-    with pytest.raises(BadInputError, match=r"data row 2 \(and 2 more\) is no one instant"):
-        load(rows, time_zone="America/New_York")
-
-
-def test_mixed_zoned_and_naive_stamps_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="some stamps name a time zone and some do not"):
-        load(write(tmp_path / "a.csv", ["2024-03-01 00:00:00", "2024-03-01 01:00:00Z"]))
 
 
 def test_columns_are_found_in_any_case_and_volume_may_be_absent(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """Planted defects: each is found, named and dated, and nothing else is."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,60 +13,12 @@ from optimize.data.quality import Finding
 from optimize.data.quality_report import Report, enforce, inspect
 from optimize.data.spec import CHECKS, DataSpec, SessionSpec, SyntheticSpec
 from optimize.errors import BadInputError
-
-Plant = Callable[[pd.DataFrame], pd.DataFrame]
-PRICES = ["open", "high", "low", "close"]
-
-
-def ohlcv(stamps: pd.DatetimeIndex, seed: int = 0, volatility: float = 0.004) -> pd.DataFrame:
-    """Return a clean random series at stamps."""
-    rng = np.random.default_rng(seed)
-    close = 100 * np.exp(np.cumsum(rng.normal(0, volatility, len(stamps))))
-    open_ = np.concatenate([[100.0], close[:-1]])
-    wick = np.exp(np.abs(rng.normal(0, volatility / 2, (2, len(stamps)))))
-    high, low = np.maximum(open_, close) * wick[0], np.minimum(open_, close) / wick[1]
-    volume = rng.lognormal(5, 0.4, len(stamps))
-    prices = {"open": open_, "high": high, "low": low, "close": close}
-    return pd.DataFrame({"timestamp": stamps, **prices, "volume": volume})
-
-
-def hours() -> pd.DataFrame:
-    return ohlcv(pd.date_range("2024-01-01", periods=24 * 60, freq="h", tz="UTC"))
-
-
-def new_york(minutes: int = 30, zone: str = "UTC", until: str = "2024-04-30") -> pd.DataFrame:
-    """Return bars of the regular session, holidays left out, stamped in zone and then taken for UTC."""
-    days = pd.bdate_range("2024-01-02", until).difference(
-        pd.DatetimeIndex(["2024-01-15", "2024-02-19", "2024-03-29"])
-    )
-    opens = (days + pd.Timedelta("9h30min")).tz_localize("America/New_York").tz_convert(zone)
-    stamps = [start + pd.Timedelta(minutes=step) for start in opens for step in range(0, 390, minutes)]
-    return ohlcv(pd.DatetimeIndex(stamps).tz_localize(None).tz_localize("UTC"), volatility=0.001)
-
-
-def report_of(frame: pd.DataFrame, folder: Path, session: str = "auto", **settings: Any) -> Report:
-    path = folder / "x.parquet"
-    frame.to_parquet(path)
-    spec = DataSpec(provider="file", path=str(path), **settings)
-    return inspect(spec, SessionSpec(calendar=session))
-
-
-def counts(report: Report) -> dict[str, int]:
-    return {each.check: each.count for each in report.findings}
+from tests.optimize.data.qualities import PRICES, Plant, counts, hours, new_york, ohlcv, report_of, split
 
 
 def cell(row: int, column: str, value: float) -> Plant:
     def plant(frame: pd.DataFrame) -> pd.DataFrame:
         frame.loc[row, column] = value
-        return frame
-
-    return plant
-
-
-def split(row: int, ratio: float) -> Plant:
-    def plant(frame: pd.DataFrame) -> pd.DataFrame:
-        frame.loc[row:, PRICES] /= ratio
-        frame.loc[row:, "volume"] *= ratio
         return frame
 
     return plant
@@ -154,86 +104,6 @@ def test_clean_synthetic_bars_are_silent(kind: str, volatility: float) -> None:
 def test_clean_sessions_are_silent_over_a_clock_change(tmp_path: Path) -> None:
     report = report_of(new_york(), tmp_path, timeframe="30m")
     assert (report.calendar, report.findings) == ("XNYS", ())
-
-
-def years() -> pd.DataFrame:
-    return ohlcv(pd.bdate_range("2017-01-02", "2018-12-31", tz="UTC"), volatility=0.015)
-
-
-def splits(frame: pd.DataFrame, folder: Path) -> list[str]:
-    return [each.found for each in report_of(frame, folder, "24/5").findings if each.check == "split"]
-
-
-CRASHES = [  # moves of consecutive days, and by how much the first day's range and volume stand out
-    ("it goes on", [0.5, 0.8, 0.8, 0.9], 0.0, 1.0),
-    ("it comes back", [0.5, 1.9], 0.0, 1.0),
-    ("a wild day of it", [0.5], 0.06, 1.0),
-    ("a loud day of it", [0.5], 0.0, 12.0),
-    ("no simple ratio", [0.57], 0.0, 1.0),
-    ("less than 3:2", [0.75], 0.0, 1.0),
-]
-
-
-@pytest.mark.parametrize(
-    ("moves", "width", "loudness"), [row[1:] for row in CRASHES], ids=[row[0] for row in CRASHES]
-)
-def test_a_crash_is_no_split(tmp_path: Path, moves: list[float], width: float, loudness: float) -> None:
-    frame = years()
-    for step, move in enumerate(moves):
-        frame.loc[300 + step :, PRICES] *= move
-    frame.loc[300:300, "high"] *= 1 + width
-    frame.loc[300:300, "low"] /= 1 + width
-    frame.loc[300:300, "volume"] *= loudness
-    assert splits(frame, tmp_path) == []
-
-
-def test_a_takeover_is_no_split(tmp_path: Path) -> None:
-    """The price jumps to the offer and stands still from then on."""
-    frame = years()
-    offer = 1.5 * frame["close"][299] * np.exp(np.random.default_rng(1).normal(0, 1e-4, len(frame) - 300))
-    for name in PRICES:
-        frame.loc[300:, name] = offer
-    frame.loc[300:, "high"] *= 1.0005
-    assert splits(frame, tmp_path) == []
-    assert len(splits(split(300, 2 / 3)(years()), tmp_path)) == 1
-
-
-def test_a_price_found_elsewhere_after_a_long_silence_is_no_split(tmp_path: Path) -> None:
-    frame = split(300, 2)(years())
-    assert len(splits(frame.drop(index=range(295, 300)), tmp_path)) == 1
-    assert splits(frame.drop(index=range(290, 300)), tmp_path) == []
-
-
-def grown(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return volume that grows a hundredfold within 20 days, bar by bar."""
-    frame["volume"] *= 10 ** np.clip((np.arange(len(frame)) - 480) / 240, 0, 2)
-    return frame
-
-
-def busy(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return twelve busy days in 60."""
-    frame.loc[696 : 696 + 24 * 12, "volume"] *= 12
-    return frame
-
-
-def tripled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return volume three times as large for good, after five days at ten times."""
-    frame.loc[696 : 696 + 24 * 5, "volume"] *= 10 / 3
-    frame.loc[696:, "volume"] *= 3
-    return frame
-
-
-@pytest.mark.parametrize("change", [grown, busy, tripled])
-def test_volume_that_grows_or_comes_back_is_no_other_level(tmp_path: Path, change: Plant) -> None:
-    assert report_of(change(hours()), tmp_path).findings == ()
-
-
-def test_a_split_over_night_is_found_in_minutes_as_in_days(tmp_path: Path) -> None:
-    frame = new_york(minutes=5)
-    row = int((frame["timestamp"] >= "2024-03-01").to_numpy().argmax())
-    (finding,) = report_of(split(row, 4)(frame), tmp_path, timeframe="5m").findings
-    assert (finding.check, finding.first) == ("split", "2024-03-01T14:30:00Z")
-    assert "4:1 at 2024-03-01" in finding.found
 
 
 def test_new_york_stamps_taken_for_utc_are_refused_with_the_remedy(tmp_path: Path) -> None:

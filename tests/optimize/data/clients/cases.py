@@ -16,6 +16,7 @@ from envs.types import FloatArray, IntArray
 from optimize.data.spec import DataSpec, timeframe_ns
 from tests.optimize.data.clients import doubles
 from tests.optimize.data.clients.doubles import SECOND_NS, Double, Served
+from tests.optimize.data.clients.yahoo_double import yahoo
 
 ALPACA_KEY, ALPACA_SECRET = "PKTESTKEY0000", "alpaca-secret-4f1e9c"
 COINBASE_KEY = "organizations/1/apiKeys/2-test"
@@ -122,7 +123,7 @@ CASES = {
         now="2021-02-12T19:00:00",
         later="2021-03-01T23:30:00",
         pages=3,
-        route=doubles.yahoo,
+        route=yahoo,
         local_days=True,
     ),
     "yfinance_1h": Case(
@@ -132,7 +133,7 @@ CASES = {
         now="2021-01-15T18:20:00",
         later="2021-01-20T22:00:00",
         pages=4,
-        route=doubles.yahoo,
+        route=yahoo,
     ),
 }
 
@@ -170,3 +171,13 @@ def make_coinbase_key() -> tuple[str, Any]:
     plain = serialization.NoEncryption()
     form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, plain).decode(), key.public_key()
+
+
+def refusal_of(spec: DataSpec, said: list[str] | None = None) -> str:
+    """Return the one line that refuses a download with exit code 2."""
+    with pytest.raises(BadInputError) as refusal:
+        fetch(spec, print if said is None else said.append)
+    assert refusal.value.exit_code == 2
+    assert "\n" not in str(refusal.value)
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+    return str(refusal.value)

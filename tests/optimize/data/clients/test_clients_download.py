@@ -1,8 +1,5 @@
 """Every real client library downloads real bars, page by page, from its double."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,25 +15,13 @@ from optimize.data.download import fetch
 from optimize.data.pieces import Job
 from optimize.data.spec import timeframe_ns
 from optimize.data.store import checked_manifest
-from optimize.errors import BadInputError, DownloadError
+from optimize.errors import BadInputError
 from optimize.hashing import hash_file
-from tests.conftest import REPOSITORY
-from tests.optimize.data.clients.cases import CASES, Case, double_of, environment_of, served
-from tests.optimize.data.clients.doubles import SECOND_NS, Served, serving
+from tests.optimize.data.clients.cases import CASES, Case, served
+from tests.optimize.data.clients.doubles import SECOND_NS, Served
 
 pytestmark = pytest.mark.market_data
 every_case = pytest.mark.parametrize("name", CASES)
-
-KILLED_RUN = """
-import sys
-from datetime import datetime
-from pathlib import Path
-import optimize.clock
-optimize.clock.now = lambda: datetime.fromisoformat(sys.argv[3])
-from optimize.data.download import fetch
-from tests.optimize.data.clients.cases import CASES
-fetch(CASES[sys.argv[1]].spec_in(Path(sys.argv[2])), print)
-"""
 
 
 def rows_of(path: Path) -> tuple[IntArray, FloatArray]:
@@ -108,41 +93,6 @@ def test_a_busy_source_is_asked_again_and_as_late_as_it_wishes(
 
 
 @every_case
-def test_a_killed_download_resumes_to_the_same_file(
-    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES[name]
-    with serving(double_of(case, market_data), case.route) as double:
-        double.hold_at = case.pages - 1
-        environment = {
-            **os.environ,
-            **environment_of(double, case),
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        }
-        environment["PYTHONPATH"] = str(REPOSITORY)
-        arguments = [sys.executable, "-c", KILLED_RUN, name, str(tmp_path / "killed"), case.at.isoformat()]
-        with subprocess.Popen(arguments, env=environment, cwd=tmp_path) as process:
-            assert double.held.wait(60)
-            process.kill()
-            process.wait()
-        before = double.bars_asked.copy()
-    assert not list((tmp_path / "killed").rglob("*.parquet"))
-    (partial,) = (tmp_path / "killed").rglob("*.partial")
-    kept = partial.stat().st_size
-    said: list[str] = []
-    with served(case, market_data, monkeypatch) as double:
-        paths = fetch(case.spec_in(tmp_path / "killed"), said.append)
-        resumed = [query for query in double.bars_asked if query not in before[:-1]]
-        assert len(double.bars_asked) == len(resumed) < case.pages * len(case.files) + 1
-    assert "going on after" in said[0]
-    assert kept > 0
-    with served(case, market_data, monkeypatch):
-        straight = fetch(case.spec_in(tmp_path / "straight"), said.append)
-    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in straight]
-    assert not list(tmp_path.rglob("*.partial"))
-
-
-@every_case
 def test_refresh_appends_what_is_new_and_nothing_else(
     name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,29 +158,6 @@ def test_restated_prices_are_all_fetched_again(
     np.testing.assert_allclose(stored[:, 0], 0.5 * expected[-len(stored) :, 0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["yfinance", "alpaca_stock"])
-def test_prices_restated_while_a_download_lay_still_begin_it_anew(
-    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES[name]
-    spec = case.spec_in(tmp_path)
-    said: list[str] = []
-    with served(case, market_data, monkeypatch) as double:
-        double.failures = dict.fromkeys(range(1, 50), (502, {}))
-        with pytest.raises(DownloadError):
-            fetch(spec, said.append)
-        double.failures.clear()
-        (symbol,) = double.bars
-        halved = double.bars[symbol].ohlcv * np.array([0.5, 0.5, 0.5, 0.5, 1.0])
-        double.bars[symbol] = Served(double.bars[symbol].start, halved)
-        (path,) = fetch(spec, said.append)
-    assert any("downloading all of it again" in line for line in said)
-    stamps, expected = case.expected(market_data, *case.files, case.start(case.at), case.at)
-    stored_stamps, stored = rows_of(path)
-    np.testing.assert_array_equal(stored_stamps, stamps)
-    np.testing.assert_allclose(stored[:, :4], 0.5 * expected[:, :4], rtol=1e-12)
-
-
 def test_yahoo_prices_are_adjusted_as_asked(
     market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,40 +179,6 @@ def test_alpaca_is_asked_for_the_feed_and_the_adjustment(
         fetch(case.spec_in(tmp_path, adjustment="split"), print)
     assert {(query["adjustment"], query["feed"]) for query in double.bars_asked} == {("split", "iex")}
     assert {query["timeframe"] for query in double.bars_asked} == {"1Hour"}
-
-
-@every_case
-def test_what_came_before_a_failure_is_kept(
-    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES[name]
-    spec = case.spec_in(tmp_path)
-    with served(case, market_data, monkeypatch) as double:
-        double.failures = dict.fromkeys(range(1, 50), (502, {}))
-        with pytest.raises(DownloadError, match=r"failed 6 times.* bars are kept, type the same") as refusal:
-            fetch(spec, print)
-        assert refusal.value.exit_code == 1
-        assert "\n" not in str(refusal.value)
-        double.failures.clear()
-        double.bars_asked.clear()
-        paths = fetch(spec, print)
-        assert len(double.bars_asked) == case.pages * len(case.files) - 1
-    for symbol, path in zip(case.files, paths, strict=True):
-        check_rows(path, case, market_data, symbol, case.start(case.at), case.at)
-
-
-@every_case
-def test_a_source_out_of_reach_is_one_line_and_exit_code_1(
-    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES[name]
-    with served(case, market_data, monkeypatch):
-        pass
-    monkeypatch.setattr("optimize.data.clients.retry.TRIES", 2)
-    with pytest.raises(DownloadError, match="failed 2 times") as refusal:
-        fetch(case.spec_in(tmp_path), print)
-    assert "\n" not in str(refusal.value)
-    assert not list(tmp_path.rglob("*.parquet"))
 
 
 @every_case

@@ -3,7 +3,6 @@
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from optimize.cli.dispatch import compose
-from optimize.data.clients.access import find_keys, hide_keys, one_line
 from optimize.data.clients.retry import BusyError, ask, retry_after
 from optimize.data.dataset import load_bars
 from optimize.data.download import fetch
@@ -19,16 +17,11 @@ from optimize.data.providers import PROVIDERS
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError, DownloadError
 from tests.optimize.data.clients.cases import (
-    ALPACA_SECRET,
     CASES,
-    COINBASE_KEY,
     Case,
-    double_of,
-    make_coinbase_key,
-    point_at,
     served,
 )
-from tests.optimize.data.clients.doubles import Double, kraken, serving
+from tests.optimize.data.clients.doubles import kraken
 
 DOWNLOADING = sorted(name for name, provider in PROVIDERS.items() if provider.download)
 WRONG = {
@@ -40,22 +33,6 @@ WRONG = {
     "yfinance": ("QQQQ", "Yahoo has no prices of 'QQQQ'"),
     "yfinance_1h": ("NOPE", "Yahoo has no prices of 'NOPE'"),
 }
-
-
-def refusal_of(spec: DataSpec, said: list[str] | None = None) -> str:
-    """Return the one line that refuses a download with exit code 2."""
-    with pytest.raises(BadInputError) as refusal:
-        fetch(spec, print if said is None else said.append)
-    assert refusal.value.exit_code == 2
-    assert "\n" not in str(refusal.value)
-    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
-    return str(refusal.value)
-
-
-@pytest.fixture
-def coinbase(market_data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
-    with served(CASES["coinbase"], market_data, monkeypatch) as double:
-        yield double
 
 
 @pytest.mark.market_data
@@ -83,95 +60,6 @@ def test_refused_access_is_one_line(
         double.failures = dict.fromkeys(range(9), (status, {}))
         assert "refuses" in refusal_of(case.spec_in(tmp_path))
         assert len(double.bars_asked) <= 2, "it is not asked again and again (yfinance does so once)"
-
-
-@pytest.mark.market_data
-def test_a_wrong_alpaca_key_is_one_line_without_it(
-    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    case = CASES["alpaca_stock"]
-    with served(case, market_data, monkeypatch):
-        monkeypatch.setenv("ALPACA_SECRET_KEY", "wrong-secret-77aa")
-        text = refusal_of(case.spec_in(tmp_path))
-    assert "check the environment variables ALPACA_API_KEY and ALPACA_SECRET_KEY" in text
-    hidden_in(("wrong-secret-77aa", case.environment["ALPACA_API_KEY"]), text, tmp_path, capfd)
-
-
-@pytest.mark.market_data
-def test_alpaca_takes_its_own_names_of_the_keys_and_says_which_are_missing(
-    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES["alpaca_stock"]
-    with served(case, market_data, monkeypatch):
-        for ours, theirs in (
-            ("ALPACA_API_KEY", "APCA_API_KEY_ID"),
-            ("ALPACA_SECRET_KEY", "APCA_API_SECRET_KEY"),
-        ):
-            monkeypatch.delenv(ours)
-            monkeypatch.setenv(theirs, case.environment[ours])
-        (path,) = fetch(case.spec_in(tmp_path), print)
-        assert path.is_file()
-        monkeypatch.delenv("APCA_API_SECRET_KEY")
-        assert "but not ALPACA_SECRET_KEY or APCA_API_SECRET_KEY" in refusal_of(case.spec_in(tmp_path / "a"))
-        monkeypatch.delenv("APCA_API_KEY_ID")
-        assert "set the environment variables ALPACA_API_KEY and" in refusal_of(case.spec_in(tmp_path / "b"))
-
-
-@pytest.mark.market_data
-def test_a_feed_that_costs_is_told_from_a_bad_key(
-    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES["alpaca_stock"]
-    with served(case, market_data, monkeypatch):
-        text = refusal_of(case.spec_in(tmp_path, feed="sip"))
-    assert "alpaca refuses data.feed=sip (set data.feed=iex" in text
-
-
-@pytest.mark.market_data
-def test_a_coinbase_key_is_used_and_a_wrong_one_is_one_line_without_it(
-    coinbase: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    secret, coinbase.public_key = make_coinbase_key()
-    coinbase.key = (COINBASE_KEY, "")
-    monkeypatch.setenv("COINBASE_API_KEY", COINBASE_KEY)
-    monkeypatch.setenv("COINBASE_API_SECRET", secret.replace("\n", "\\n"))
-    spec = CASES["coinbase"].spec_in(tmp_path / "right")
-    assert fetch(spec, print)[0].is_file()
-    assert all("/market/" not in path for path in coinbase.asked)
-    other, _ = make_coinbase_key()
-    for wrong in (other, "not-a-key-but-8531"):
-        monkeypatch.setenv("COINBASE_API_SECRET", wrong)
-        text = refusal_of(CASES["coinbase"].spec_in(tmp_path / "wrong"))
-        assert "check COINBASE_API_KEY and COINBASE_API_SECRET, or unset both: its bars are public" in text
-        hidden_in((COINBASE_KEY, *wrong.splitlines()[1:-1], "8531"), text, tmp_path, capfd)
-
-
-@pytest.mark.market_data
-def test_a_server_that_echoes_the_key_does_not_get_it_into_a_line(
-    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    case = CASES["alpaca_stock"]
-
-    def echo(double: Double, path: str, query: Any, headers: Any) -> Any:
-        return 500, {"message": f"cannot serve {headers}"}
-
-    monkeypatch.setattr("optimize.data.clients.retry.TRIES", 2)
-    said: list[str] = []
-    with serving(double_of(case, market_data), echo) as double:
-        point_at(double, case, monkeypatch)
-        with pytest.raises(DownloadError) as failure:
-            fetch(case.spec_in(tmp_path), said.append)
-    assert "***" in str(failure.value)
-    hidden_in((ALPACA_SECRET, "PKTESTKEY0000"), " ".join([str(failure.value), *said]), tmp_path, capfd)
-
-
-def hidden_in(secrets: tuple[str, ...], text: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Check that no secret is in a line, in the output or in any file."""
-    out, err = capfd.readouterr()
-    files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
-    for secret in secrets:
-        assert secret not in text + out + err
-        assert not any(secret.encode() in content for content in files)
 
 
 @pytest.mark.market_data
@@ -319,15 +207,3 @@ def test_waits_double_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
         ask("binance", busy, said.append)
     assert slept == [1.0, 2.0, 4.0, 8.0, 16.0]
     assert len(said) == 5
-
-
-def test_keys_are_hidden_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    pem = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIB\nAoGBAKx\n-----END EC PRIVATE KEY-----\n"
-    monkeypatch.setenv("COINBASE_API_KEY", "organizations/9")
-    monkeypatch.setenv("COINBASE_API_SECRET", pem.replace("\n", "\\n"))
-    assert find_keys("coinbase") is not None
-    assert hide_keys("key organizations/9 of MHcCAQEEIB and AoGBAKx") == "key *** of *** and ***"
-    assert "MHcC" not in hide_keys(pem)
-    assert one_line(ValueError("a\n  b")) == "a b"
-    assert len(one_line("x" * 1000)) == 300
-    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"

@@ -1,0 +1,89 @@
+"""Jumps that look like a split and volume in another unit: found where planted, silent on real life."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.optimize.data.qualities import PRICES, Plant, hours, new_york, ohlcv, report_of, split
+
+
+def years() -> pd.DataFrame:
+    return ohlcv(pd.bdate_range("2017-01-02", "2018-12-31", tz="UTC"), volatility=0.015)
+
+
+def splits(frame: pd.DataFrame, folder: Path) -> list[str]:
+    return [each.found for each in report_of(frame, folder, "24/5").findings if each.check == "split"]
+
+
+CRASHES = [  # moves of consecutive days, and by how much the first day's range and volume stand out
+    ("it goes on", [0.5, 0.8, 0.8, 0.9], 0.0, 1.0),
+    ("it comes back", [0.5, 1.9], 0.0, 1.0),
+    ("a wild day of it", [0.5], 0.06, 1.0),
+    ("a loud day of it", [0.5], 0.0, 12.0),
+    ("no simple ratio", [0.57], 0.0, 1.0),
+    ("less than 3:2", [0.75], 0.0, 1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("moves", "width", "loudness"), [row[1:] for row in CRASHES], ids=[row[0] for row in CRASHES]
+)
+def test_a_crash_is_no_split(tmp_path: Path, moves: list[float], width: float, loudness: float) -> None:
+    frame = years()
+    for step, move in enumerate(moves):
+        frame.loc[300 + step :, PRICES] *= move
+    frame.loc[300:300, "high"] *= 1 + width
+    frame.loc[300:300, "low"] /= 1 + width
+    frame.loc[300:300, "volume"] *= loudness
+    assert splits(frame, tmp_path) == []
+
+
+def test_a_takeover_is_no_split(tmp_path: Path) -> None:
+    """The price jumps to the offer and stands still from then on."""
+    frame = years()
+    offer = 1.5 * frame["close"][299] * np.exp(np.random.default_rng(1).normal(0, 1e-4, len(frame) - 300))
+    for name in PRICES:
+        frame.loc[300:, name] = offer
+    frame.loc[300:, "high"] *= 1.0005
+    assert splits(frame, tmp_path) == []
+    assert len(splits(split(300, 2 / 3)(years()), tmp_path)) == 1
+
+
+def test_a_price_found_elsewhere_after_a_long_silence_is_no_split(tmp_path: Path) -> None:
+    frame = split(300, 2)(years())
+    assert len(splits(frame.drop(index=range(295, 300)), tmp_path)) == 1
+    assert splits(frame.drop(index=range(290, 300)), tmp_path) == []
+
+
+def grown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return volume that grows a hundredfold within 20 days, bar by bar."""
+    frame["volume"] *= 10 ** np.clip((np.arange(len(frame)) - 480) / 240, 0, 2)
+    return frame
+
+
+def busy(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return twelve busy days in 60."""
+    frame.loc[696 : 696 + 24 * 12, "volume"] *= 12
+    return frame
+
+
+def tripled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return volume three times as large for good, after five days at ten times."""
+    frame.loc[696 : 696 + 24 * 5, "volume"] *= 10 / 3
+    frame.loc[696:, "volume"] *= 3
+    return frame
+
+
+@pytest.mark.parametrize("change", [grown, busy, tripled])
+def test_volume_that_grows_or_comes_back_is_no_other_level(tmp_path: Path, change: Plant) -> None:
+    assert report_of(change(hours()), tmp_path).findings == ()
+
+
+def test_a_split_over_night_is_found_in_minutes_as_in_days(tmp_path: Path) -> None:
+    frame = new_york(minutes=5)
+    row = int((frame["timestamp"] >= "2024-03-01").to_numpy().argmax())
+    (finding,) = report_of(split(row, 4)(frame), tmp_path, timeframe="5m").findings
+    assert (finding.check, finding.first) == ("split", "2024-03-01T14:30:00Z")
+    assert "4:1 at 2024-03-01" in finding.found
