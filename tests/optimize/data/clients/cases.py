@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from envs.types import FloatArray, IntArray
+from optimize.data.download import fetch
 from optimize.data.spec import DataSpec, timeframe_ns
+from optimize.errors import BadInputError
 from tests.optimize.data.clients import doubles
 from tests.optimize.data.clients.doubles import SECOND_NS, Double, Served
 from tests.optimize.data.clients.yahoo_double import yahoo
@@ -181,3 +184,20 @@ def refusal_of(spec: DataSpec, said: list[str] | None = None) -> str:
     assert "\n" not in str(refusal.value)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
     return str(refusal.value)
+
+
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+def rows_of(path: Path) -> tuple[IntArray, FloatArray]:
+    """Return the stamps in nanoseconds and the bars of a stored file."""
+    frame = pd.read_parquet(path)
+    return pd.DatetimeIndex(frame["timestamp"]).as_unit("ns").asi8, frame.iloc[:, 1:].to_numpy()
+
+
+def check_rows(path: Path, case: Case, data: Path, symbol: str, start: datetime, at: datetime) -> None:
+    """Check that a stored file holds the bars of the source between two moments."""
+    stamps, ohlcv = rows_of(path)
+    expected_stamps, expected = case.expected(data, symbol, start, at)
+    np.testing.assert_array_equal(stamps, expected_stamps)
+    np.testing.assert_array_equal(ohlcv, expected)

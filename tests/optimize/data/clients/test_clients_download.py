@@ -1,14 +1,12 @@
 """Every real client library downloads real bars, page by page, from its double."""
 
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from envs.types import FloatArray, IntArray
 from optimize.data.bars import utc_text
 from optimize.data.dataset import load_bars
 from optimize.data.download import fetch
@@ -17,23 +15,10 @@ from optimize.data.spec import timeframe_ns
 from optimize.data.store import checked_manifest
 from optimize.errors import BadInputError
 from optimize.hashing import hash_file
-from tests.optimize.data.clients.cases import CASES, Case, served
+from tests.optimize.data.clients.cases import CASES, check_rows, every_case, rows_of, served
 from tests.optimize.data.clients.doubles import SECOND_NS, Served
 
 pytestmark = pytest.mark.market_data
-every_case = pytest.mark.parametrize("name", CASES)
-
-
-def rows_of(path: Path) -> tuple[IntArray, FloatArray]:
-    frame = pd.read_parquet(path)
-    return pd.DatetimeIndex(frame["timestamp"]).as_unit("ns").asi8, frame.iloc[:, 1:].to_numpy()
-
-
-def check_rows(path: Path, case: Case, data: Path, symbol: str, start: datetime, at: datetime) -> None:
-    stamps, ohlcv = rows_of(path)
-    expected_stamps, expected = case.expected(data, symbol, start, at)
-    np.testing.assert_array_equal(stamps, expected_stamps)
-    np.testing.assert_array_equal(ohlcv, expected)
 
 
 @every_case

@@ -19,6 +19,7 @@ from optimize.errors import BadInputError, DownloadError
 from tests.optimize.data.clients.cases import (
     CASES,
     Case,
+    refusal_of,
     served,
 )
 from tests.optimize.data.clients.doubles import kraken

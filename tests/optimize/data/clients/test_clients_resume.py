@@ -11,9 +11,16 @@ import pytest
 from optimize.data.download import fetch
 from optimize.errors import DownloadError
 from tests.conftest import REPOSITORY
-from tests.optimize.data.clients.cases import CASES, double_of, environment_of, served
+from tests.optimize.data.clients.cases import (
+    CASES,
+    check_rows,
+    double_of,
+    environment_of,
+    every_case,
+    rows_of,
+    served,
+)
 from tests.optimize.data.clients.doubles import Served, serving
-from tests.optimize.data.clients.test_clients_download import check_rows, every_case, rows_of
 
 pytestmark = pytest.mark.market_data
 
