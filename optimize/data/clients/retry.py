@@ -37,7 +37,8 @@ def ask(source: str, request: Callable[[], T], notice: Notice) -> T:
             if wait_s > LONGEST_WAIT_S:
                 raise DownloadError(f"{source} asks to wait {wait_s:,.0f} s ({busy})") from None
             if tried == TRIES:
-                raise DownloadError(f"{source} failed {TRIES} times, the last time with: {busy}") from None
+                said = f"{source} failed {TRIES} times, the last time with: {busy}"
+                raise DownloadError(f"{said}; check the network and type the same again") from None
             notice(f"{source}: waiting {wait_s:g} s after try {tried} of {TRIES} ({busy})")
         time.sleep(wait_s)
     raise AssertionError("the last try returns or raises")
