@@ -59,6 +59,28 @@ def exchange(
 
 
 @compiled
+def room_for_orders(
+    row: int,
+    equity: float,
+    target: FloatArray,
+    tradable: BoolArray,
+    rules: Rules,
+    account: AccountRows,
+    fill: FillRows,
+) -> float:
+    """Return the share of the targets that max_leverage leaves beside what cannot be traded away now."""
+    stuck, wanted = 0.0, 0.0
+    for asset in range(len(target)):
+        if tradable[asset]:
+            wanted += abs(target[asset])
+        else:
+            stuck += abs(account.quantity[row, asset] * fill.price[row, asset]) / equity
+    if stuck == 0.0 or stuck + wanted <= rules.max_leverage:
+        return 1.0
+    return max(rules.max_leverage - stuck, 0.0) / wanted if wanted > 0.0 else 1.0
+
+
+@compiled
 def trade(
     row: int,
     equity: float,
@@ -80,10 +102,11 @@ def trade(
     again in the next session.
     """
     notional = 0.0
+    room = room_for_orders(row, equity, target, tradable, rules, account, fill)
     for asset in range(len(target)):
         held = account.quantity[row, asset]
         price = fill.price[row, asset]
-        exposure = target[asset]
+        exposure = target[asset] * room
         forced = exiting and tradable[asset]
         if closing or forced:
             if held == 0.0:

@@ -10,9 +10,8 @@ from optimize.cli.dispatch import EXIT_BAD_INPUT
 from optimize.cli.tables import Column, say, share, show, show_json
 from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market
-from optimize.data.dataset import DataSummary, describe, load_bars
+from optimize.data.dataset import DataSummary, bars_at, describe, load_bars
 from optimize.data.download import fetch
-from optimize.data.features import warmup_bars
 from optimize.data.quality import Finding, counted, line, span
 from optimize.data.quality_report import Coverage, Report, inspect
 
@@ -52,7 +51,7 @@ def _market(config: MarketConfig) -> dict[str, Any]:
     summary = describe(load_bars(config.data), config.session)
     cache = Path(config.cache_dir)
     market = cached_market(config.data, config.feature, config.session, cache)
-    warmup = warmup_bars(config.feature.indicators)
+    warmup = bars_at(load_bars(config.data), market.timeframe, config.session).n_bars - market.n_bars
     folder = cache / cache_key(config.data, config.feature, config.session)
     if config.format == "table":
         inferred = " (inferred from the bars)" if config.session.calendar == "auto" else ""

@@ -1,7 +1,7 @@
 """Price bars of one or more symbols on one time axis."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from envs.types import BoolArray, FloatArray, IntArray
 from optimize.data.spec import TIMEFRAME_NS, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_arrays, hash_object
+
+SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable", "spread")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,11 @@ def make_bars(raw: RawBars) -> Bars:
     traded = np.ones_like(close, dtype=np.bool_)
     end = nominal_end(raw.timestamp, timeframe)
     return Bars((raw.symbol,), timeframe, raw.timestamp, end, open_, high, low, close, volume, traded, spread)
+
+
+def select_rows(bars: Bars, kept: BoolArray) -> Bars:
+    """Return the bars that kept (T,) marks."""
+    return replace(bars, **{name: getattr(bars, name)[kept] for name in SERIES})
 
 
 def nominal_end(timestamp: IntArray, timeframe: str) -> IntArray:

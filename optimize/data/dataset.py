@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from envs.types import BoolArray, Market
-from optimize.data.bars import Bars, bars_fingerprint, utc_text
+from optimize.data.bars import Bars, bars_fingerprint, select_rows, utc_text
 from optimize.data.features import check_features, compute, warmup_bars
 from optimize.data.providers import provider_of
 from optimize.data.resample import resample
@@ -24,8 +24,6 @@ from optimize.data.sessions import (
 from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
-
-SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable", "spread")
 
 
 @dataclass(frozen=True)
@@ -58,12 +56,19 @@ def last_months(bars: Bars, months: int) -> Bars:
     """Return the bars that start within the last calendar months before the end of the last bar."""
     end = pd.Timestamp(int(bars.bar_end[-1]), tz="UTC")
     kept = bars.timestamp >= (end - pd.DateOffset(months=months)).value
-    return replace(bars, **{name: getattr(bars, name)[kept] for name in SERIES})
+    return select_rows(bars, kept)
 
 
 def build_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> Market:
     """Build the market; its sessions are those of the source's bars, whatever the timeframe."""
     return market_of(load_bars(data), data.timeframe, feature, session)
+
+
+def bars_at(source: Bars, timeframe: str, session: SessionSpec) -> Bars:
+    """Return the source's bars at a timeframe, as a market has them before its warm-up is cut off."""
+    calendar = resolve_calendar(session, source)
+    table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
+    return resample(source, timeframe, table)
 
 
 def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: SessionSpec) -> Market:

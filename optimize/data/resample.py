@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs.types import BoolArray, FloatArray, IntArray
-from optimize.data.bars import Bars
+from optimize.data.bars import Bars, select_rows
 from optimize.data.sessions import SessionTable
 from optimize.data.spec import DAY_NS, timeframe_ns
 from optimize.errors import BadInputError
@@ -14,8 +14,9 @@ Spans = tuple[IntArray, IntArray, IntArray]  # (T,) of each part: key, start and
 def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
     """Return bars of a coarser timeframe, without a last one that the data does not complete.
 
-    Around the clock (24/7, 24/5) bars are anchored at UTC midnight, on an exchange at the session's
-    open. A 1d bar is one calendar session and is stamped by its first part or the session's open.
+    Around the clock (24/7) bars are anchored at UTC midnight, on other calendars at the session's open. A 1d
+    bar is one calendar session and is stamped by its first part or the session's open. Prints after the close
+    are in no 1d bar and make bars of their own at other timeframes, for the session's bars are known by then.
     """
     if timeframe == bars.timeframe:
         return bars
@@ -30,14 +31,16 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
             f"data.timeframe={timeframe} is no multiple of the source's {bars.timeframe}: "
             "choose a multiple of it"
         )
+    known_until = bars.bar_end[-1]
     if target_ns == DAY_NS:
+        bars = _until_close(bars, table)
         key, start, planned = _session_spans(bars, table)
     elif table.calendar == "24/7":  # its sessions begin at UTC midnight; others are anchored to their open
         key, start, planned = _clock_spans(bars, table, target_ns)
     else:
         key, start, planned = _anchored_spans(bars, table, source_ns, target_ns)
     first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    if planned[first[-1]] > bars.bar_end[-1]:
+    if planned[first[-1]] > known_until:
         first, stop = first[:-1], int(first[-1])
     else:
         stop = bars.n_bars
@@ -63,7 +66,17 @@ def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: 
     opened = table.open_ns[session]
     anchor = (opened - phase) // source_ns * source_ns + phase
     start = anchor + (bars.timestamp - anchor) // target_ns * target_ns
-    return start, start, _before_closing(table, start, start + target_ns)
+    end = start + target_ns
+    planned = _before_closing(table, start, end)
+    late = bars.timestamp >= planned  # a print after the close would move the end of a bar already known
+    start, planned = np.where(late, planned, start), np.where(late, end, planned)
+    return start, start, planned
+
+
+def _until_close(bars: Bars, table: SessionTable) -> Bars:
+    """Leave out prints after the close of their session, whose daily bar is known by then."""
+    kept = bars.timestamp < table.close_ns[table.index(bars.bar_end)]
+    return bars if kept.all() else select_rows(bars, kept)
 
 
 def _session_spans(bars: Bars, table: SessionTable) -> Spans:

@@ -158,3 +158,12 @@ def test_random_agents_lose_about_their_costs_on_a_driftless_walk() -> None:
     # two thirds of the equity turned over a step, at 10 bps
     assert paid.mean() == pytest.approx(n_steps * 2 / 3 * 1e-3, rel=0.02)
     assert np.log(env.account.equity).mean() == pytest.approx(-paid.mean(), rel=0.03)
+
+
+def test_what_cannot_be_traded_counts_in_the_leverage_of_the_rest() -> None:
+    tradable = [[True, True], [True, True], [False, True], [False, True], [True, True]]
+    market = make_market([[100.0, 50.0]] * 5, tradable=tradable)
+    env = make_env(market, env=replace(EAGER, long_only=True))
+    played = play(env, [[1.0, 0.0], [0.0, 1.0], [0.0, 0.5], [0.0, 1.0]])
+    np.testing.assert_allclose(played.weight[:3], [[1.0, 0.0]] * 3)
+    assert np.all(played.cash >= 0.0)

@@ -1,6 +1,7 @@
 """How clients are reached: their packages, keys and addresses, and texts that give no key away."""
 
 import os
+import re
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ KEYS = {  # what each secret is called in the environment; the first that is set
 }
 MAX_TEXT = 300  # characters of what a server said
 HIDDEN = "***"
+USER = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 def import_extra(provider: str, package: str, module: str) -> Any:
@@ -53,7 +55,9 @@ def find_address(provider: str) -> str | None:
         return None
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInputError(f"{variable}={address!r} is no address: it must be like https://mirror.example")
+        raise BadInputError(
+            f"{variable}={hide_keys(address)!r} is no address: it must be like https://mirror.example"
+        )
     return address
 
 
@@ -64,13 +68,13 @@ def one_line(error: object) -> str:
 
 
 def hide_keys(text: str) -> str:
-    """Return text with every key of the environment blotted out, in each form it may take."""
+    """Return text with every key of the environment and every user in a URL blotted out."""
     for variable in (name for pair in KEYS.values() for names in pair for name in names):
         value = os.environ.get(variable, "")
         for form in (value, value.replace("\\n", "\n"), *value.replace("\\n", "\n").splitlines()):
             if len(form.strip()) >= 4 and not form.startswith("-----"):
                 text = text.replace(form, HIDDEN)
-    return text
+    return USER.sub(f"{HIDDEN}@", text)
 
 
 def _first_set(names: tuple[str, ...]) -> str:

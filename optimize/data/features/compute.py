@@ -81,9 +81,10 @@ def _compute(
 def _of_higher(
     bars: Bars, timeframe: str, spec: FeatureSpec, table: SessionTable
 ) -> tuple[NDArray[np.float32], list[str], int]:
-    """Return the features of the last coarser bar that has ended at each bar, and the row where they settle.
+    """Return the features of the last coarser bar that has ended at each bar, and the rows that settle them.
 
-    The first coarser bar may lack parts, so that one more is needed than the features say.
+    The first coarser bar may lack parts, so that one more is needed than the features say; and from whatever
+    row a tail of that many rows starts, it holds all the coarser bars that its last row needs.
     """
     names = [name for name in spec.indicators if not FEATURES[name].clock]
     coarse = resample(bars, timeframe, table)
@@ -98,7 +99,11 @@ def _of_higher(
     known = np.searchsorted(coarse.bar_end, bars.bar_end, side="right") - 1
     joined = values[np.maximum(known, 0)]
     joined[known < 0] = np.nan
-    return joined, [f"{column}_{timeframe}" for column in columns], int(np.searchsorted(known, needed))
+    settled = int(np.searchsorted(known, needed))
+    rows = np.arange(settled, bars.n_bars)
+    first_part = np.searchsorted(bars.timestamp, coarse.timestamp[known[settled:] - needed])
+    lag = int((rows - first_part).max(initial=0))
+    return joined, [f"{column}_{timeframe}" for column in columns], max(settled, lag)
 
 
 def _refuse_unmet(bars: Bars, names: Sequence[str], table: SessionTable) -> None:

@@ -133,10 +133,19 @@ def test_hourly_equity_files_keep_their_own_grid(minute: str, starts: list[str])
     assert (merged.bar_end[:-1] <= merged.timestamp[1:]).all()
 
 
-def test_prints_after_an_early_close_stay_in_the_day_and_delay_its_bar() -> None:
+def test_prints_after_an_early_close_are_no_part_of_the_day_that_is_known_by_then() -> None:
     minutes = new_york_minutes(("2015-12-23", "14:30", "21:00"), ("2015-12-24", "14:30", "21:11"))
-    days = coarse(bars_at(minutes, "1m"), "1d", "XNYS")
-    assert text(days.bar_end) == ["2015-12-23T21:00", "2015-12-24T21:11"]
+    source = bars_at(minutes, "1m")
+    days = coarse(source, "1d", "XNYS")
+    assert text(days.bar_end) == ["2015-12-23T21:00", "2015-12-24T18:00"]
+    assert days.close[1, 0] == source.close[source.bar_end == days.bar_end[1], 0]
+
+
+def test_prints_after_an_early_close_make_bars_of_their_own() -> None:
+    minutes = new_york_minutes(("2015-12-24", "14:30", "21:11"))
+    hours = coarse(bars_at(minutes, "1m"), "1h", "XNYS")
+    assert text(hours.timestamp)[3:6] == ["2015-12-24T17:30", "2015-12-24T18:00", "2015-12-24T18:30"]
+    assert text(hours.bar_end)[3:5] == ["2015-12-24T18:00", "2015-12-24T18:30"]
 
 
 def test_the_last_fx_bar_of_the_week_ends_with_the_week() -> None:

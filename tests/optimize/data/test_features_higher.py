@@ -1,14 +1,16 @@
 """Features of higher timeframes: at each bar those of the last coarser bar that has ended."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optimize.data.dataset import load_bars, market_of
 from optimize.data.features import check_features
 from optimize.data.resample import resample
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 from tests.optimize.data.feature_worlds import World, world
 from tests.optimize.data.samples import features_of, random_walk, rows_of, table_of
@@ -71,7 +73,8 @@ def test_the_columns_are_those_of_the_resampled_bars() -> None:
     assert names == ("rsi", "range", "body", "weekend", "rsi_4h", "range_4h", "body_4h")
     assert tuple(f"{name}_4h" for name in coarse_names) == names[4:]
     warm = features_of(bars, ["rsi"], table)[2]
-    assert first == 4 * (warm + 2) - 1  # the bar that completes the coarser bar after the first, partial one
+    # warm + 2 coarser bars, the first perhaps partial, and up to three bars of the next one
+    assert first == 4 * (warm + 2) + 2
     for row in (first, first + 1, 1877):
         last = np.flatnonzero(coarse.bar_end <= bars.bar_end[row])[-1]
         np.testing.assert_array_equal(values[row, 0, 4:], alone[last, 0])
@@ -112,7 +115,39 @@ def test_a_market_starts_where_the_slowest_timeframe_has_settled() -> None:
     spec = FeatureSpec(indicators=["bollinger"], higher_timeframes=["4h"])
     market = market_of(random_walk(500), "1h", spec, SessionSpec())
     assert market.feature_names[-1] == "bollinger_width_4h"
-    assert market.n_bars == 500 - (4 * 21 - 1)
+    assert market.n_bars == 500 - (4 * 21 + 2)
     assert np.isfinite(market.features).all()
     plain = market_of(random_walk(500), "1h", FeatureSpec(indicators=["bollinger"]), SessionSpec())
     assert plain.fingerprint != market.fingerprint
+
+
+def extended_hours() -> World:
+    """Return hourly bars from 04:00 to 20:00 New York, four of them after each close."""
+    days = pd.bdate_range("2024-04-01", "2024-05-24", tz="America/New_York")
+    stamps = [day + pd.Timedelta(hours=hour) for day in days for hour in range(4, 20)]
+    walk = random_walk(len(stamps))
+    timestamp = pd.DatetimeIndex(stamps).tz_convert("UTC").as_unit("ns").asi8
+    bars = replace(walk, timestamp=timestamp, bar_end=timestamp + timeframe_ns("1h"))
+    return World(bars, table_of(bars, "XNYS"))
+
+
+@pytest.mark.parametrize("higher", ["1d", "2h", "4h"])
+def test_prints_after_the_close_never_move_a_higher_bar_that_is_known(higher: str) -> None:
+    place = extended_hours()
+    bars, table = place.bars, place.table
+    full, _, first = features_of(bars, ["returns"], table, [higher])
+    for end in range(first + 2, bars.n_bars):
+        seen, _, _ = features_of(rows_of(bars, slice(0, end)), ["returns"], table, [higher])
+        np.testing.assert_allclose(seen[-1], full[end - 1], atol=1e-6, err_msg=f"the first {end} bars")
+
+
+@pytest.mark.parametrize("higher", ["1d", "4h"])
+def test_a_tail_of_the_warm_up_suffices_from_whatever_bar_it_starts(higher: str) -> None:
+    place = extended_hours()
+    bars, table = place.bars, place.table
+    full, _, first = features_of(bars, ["bollinger"], table, [higher])
+    for end in range(first + 1, bars.n_bars + 1):
+        tail = rows_of(bars, slice(end - first - 1, end))
+        seen, _, settled = features_of(tail, ["bollinger"], table, [higher])
+        assert settled <= first
+        np.testing.assert_allclose(seen[-1], full[end - 1], atol=1e-6, err_msg=f"the first {end} bars")

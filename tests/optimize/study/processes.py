@@ -15,7 +15,7 @@ from optimize.database import is_sqlite
 from optimize.study.spec import StudySpec
 from tests.optimize.study.studies import rows
 
-PATIENCE_S = 90.0
+PATIENCE_S = 200.0
 OVERRIDES = (
     "preflight=false",
     "data=synthetic",

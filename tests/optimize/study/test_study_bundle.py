@@ -125,7 +125,7 @@ def test_data_path_needs_data_of_a_file(bundle: Path) -> None:
 def test_the_configuration_stands_alone(exports: Exports, bundle: Path) -> None:
     spec = read_config(bundle)
     assert spec.data.path == str(exports.prices)
-    assert spec.data.symbols == ["TINY"]
+    assert spec.data.symbols == ["TINY_PRICES"]
     features = json.loads((bundle / "features.json").read_text(encoding="utf-8"))
     assert features["lookback"] == 2
     assert features["features"]
