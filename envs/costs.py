@@ -122,9 +122,11 @@ def check_spread(cost: CostSpec, market: Market) -> None:
         return
     symbols = ", ".join(market.symbols)
     spread = market.spread
-    if cost.spread_from_data and not (np.isfinite(spread).all() and spread.min() >= 0 and spread.any()):
+    sound = [bool(np.isfinite(each).all() and each.min() >= 0 and each.any()) for each in spread.T]
+    if cost.spread_from_data and not all(sound):
+        lacking = ", ".join(name for name, given in zip(market.symbols, sound, strict=True) if not given)
         raise BadInputError(
-            f"cost.spread_from_data=True is not allowed: the data of {symbols} has no spread, or one that is "
+            f"cost.spread_from_data=True is not allowed: the data of {lacking} has no spread, or one that is "
             "negative or not finite; set cost.spread_bps instead, or use data with a spread column"
         )
     rates = cost.rates()

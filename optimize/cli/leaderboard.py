@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from envs.costs import CostSpec
-from optimize.cli.tables import Column, number, percent, say, share, short, show, signed
+from optimize.cli.tables import FILLS, Column, number, percent, say, share, short, show, signed
 from optimize.compose import RecordsConfig
 from optimize.database import open_engine
 from optimize.errors import BadInputError
@@ -79,7 +79,7 @@ def _caption(engine: Engine, name: str, best: float) -> list[str]:
     score, cost = record.spec["score"], CostSpec(**record.spec["cost"])
     lines = [
         f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
-        f"({cost.describe()}, and financing)",
+        f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}",
         "std err: of the mean over windows; buy & hold: its score on the same windows at the same costs",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]

@@ -18,7 +18,7 @@ def study(config: StudyConfig) -> int:
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
         f"  walkforge leaderboard name={spec.name}\n"
-        f"  walkforge export name={spec.name} top_n=3\n"
+        f"  walkforge export name={spec.name} top_n={min(3, spec.keep_models)}\n"
         f"  walkforge dashboard name={spec.name}",
         highlight=False,
     )

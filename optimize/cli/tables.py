@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 PLAIN_WIDTH = 1000  # of what is read by a file or a pipe; tables take what they need of it
+FILLS = {"open": "", "close": "; orders filled at the very close that was observed, for comparisons only"}
 Row = Mapping[str, Any]
 Write = Callable[[Any], str]
 
@@ -105,7 +106,12 @@ def _show_table(rows: Sequence[Row], columns: Sequence[Column], title: str) -> N
     table = Table(box=box.SIMPLE_HEAD, title=escape(title) or None, title_justify="left", title_style="bold")
     for column in columns:
         side: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(escape(column.title), justify=side, no_wrap=column.right, overflow="fold")
+        # rich takes the longest word for the least width, and would cut a number such as "-2.96 / +1.2" short
+        longest = max((len(column.write(row.get(column.key))) for row in rows), default=0)
+        least = max(longest, len(column.title)) if column.right else None
+        table.add_column(
+            escape(column.title), justify=side, no_wrap=column.right, overflow="fold", min_width=least
+        )
     for row in rows:
         table.add_row(*(escape(column.write(row.get(column.key))) for column in columns))
     console = make_console()

@@ -7,7 +7,7 @@ from typing import Any
 
 from optimize.agents.agent import load_agent
 from optimize.agents.threads import limit_threads
-from optimize.cli.tables import Column, number, percent, say, share, short, show, signed
+from optimize.cli.tables import FILLS, Column, number, percent, say, share, short, show, signed
 from optimize.compose import WalkForwardConfig, to_spec
 from optimize.data.quality_report import enforce, inspect
 from optimize.data.scaling import load_scaler
@@ -189,7 +189,7 @@ def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
     show([agent, *_baseline_rows(spec, ground)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
     say(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
-        f"({spec.cost.describe()}, and financing)"
+        f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
     if result.score.reason is not None:
         say(f"no score: {result.score.reason}")

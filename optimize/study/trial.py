@@ -80,6 +80,7 @@ def lay_ground(spec: StudySpec, cache_dir: Path | None) -> Ground:
     purge = purge_bars(spec.env.fill, target_horizon(spec.agent))
     windows = place_windows(plan, market, purge_bars=purge, lookback=spec.feature.lookback, spec=spec.window)
     check_spread(spec.cost, market)
+    spec.env.weight_limits(market.n_assets)
     if spec.env.episode == "session":
         _check_whole_sessions(market, windows)
     return Ground(market, plan, windows)

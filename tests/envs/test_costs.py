@@ -122,6 +122,13 @@ def test_a_market_must_have_the_spread_that_is_to_be_paid() -> None:
     check_spread(CostSpec.free(), replace(market, spread=np.full((3, 1), np.nan)))
 
 
+def test_every_symbol_needs_a_spread_of_its_own() -> None:
+    market = make_market([[1.0, 1.0]] * 3)
+    half = replace(market, spread=np.array([[0.01, 0.0]] * 3))
+    with pytest.raises(BadInputError, match="the data of ASSET1 has no spread"):
+        check_spread(replace(CostSpec.free(), spread_from_data=True), half)
+
+
 def test_a_concession_above_the_price_is_refused() -> None:
     market = make_market([0.02, 0.011, 0.02])
     check_spread(replace(CostSpec.free(), slippage_per_share=0.01), market)

@@ -98,3 +98,14 @@ def test_values_are_written_in_words() -> None:
         "-", "5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h",
     ]  # fmt: skip
     assert (percent(0.123), percent(None), share(0.0321), share(0.00001)) == ("+12.3%", "-", "3.2%", "0.001%")
+
+
+def test_a_table_wider_than_the_terminal_cuts_no_digit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "make_console", lambda: Console(width=20))
+    row = {"a": "-2.96 / +1.25 / +3.00", "b": "+14.80"}
+    tables.show([row], [tables.Column(key, key) for key in row], "table")
+    out = capsys.readouterr().out
+    assert row["a"] in out
+    assert row["b"] in out
