@@ -48,10 +48,11 @@ def data(config: MarketConfig) -> int:
 
 def _market(config: MarketConfig) -> dict[str, Any]:
     """Build the market, say what it holds unless a machine reads, and return that."""
-    summary = describe(load_bars(config.data), config.session)
+    source = load_bars(config.data)
+    summary = describe(source, config.session)
     cache = Path(config.cache_dir)
     market = cached_market(config.data, config.feature, config.session, cache)
-    warmup = bars_at(load_bars(config.data), market.timeframe, config.session).n_bars - market.n_bars
+    warmup = bars_at(source, market.timeframe, config.session).n_bars - market.n_bars
     folder = cache / cache_key(config.data, config.feature, config.session)
     if config.format == "table":
         inferred = " (inferred from the bars)" if config.session.calendar == "auto" else ""

@@ -16,6 +16,7 @@ from envs.types import Market
 from optimize.clock import now
 from optimize.data.bars import utc_text
 from optimize.data.dataset import ARRAYS, build_market
+from optimize.data.durable import sync
 from optimize.data.providers import provider_of
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.errors import BadInputError
@@ -118,13 +119,13 @@ def _write(market: Market, folder: Path, data: DataSpec, feature: FeatureSpec) -
             json.dump(manifest, stream, indent=1)
             stream.flush()
             os.fsync(stream.fileno())
-        _sync_folder(aside)
+        sync(aside)
         if folder.exists():
             broken = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
             folder.rename(broken)
             shutil.rmtree(broken)
         aside.rename(folder)
-        _sync_folder(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -142,12 +143,3 @@ def _store(market: Market, name: str, folder: Path) -> dict[str, Any]:
 def _path(folder: Path, name: str) -> Path:
     """Return the file of an array."""
     return folder / f"{name}.npy"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

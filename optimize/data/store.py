@@ -16,6 +16,7 @@ import pandas as pd
 from optimize import clock
 from optimize.data.bars import RawBars, make_bars, utc_text
 from optimize.data.clients.protocol import Download
+from optimize.data.durable import sync
 from optimize.data.files import read_file
 from optimize.data.quality_calendar import gaps_of
 from optimize.data.sessions import infer_calendar, session_table
@@ -127,12 +128,12 @@ def write_stored(path: Path, raw: RawBars, manifest: Manifest) -> None:
     frame.insert(0, "timestamp", pd.DatetimeIndex(raw.timestamp, tz="UTC"))
     aside = path.with_name(f".{path.name}.aside")
     frame.to_parquet(aside, index=False)
-    _sync(aside)
+    sync(aside)
     _write_text(_pending(path), json.dumps(asdict(replace(manifest, sha256=hash_file(aside))), indent=1))
     aside.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     _pending(path).replace(path.with_suffix(".json"))
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def describe_stored(spec: DataSpec, download: Download, raw: RawBars, asked_from_ns: int) -> Manifest:
@@ -203,12 +204,3 @@ def _write_text(path: Path, text: str) -> None:
         stream.write(text + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,11 +1,11 @@
 """What goes into a bundle: copied from the run, made self-contained, described, hashed."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from optimize.data.durable import sync
 from optimize.errors import WalkforgeError
 from optimize.results.records import RunRecord
 from optimize.study.bundle import (
@@ -51,15 +51,6 @@ def freeze(spec: StudySpec, symbols: Sequence[str]) -> StudySpec:
     path = None if spec.data.path is None else str(Path(spec.data.path).expanduser().absolute())
     data = dataclasses.replace(spec.data, path=path, symbols=list(symbols))
     return dataclasses.replace(spec, data=data)
-
-
-def sync(path: Path) -> None:
-    """Bring a file or the entries of a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_files(spec: StudySpec, run: RunRecord, ground: Ground, source: Path) -> None:

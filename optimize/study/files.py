@@ -4,7 +4,6 @@ Each run has a folder of its own, so that a run that lost its trial cannot spoil
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from optimize.data.durable import sync
 from optimize.evaluate.metrics import WindowMetrics
 from optimize.evaluate.trades import Trades
 from optimize.study.trial import Measured, Trained
@@ -90,11 +90,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def replace_durably(partial: Path, path: Path) -> None:
     """Put a finished file in place of another, on disk before the name changes."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(partial)
     partial.replace(path)
 
 

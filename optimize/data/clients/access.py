@@ -1,7 +1,9 @@
 """How clients are reached: their packages, keys and addresses, and texts that give no key away."""
 
+import difflib
 import os
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ KEYS = {  # what each secret is called in the environment; the first that is set
 }
 MAX_TEXT = 300  # characters of what a server said
 HIDDEN = "***"
+NEAR_NAMES = 5
 USER = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -59,6 +62,12 @@ def find_address(provider: str) -> str | None:
             f"{variable}={hide_keys(address)!r} is no address: it must be like https://mirror.example"
         )
     return address
+
+
+def near_names(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """Return the known names that are like a name, as the end of a sentence; nothing where none is."""
+    near = difflib.get_close_matches(name, known, NEAR_NAMES, cutoff)
+    return f"; near names: {', '.join(near)}" if near else ""
 
 
 def one_line(error: object) -> str:

@@ -1,6 +1,5 @@
 """Bars of Coinbase's Advanced Trade API, public or with a key."""
 
-import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -8,7 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from optimize.data.clients.access import find_address, find_keys, import_extra, one_line, spell_keys
+from optimize.data.clients.access import (
+    find_address,
+    find_keys,
+    import_extra,
+    near_names,
+    one_line,
+    spell_keys,
+)
 from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
 from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
 from optimize.data.spec import DataSpec, timeframe_ns
@@ -30,7 +36,6 @@ FIELDS = ("start", "open", "high", "low", "close", "volume")
 PAGE_ROWS = 300  # a longer span is refused
 SECOND_NS = 1_000_000_000
 TIMEOUT_S = 30
-NEAR_NAMES = 5
 REFUSED = (401, 403)
 
 
@@ -70,8 +75,7 @@ class CoinbaseClient:
         known = [str(product["product_id"]) for product in self._ask(get).to_dict()["products"]]
         for symbol in symbols:
             if symbol not in known:
-                near = difflib.get_close_matches(symbol.upper().replace("/", "-"), known, NEAR_NAMES, 0.5)
-                hint = f"; near names: {', '.join(near)}" if near else ""
+                hint = near_names(symbol.upper().replace("/", "-"), known, cutoff=0.5)
                 raise BadInputError(
                     f"data.symbols: coinbase has no product {symbol!r}{hint} "
                     f"({len(known):,} products, written like BTC-USD)"

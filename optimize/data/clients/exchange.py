@@ -1,6 +1,5 @@
 """Bars of any crypto exchange that ccxt knows, without a key."""
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -8,7 +7,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from optimize.data.clients.access import find_address, import_extra, one_line
+from optimize.data.clients.access import find_address, import_extra, near_names, one_line
 from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
 from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
 from optimize.data.spec import TIMEFRAME_NS, DataSpec, timeframe_ns
@@ -20,7 +19,6 @@ MS_NS = 1_000_000
 TIMEOUT_MS = 30_000
 PAGE_ROWS = 500  # where ccxt does not know how many an exchange gives
 NEWEST_ROWS = {"kraken": 720}  # the rows, the unfinished bar among them, that it serves whatever is asked
-NEAR_NAMES = 5
 
 
 class ExchangeClient:
@@ -57,8 +55,7 @@ class ExchangeClient:
         known = list(self._ask(self._exchange.load_markets))
         for symbol in symbols:
             if symbol not in known:
-                near = difflib.get_close_matches(symbol.upper(), known, NEAR_NAMES, cutoff=0.5)
-                hint = f"; near names: {', '.join(near)}" if near else ""
+                hint = near_names(symbol.upper(), known, cutoff=0.5)
                 raise BadInputError(
                     f"data.symbols: {self._id} has no market {symbol!r}{hint} "
                     f"({len(known):,} markets, written like BTC/USDT)"
@@ -80,8 +77,7 @@ class ExchangeClient:
     def _open(self, *, derivatives: bool) -> Any:
         """Return the exchange of the spec; markets beside spot are loaded for symbols like A/B:B only."""
         if self._id not in self._ccxt.exchanges:
-            near = difflib.get_close_matches(self._id, self._ccxt.exchanges, NEAR_NAMES)
-            hint = f"; near names: {', '.join(near)}" if near else ""
+            hint = near_names(self._id, self._ccxt.exchanges)
             raise BadInputError(
                 f"data.exchange={self._id!r} is none of the {len(self._ccxt.exchanges)} exchanges of "
                 f"ccxt {self._ccxt.__version__}{hint}"
