@@ -1,0 +1,1 @@
+"""Training without per-operation overhead: what stable-baselines3 computes, as compiled kernels."""
