@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.types import BoolArray, FloatArray, IntArray
-from optimize.data.spec import TIMEFRAME_NS, timeframe_ns
+from optimize.data.spec import DAY_NS, TIMEFRAME_NS, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_arrays, hash_object
 
@@ -73,15 +73,22 @@ def nominal_end(timestamp: IntArray, timeframe: str) -> IntArray:
 
 def infer_timeframe(timestamp: IntArray) -> str:
     """Return the timeframe whose length is the most frequent spacing of timestamp."""
-    spacing, count = np.unique(np.diff(timestamp), return_counts=True)
-    found_ns = int(spacing[count.argmax()])
-    for name, length_ns in TIMEFRAME_NS.items():
-        if length_ns == found_ns:
-            return name
+    found, _ = usual_spacing(timestamp)
+    if found in TIMEFRAME_NS:
+        return found
     raise BadInputError(
-        f"the most frequent spacing is {found_ns / 1e9:g} s, which is no known timeframe; "
+        f"the most frequent spacing is {found}, which is no known timeframe; "
         f"set data.source_timeframe to one of {', '.join(TIMEFRAME_NS)}"
     )
+
+
+def usual_spacing(timestamp: IntArray) -> tuple[str, float]:
+    """Return the most frequent spacing of stamps, as `1h`, `37 s` or `7 days`, and its share of all."""
+    spacing, count = np.unique(np.diff(timestamp), return_counts=True)
+    found_ns = int(spacing[count.argmax()])
+    names = {length_ns: name for name, length_ns in TIMEFRAME_NS.items()}
+    plain = f"{found_ns / DAY_NS:g} days" if found_ns > DAY_NS else f"{found_ns / 1e9:g} s"
+    return names.get(found_ns, plain), float(count.max() / count.sum())
 
 
 def join_bars(parts: Sequence[Bars]) -> Bars:

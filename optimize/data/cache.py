@@ -26,11 +26,24 @@ PLAIN = ("symbols", "timeframe", "feature_names", "sessions_per_year", "fingerpr
 MANIFEST = "manifest.json"
 # Where bars lie and how they are judged; the market of the bars is the same.
 NO_PART_OF_MARKET = ("path", "folder", "refresh", "check", "max_age", "max_gap_days", "severity")
+BUILDS = 3  # of a market whose files change while they are read
 BUILT_WITH = ("TA-Lib", "numpy", "pandas", "exchange_calendars", "tzdata")
 
 
 def cached_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec, cache_dir: Path) -> Market:
     """Return the market from the cache, building it there first if need be; its arrays are read-only."""
+    for _ in range(BUILDS):
+        market = _cached(data, feature, session, cache_dir)
+        if market is not None:
+            return market
+    names = ", ".join(str(path) for path in provider_of(data).files(data).values())
+    raise BadInputError(
+        f"the bars change while they are read ({names}): wait until they are written, and try again"
+    )
+
+
+def _cached(data: DataSpec, feature: FeatureSpec, session: SessionSpec, cache_dir: Path) -> Market | None:
+    """Return the market from the cache, built if need be; None where a file was changed in mid-build."""
     key = cache_key(data, feature, session)
     folder = cache_dir / key
     market = _read(folder)
@@ -45,11 +58,13 @@ def cached_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec, ca
         ) from None
     with FileLock(cache_dir / f"{key}.lock"):
         market = _read(folder)
-        if market is None:
-            built = build_market(data, feature, session)
-            _write(built, folder, data, feature)
-            market = _read(folder) or built
-    return market
+        if market is not None:
+            return market
+        built = build_market(data, feature, session)
+        if cache_key(data, feature, session) != key:  # the market may be of other bars than the key
+            return None
+        _write(built, folder, data, feature)
+        return _read(folder) or built
 
 
 def cache_key(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> str:

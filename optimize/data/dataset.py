@@ -10,18 +10,18 @@ from envs.types import BoolArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, select_rows, utc_text
 from optimize.data.features import check_features, compute, warmup_bars
 from optimize.data.providers import provider_of
+from optimize.data.quality_calendar import gaps_of
 from optimize.data.resample import resample
 from optimize.data.sessions import (
     AROUND_THE_CLOCK,
     SessionTable,
     ends_flat,
     exit_flags,
-    open_time,
     refuse_without_exit,
     resolve_calendar,
     session_table,
 )
-from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
+from optimize.data.spec import HOUR_NS, DataSpec, FeatureSpec, SessionSpec
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
 
@@ -76,13 +76,13 @@ def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: Sessi
     calendar = resolve_calendar(session, source)
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
     flat = ends_flat(session, calendar, source.timeframe)
-    span = table.index(source.bar_end[[0, -1]])
+    first, last = table.index(source)[[0, -1]]
     bars = resample(source, timeframe, table)
     exit_at_open, exit_at_close = _exits(bars, table, flat)
     check_features(bars, feature, table)
-    _refuse_too_short(bars, feature, warmup_bars(feature.indicators))
+    _refuse_too_short(bars, feature, warmup_bars(feature.indicators), source.timeframe)
     features, names, warmup = compute(bars, feature, table)
-    _refuse_too_short(bars, feature, warmup)
+    _refuse_too_short(bars, feature, warmup, source.timeframe)
     content = [bars_fingerprint(source), timeframe, list(feature.indicators), calendar]
     content += _options(feature) + (_exit_rule(session, calendar) if flat else [])
     market = Market(
@@ -100,8 +100,8 @@ def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: Sessi
         exit_at_close=exit_at_close[warmup:],
         features=features[warmup:],
         feature_names=names,
-        session=table.index(bars.bar_end[warmup:]) - span[0],
-        session_date=table.date[span[0] : span[1] + 1],
+        session=table.index(bars)[warmup:] - first,
+        session_date=table.date[first : last + 1],
         sessions_per_year=table.per_year,
         hold_moments=np.full(3, np.nan),
         fingerprint=hash_object(content),
@@ -158,13 +158,14 @@ ARRAYS = (
 )
 
 
-def _refuse_too_short(bars: Bars, feature: FeatureSpec, warmup: int) -> None:
-    """Refuse bars that warm-up and lookback use up."""
+def _refuse_too_short(bars: Bars, feature: FeatureSpec, warmup: int, source: str) -> None:
+    """Refuse bars that warm-up and lookback use up; source is the finest timeframe that there is."""
     if bars.n_bars < warmup + feature.lookback + 1:
+        finer = "" if bars.timeframe == source else f", a finer data.timeframe (down to {source})"
         raise BadInputError(
             f"{', '.join(bars.symbols)} has {bars.n_bars} bars at data.timeframe={bars.timeframe}, but "
             f"its features need {warmup} to settle and feature.lookback {feature.lookback}: "
-            "use more data, a finer data.timeframe or fewer indicators"
+            f"use more data{finer} or faster feature.indicators"
         )
 
 
@@ -172,13 +173,9 @@ def describe(bars: Bars, session: SessionSpec) -> DataSummary:
     """Summarise bars and the holes in them, measured in the calendar's open time."""
     calendar = resolve_calendar(session, bars)
     table = session_table(calendar, int(bars.bar_end[0]), int(bars.bar_end[-1]))
-    row = table.index(bars.bar_end)
+    row = table.index(bars)
     sessions = int(row[-1] - row[0]) + 1
-    empty = sessions - len(np.unique(row))
-    hole_ns = open_time(table, bars.timestamp[1:]) - open_time(table, bars.bar_end[:-1])
-    holes = hole_ns[hole_ns > 0]
-    length_ns = timeframe_ns(bars.timeframe)
-    a_bar_a_session = length_ns == DAY_NS
+    gaps = gaps_of(bars, table)
     traded = bars.tradable.sum(axis=0)
     silent = (bars.tradable & (bars.volume == 0)).sum(axis=0) / np.maximum(traded, 1)
     return DataSummary(
@@ -189,10 +186,10 @@ def describe(bars: Bars, session: SessionSpec) -> DataSummary:
         last=utc_text(bars.timestamp[-1]),
         calendar=calendar,
         sessions=sessions,
-        empty_sessions=empty,
-        gaps=len(holes),
-        longest_gap_hours=float(holes.max(initial=0)) / HOUR_NS,
-        missing_bars=empty if a_bar_a_session else int(np.ceil(holes / length_ns).sum()),
+        empty_sessions=sessions - len(np.unique(row)),
+        gaps=len(gaps.bars),
+        longest_gap_hours=float(gaps.open_ns.max(initial=0)) / HOUR_NS,
+        missing_bars=int(gaps.bars.sum()),
         untradable_share=tuple((1.0 - traded / bars.n_bars).tolist()),
         zero_volume_share=tuple(silent.tolist()),
         fingerprint=bars_fingerprint(bars),

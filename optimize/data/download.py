@@ -11,12 +11,12 @@ from filelock import FileLock, Timeout
 from optimize import clock
 from optimize.data.clients.protocol import Client, Download
 from optimize.data.pieces import Job, RestatedError, fetch_piece, whole
-from optimize.data.progress import meter
+from optimize.data.progress import Meter, meter
 from optimize.data.providers import provider_of
 from optimize.data.quality import counted
 from optimize.data.spec import DataSpec, timeframe_ns
 from optimize.data.store import Manifest, checked_manifest, is_stored, source_timeframe, stored_path
-from optimize.errors import require
+from optimize.errors import DownloadError, require
 
 Say = Callable[[str], None]
 
@@ -39,15 +39,24 @@ def fetch(spec: DataSpec, say: Say) -> list[Path]:
     wanted = [_Wanted(job, bool(job.pieces())) for job in jobs]
     due = [each.job for each in wanted if each.due]
     if due:
-        client = download.connect(spec, say)
-        _check_timeframe(spec, client)
-        due = [_from_first_bar(job, client) for job in due]
-        client.check([job.symbol for job in due])
-        for job in due:
-            _bring_up_to_date(job, client, say)
+        with meter(spec.provider, say) as shown:
+            _download(spec, download, due, shown)
     for each in wanted:
         say(_told(each.job, checked_manifest(each.job.path, each.job.symbol), each.due))
     return [job.path for job in jobs]
+
+
+def _download(spec: DataSpec, download: Download, jobs: list[Job], shown: Meter) -> None:
+    """Fetch what is missing of each symbol, all of which the source knows."""
+    client = download.connect(spec, shown.wait)
+    _check_timeframe(spec, client)
+    begun = [_from_first_bar(job, client) for job in jobs]
+    try:
+        client.check([job.symbol for job in begun])
+        for job in begun:
+            _bring_up_to_date(job, client, shown)
+    except DownloadError as error:
+        raise DownloadError(f"{error}; type the same command again to go on") from None
 
 
 def _job(spec: DataSpec, download: Download, symbol: str) -> Job:
@@ -81,9 +90,10 @@ def _from_first_bar(job: Job, client: Client) -> Job:
     return replace(job, asked_ns=job.end_ns - reach.span_ns) if reach else job
 
 
-def _bring_up_to_date(job: Job, client: Client, say: Say) -> None:
+def _bring_up_to_date(job: Job, client: Client, shown: Meter) -> None:
     """Fetch what is missing of one symbol; no other process does so meanwhile."""
-    with _locked(job.path, say), meter(f"{job.symbol} {job.timeframe}", say) as shown:
+    shown.begin(f"{job.symbol} {job.timeframe}")
+    with _locked(job.path, shown.say):
         try:
             for piece in job.pieces():
                 fetch_piece(job, client, piece, shown)

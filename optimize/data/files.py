@@ -1,6 +1,8 @@
 """Rows of CSV and Parquet files, as they are: what is wrong with them is for quality to say."""
 
 import re
+import stat
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from optimize.errors import BadInputError, require
 STAMP_NAMES = ("timestamp", "datetime", "date", "time", "open time", "open_time", "gmt time", "unix")
 OPTIONAL = ("volume", "spread")  # 0 where the file has none
 SUFFIXES = (".csv", ".parquet")
+A_FILE_A_SYMBOL = "'data.path=\"{symbol}.csv\"' data.symbols=[btc,eth], quoted so"
 SEPARATORS = (";", "\t")  # of CSV files, beside the comma
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 TIMEFRAME_WORD = re.compile(r"\d+(m|min|h|d)|(m|h|d)\d+|daily|hourly|minute|\d+minute|\d+hour", re.IGNORECASE)
@@ -31,9 +34,10 @@ def symbol_files(spec: DataSpec) -> dict[str, Path]:
     require(bool(spec.path), "data.path", spec.path, "a CSV or Parquet file, e.g. data.path=prices.csv")
     template = str(spec.path)
     if "{symbol}" in template:
-        require(bool(spec.symbols), "data.symbols", spec.symbols, "given where data.path holds {symbol}")
+        given = "given where data.path holds {symbol}, such as data.symbols=[btc,eth]"
+        require(bool(spec.symbols), "data.symbols", spec.symbols, given)
         return {name: _existing(template.replace("{symbol}", name)) for name in spec.symbols}
-    one = "at most one name for one file (put {symbol} into data.path to load a file a symbol)"
+    one = f"at most one name for one file; a file a symbol is {A_FILE_A_SYMBOL}"
     require(len(spec.symbols) <= 1, "data.symbols", spec.symbols, one)
     path = _existing(template)
     return {spec.symbols[0] if spec.symbols else symbol_of(path.stem): path}
@@ -50,9 +54,9 @@ def symbol_of(stem: str) -> str:
     return words[at - 1 if at else 1].upper()
 
 
-def read_file(path: Path, symbol: str, spec: DataSpec) -> RawBars:
-    """Read and parse one file."""
-    frame = _read(path)
+def read_file(path: Path, symbol: str, spec: DataSpec, content: bytes | None = None) -> RawBars:
+    """Read and parse one file, or the content of a Parquet file that was read before."""
+    frame = _read(path, content)
     if frame.empty:
         raise BadInputError(f"{path} has no rows: choose another data.path")
     found = _find_columns(frame, spec, path)
@@ -61,7 +65,8 @@ def read_file(path: Path, symbol: str, spec: DataSpec) -> RawBars:
     ohlcv = np.stack(list(values.values()), axis=1)
     timestamp = parse_stamps(_stamp_column(frame, found["timestamp"], spec), spec, path)
     if spec.drop_nan:
-        kept = ~np.isnan(ohlcv).any(axis=1) & ~np.isnan(spread)
+        kept = np.isfinite(ohlcv[:, :4]).all(axis=1) & np.isfinite(spread)
+        ohlcv[~np.isfinite(ohlcv[:, 4]), 4] = 0.0  # a price is worth its row; zero_volume tells of the rest
         timestamp, ohlcv, spread = timestamp[kept], ohlcv[kept], spread[kept]
     has_volume = found["volume"] is not None
     return RawBars(symbol, str(path), timestamp, ohlcv, spread, spec.source_timeframe, has_volume)
@@ -69,23 +74,29 @@ def read_file(path: Path, symbol: str, spec: DataSpec) -> RawBars:
 
 def _existing(text: str) -> Path:
     """Return the absolute path of a file that exists and has a known suffix."""
-    path = Path(text).expanduser().resolve()
-    if path.is_dir():
+    try:
+        path = Path(text).expanduser().resolve()
+        mode = path.stat().st_mode if path.exists() else 0
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no access, no such user, a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise BadInputError(f"data.path={text} cannot be opened ({reason}): give another path") from None
+    if stat.S_ISDIR(mode):
         raise BadInputError(f"data.path={text} is a folder ({path}): name one file in it, .csv or .parquet")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise BadInputError(f"data.path={text}: no such file {path}; type data.path=FILE.csv or FILE.parquet")
     if path.suffix.lower() not in SUFFIXES:
         raise BadInputError(f"data.path={text}: suffix {path.suffix!r} is unknown, use one of {SUFFIXES}")
     return path
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, content: bytes | None) -> pd.DataFrame:
     """Return the file as a frame; an index with a name becomes a column."""
     try:
         if path.suffix.lower() == ".csv":
             frame = pd.read_csv(path, sep=_separator(path))
         else:
-            frame = pd.read_parquet(path)
+            # By its path pandas opens a file again and again, which may be replaced in between.
+            frame = pd.read_parquet(BytesIO(path.read_bytes() if content is None else content))
     except (ValueError, OSError) as error:  # pandas' parser and Arrow's errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise BadInputError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error

@@ -26,7 +26,7 @@ class Finding:
 
 def find(check: str, raw: RawBars, stamps: IntArray, found: str, remedy: str, count: int = 0) -> Finding:
     """Return a finding at its default severity; stamps (K,) are those concerned, count is K unless given."""
-    first, last = (utc_text(stamps[0]), utc_text(stamps[-1])) if len(stamps) else (None, None)
+    first, last = (utc_text(stamps.min()), utc_text(stamps.max())) if len(stamps) else (None, None)
     where = (raw.symbol, raw.source, first, last)
     return Finding(check, CHECKS[check], *where, count or len(stamps), found, remedy)
 
@@ -57,8 +57,16 @@ def sentence(finding: Finding) -> str:
 
 def line(finding: Finding) -> str:
     """Return a finding as one line, for where the file is named already."""
-    head = f"{finding.severity} {finding.check} {finding.symbol}"
-    return f"{head}: {finding.found}{span(finding)}: {finding.remedy}"
+    return f"{_head(finding)}: {finding.found}{span(finding)}: {finding.remedy}"
+
+
+def warning(finding: Finding) -> str:
+    """Return a finding as one line that names its file as well."""
+    return f"{_head(finding)}: {sentence(finding)}"
+
+
+def _head(finding: Finding) -> str:
+    return f"{finding.severity} {finding.check} {finding.symbol}"
 
 
 def span(finding: Finding) -> str:

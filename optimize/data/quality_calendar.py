@@ -1,6 +1,6 @@
-"""Checks of bars against a calendar and the clock: what is missing, misplaced or too old."""
+"""Checks of bars against a calendar: what is missing or misplaced."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars, RawBars, utc_text
 from optimize.data.quality import Finding, counted, days, find, portion
-from optimize.data.sessions import SessionTable, local_date, missing_exits, open_time
+from optimize.data.sessions import SessionTable, missing_exits, open_time
 from optimize.data.spec import DAY_NS, timeframe_ns
 
 MOSTLY = 0.5
@@ -24,6 +24,7 @@ class Gaps:
 
     before: IntArray  # (G,) stamp of the last bar before
     after: IntArray  # (G,) stamp of the first bar after
+    open_ns: IntArray  # (G,) of open market in it
     bars: IntArray  # (G,) that would fill it
     sessions: IntArray  # rows of the calendar that lack a bar, each once
 
@@ -32,18 +33,19 @@ def gaps_of(bars: Bars, table: SessionTable) -> Gaps:
     """Return the gaps: on daily bars sessions without one, else open time between two bars."""
     start, end = bars.bar_end[:-1], bars.timestamp[1:]
     length_ns = timeframe_ns(bars.timeframe)
+    open_ns = open_time(table, end) - open_time(table, start)
     if length_ns == DAY_NS:
-        row = table.index(bars.bar_end)
+        row = table.index(bars)
         missing, first, stop = np.diff(row) - 1, row[:-1] + 1, row[1:]
     else:
-        open_ns = open_time(table, end) - open_time(table, start)
         missing = -(-open_ns // length_ns)
         first = np.searchsorted(table.close_ns, start, side="right")
         stop = np.searchsorted(table.open_ns, end, side="left")
     chosen = missing > 0
     spans = [np.arange(*span) for span in zip(first[chosen], stop[chosen], strict=True)]
     sessions = np.unique(np.concatenate(spans)) if spans else np.empty(0, dtype=np.int64)
-    return Gaps(bars.timestamp[:-1][chosen], end[chosen], missing[chosen], sessions)
+    before = bars.timestamp[:-1]
+    return Gaps(before[chosen], end[chosen], open_ns[chosen], missing[chosen], sessions)
 
 
 def calendar_findings(raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float) -> list[Finding]:
@@ -52,17 +54,17 @@ def calendar_findings(raw: RawBars, bars: Bars, table: SessionTable, max_gap_day
     wrong_clock = list(_time_zone(raw, bars, table, outside))
     if wrong_clock:  # what the calendar says of misread stamps says nothing of the data
         return wrong_clock
-    sessions = len(np.unique(table.index(bars.bar_end)))
-    return [*_gaps(raw, gaps_of(bars, table), sessions, max_gap_days), *_outside(raw, outside, table)]
+    sessions = len(np.unique(table.index(bars)))
+    gaps = _gaps(raw, gaps_of(bars, table), sessions, max_gap_days)
+    return [*_off_grid(raw, bars, table), *gaps, *_outside(raw, outside, table)]
 
 
 def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> BoolArray:
     """Return which bars (T,), stamped so, have no moment of an open market in them."""
-    if timeframe_ns(bars.timeframe) == DAY_NS:
-        date = local_date(timestamp + DAY_NS, table.time_zone, table.roll_ns)
-        shut: BoolArray = ~np.isin(date, table.date)
-        return shut
     end = timestamp + (bars.bar_end - bars.timestamp)
+    if timeframe_ns(bars.timeframe) == DAY_NS:
+        shut: BoolArray = ~np.isin(table.day_of(timestamp, end, bars.timeframe), table.date)
+        return shut
     closed: BoolArray = open_time(table, end) == open_time(table, timestamp)
     return closed
 
@@ -126,12 +128,37 @@ def _time_zone(raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray
         yield find("time_zone", raw, raw.timestamp[outside], found, remedy)
 
 
+def _off_grid(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding]:
+    """Yield intraday bars that start where no bar of their timeframe does.
+
+    That is every whole timeframe from midnight, UTC or local, and from where trading opens or goes on.
+    """
+    length_ns = timeframe_ns(bars.timeframe)
+    if length_ns >= DAY_NS:
+        return
+    local = pd.DatetimeIndex(bars.timestamp, tz="UTC").tz_convert(table.time_zone).tz_localize(None)
+    row = np.searchsorted(table.stretches[:, 0], bars.timestamp, side="right") - 1
+    clocks = (bars.timestamp, local.asi8, bars.timestamp - table.stretches[row, 0])
+    off = np.all([clock % length_ns != 0 for clock in clocks], axis=0)
+    if not off.any():
+        return
+    late = int(np.median(bars.timestamp[off] % length_ns))
+    found = f"{portion(off)} off the grid of {bars.timeframe}, in the median {days(late)} past it"
+    remedy = "drop these rows or stamp them with the start of their bar; they cut the bar before them short"
+    if off.mean() > MOSTLY:
+        remedy = (
+            "stamp the rows with the start of their bars; where their bars do begin so, "
+            "data.severity.off_grid=warn takes them as they are"
+        )
+    yield find("off_grid", raw, raw.timestamp[off], found, remedy)
+
+
 def exit_findings(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding]:
     """Yield the sessions that lack the bar at or after their forced exit which whole ones have."""
     dates = missing_exits(bars, table)
     dates = dates[has_exit_bar(table, bars.timeframe)[np.searchsorted(table.date, dates)]]
     if len(dates):
-        row = table.index(bars.bar_end)
+        row = table.index(bars)
         told = ", ".join(str(date) for date in dates[:TOLD_DATES])
         more = ", ..." if len(dates) > TOLD_DATES else ""
         found = (
@@ -148,39 +175,3 @@ def has_exit_bar(table: SessionTable, timeframe: str) -> BoolArray:
     last = table.open_ns + (table.close_ns - table.open_ns - 1) // length_ns * length_ns
     whole: BoolArray = last >= table.exit_ns
     return whole
-
-
-def ragged_findings(parts: Sequence[tuple[RawBars, Bars]]) -> Iterator[Finding]:
-    """Yield the symbols that begin or end at another bar than most."""
-    if len(parts) < 2:
-        return
-    for edge, word in ((0, "begins"), (-1, "ends")):
-        stamps = np.array([bars.timestamp[edge] for _, bars in parts])
-        values, counts = np.unique(stamps, return_counts=True)
-        usual = int(values[counts == counts.max()][-1])
-        for raw, bars in parts:
-            apart = int(bars.timestamp[edge]) - usual
-            if apart:
-                when = f"{days(abs(apart))} {'after' if apart > 0 else 'before'} the others"
-                remedy = (
-                    "no symbol has bars before the last one begins"
-                    if edge == 0
-                    else "those that have ended keep their last close and do not trade"
-                )
-                count = max(1, abs(apart) // timeframe_ns(bars.timeframe))
-                span = bars.timestamp[edge : edge + 1] if edge == 0 else bars.timestamp[-1:]
-                yield find("ragged", raw, span, f"{word} {when}", remedy, count=count)
-
-
-def stale_findings(raw: RawBars, bars: Bars, now_ns: int, max_age: float | None) -> Iterator[Finding]:
-    """Yield bars that end longer ago than max_age days."""
-    age = age_days(bars, now_ns)
-    if max_age is not None and age > max_age:
-        found = f"the last bar ended {age:,.1f} days ago, more than data.max_age={max_age:g}"
-        remedy = "data.refresh=true where a provider has newer ones, a newer file, or a larger data.max_age"
-        yield find("stale", raw, bars.timestamp[-1:], found, remedy)
-
-
-def age_days(bars: Bars, now_ns: int) -> float:
-    """Return the days from the end of the last bar to now."""
-    return (now_ns - int(bars.bar_end[-1])) / DAY_NS

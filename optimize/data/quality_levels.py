@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envs.types import BoolArray, FloatArray, IntArray
+from envs.types import FloatArray, IntArray
 from optimize.data.bars import RawBars, utc_text
 from optimize.data.quality import Finding, counted, find, portion
 from optimize.data.spec import COLUMNS, DAY_NS
@@ -16,17 +16,19 @@ MAX_SPLIT_GAP_DAYS = 10  # over a longer silence any price can be reached
 SESSIONS = 20  # before and after a jump that it is judged by
 SPLIT_RANGE = 2.5  # times the range, a day's or a month's, that a split leaves alone
 SPLIT_TURNOVER = 3.0  # times the day's turnover; a crash of that size is the talk of the day
-LEVEL_SESSIONS = 10
-LEVEL_RATIO = 7.0  # of median volume; ten times what it was, noise allowed for
-EDGE_SESSIONS = 5
-EDGE_RATIO = 5.0  # of median volume right after and right before, which growth over weeks does not reach
-LEVEL_KEPT = 0.5  # of the new level's logarithm, over the KEPT_SESSIONS that follow
+FREE_STRETCH = 24  # bars without a spread that follow one another
+FREE_SHARE = 0.05  # of all bars
+EDGE_SESSIONS = 5  # right before and right after, over which growth of weeks does not reach the ratio
+LEVEL_SESSIONS = 20
+LEVEL_RATIO = 5.0  # of median volume; ten times what it was, noise allowed for
 KEPT_SESSIONS = 60
+LEVEL_KEPT = 0.5  # of the change's logarithm, from the KEPT_SESSIONS before to those after
 
 
-def level_findings(raw: RawBars, session: IntArray) -> list[Finding]:
+def level_findings(raw: RawBars, session: IntArray, split_remedy: str) -> list[Finding]:
     """Return the findings on clean rows in order; session (R,) is the calendar row of each."""
-    return [*_constant(raw), *_zero_volume(raw), *_splits(raw, session), *_volume_levels(raw, session)]
+    volume = (*_zero_volume(raw), *_zero_spread(raw), *_volume_levels(raw, session))
+    return [*_constant(raw), *_splits(raw, session, split_remedy), *volume]
 
 
 def _constant(raw: RawBars) -> Iterator[Finding]:
@@ -51,25 +53,35 @@ def _zero_volume(raw: RawBars) -> Iterator[Finding]:
         yield find("zero_volume", raw, stamps, f"{portion(silent)} without volume", remedy)
 
 
-def _splits(raw: RawBars, session: IntArray) -> Iterator[Finding]:
+def _zero_spread(raw: RawBars) -> Iterator[Finding]:
+    """Yield the bars without a spread, where the source has one and they are many or follow one another."""
+    free = raw.spread == 0
+    if free.all():  # no spread at all: cost.spread_from_data refuses that by name
+        return
+    edges = np.flatnonzero(np.diff(free.astype(np.int8), prepend=0, append=0))
+    longest = int((edges[1::2] - edges[::2]).max(initial=0))
+    if longest >= FREE_STRETCH or free.mean() >= FREE_SHARE:
+        found = f"{portion(free)} with a spread of 0, {longest:,} of them in one stretch"
+        remedy = "trades at cost.spread_from_data=true pay none there: repair the file or use cost.spread_bps"
+        yield find("zero_spread", raw, raw.timestamp[free], found, remedy)
+
+
+def _splits(raw: RawBars, session: IntArray, remedy: str) -> Iterator[Finding]:
     """Yield the jumps between bars that look like splits: a simple ratio, to stay, on an ordinary day."""
     gap = np.log(raw.ohlcv[1:, 0] / raw.ohlcv[:-1, 3])
     miss = np.abs(gap[:, None] - SPLIT_LOGS).min(axis=1) if len(gap) else gap
     close_by = np.diff(raw.timestamp) <= MAX_SPLIT_GAP_DAYS * DAY_NS
     rows = np.flatnonzero((miss <= SPLIT_TOLERANCE) & close_by) + 1
     block = max(1, round(len(session) / len(np.unique(session))))
-    rows = np.array([row for row in rows if _is_ordinary(raw, int(row), block)], dtype=np.int64)
+    rows = np.array([row for row in rows if is_ordinary(raw, int(row), block)], dtype=np.int64)
     if len(rows):
-        remedy = (
-            "use prices adjusted for splits (data.adjustment=split, or another file), or "
-            "data.severity.split=warn where the price did move"
-        )
+        remedy = f"{remedy}, or data.severity.split=warn where the price did move"
         told = ", ".join(_tell_split(raw, int(row)) for row in rows[:5])
         found = f"{counted(len(rows), 'jump')} like a split ({told}{', ...' if rows[5:].size else ''})"
         yield find("split", raw, raw.timestamp[rows], found, remedy)
 
 
-def _is_ordinary(raw: RawBars, row: int, block: int) -> bool:
+def is_ordinary(raw: RawBars, row: int, block: int) -> bool:
     """Return whether prices stay where they jumped to, and range and turnover are what they were before.
 
     A crash goes on falling or comes back, and its day's range and turnover stand out. Blocks are
@@ -115,39 +127,39 @@ def _volume_levels(raw: RawBars, session: IntArray) -> Iterator[Finding]:
     first = np.flatnonzero(np.append(True, session[1:] != session[:-1]))
     volume = np.add.reduceat(raw.ohlcv[:, 4], first)
     first, volume = first[volume > 0], volume[volume > 0]
-    if len(volume) < 2 * LEVEL_SESSIONS:
+    if len(volume) < 2 * EDGE_SESSIONS:
         return
     level = np.log(volume)
-    change, edge = _change(level, LEVEL_SESSIONS), _change(level, EDGE_SESSIONS)
-    chosen = (np.abs(change) >= np.log(LEVEL_RATIO)) & (np.abs(edge) >= np.log(EDGE_RATIO))
-    rows = [row for row in _peaks(np.abs(edge), chosen) if _stays(level, row, change[row])]
+    rows = level_steps(level)
     if rows:
         stamps = raw.timestamp[first[rows]]
         told = ", ".join(
-            f"x {np.exp(change[row]):.3g} at {utc_text(stamp)[:10]}"
+            f"x {np.exp(_change(level, row, LEVEL_SESSIONS)):.3g} at {utc_text(stamp)[:10]}"
             for row, stamp in zip(rows[:5], stamps, strict=False)
         )
+        found = f"{counted(len(rows), 'change')} of volume to another level for good ({told})"
         remedy = "bring volume to one unit (shares, lots, coins), or leave out the features that need it"
-        yield find("volume_level", raw, stamps, f"volume changes its level for good ({told})", remedy)
+        yield find("volume_level", raw, stamps, found, remedy)
 
 
-def _change(level: FloatArray, width: int) -> FloatArray:
-    """Return the median of the `width` sessions from each on less that of those before, 0 at the ends."""
-    median = np.median(np.lib.stride_tricks.sliding_window_view(level, width), axis=1)
-    change = np.zeros(len(level))
-    change[width : len(level) - width + 1] = median[width:] - median[:-width]
-    return change
+def level_steps(level: FloatArray) -> list[int]:
+    """Return the sessions from which on a log level (S,) is another: at once, for weeks and for months."""
+    windows = np.lib.stride_tricks.sliding_window_view(level, EDGE_SESSIONS)
+    middle, mean = np.median(windows, axis=1), windows.mean(axis=1)
+    edge, height = (each[EDGE_SESSIONS:] - each[:-EDGE_SESSIONS] for each in (middle, mean))
+    steps = np.flatnonzero(np.abs(edge) >= np.log(LEVEL_RATIO))
+    steps = np.array([row for row in steps if _stays(level, int(row) + EDGE_SESSIONS)], dtype=np.int64)
+    apart = (np.diff(steps) > EDGE_SESSIONS) | (np.diff(np.sign(edge[steps])) != 0)
+    runs = np.split(steps, np.flatnonzero(apart) + 1) if len(steps) else []
+    return [int(run[np.abs(height[run]).argmax()]) + EDGE_SESSIONS for run in runs]
 
 
-def _peaks(height: FloatArray, chosen: BoolArray) -> list[int]:
-    """Return the row of the greatest height in each run of chosen rows."""
-    rows = np.flatnonzero(chosen)
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) > LEVEL_SESSIONS) + 1) if len(rows) else []
-    return [int(run[height[run].argmax()]) for run in runs]
+def _stays(level: FloatArray, row: int) -> bool:
+    """Return whether the level changes over weeks, and months keep most of that."""
+    change, kept = (_change(level, row, width) for width in (LEVEL_SESSIONS, KEPT_SESSIONS))
+    return bool(abs(change) >= np.log(LEVEL_RATIO) and kept / change >= LEVEL_KEPT)
 
 
-def _stays(level: FloatArray, row: int, change: float) -> bool:
-    """Return whether the sessions that follow keep most of a change that begins at row."""
-    then = np.median(level[row - LEVEL_SESSIONS : row])
-    kept = np.median(level[row : row + KEPT_SESSIONS]) - then
-    return bool(kept / change >= LEVEL_KEPT)
+def _change(level: FloatArray, row: int, width: int) -> float:
+    """Return the median of the `width` sessions from row on less that of those before, of what there is."""
+    return float(np.median(level[row : row + width]) - np.median(level[max(0, row - width) : row]))

@@ -1,28 +1,28 @@
 """The quality report: every check on every symbol of a source, before anything is built on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
 from optimize.clock import now
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars, utc_text
 from optimize.data.providers import provider_of
-from optimize.data.quality import Finding, find, judge, line, refuse, refused
-from optimize.data.quality_calendar import (
-    age_days,
-    calendar_findings,
-    exit_findings,
-    ragged_findings,
-    stale_findings,
-)
+from optimize.data.quality import Finding, find, judge, refuse, refused, warning
+from optimize.data.quality_calendar import calendar_findings, exit_findings
 from optimize.data.quality_levels import level_findings
 from optimize.data.quality_rows import MIN_BARS, clean, row_findings
-from optimize.data.resample import resample
+from optimize.data.quality_span import (
+    Part,
+    age_days,
+    cut_to_months,
+    ragged_findings,
+    short_findings,
+    stale_findings,
+)
+from optimize.data.resample import resample, why_not
 from optimize.data.sessions import SessionTable, ends_flat, resolve_calendar, session_table
-from optimize.data.spec import CHECKS, DAY_NS, SEVERITIES, DataSpec, SessionSpec, timeframe_ns
-
-Part = tuple[RawBars, Bars]  # rows as they came; the bars that they make once broken rows are left out
+from optimize.data.spec import CHECKS, DAY_NS, SEVERITIES, DataSpec, SessionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +60,21 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
     found = [each for raw in raws for each in row_findings(raw)]
     hopeless = {each.symbol for each in found if each.check in ("rows", "timeframe")}
     kept = [clean(raw) for raw in raws if raw.symbol not in hopeless]
-    parts = _recent([(raw, make_bars(raw)) for raw in kept if len(raw.timestamp) >= MIN_BARS], data.months)
+    made = [(raw, make_bars(raw)) for raw in kept if len(raw.timestamp) >= MIN_BARS]
+    parts, ended = cut_to_months(made, data.months)
+    found += ended
     calendar = None
     if parts:
-        found += _mixed(parts)
-        calendar = resolve_calendar(
-            session, parts[0][1] if _mixed(parts) else join_bars([b for _, b in parts])
-        )
+        mixed = _mixed(parts)
+        found += mixed or _unreachable(parts[0], data.timeframe)
+        calendar = resolve_calendar(session, parts[0][1] if mixed else join_bars([b for _, b in parts]))
         first = min(int(bars.bar_end[0]) for _, bars in parts)
         last = max(int(bars.bar_end[-1]) for _, bars in parts)
         table = session_table(calendar, first, last, session)
         for raw, bars in parts:
             found += _of_one(raw, bars, table, data, session)
             found += stale_findings(raw, bars, now_ns, data.max_age)
-        found += ragged_findings(parts)
+        found += [*ragged_findings(parts), *short_findings(parts, table, data)]
     judged = judge(found, data.severity)
     rank = {check: row for row, check in enumerate(CHECKS)}
     judged.sort(key=lambda each: (SEVERITIES.index(each.severity), rank[each.check]))
@@ -81,10 +82,10 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
 
 
 def enforce(report: Report, say: Callable[[str], None]) -> None:
-    """Say every warning, then raise BadInputError where a finding refuses."""
+    """Say every warning with its file, then raise BadInputError where a finding refuses."""
     for each in report.findings:
         if each.severity == "warn":
-            say(line(each))
+            say(warning(each))
     refuse(report.findings)
 
 
@@ -92,7 +93,7 @@ def _of_one(
     raw: RawBars, bars: Bars, table: SessionTable, data: DataSpec, session: SessionSpec
 ) -> Iterator[Finding]:
     """Yield what is wrong with one symbol's prices, volume and times."""
-    yield from level_findings(raw, table.index(bars.bar_end))
+    yield from level_findings(raw, table.index(bars), split_remedy(data))
     against = calendar_findings(raw, bars, table, data.max_gap_days)
     yield from against
     readable = all(each.check != "time_zone" for each in against)
@@ -102,8 +103,26 @@ def _of_one(
 
 def _at_timeframe(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
     """Return the bars that a market would have, or those of the source where it can have none."""
-    possible = timeframe_ns(timeframe) % timeframe_ns(bars.timeframe) == 0
-    return resample(bars, timeframe, table) if possible else bars
+    return bars if why_not(bars.timeframe, timeframe) else resample(bars, timeframe, table)
+
+
+def split_remedy(data: DataSpec) -> str:
+    """Return where prices come from that are adjusted for splits."""
+    if data.provider == "alpaca" and data.adjustment in ("raw", "dividend"):
+        return "set data.adjustment=split, or all"
+    if provider_of(data).download is not None:
+        return "delete the stored file and download it again, or choose another data.provider"
+    return "use a file of prices adjusted for splits (those before it divided by the ratio)"
+
+
+def _unreachable(part: Part, timeframe: str) -> list[Finding]:
+    """Return that the market's timeframe cannot be made of the source's, if so."""
+    raw, bars = part
+    reason = why_not(bars.timeframe, timeframe)
+    if reason is None:
+        return []
+    found, remedy = reason
+    return [find("timeframe", raw, raw.timestamp, found, remedy)]
 
 
 def _mixed(parts: Sequence[Part]) -> list[Finding]:
@@ -120,21 +139,6 @@ def _mixed(parts: Sequence[Part]) -> list[Finding]:
         for other, their in parts[1:]
         if their.timeframe != bars.timeframe
     ]
-
-
-def _recent(parts: Sequence[Part], months: int | None) -> list[Part]:
-    """Return the bars of the last calendar months before the end of the last bar of all."""
-    if months is None or not parts:
-        return list(parts)
-    end = pd.Timestamp(max(int(bars.bar_end[-1]) for _, bars in parts), tz="UTC")
-    start = (end - pd.DateOffset(months=months)).value
-    recent = []
-    for raw, _ in parts:
-        kept = raw.timestamp >= start
-        if kept.sum() >= MIN_BARS:
-            late = replace(raw, timestamp=raw.timestamp[kept], ohlcv=raw.ohlcv[kept], spread=raw.spread[kept])
-            recent.append((late, make_bars(late)))
-    return recent
 
 
 def _coverage(raw: RawBars, bars: Bars, now_ns: int) -> Coverage:

@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from envs.types import BoolArray
-from optimize.data.bars import RawBars, infer_timeframe
+from envs.types import BoolArray, IntArray
+from optimize.data.bars import RawBars, infer_timeframe, usual_spacing
 from optimize.data.quality import Finding, counted, find
+from optimize.data.spec import timeframe_ns
 from optimize.errors import BadInputError
 
 PRICE_TOLERANCE = 1e-9  # relative; a file rounded to fewer digits than it was computed in still passes
 MIN_BARS = 2
+MOSTLY = 0.5
+TELLING = 5  # spacings; of fewer a weekend may be the most frequent one
 REPAIR = "repair the file"
 
 
@@ -49,13 +52,17 @@ def _order(raw: RawBars) -> Iterator[Finding]:
 
 def _values(raw: RawBars) -> Iterator[Finding]:
     """Yield rows whose numbers are missing, impossible or contradict each other."""
-    open_, high, low, close, volume = raw.ohlcv.T
+    missing = _missing(raw)
+    open_, high, low, close, volume = np.where(missing[:, None], 1.0, raw.ohlcv).T  # broken otherwise
     top, bottom, slack = np.maximum(open_, close), np.minimum(open_, close), PRICE_TOLERANCE * np.abs(close)
     holes = int((~np.isfinite(raw.ohlcv)).sum() + (~np.isfinite(raw.spread)).sum())
-    drop = f"{REPAIR} or set data.drop_nan=true to drop them"
+    drop = (
+        f"{REPAIR}, or set data.drop_nan=true to drop those without a price or spread and to count a "
+        "missing volume as 0"
+    )
     crossed = (high < top - slack) | (low > bottom + slack)
     defects = (
-        ("nan", _missing(raw), f"with NaN or infinite values ({holes:,} in all)", drop),
+        ("nan", missing, f"with NaN or infinite values ({holes:,} in all)", drop),
         ("price", _not_positive(raw), "with a price <= 0", f"prices must be positive; {REPAIR}"),
         ("negative", (volume < 0) | (raw.spread < 0), "with a negative volume or spread", REPAIR),
         ("ohlc", crossed, "that break low <= open, close <= high", f"{REPAIR} or check data.columns"),
@@ -67,14 +74,30 @@ def _values(raw: RawBars) -> Iterator[Finding]:
 
 
 def _timeframe(raw: RawBars) -> Iterator[Finding]:
-    """Yield a spacing of stamps that is no timeframe."""
+    """Yield a spacing of stamps that is no timeframe, or not the one that the source is said to have."""
     stamps = clean(raw).timestamp
-    if raw.timeframe is None and len(stamps) >= MIN_BARS:
-        try:
-            infer_timeframe(stamps)
-        except BadInputError as error:
-            found, _, remedy = str(error).partition("; ")
-            yield find("timeframe", raw, stamps, found, remedy)
+    if len(stamps) < MIN_BARS:
+        return
+    if raw.timeframe is not None:
+        yield from _contradicted(raw, stamps, raw.timeframe)
+        return
+    try:
+        infer_timeframe(stamps)
+    except BadInputError as error:
+        found, _, remedy = str(error).partition("; ")
+        yield find("timeframe", raw, stamps, found, remedy)
+
+
+def _contradicted(raw: RawBars, stamps: IntArray, timeframe: str) -> Iterator[Finding]:
+    """Yield stamps most of which are closer than timeframe, or all alike at another distance."""
+    spacing_ns, length_ns = np.diff(stamps), timeframe_ns(timeframe)
+    usual, share = usual_spacing(stamps)
+    overlapping = np.mean(spacing_ns < length_ns) > MOSTLY
+    apart = share > MOSTLY and usual != timeframe and len(spacing_ns) >= TELLING
+    if overlapping or apart:
+        found = f"data.source_timeframe={timeframe}, but the most frequent spacing of the stamps is {usual}"
+        remedy = "set data.source_timeframe to what the bars are, or null to read it off the stamps"
+        yield find("timeframe", raw, stamps, found, remedy)
 
 
 def _missing(raw: RawBars) -> BoolArray:

@@ -5,7 +5,7 @@ import numpy as np
 from envs.types import BoolArray, FloatArray, IntArray
 from optimize.data.bars import Bars, select_rows
 from optimize.data.sessions import SessionTable
-from optimize.data.spec import DAY_NS, timeframe_ns
+from optimize.data.spec import DAY_NS, TIMEFRAME_NS, timeframe_ns
 from optimize.errors import BadInputError
 
 Spans = tuple[IntArray, IntArray, IntArray]  # (T,) of each part: key, start and planned end of its bar
@@ -20,17 +20,10 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
     """
     if timeframe == bars.timeframe:
         return bars
+    reason = why_not(bars.timeframe, timeframe)
+    if reason is not None:
+        raise BadInputError(": ".join(reason))
     source_ns, target_ns = timeframe_ns(bars.timeframe), timeframe_ns(timeframe)
-    if target_ns < source_ns:
-        raise BadInputError(
-            f"data.timeframe={timeframe} is finer than the source's {bars.timeframe}: "
-            f"set data.timeframe={bars.timeframe}, or coarser"
-        )
-    if target_ns % source_ns:
-        raise BadInputError(
-            f"data.timeframe={timeframe} is no multiple of the source's {bars.timeframe}: "
-            "choose a multiple of it"
-        )
     known_until = bars.bar_end[-1]
     if target_ns == DAY_NS:
         bars = _until_close(bars, table)
@@ -52,6 +45,19 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
     return _merge(bars, timeframe, first, stop, start[first], planned[first])
 
 
+def why_not(source: str, timeframe: str) -> tuple[str, str] | None:
+    """Return why bars of a timeframe cannot be made of the source's and what to type; None: they can."""
+    source_ns, target_ns = timeframe_ns(source), timeframe_ns(timeframe)
+    multiples = [name for name, length_ns in TIMEFRAME_NS.items() if length_ns % source_ns == 0]
+    coarser = f", or coarser ({', '.join(multiples[1:])})" if multiples[1:] else ""
+    remedy = f"set data.timeframe={source}{coarser}"
+    if target_ns < source_ns:
+        return f"data.timeframe={timeframe} is finer than the source's {source}", remedy
+    if target_ns % source_ns:
+        return f"data.timeframe={timeframe} is no multiple of the source's {source}", remedy
+    return None
+
+
 def _clock_spans(bars: Bars, table: SessionTable, target_ns: int) -> Spans:
     """Cut time into bars from UTC midnight."""
     start = bars.timestamp // target_ns * target_ns
@@ -62,7 +68,7 @@ def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: 
     """Cut each session into bars from its open, or from the last source stamp before the open."""
     phase_count = np.unique(bars.timestamp % source_ns, return_counts=True)
     phase = int(phase_count[0][phase_count[1].argmax()])
-    session = table.index(bars.bar_end)
+    session = table.index(bars)
     opened = table.open_ns[session]
     anchor = (opened - phase) // source_ns * source_ns + phase
     start = anchor + (bars.timestamp - anchor) // target_ns * target_ns
@@ -75,13 +81,13 @@ def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: 
 
 def _until_close(bars: Bars, table: SessionTable) -> Bars:
     """Leave out prints after the close of their session, whose daily bar is known by then."""
-    kept = bars.timestamp < table.close_ns[table.index(bars.bar_end)]
+    kept = bars.timestamp < table.close_ns[table.index(bars)]
     return bars if kept.all() else select_rows(bars, kept)
 
 
 def _session_spans(bars: Bars, table: SessionTable) -> Spans:
     """Make one bar of each session that has parts."""
-    session = table.index(bars.bar_end)
+    session = table.index(bars)
     first = np.searchsorted(session, session)
     start = np.minimum(bars.timestamp[first], table.open_ns[session])
     return session, start, table.close_ns[session]

@@ -77,7 +77,7 @@ def fit_scaler(market: Market, first: int, end: int) -> Scaler:
         std=np.where(category, 1.0, std),
         binned=binned,
         edges=edges,
-        hold_moments=hold_moments(market.close, first, end - 1),
+        hold_moments=hold_moments(market, first, end - 1),
         feature_names=market.feature_names,
     )
 

@@ -36,21 +36,35 @@ class SessionTable:
     date: Dates  # (S,) datetime64[D] labels
     open_ns: IntArray  # (S,) UTC
     close_ns: IntArray  # (S,) UTC
+    stretches: IntArray  # (I, 2) UTC, from and to of trading: a session, or its parts around a lunch break
     exit_ns: IntArray  # (S,) UTC; where sessions end flat, what is held closes at or after it
     per_year: float
     time_zone: str
     roll_ns: int  # added to local time before its date is the label
 
-    def index(self, bar_end: IntArray) -> IntArray:
-        """Return the row of the session in which each bar ends; off-session bars go to the next one."""
-        return np.searchsorted(self.date, local_date(bar_end, self.time_zone, self.roll_ns)).astype(np.int64)
+    def index(self, bars: Bars) -> IntArray:
+        """Return the row of the session of each bar (T,); bars between sessions go to the next one."""
+        day = self.day_of(bars.timestamp, bars.bar_end, bars.timeframe)
+        return np.searchsorted(self.date, day).astype(np.int64)
 
+    def day_of(self, timestamp: IntArray, bar_end: IntArray, timeframe: str) -> Dates:
+        """Return the day (T,) that bars are of, whose date is the label of a session.
 
-def sessions_of(bar_end: IntArray, calendar: str) -> tuple[IntArray, Dates, float]:
-    """Return ordinals (T,), session labels (S,) from first to last bar, and sessions per year."""
-    table = session_table(calendar, int(bar_end[0]), int(bar_end[-1]))
-    row = table.index(bar_end)
-    return row - row[0], table.date[row[0] : row[-1] + 1], table.per_year
+        An intraday bar is of the day in which it ends. A daily bar stamped 00:00Z carries a date and no
+        moment: it is of that date, in Tokyo as in New York. One with another stamp, such as local midnight or
+        the session's open, is of the day around its middle. Either is known at its bar_end, as any bar is.
+        """
+        if timeframe_ns(timeframe) < DAY_NS:
+            return self._local_date(bar_end - 1)
+        middle = self._local_date((timestamp + bar_end) // 2)
+        dated = timestamp % DAY_NS == 0
+        return np.where(dated, timestamp.astype("datetime64[ns]").astype("datetime64[D]"), middle)
+
+    def _local_date(self, stamps: IntArray) -> Dates:
+        """Return the local date of each stamp, the day rolling roll_ns before midnight."""
+        local = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(self.time_zone).tz_localize(None)
+        rolled: Dates = (local.asi8 + self.roll_ns).astype("datetime64[ns]").astype("datetime64[D]")
+        return rolled
 
 
 def resolve_calendar(spec: SessionSpec, bars: Bars) -> str:
@@ -67,7 +81,7 @@ def ends_flat(spec: SessionSpec, calendar: str, source_timeframe: str) -> bool:
 
 def exit_flags(bars: Bars, table: SessionTable) -> tuple[BoolArray, BoolArray]:
     """Return exit_at_open (T,), bars from their session's exit on, and exit_at_close (T,), its last bar."""
-    row = table.index(bars.bar_end)
+    row = table.index(bars)
     at_open: BoolArray = bars.timestamp >= table.exit_ns[row]
     return at_open, np.append(row[1:] != row[:-1], True)
 
@@ -77,7 +91,7 @@ def missing_exits(bars: Bars, table: SessionTable) -> Dates:
 
     They close at their last bar. Data that end before the exit of their last session name that one too.
     """
-    row = table.index(bars.bar_end)
+    row = table.index(bars)
     first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
     late = bars.tradable & (bars.timestamp >= table.exit_ns[row])[:, None]
     has_exit = np.logical_or.reduceat(late, first, axis=0).all(axis=1)
@@ -86,7 +100,7 @@ def missing_exits(bars: Bars, table: SessionTable) -> Dates:
 
 def refuse_without_exit(bars: Bars, table: SessionTable) -> None:
     """Refuse a timeframe at which no session has a bar to decide on and one to fill at before its exit."""
-    row = table.index(bars.bar_end)
+    row = table.index(bars)
     early = np.bincount(row[bars.timestamp < table.exit_ns[row]] - row[0], minlength=1)
     if early.max() < BARS_TO_TRADE:
         raise BadInputError(
@@ -99,10 +113,11 @@ def refuse_without_exit(bars: Bars, table: SessionTable) -> None:
 
 def open_time(table: SessionTable, stamps: IntArray) -> IntArray:
     """Return the nanoseconds of open market from the table's start to each stamp."""
-    length = table.close_ns - table.open_ns
-    row = np.searchsorted(table.open_ns, stamps, side="right") - 1
+    begin, end = table.stretches.T
+    length = end - begin
+    row = np.searchsorted(begin, stamps, side="right") - 1
     before = np.concatenate([[0], np.cumsum(length)])[row]
-    open_ns: IntArray = before + np.minimum(stamps - table.open_ns[row], length[row])
+    open_ns: IntArray = before + np.minimum(stamps - begin[row], length[row])
     return open_ns
 
 
@@ -130,13 +145,6 @@ def session_table(calendar: str, first_ns: int, last_ns: int, spec: SessionSpec 
     return _exchange(calendar, years, spec)
 
 
-def local_date(bar_end: IntArray, time_zone: str, roll_ns: int) -> Dates:
-    """Return the local date of the last nanosecond of each bar, the day rolling roll_ns before midnight."""
-    stamps = pd.DatetimeIndex(bar_end - 1, tz="UTC").tz_convert(time_zone).tz_localize(None)
-    rolled: Dates = (stamps.asi8 + roll_ns).astype("datetime64[ns]").astype("datetime64[D]")
-    return rolled
-
-
 def _days(years: tuple[np.datetime64, np.datetime64]) -> Dates:
     """Return every day of the years and the margin around them."""
     return np.arange(years[0] - MARGIN_DAYS, years[1] + MARGIN_DAYS, dtype="datetime64[D]")
@@ -148,7 +156,15 @@ def _round_the_clock(years: tuple[np.datetime64, np.datetime64], spec: SessionSp
     midnight = days.astype("datetime64[ns]").astype(np.int64)
     close = midnight + DAY_NS
     return SessionTable(
-        "24/7", days, midnight, close, _before_close(close, spec), DAYS_PER_YEAR, time_zone="UTC", roll_ns=0
+        calendar="24/7",
+        date=days,
+        open_ns=midnight,
+        close_ns=close,
+        stretches=np.stack([midnight, close], axis=1),
+        exit_ns=_before_close(close, spec),
+        per_year=DAYS_PER_YEAR,
+        time_zone="UTC",
+        roll_ns=0,
     )
 
 
@@ -156,12 +172,13 @@ def _foreign_exchange(years: tuple[np.datetime64, np.datetime64], spec: SessionS
     """Return weekdays that open and close at 17:00 New York."""
     days = _days(years)
     days = days[np.is_busday(days)]
-    close = _in_utc(days, FX_CLOSE_NS, NEW_YORK)
+    opens, close = _in_utc(days - 1, FX_CLOSE_NS, NEW_YORK), _in_utc(days, FX_CLOSE_NS, NEW_YORK)
     return SessionTable(
         calendar="24/5",
         date=days,
-        open_ns=_in_utc(days - 1, FX_CLOSE_NS, NEW_YORK),
+        open_ns=opens,
         close_ns=close,
+        stretches=np.stack([opens, close], axis=1),
         exit_ns=_before_close(close, spec),
         per_year=float(np.busday_count(*years)) / _year_count(years),
         time_zone=NEW_YORK,
@@ -216,11 +233,20 @@ def _exchange(name: str, years: tuple[np.datetime64, np.datetime64], spec: Sessi
         date=date,
         open_ns=_nanos(opens),
         close_ns=close,
+        stretches=_stretches(schedule),
         exit_ns=_forced_exit(date, close, zone, spec),
         per_year=float(inside.sum()) / _year_count(years),
         time_zone=zone,
         roll_ns=_overnight_roll(opens, date, zone),
     )
+
+
+def _stretches(schedule: pd.DataFrame) -> IntArray:
+    """Return from and to (I, 2) of the trading of a schedule, in order, without its lunch breaks."""
+    broken = schedule["break_start"].notna()
+    begin = pd.concat([schedule["open"], schedule.loc[broken, "break_end"]])
+    end = pd.concat([schedule.loc[broken, "break_start"], schedule["close"]])
+    return np.stack([np.sort(_nanos(pd.DatetimeIndex(each))) for each in (begin, end)], axis=1)
 
 
 def _overnight_roll(opens: pd.DatetimeIndex, date: Dates, zone: str) -> int:

@@ -39,12 +39,16 @@ CHECKS = {
     "split": "refuse",
     "hole": "refuse",
     "time_zone": "refuse",
+    "off_grid": "refuse",
+    "ended": "refuse",
     "stale": "refuse",
+    "short": "warn",
     "gaps": "warn",
     "outside_session": "warn",
     "missing_exit": "warn",
     "ragged": "warn",
     "zero_volume": "warn",
+    "zero_spread": "warn",
     "volume_level": "warn",
     "constant": "warn",
 }
@@ -52,7 +56,7 @@ ALWAYS_REFUSED = ("rows", "order", "duplicates", "nan", "price", "negative", "ti
 EXCHANGE_ID = re.compile(r"\w+")
 FEEDS = ("iex", "sip")
 ADJUSTMENTS = ("raw", "split", "dividend", "all")
-SYNTHETIC_KINDS = ("random_walk", "known_optimum")
+SYNTHETIC_KINDS = ("random_walk", "known_optimum", "known_timeframe")
 DEFAULT_INDICATORS = (
     "returns",
     "range",
@@ -77,11 +81,11 @@ def timeframe_ns(timeframe: str, key: str = "data.timeframe") -> int:
 class SyntheticSpec:
     """A market made from a seed."""
 
-    kind: str = "random_walk"  # random_walk: nothing to earn; known_optimum: a wave anyone can ride
+    kind: str = "random_walk"  # nothing to earn; known_optimum: a wave; known_timeframe: see synthetic.py
     bars: int = 5000
     seed: int = 0
     volatility: float = 0.002  # standard deviation of the log return of one bar
-    period: int = 24  # bars from one trough of the wave to the next (known_optimum)
+    period: int = 24  # bars of one wave (known_optimum), of one bar of the best timeframe (known_timeframe)
 
     def __post_init__(self) -> None:
         require(self.kind in SYNTHETIC_KINDS, "data.synthetic.kind", self.kind, " or ".join(SYNTHETIC_KINDS))
@@ -101,11 +105,11 @@ class DataSpec:
     symbols: list[str] = field(default_factory=list)  # empty: named by the source
     timeframe: str = "1h"
     months: int | None = None  # keep the last N calendar months of the source
-    source_timeframe: str | None = None  # None: the most frequent spacing of the source
+    source_timeframe: str | None = None  # None: the most frequent spacing of the source, which it must fit
     time_zone: str = "UTC"  # of stamps that name none
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
     columns: dict[str, str | None] = field(default_factory=dict)  # our column name -> the file's; null: found
-    drop_nan: bool = False  # drop rows with a missing price or volume instead of refusing them
+    drop_nan: bool = False  # drop rows without a price or spread; a missing volume is 0; false: refuse both
     exchange: str = "binance"  # ccxt: the exchange's id
     feed: str = "iex"  # alpaca: iex or sip
     adjustment: str = "all"  # alpaca: raw, split, dividend or all; yfinance: split or all

@@ -11,6 +11,7 @@ from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 
 OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|UTC|[+-]\d{2}(?::?\d{2})?)$"  # a time of day that names its zone
+SLASHED = r"^(\d{1,2})/(\d{1,2})/\d{4}(\s+\d{1,2}(?::\d{2}){1,2})?$"
 DOTTED = r"^\d{1,2}\.\d{1,2}\.\d{4}"
 EPOCH_UNITS_NS = (
     (1e11, 10**9),
@@ -35,10 +36,7 @@ def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> IntArr
             stamps = _parse_text(values.astype(str), spec.time_format)
         stamps = stamps.as_unit("ns")
     except ValueError as error:
-        raise BadInputError(
-            f"{path}: column {values.name!r} cannot be read as time in data.time_zone={spec.time_zone} "
-            f"({str(error).splitlines()[0]}); give UTC stamps, or set data.time_format or data.time_zone"
-        ) from error
+        raise BadInputError(f"{path}: {_unread(values, spec, error)}") from error
     if stamps.tz is None:
         stamps = _localize(stamps, spec.time_zone, path)
     return stamps.tz_convert("UTC").asi8.copy()
@@ -51,11 +49,49 @@ def _localize(local: pd.DatetimeIndex, time_zone: str, path: Path) -> pd.Datetim
     if len(unclear):
         first, row = local[unclear[0]], int(unclear[0]) + 1
         more = f" (and {len(unclear) - 1} more)" if len(unclear) > 1 else ""
+        twice = local[unclear[:1]].tz_localize(time_zone, ambiguous=np.array([True]), nonexistent="NaT")
+        what, remedy = "comes twice", f"stamps that all have their offset, such as {twice[0]}"
+        if twice.isna().all():
+            what, remedy = "is skipped", "another data.time_zone (Etc/GMT+5 is New York's winter all year)"
         raise BadInputError(
             f"{path}: {first} in data row {row}{more} is no one instant in data.time_zone={time_zone}, whose "
-            f"clocks change then: give UTC stamps or stamps with their offset, such as {first}-04:00"
+            f"clocks change then, so that it {what}: give UTC stamps or {remedy}"
         )
     return stamps
+
+
+def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError) -> str:
+    """Return what came, what is read and what to type, for stamps that could not be read."""
+    what = f"column {values.name!r} cannot be read as time: it holds"
+    if pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
+        return (
+            f"{what} {values.iloc[0]}, read as seconds, milli-, micro- or nanoseconds since 1970: {error}; "
+            "for dates such as 20240131 set data.time_format=%Y%m%d"
+        )
+    came = f"{what} {str(values.iloc[0])!r}"
+    if spec.time_format is not None:
+        quoted = f"'data.time_format=\"{spec.time_format}\"'"
+        return f"{came}, which {quoted} does not read ({_reason(error)}): write the format of the whole stamp"
+    slashed = values.astype(str).str.extract(SLASHED)
+    if slashed[0].isna().any():
+        return (
+            f"{came} and is read as ISO 8601 (2024-01-31 14:30), dd.mm.yyyy or a number since 1970, but "
+            f"{_reason(error)}; where all are written alike set data.time_format, such as "
+            "'data.time_format=\"%d-%b-%Y %H:%M\"'"
+        )
+    clock = ("", " %H:%M", " %H:%M:%S")[slashed[2].fillna("").str.count(":").max()]
+    month_first, day_first = (f"'data.time_format=\"{order}/%Y{clock}\"'" for order in ("%m/%d", "%d/%m"))
+    first, second = slashed[0].astype(int).max(), slashed[1].astype(int).max()
+    chosen = month_first if second > 12 else day_first if first > 12 else f"{month_first} or {day_first}"
+    return (
+        f"{came}, but ISO 8601 (2024-01-31 14:30), dd.mm.yyyy and numbers since 1970 are read: say which is "
+        f"the month with {chosen}"
+    )
+
+
+def _reason(error: ValueError) -> str:
+    """Return what pandas says was wrong, without its advice."""
+    return str(error).splitlines()[0].partition(". You might")[0].rstrip(".:")
 
 
 def _epoch(values: FloatArray | IntArray) -> pd.DatetimeIndex:

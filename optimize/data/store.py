@@ -1,8 +1,10 @@
 """Downloaded bars on disk: one Parquet file a symbol and a manifest beside it."""
 
+import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -25,6 +27,8 @@ from optimize.errors import BadInputError, require
 from optimize.hashing import hash_file
 
 TOLD_GAPS = 20
+LOOKS = 3  # at a file and its manifest, which another process may be renaming
+LOOK_AGAIN_S = 0.2
 MIN_BARS = 2
 PLAIN_SYMBOL = re.compile(r"[A-Za-z0-9_/.-]+")
 PRICES = COLUMNS[1:6]
@@ -84,9 +88,9 @@ def read_stored(spec: DataSpec, download: Download) -> list[RawBars]:
 
 
 def stored_rows(path: Path, symbol: str, timeframe: str, *, drop_nan: bool = False) -> RawBars:
-    """Read the stored bars of one symbol."""
-    checked_manifest(path, symbol)
-    return read_file(path, symbol, DataSpec(source_timeframe=timeframe, drop_nan=drop_nan))
+    """Read the stored bars of one symbol, which another process may be replacing."""
+    _, content = _vouched(path, symbol)
+    return read_file(path, symbol, DataSpec(source_timeframe=timeframe, drop_nan=drop_nan), content)
 
 
 def command(spec: DataSpec) -> str:
@@ -109,10 +113,20 @@ def is_stored(path: Path) -> bool:
 
 def checked_manifest(path: Path, symbol: str) -> Manifest:
     """Return the manifest that fits the file's content; refuse a file that nothing vouches for."""
-    digest = hash_file(path)
-    for manifest in _manifests(path):
-        if manifest.sha256 == digest and manifest.symbol == symbol:
-            return manifest
+    manifest, _ = _vouched(path, symbol)
+    return manifest
+
+
+def _vouched(path: Path, symbol: str) -> tuple[Manifest, bytes]:
+    """Return a file's content and the manifest of just that; refuse a file that nothing vouches for."""
+    for look in range(LOOKS):
+        if look:
+            time.sleep(LOOK_AGAIN_S)
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        for manifest in _manifests(path):
+            if manifest.sha256 == digest and manifest.symbol == symbol:
+                return manifest, content
     raise BadInputError(
         f"{path} is not the file that its manifest {path.with_suffix('.json').name} was written for (another "
         "SHA-256 or symbol): delete both and download again, or read it with data=file"
@@ -122,18 +136,28 @@ def checked_manifest(path: Path, symbol: str) -> Manifest:
 def write_stored(path: Path, raw: RawBars, manifest: Manifest) -> None:
     """Put bars and their manifest in place of older ones; a kill at any moment leaves one of the two whole.
 
-    The caller holds the file's lock.
+    The manifest waits under another name until its file is there. The caller holds the file's lock.
     """
+    _settle(path)
     frame = pd.DataFrame(dict(zip(PRICES, raw.ohlcv.T, strict=True)))
     frame.insert(0, "timestamp", pd.DatetimeIndex(raw.timestamp, tz="UTC"))
     aside = path.with_name(f".{path.name}.aside")
     frame.to_parquet(aside, index=False)
     sync(aside)
     _write_text(_pending(path), json.dumps(asdict(replace(manifest, sha256=hash_file(aside))), indent=1))
+    sync(path.parent)
     aside.replace(path)
     sync(path.parent)
     _pending(path).replace(path.with_suffix(".json"))
     sync(path.parent)
+
+
+def _settle(path: Path) -> None:
+    """Finish what a run began that was killed between its renames, before its manifest is written over."""
+    waiting = _manifest(_pending(path))
+    if waiting is not None and path.is_file() and waiting.sha256 == hash_file(path):
+        _pending(path).replace(path.with_suffix(".json"))
+        sync(path.parent)
 
 
 def describe_stored(spec: DataSpec, download: Download, raw: RawBars, asked_from_ns: int) -> Manifest:
@@ -187,11 +211,16 @@ def _manifests(path: Path) -> Iterator[Manifest]:
 
     A run that was killed between its two renames left that of the new file under another name.
     """
-    for candidate in (path.with_suffix(".json"), _pending(path)):
-        try:
-            yield Manifest(**json.loads(candidate.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
+    found = (_manifest(candidate) for candidate in (path.with_suffix(".json"), _pending(path)))
+    yield from (manifest for manifest in found if manifest is not None)
+
+
+def _manifest(path: Path) -> Manifest | None:
+    """Return a manifest, None where it is absent or torn."""
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _pending(path: Path) -> Path:

@@ -1,5 +1,7 @@
 """Markets made from a seed, with a known answer."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from envs.types import FloatArray
@@ -10,6 +12,7 @@ START_NS = int(np.datetime64("2022-01-01T00:00:00", "ns").astype(np.int64))  # a
 DEFAULT_TIMEFRAME = "1h"
 FIRST_PRICE = 100.0
 WAVE_NOISE = 0.1  # noise of the known optimum, as a share of its move
+ECHO = 2.0  # move of the known timeframe, in standard deviations of one bar
 
 
 def make_synthetic(spec: DataSpec) -> list[RawBars]:
@@ -35,7 +38,7 @@ def make_synthetic(spec: DataSpec) -> list[RawBars]:
 
 def _ohlcv(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:
     """Return (T, 5); each bar opens at the close before it."""
-    log_return = _random_walk(made, rng) if made.kind == "random_walk" else _wave(made, rng)
+    log_return = MAKERS[made.kind](made, rng)
     close = FIRST_PRICE * np.exp(np.cumsum(log_return))
     open_ = np.concatenate([[FIRST_PRICE], close[:-1]])
     wick = np.exp(np.abs(rng.normal(0.0, made.volatility / 2, size=(2, made.bars))))
@@ -55,3 +58,25 @@ def _wave(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:
     rising = np.arange(made.bars) % made.period < made.period // 2
     noise = rng.normal(0.0, WAVE_NOISE * made.volatility, size=made.bars)
     return np.where(rising, made.volatility, -made.volatility) + noise
+
+
+def _echo(made: SyntheticSpec, rng: np.random.Generator) -> FloatArray:
+    """Return noise whose every period ends with a move in the direction of the whole period before.
+
+    A timeframe of one period sees the direction in its last bar: holding it earns about ECHO * volatility a
+    period. Fewer than `period` source bars up to the move are noise that it does not depend on, so a shorter
+    look foresees nothing. Coarser bars mix the direction with the move that followed it.
+    """
+    log_return = rng.normal(0.0, made.volatility, size=made.bars)
+    last = made.period - 1
+    for start in range(made.period, made.bars - last, made.period):
+        before = np.sum(log_return[start - made.period : start])
+        log_return[start + last] += np.copysign(ECHO * made.volatility, before)
+    return log_return
+
+
+MAKERS: dict[str, Callable[[SyntheticSpec, np.random.Generator], FloatArray]] = {
+    "random_walk": _random_walk,
+    "known_optimum": _wave,
+    "known_timeframe": _echo,
+}

@@ -1,7 +1,6 @@
 """What every provider owes, whatever its bars come from."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,30 +31,46 @@ class Provided:
     expected: Callable[[str], tuple[IntArray, FloatArray]] | None = None
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, Provided]:
+    """Return the providers that were made ready so far, by their names."""
+    return {}
+
+
 @pytest.fixture
 def provided(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Provided]:
-    """Yield the provider that a test is asked for; what downloads has done so from its double."""
+    request: pytest.FixtureRequest,
+    made: dict[str, Provided],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Provided:
+    """Return the provider that a test is asked for; what downloads has done so once, from its double."""
     name = request.param
-    with ExitStack() as stack:
+    if name not in made:
+        folder = tmp_path_factory.mktemp("provided")
         if name in CASES:
-            case: Case = CASES[name]
-            data: Path = request.getfixturevalue("market_data")
-            stack.enter_context(served(case, data, monkeypatch))
-            spec = case.spec_in(tmp_path)
-            fetch(spec, print)
-            start = case.start(case.at)
-            yield Provided(spec, case.at, lambda symbol: case.expected(data, symbol, start, case.at))
-        elif name == "file":
-            (tmp_path / "A.csv").write_text("timestamp,open,high,low,close\n" + ROWS)
-            (tmp_path / "B.csv").write_text("timestamp,open,high,low,close\n" + ROWS)
-            yield Provided(DataSpec(provider="file", path=str(tmp_path / "{symbol}.csv"), symbols=["B", "A"]))
-        elif name == "synthetic":
-            symbols = ["Z", "A"]
-            yield Provided(DataSpec(provider=name, symbols=symbols, synthetic=SyntheticSpec(bars=50)))
+            made[name] = _download(CASES[name], request.getfixturevalue("market_data"), folder, monkeypatch)
         else:
-            yield Provided(DataSpec(provider=name))
+            made[name] = Provided(_built_in(name, folder))
+    return made[name]
+
+
+def _download(case: Case, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Provided:
+    spec = case.spec_in(folder)
+    with served(case, data, monkeypatch):
+        fetch(spec, print)
+    start = case.start(case.at)
+    return Provided(spec, case.at, lambda symbol: case.expected(data, symbol, start, case.at))
+
+
+def _built_in(name: str, folder: Path) -> DataSpec:
+    if name == "file":
+        for symbol in ("A", "B"):
+            (folder / f"{symbol}.csv").write_text("timestamp,open,high,low,close\n" + ROWS)
+        return DataSpec(provider="file", path=str(folder / "{symbol}.csv"), symbols=["B", "A"])
+    if name == "synthetic":
+        return DataSpec(provider=name, symbols=["Z", "A"], synthetic=SyntheticSpec(bars=50))
+    return DataSpec(provider=name)
 
 
 every_provider = pytest.mark.parametrize("provided", ALL, indirect=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from optimize.errors import BadInputError
 
@@ -18,6 +18,7 @@ MAX_TEXT = 300  # characters of what a server said
 HIDDEN = "***"
 NEAR_NAMES = 5
 USER = re.compile(r"(?<=://)[^/\s@]+@")
+TOKEN = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]+){1,2}")  # a signed request's JSON Web Token
 
 
 def import_extra(provider: str, package: str, module: str) -> Any:
@@ -77,13 +78,14 @@ def one_line(error: object) -> str:
 
 
 def hide_keys(text: str) -> str:
-    """Return text with every key of the environment and every user in a URL blotted out."""
+    """Return text with every key of the environment, signed token and user in a URL blotted out."""
     for variable in (name for pair in KEYS.values() for names in pair for name in names):
         value = os.environ.get(variable, "")
-        for form in (value, value.replace("\\n", "\n"), *value.replace("\\n", "\n").splitlines()):
+        plain = value.replace("\\n", "\n")
+        for form in (value, quote(value, safe=""), plain, *plain.splitlines()):
             if len(form.strip()) >= 4 and not form.startswith("-----"):
                 text = text.replace(form, HIDDEN)
-    return USER.sub(f"{HIDDEN}@", text)
+    return TOKEN.sub(HIDDEN, USER.sub(f"{HIDDEN}@", text))
 
 
 def _first_set(names: tuple[str, ...]) -> str:

@@ -1,25 +1,23 @@
 """Bars of Alpaca: US stocks with a key, crypto without."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from envs.types import FloatArray, IntArray
 from optimize.data.clients.access import find_address, find_keys, import_extra, one_line, spell_keys
+from optimize.data.clients.connection import REFUSED, TIMEOUT_S, Connection
 from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
-from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
-from optimize.data.spec import TIMEFRAME_NS, DataSpec, timeframe_ns
-from optimize.errors import BadInputError, DownloadError
-
-T = TypeVar("T")
+from optimize.data.spec import TIMEFRAME_NS, DataSpec
+from optimize.errors import BadInputError
 
 UNITS = {"m": "Minute", "h": "Hour", "d": "Day"}
 FIELDS = ("o", "h", "l", "c", "v")
 PAGE_ROWS = 10_000
 SECOND_NS = 1_000_000_000
-REFUSED = (401, 403)
 WRONG_REQUEST = (400, 404, 422)
 
 
@@ -33,9 +31,7 @@ class AlpacaClient:
         self._historical = import_extra("alpaca", "alpaca-py", "alpaca.data.historical")
         self._asked = import_extra("alpaca", "alpaca-py", "alpaca.data.requests")
         self._frames = import_extra("alpaca", "alpaca-py", "alpaca.data.timeframe")
-        self._errors = import_extra("alpaca", "alpaca-py", "alpaca.common.exceptions")
-        self._requests = import_extra("alpaca", "requests", "requests")
-        self._notice = notice
+        self._connection = Connection(self.name, notice, self._explain)
         self._spec = spec
         self._keys = find_keys("alpaca")
         self._clients: dict[bool, Any] = {}
@@ -52,7 +48,7 @@ class AlpacaClient:
         """Ask for the latest bar of every symbol; an unknown one has none."""
         for is_crypto in (False, True):
             chosen = [symbol for symbol in symbols if ("/" in symbol) is is_crypto]
-            known = self._latest(chosen, is_crypto) if chosen else {}
+            known = self._connection.ask(partial(self._latest, chosen, is_crypto)) if chosen else {}
             for symbol in chosen:
                 if symbol not in known:
                     kind = "crypto pair" if is_crypto else f"stock on data.feed={self._spec.feed}"
@@ -62,20 +58,16 @@ class AlpacaClient:
                     )
 
     def pages(self, symbol: str, timeframe: str, start_ns: int, end_ns: int) -> Iterator[Page]:
-        """Step from the last bar of a full page to the next one; a page that is not full is the last."""
-        length_ns = timeframe_ns(timeframe)
+        """Step on from the last bar of a full page; a page that is not full is the last."""
         since_ns = start_ns
         while since_ns < end_ns:
-            bars = self._ask(partial(self._bars, symbol, timeframe, since_ns, end_ns)).get(symbol) or []
-            rows = np.array([[float(bar[name]) for name in FIELDS] for bar in bars]).reshape(-1, 5)
-            stamps = np.array([bar["t"].removesuffix("Z") for bar in bars], dtype="datetime64[ns]")
-            stamp_ns = stamps.astype(np.int64)
-            full = len(bars) >= PAGE_ROWS
-            since_ns = int(stamp_ns.max()) + length_ns if full else end_ns
-            yield make_page(stamp_ns, rows, since_ns)
+            stamps, rows = self._connection.ask(partial(self._bars, symbol, timeframe, since_ns, end_ns))
+            # A daily bar is of a local day, which has 23 hours when clocks go forward.
+            since_ns = int(stamps.max()) + SECOND_NS if len(stamps) >= PAGE_ROWS else end_ns
+            yield make_page(stamps, rows, since_ns)
 
-    def _bars(self, symbol: str, timeframe: str, since_ns: int, end_ns: int) -> dict[str, Any]:
-        """Ask for one page of bars."""
+    def _bars(self, symbol: str, timeframe: str, since_ns: int, end_ns: int) -> tuple[IntArray, FloatArray]:
+        """Ask for one page and return its stamps (R,) and bars (R, 5)."""
         unit = getattr(self._frames.TimeFrameUnit, UNITS[timeframe[-1]])
         span = {
             "symbol_or_symbols": symbol,
@@ -90,16 +82,20 @@ class AlpacaClient:
         else:
             stock = {"adjustment": self._spec.adjustment, "feed": self._spec.feed}
             got = client.get_stock_bars(self._asked.StockBarsRequest(**span, **stock))
-        return dict(got)
+        bars = dict(got).get(symbol) or []
+        stamps = np.array([bar["t"].removesuffix("Z") for bar in bars], dtype="datetime64[ns]")
+        rows = np.array([[float(bar[name]) for name in FIELDS] for bar in bars]).reshape(-1, 5)
+        return stamps.astype(np.int64), rows
 
     def _latest(self, symbols: list[str], is_crypto: bool) -> dict[str, Any]:
         """Return the latest bar of each symbol that has one."""
         client = self._client(is_crypto)
         if is_crypto:
-            request = self._asked.CryptoLatestBarRequest(symbol_or_symbols=symbols)
-            return dict(self._ask(partial(client.get_crypto_latest_bar, request)))
+            return dict(
+                client.get_crypto_latest_bar(self._asked.CryptoLatestBarRequest(symbol_or_symbols=symbols))
+            )
         request = self._asked.StockLatestBarRequest(symbol_or_symbols=symbols, feed=self._spec.feed)
-        return dict(self._ask(partial(client.get_stock_latest_bar, request)))
+        return dict(client.get_stock_latest_bar(request))
 
     def _client(self, is_crypto: bool) -> Any:
         """Return the client of stocks or of crypto, connected once."""
@@ -115,35 +111,23 @@ class AlpacaClient:
                 key, secret, raw_data=True, url_override=find_address("alpaca")
             )
             client._retry = 0  # its own retries wait 3 s whatever Retry-After says; ours follow
+            # It sets no time-out, and would wait for ever for a source that does not answer.
+            client._session.request = partial(client._session.request, timeout=TIMEOUT_S)
+            client._session.hooks["response"].append(self._connection.remember)
             self._clients[is_crypto] = client
         return self._clients[is_crypto]
 
-    def _ask(self, request: Callable[[], T]) -> T:
-        return ask(self.name, partial(self._once, request), self._notice)
-
-    def _once(self, request: Callable[[], T]) -> T:
-        """Make one request and say in our own errors how it failed."""
-        try:
-            return request()
-        except self._errors.APIError as error:
-            status = error.status_code
-            if may_pass(status):
-                raise BusyError(error, retry_after(error.response.headers)) from None
-            if status in REFUSED and "subscription" in str(error):
-                remedy = "set data.feed=iex, or subscribe to the feed"
-                raise BadInputError(
-                    f"alpaca refuses data.feed={self._spec.feed} ({remedy}): {one_line(error)}"
-                ) from None
-            if status in REFUSED:
-                remedy = f"check the environment variables {spell_keys('alpaca')}"
-                raise BadInputError(f"alpaca refuses the key ({remedy}): {one_line(error)}") from None
-            if status in WRONG_REQUEST:
-                raise BadInputError(
-                    f"alpaca refuses data.symbols or another setting: {one_line(error)}"
-                ) from None
-            raise DownloadError(f"alpaca cannot serve this: {one_line(error)}") from None
-        except (self._requests.RequestException, ValueError) as error:  # no answer, or one that is no JSON
-            raise BusyError(error) from None
+    def _explain(self, error: Exception, status: int | None) -> Exception | None:
+        """Return what a refusal means."""
+        if status in REFUSED and "subscription" in str(error):
+            remedy = "set data.feed=iex, or subscribe to the feed"
+            return BadInputError(f"alpaca refuses data.feed={self._spec.feed} ({remedy}): {one_line(error)}")
+        if status in REFUSED:
+            remedy = f"check the environment variables {spell_keys('alpaca')}"
+            return BadInputError(f"alpaca refuses the key ({remedy}): {one_line(error)}")
+        if status in WRONG_REQUEST:
+            return BadInputError(f"alpaca refuses data.symbols or another setting: {one_line(error)}")
+        return None
 
 
 def _shelf(spec: DataSpec, symbol: str) -> tuple[str, ...]:

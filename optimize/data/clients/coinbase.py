@@ -1,12 +1,13 @@
 """Bars of Coinbase's Advanced Trade API, public or with a key."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from envs.types import FloatArray, IntArray
 from optimize.data.clients.access import (
     find_address,
     find_keys,
@@ -15,12 +16,10 @@ from optimize.data.clients.access import (
     one_line,
     spell_keys,
 )
+from optimize.data.clients.connection import REFUSED, TIMEOUT_S, Connection
 from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
-from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
 from optimize.data.spec import DataSpec, timeframe_ns
-from optimize.errors import BadInputError, DownloadError
-
-T = TypeVar("T")
+from optimize.errors import BadInputError
 
 GRANULARITY = {
     "1m": "ONE_MINUTE",
@@ -32,11 +31,9 @@ GRANULARITY = {
     "6h": "SIX_HOUR",
     "1d": "ONE_DAY",
 }
-FIELDS = ("start", "open", "high", "low", "close", "volume")
+FIELDS = ("open", "high", "low", "close", "volume")
 PAGE_ROWS = 300  # a longer span is refused
 SECOND_NS = 1_000_000_000
-TIMEOUT_S = 30
-REFUSED = (401, 403)
 
 
 class CoinbaseClient:
@@ -47,19 +44,20 @@ class CoinbaseClient:
 
     def __init__(self, spec: DataSpec, notice: Notice) -> None:
         rest = import_extra("coinbase", "coinbase-advanced-py", "coinbase.rest")
-        self._requests = import_extra("coinbase", "requests", "requests")
+        requests = import_extra("coinbase", "requests", "requests")
         # It logs each failed request, the server's words included; our one line says what matters.
         logging.getLogger("coinbase.RESTClient").setLevel(logging.CRITICAL)
-        self._notice = notice
+        self._connection = Connection(self.name, notice, self._explain)
         self._keys = find_keys("coinbase")
         key, secret = self._keys or (None, None)
         try:
             self._client = rest.RESTClient(api_key=key, api_secret=secret, timeout=TIMEOUT_S)
         except ValueError:  # a secret with a broken escape
             raise BadInputError(self._bad_key("the secret cannot be read")) from None
+        self._client.session.hooks["response"].append(self._connection.remember)
         address = find_address("coinbase")
         if address is not None:
-            self._client.session.mount("https://", _redirecting(self._requests, address))
+            self._client.session.mount("https://", _redirecting(requests, address))
 
     def restates(self, symbol: str) -> bool:
         """Return False: crypto knows no splits."""
@@ -71,8 +69,7 @@ class CoinbaseClient:
 
     def check(self, symbols: Sequence[str]) -> None:
         """List the products and look every symbol up, near names at hand."""
-        get = self._client.get_products if self._keys else self._client.get_public_products
-        known = [str(product["product_id"]) for product in self._ask(get).to_dict()["products"]]
+        known = self._connection.ask(self._products)
         for symbol in symbols:
             if symbol not in known:
                 hint = near_names(symbol.upper().replace("/", "-"), known, cutoff=0.5)
@@ -84,40 +81,35 @@ class CoinbaseClient:
     def pages(self, symbol: str, timeframe: str, start_ns: int, end_ns: int) -> Iterator[Page]:
         """Ask for spans of 300 bars, the oldest first; within a span Coinbase gives the newest first."""
         length_ns = timeframe_ns(timeframe)
-        get = self._client.get_candles if self._keys else self._client.get_public_candles
         for first_ns in range(start_ns, end_ns, PAGE_ROWS * length_ns):
             until_ns = min(first_ns + PAGE_ROWS * length_ns, end_ns)
-            fetch = partial(
-                get,
-                product_id=symbol,
-                start=str(first_ns // SECOND_NS),
-                end=str((until_ns - length_ns) // SECOND_NS),  # inclusive
-                granularity=GRANULARITY[timeframe],
-            )
-            candles = self._ask(fetch).to_dict().get("candles") or []
-            rows = np.array([[float(each[name]) for name in FIELDS] for each in candles]).reshape(-1, 6)
-            yield make_page(rows[:, 0].astype(np.int64) * SECOND_NS, rows[:, 1:], until_ns)
+            span = {
+                "product_id": symbol,
+                "start": str(first_ns // SECOND_NS),
+                "end": str((until_ns - length_ns) // SECOND_NS),  # inclusive
+                "granularity": GRANULARITY[timeframe],
+            }
+            yield make_page(*self._connection.ask(partial(self._candles, span)), until_ns)
 
-    def _ask(self, request: Callable[[], T]) -> T:
-        return ask(self.name, partial(self._once, request), self._notice)
+    def _products(self) -> list[str]:
+        """Return the names of all products."""
+        get = self._client.get_products if self._keys else self._client.get_public_products
+        names = [str(product["product_id"]) for product in get().to_dict()["products"]]
+        if not names:
+            raise ValueError("it lists no product")
+        return names
 
-    def _once(self, request: Callable[[], T]) -> T:
-        """Make one request and say in our own errors how it failed."""
-        try:
-            return request()
-        except self._requests.HTTPError as error:
-            status = error.response.status_code
-            if may_pass(status):
-                raise BusyError(error, retry_after(error.response.headers)) from None
-            if status in REFUSED:
-                raise BadInputError(self._bad_key(one_line(error))) from None
-            raise DownloadError(f"coinbase cannot serve this: {one_line(error)}") from None
-        except (self._requests.RequestException, ValueError) as error:  # no answer, or one that is no JSON
-            raise BusyError(error) from None
-        except Exception as error:
-            if type(error) is not Exception:  # what the client raises where it cannot sign with the key
-                raise
-            raise BadInputError(self._bad_key(one_line(error))) from None
+    def _candles(self, span: dict[str, str]) -> tuple[IntArray, FloatArray]:
+        """Return the stamps (R,) and bars (R, 5) of a span."""
+        get = self._client.get_candles if self._keys else self._client.get_public_candles
+        candles = get(**span).to_dict()["candles"]
+        stamps = np.array([int(each["start"]) for each in candles], dtype=np.int64) * SECOND_NS
+        return stamps, np.array([[float(each[name]) for name in FIELDS] for each in candles]).reshape(-1, 5)
+
+    def _explain(self, error: Exception, status: int | None) -> Exception | None:
+        """Return what a refusal means."""
+        unsigned = type(error) is Exception  # what the client raises where it cannot sign with the key
+        return BadInputError(self._bad_key(one_line(error))) if unsigned or status in REFUSED else None
 
     def _bad_key(self, said: str) -> str:
         remedy = f"check {spell_keys('coinbase')}, or unset both: its bars are public"

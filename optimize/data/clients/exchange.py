@@ -1,22 +1,21 @@
 """Bars of any crypto exchange that ccxt knows, without a key."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from envs.types import FloatArray, IntArray
 from optimize.data.clients.access import find_address, import_extra, near_names, one_line
+from optimize.data.clients.connection import TIMEOUT_S, Connection
 from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
-from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
+from optimize.data.clients.retry import BusyError, retry_after
 from optimize.data.spec import TIMEFRAME_NS, DataSpec, timeframe_ns
 from optimize.errors import BadInputError, DownloadError
 
-T = TypeVar("T")
-
 MS_NS = 1_000_000
-TIMEOUT_MS = 30_000
 PAGE_ROWS = 500  # where ccxt does not know how many an exchange gives
 NEWEST_ROWS = {"kraken": 720}  # the rows, the unfinished bar among them, that it serves whatever is asked
 
@@ -26,11 +25,10 @@ class ExchangeClient:
 
     def __init__(self, spec: DataSpec, notice: Notice) -> None:
         self._ccxt = import_extra("ccxt", "ccxt", "ccxt")
-        self._notice = notice
         self._id = spec.exchange
-        self._response: Any = None
-        self._exchange = self._open(derivatives=any(":" in symbol for symbol in spec.symbols))
         self.name = f"ccxt {spec.exchange}"
+        self._connection = Connection(self.name, notice, self._explain)
+        self._exchange = self._open(derivatives=any(":" in symbol for symbol in spec.symbols))
         self.timeframes = [name for name in TIMEFRAME_NS if name in (self._exchange.timeframes or {})]
         spot = (self._exchange.features or {}).get("spot") or {}
         self._page_rows = int((spot.get("fetchOHLCV") or {}).get("limit") or PAGE_ROWS)
@@ -52,7 +50,7 @@ class ExchangeClient:
 
     def check(self, symbols: Sequence[str]) -> None:
         """Load the exchange's markets and look every symbol up, near names at hand."""
-        known = list(self._ask(self._exchange.load_markets))
+        known = self._connection.ask(self._markets)
         for symbol in symbols:
             if symbol not in known:
                 hint = near_names(symbol.upper(), known, cutoff=0.5)
@@ -66,13 +64,26 @@ class ExchangeClient:
         length_ns = timeframe_ns(timeframe)
         since_ns = start_ns
         while since_ns < end_ns:
-            fetch = partial(self._exchange.fetch_ohlcv, symbol, timeframe, since_ns // MS_NS, self._page_rows)
-            rows = np.array(self._ask(fetch), dtype=np.float64).reshape(-1, 6)
-            stamps = rows[:, 0].astype(np.int64) * MS_NS
+            stamps, rows = self._connection.ask(partial(self._bars, symbol, timeframe, since_ns))
             last_ns = int(stamps.max(initial=-1))
             beyond = last_ns >= since_ns
             since_ns = last_ns + length_ns if beyond else since_ns + self._page_rows * length_ns
-            yield make_page(stamps, rows[:, 1:], since_ns)
+            yield make_page(stamps, rows, since_ns)
+
+    def _markets(self) -> list[str]:
+        """Return the names of all markets."""
+        names = list(self._exchange.load_markets())
+        if not names:
+            raise ValueError("it lists no market")
+        return names
+
+    def _bars(self, symbol: str, timeframe: str, since_ns: int) -> tuple[IntArray, FloatArray]:
+        """Ask for one page and return its stamps (R,) and bars (R, 5)."""
+        got = self._exchange.fetch_ohlcv(symbol, timeframe, since_ns // MS_NS, self._page_rows)
+        rows = np.array(got, dtype=np.float64).reshape(-1, 6)
+        if not len(rows) and not _may_be_empty(self._connection.json):
+            raise ValueError("no list of bars")
+        return rows[:, 0].astype(np.int64) * MS_NS, rows[:, 1:]
 
     def _open(self, *, derivatives: bool) -> Any:
         """Return the exchange of the spec; markets beside spot are loaded for symbols like A/B:B only."""
@@ -82,7 +93,7 @@ class ExchangeClient:
                 f"data.exchange={self._id!r} is none of the {len(self._ccxt.exchanges)} exchanges of "
                 f"ccxt {self._ccxt.__version__}{hint}"
             )
-        exchange = getattr(self._ccxt, self._id)({"enableRateLimit": True, "timeout": TIMEOUT_MS})
+        exchange = getattr(self._ccxt, self._id)({"enableRateLimit": True, "timeout": TIMEOUT_S * 1000})
         if not exchange.has.get("fetchOHLCV"):
             raise BadInputError(f"data.exchange={self._id} serves no bars: choose another exchange")
         markets = exchange.options.get("fetchMarkets")
@@ -91,37 +102,36 @@ class ExchangeClient:
         address = find_address("ccxt")
         if address is not None:
             exchange.urls["api"] = _redirected(exchange.urls["api"], address)
-        exchange.session.hooks["response"].append(self._remember)
+        exchange.session.hooks["response"].append(self._connection.remember)
         return exchange
 
-    def _remember(self, response: Any, *_: Any, **__: Any) -> None:
-        """Keep the last response: ccxt's errors tell neither its status nor its headers."""
-        self._response = response
-
-    def _ask(self, request: Callable[[], T]) -> T:
-        return ask(self.name, partial(self._once, request), self._notice)
-
-    def _once(self, request: Callable[[], T]) -> T:
-        """Make one request and say in our own errors how it failed."""
-        self._response = None
-        try:
-            return request()
-        except self._ccxt.NetworkError as error:
-            status = None if self._response is None else self._response.status_code
-            if status is None or status < 400 or may_pass(status):
-                headers = None if self._response is None else self._response.headers
-                raise BusyError(error, retry_after(headers)) from None
-            raise BadInputError(self._refused(error)) from None
-        except self._ccxt.AuthenticationError as error:
-            raise BadInputError(self._refused(error)) from None
-        except self._ccxt.BaseError as error:
-            raise DownloadError(f"{self.name} cannot serve this: {one_line(error)}") from None
+    def _explain(self, error: Exception, status: int | None) -> Exception | None:
+        """Return what an error of ccxt means; a network error that came with an answer is one for a while."""
+        passing = isinstance(error, self._ccxt.NetworkError)
+        if isinstance(error, self._ccxt.AuthenticationError) or (passing and (status or 0) >= 400):
+            return BadInputError(self._refused(error))
+        if passing:
+            return BusyError(error, retry_after(self._connection.headers))
+        if isinstance(error, self._ccxt.BaseError):
+            return DownloadError(f"{self.name} cannot serve this: {one_line(error)}")
+        return None
 
     def _refused(self, error: Exception) -> str:
         return (
             f"{self.name} refuses access to its public bars, for which walkforge sends no key (perhaps it "
             f"is closed to your country or address: choose another data.exchange): {one_line(error)}"
         )
+
+
+def _may_be_empty(answer: Any) -> bool:
+    """Return whether an answer that ccxt finds no bars in has at least a place for them.
+
+    ccxt takes what it does not know, such as {"message": "maintenance"} or a web page, for no bars.
+    """
+    if isinstance(answer, dict):
+        places = [value is None or _may_be_empty(value) for value in answer.values()]
+        return any(places) or not answer or answer.get("s") == "no_data"
+    return isinstance(answer, list)
 
 
 def _redirected(urls: Any, address: str) -> Any:

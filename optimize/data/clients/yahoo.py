@@ -5,19 +5,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 
 from optimize.data.clients.access import find_address, import_extra, one_line
+from optimize.data.clients.connection import REFUSED, TIMEOUT_S, Connection
 from optimize.data.clients.protocol import Download, Notice, Page, Reach, make_page
-from optimize.data.clients.retry import BusyError, ask, may_pass, retry_after
+from optimize.data.clients.retry import BusyError
 from optimize.data.spec import DAY_NS, DataSpec
 from optimize.errors import BadInputError, require
-
-T = TypeVar("T")
 
 REACH_DAYS = {"1m": 8, "5m": 60, "15m": 60, "30m": 60, "1h": 730, "1d": None}
 PAGE_DAYS = {"1m": 4, "5m": 30, "15m": 30, "30m": 30, "1h": 180, "1d": 3650}
@@ -26,8 +25,7 @@ FIELDS = ["Open", "High", "Low", "Close", "Volume"]
 CHART = "/v8/finance/chart/"
 NOTHING_THERE = ("no price data found", "Data doesn't exist")  # of a span before the first bar
 SECOND_NS = 1_000_000_000
-TIMEOUT_S = 30
-REFUSED = (401, 403)
+NOT_FOUND = 404
 
 
 class YahooClient:
@@ -40,13 +38,13 @@ class YahooClient:
         allowed = "split or all with data.provider=yfinance: Yahoo gives no prices before splits"
         require(spec.adjustment in ADJUSTED, "data.adjustment", spec.adjustment, allowed)
         self._yfinance = import_extra("yfinance", "yfinance", "yfinance")
-        self._curl = import_extra("yfinance", "curl_cffi", "curl_cffi.requests")
+        curl = import_extra("yfinance", "curl_cffi", "curl_cffi.requests")
         # It logs each failure on top of raising it; our one line says what matters.
         logging.getLogger("yfinance").setLevel(logging.CRITICAL)
         self._yfinance.config.debug.hide_exceptions = False
-        self._notice = notice
         self._auto_adjust = ADJUSTED[spec.adjustment]
-        self._session = _remembering(self._curl, find_address("yfinance"))
+        self._connection = Connection(self.name, notice, self._explain)
+        self._session = _remembering(curl, find_address("yfinance"), self._connection.remember)
 
     def restates(self, symbol: str) -> bool:
         """Return True: a split or dividend changes all earlier prices."""
@@ -65,7 +63,7 @@ class YahooClient:
         """Ask for the last days of every symbol."""
         for symbol in symbols:
             try:
-                self._ask(partial(self._history, symbol, interval="1d", period="5d"))
+                self._connection.ask(partial(self._history, symbol, interval="1d", period="5d"))
             except self._yfinance.exceptions.YFTickerMissingError as error:
                 if _is_empty(error):  # known, but not traded lately
                     continue
@@ -88,7 +86,7 @@ class YahooClient:
     def _span(self, symbol: str, history: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return the bars of a span, none where Yahoo has none; any other refusal is told."""
         try:
-            return self._ask(history)
+            return self._connection.ask(history)
         except self._yfinance.exceptions.YFTickerMissingError as error:
             if _is_empty(error):
                 return pd.DataFrame(columns=FIELDS, index=pd.DatetimeIndex([], tz="UTC"))
@@ -107,53 +105,59 @@ class YahooClient:
             )
         return frame
 
-    def _ask(self, request: Callable[[], T]) -> T:
-        return ask(self.name, partial(self._once, request), self._notice)
-
-    def _once(self, request: Callable[[], T]) -> T:
-        """Make one request and say in our own errors how it failed, unless it is yfinance's own."""
-        self._session.answer = None
-        try:
-            return request()
-        except Exception as error:
-            answer = self._session.answer
-            status = None if answer is None else answer.status_code
-            limited = isinstance(error, self._yfinance.exceptions.YFRateLimitError)
-            if limited or may_pass(status):
-                said = error if limited else f"HTTP {status}"
-                raise BusyError(said, retry_after(None if answer is None else answer.headers)) from None
-            if status in REFUSED:
-                raise BadInputError(
-                    f"Yahoo refuses access (HTTP {status}), for which walkforge sends no key: try again "
-                    "later or from another address, or choose another data.provider"
-                ) from None
-            if isinstance(error, (self._curl.exceptions.RequestException, OSError, ValueError)):
-                raise BusyError(error) from None  # no answer, or one that is no JSON
-            raise
+    def _explain(self, error: Exception, status: int | None) -> Exception | None:
+        """Return what an error of yfinance means; that of a symbol is left to who asked for it."""
+        if isinstance(error, self._yfinance.exceptions.YFRateLimitError):
+            return BusyError(error)
+        if status in REFUSED:
+            return BadInputError(
+                f"Yahoo refuses access (HTTP {status}), for which walkforge sends no key: try again "
+                "later or from another address, or choose another data.provider"
+            )
+        chart = _chart(self._connection.json)
+        if isinstance(error, self._yfinance.exceptions.YFTickerMissingError):
+            return self._connection.unreadable(error) if chart is None else error
+        if status == NOT_FOUND and chart is not None:  # it looked for the symbol elsewhere, too, and failed
+            reason = chart["error"]["description"]
+            unknown: Exception = self._yfinance.exceptions.YFTickerMissingError("", reason)
+            return unknown
+        return None
 
 
-def _remembering(curl: Any, address: str | None) -> Any:
-    """Return a session like yfinance's own that keeps the last answer about prices.
+def _remembering(curl: Any, address: str | None, remember: Callable[[Any], None]) -> Any:
+    """Return a session like yfinance's own that hands on the last answer about prices.
 
     yfinance tells neither its status nor its headers; with an address it is asked instead of Yahoo's.
     """
 
     class Remembering(curl.Session):  # type: ignore[misc]  # curl_cffi is imported lazily
-        """Keeps the last answer of the chart service."""
-
-        answer: Any = None
+        """Hands on the answers of the chart service."""
 
         def request(self, method: str, url: str, *arguments: Any, **settings: Any) -> Any:
             """Send a request, elsewhere if so wished."""
             if address is not None:
                 parts = urlsplit(url)
                 url = address + parts.path + (f"?{parts.query}" if parts.query else "")
+            is_chart = CHART in url
+            if is_chart:
+                remember(None)
             response = super().request(method, url, *arguments, **settings)
-            if CHART in url:
-                self.answer = response
+            if is_chart:
+                remember(response)
             return response
 
     return Remembering(impersonate="chrome")
+
+
+def _chart(answer: Any) -> dict[str, Any] | None:
+    """Return what the chart service said, a result or an error with its description, None of other JSON."""
+    chart = answer.get("chart") if isinstance(answer, dict) else None
+    if not isinstance(chart, dict):
+        return None
+    result, error = chart.get("result"), chart.get("error")
+    refused = isinstance(error, dict) and "description" in error
+    given = isinstance(result, list) and result and isinstance(result[0], dict) and "meta" in result[0]
+    return chart if refused or given else None
 
 
 def _is_empty(error: Exception) -> bool:

@@ -67,7 +67,7 @@ def _compute(
     """Return the named features (T, A, F) of bars of one timeframe, and their columns' names."""
     columns = [column for name in names for column in columns_of(name, spec.zigzag_pct)]
     features = np.empty((bars.n_bars, len(bars.symbols), len(columns)), dtype=np.float32)
-    session = table.index(bars.bar_end)
+    session = table.index(bars)
     time = (bars.bar_end, table.date[session], table.close_ns[session])
     series = (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.spread)
     for asset in range(len(bars.symbols)):

@@ -4,8 +4,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from envs.types import Market
@@ -13,6 +15,7 @@ from optimize.data import cache
 from optimize.data.cache import cache_key, cached_market
 from optimize.data.dataset import ARRAYS, build_market
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec
+from optimize.errors import BadInputError
 from optimize.hashing import hash_file
 
 DATA = DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=600))
@@ -74,6 +77,50 @@ def test_the_key_follows_content_and_settings_but_neither_path_nor_lookback(tmp_
         cache_key(DATA, FEATURE, SESSION),
     ]
     assert len({base, *others}) == 7
+
+
+def _swapping(folder: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> DataSpec:
+    """Return bars of a file that another process replaces, so many times, after its content was hashed."""
+    path = folder / "x_1h.csv"
+
+    def write(base: float) -> None:
+        walk = base + np.sin(np.arange(600.0))
+        hours = pd.date_range("2024-01-01", periods=600, freq="h")
+        rows = (f"{hour:%Y-%m-%d %H:%M},{p},{p + 1},{p - 1},{p}" for hour, p in zip(hours, walk, strict=True))
+        path.write_text("timestamp,open,high,low,close\n" + "\n".join(rows))
+
+    write(100.0)
+    left = list(range(times))
+
+    def swapped(*arguments: Any) -> Market:
+        if left:
+            write(200.0 + left.pop())
+        return build_market(*arguments)
+
+    monkeypatch.setattr(cache, "build_market", swapped)
+    return DataSpec(provider="file", path=str(path))
+
+
+def test_a_file_that_is_replaced_while_it_is_read_does_not_poison_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _swapping(tmp_path, monkeypatch, times=1)
+    first = cache_key(data, FEATURE, SESSION)
+    market = cached_market(data, FEATURE, SESSION, tmp_path / "cache")
+    assert_same(market, build_market(data, FEATURE, SESSION))
+    assert cache_key(data, FEATURE, SESSION) != first
+    folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert folders == [cache_key(data, FEATURE, SESSION)], "nothing is kept under the old content's key"
+
+
+def test_a_file_that_never_stays_the_same_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _swapping(tmp_path, monkeypatch, times=99)
+    with pytest.raises(BadInputError, match=r"the bars change while they are read \(.*x_1h.csv\)") as refusal:
+        cached_market(data, FEATURE, SESSION, tmp_path / "cache")
+    assert "\n" not in str(refusal.value)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
 
 
 def _tear_manifest(folder: Path) -> None:

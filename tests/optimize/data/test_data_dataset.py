@@ -59,7 +59,8 @@ def test_test_dates_do_not_move_with_the_timeframe(calendar: str) -> None:
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]))
     for market in markets:  # the ordinal of a bar names the day in which it ends, whatever was trimmed
         day = market.session_date[market.session]
-        np.testing.assert_array_equal(day, table.date[table.index(market.bar_end)])
+        ends = table.day_of(market.timestamp, market.bar_end, market.timeframe)
+        np.testing.assert_array_equal(day, table.date[np.searchsorted(table.date, ends)])
 
 
 def test_the_fingerprint_follows_data_timeframe_features_and_calendar() -> None:

@@ -145,6 +145,14 @@ def _suffix(folder: Path) -> Path:
     return write(folder / "prices.xlsx", HOURS)
 
 
+def _long_name(folder: Path) -> Path:
+    return folder / ("a" * 300 + ".csv")
+
+
+def _no_name(folder: Path) -> Path:
+    return folder / "a\0.csv"
+
+
 def _header_only(folder: Path) -> Path:
     return write(folder / "a.csv", [])
 
@@ -168,6 +176,8 @@ def _no_stamp(folder: Path) -> Path:
         (_nothing, r"no such file .*/absent\.csv; type data.path=FILE"),
         (_folder, "is a folder .*name one file in it"),
         (_suffix, r"suffix '\.xlsx' is unknown, use one of"),
+        (_long_name, r"a\.csv cannot be opened \(File name too long\): give another path"),
+        (_no_name, r"cannot be opened \(embedded null byte\): give another path"),
         (_header_only, "has no rows"),
         (_zero_bytes, "cannot be read as csv: No columns"),
         (_not_parquet, "cannot be read as parquet"),
@@ -191,6 +201,21 @@ def test_missing_prices_are_refused_by_stamp_or_dropped_on_request(tmp_path: Pat
     ):
         load(path)
     np.testing.assert_array_equal(load(path, drop_nan=True).timestamp // 3600 // 10**9 % 24, [0, 1, 2, 4, 5])
+
+
+def test_dropping_keeps_a_row_that_lacks_its_volume_alone_and_drops_what_is_infinite(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = ["1,2,1,1.5,5", "1,2,1,1.5,", "1,2,1,1.5,inf", "1,inf,1,1.5,5", "1,2,1,,5", "1,2,1,1.25,5"]
+    lines = [f"{text},{row}" for text, row in zip(HOURS, rows, strict=True)]
+    path.write_text("\n".join(["timestamp,open,high,low,close,volume", *lines]))
+    bars = load(path, drop_nan=True)
+    np.testing.assert_array_equal(bars.timestamp // 3600 // 10**9 % 24, [0, 1, 2, 5])
+    np.testing.assert_array_equal(bars.volume[:, 0], [5, 0, 0, 5])
+    data = DataSpec(provider="file", path=str(path), drop_nan=True)
+    found = {each.check: each.count for each in inspect(data, SessionSpec(calendar="24/7")).findings}
+    assert found["zero_volume"] == 2
+    with pytest.raises(BadInputError, match=r"4 bars with NaN or infinite values \(4 in all\)"):
+        load(path)
 
 
 def test_parquet_equals_csv_with_stamps_as_column_or_index(tmp_path: Path) -> None:
@@ -219,7 +244,10 @@ def test_a_file_a_symbol_is_joined_from_the_first_bar_all_have(tmp_path: Path) -
 
 def test_symbols_and_path_must_agree(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HOURS)
-    with pytest.raises(BadInputError, match=r"data.symbols=.*\(put \{symbol\} into data.path"):
+    quoted = (
+        r"data.symbols=.*a file a symbol is 'data.path=\"\{symbol\}.csv\"' data.symbols=\[btc,eth\], quoted"
+    )
+    with pytest.raises(BadInputError, match=quoted):
         load(path, symbols=["a", "b"])
     with pytest.raises(BadInputError, match=r"data.symbols=\[\] .* data.path holds \{symbol\}"):
         load(tmp_path / "{symbol}.csv")

@@ -13,9 +13,11 @@ from tests.conftest import REPOSITORY
 
 DRAWN = """
 from optimize.data.progress import meter
-with meter("SPY 1h", print) as shown:
+with meter("alpaca", print) as shown:
+    shown.begin("SPY 1h")
     shown.advance(0.5, 1234)
     shown.say("a line")
+    shown.wait("alpaca: waiting 30 s [429]")
     shown.advance(1.0, 2468)
 """
 
@@ -26,11 +28,13 @@ def test_plain_lines_come_now_and_then(
     now = [100.0]
     monkeypatch.setattr("optimize.data.progress.time.monotonic", lambda: now[0])
     said: list[str] = []
-    with meter("SPY 1h", said.append) as shown:
+    with meter("alpaca", said.append) as shown:
+        shown.begin("SPY 1h")
         for second, done in ((1, 0.1), (9, 0.2), (11, 0.3), (12, 0.4), (22, 0.5)):
             now[0] = 100.0 + second
             shown.advance(done, int(10_000 * done))
-    assert said == ["SPY 1h: 30%, 3,000 bars", "SPY 1h: 50%, 5,000 bars"]
+        shown.wait("alpaca: waiting 30 s")
+    assert said == ["SPY 1h: 30%, 3,000 bars", "SPY 1h: 50%, 5,000 bars", "alpaca: waiting 30 s"]
     assert capsys.readouterr() == ("", "")
 
 
@@ -53,4 +57,6 @@ def test_a_terminal_sees_a_bar() -> None:
     assert "SPY 1h" in text
     assert "2,468 bars" in text
     assert "a line" in text
+    assert "waiting 30 s [429]" in text, "a wait is shown in the bar, in its own words"
+    assert "waiting" not in text.rpartition("2,468 bars")[2], "and is gone when bars come again"
     assert "100%" in text

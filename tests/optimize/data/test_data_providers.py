@@ -82,6 +82,24 @@ def test_the_known_optimum_pays_its_volatility_a_bar() -> None:
     assert abs(log_return.mean()) < 1e-4
 
 
+def test_the_known_timeframe_is_foreseen_by_its_own_bars_and_by_no_shorter_look() -> None:
+    bars = random_walk(40_000, kind="known_timeframe", volatility=0.01, period=4)
+    log_return = np.diff(np.log(bars.close[:, 0]), prepend=np.log(100.0)).reshape(-1, 4)
+    whole = log_return.sum(axis=1)
+    error = 3 / np.sqrt(len(whole))  # of a correlation
+    assert (np.sign(whole[:-1]) * whole[1:]).mean() == pytest.approx(0.02, rel=0.05)
+    assert np.corrcoef(np.sign(whole[:-1]), whole[1:])[0, 1] > 0.6
+    flat = log_return.ravel()
+    for look in (1, 2, 3):  # what an agent at one bar would see, at any hour of the four
+        for hour in range(4):
+            ahead = flat[8 + hour :: 4]
+            seen = np.array(
+                [flat[8 + hour - back : len(flat) - back : 4][: len(ahead)] for back in range(1, look + 1)]
+            )
+            foreseen = np.corrcoef(seen.sum(axis=0)[: len(ahead)], ahead)[0, 1]
+            assert abs(foreseen) < error, (look, hour)
+
+
 def test_seeds_and_symbols_make_different_markets() -> None:
     spec = DataSpec(provider="synthetic", symbols=["A", "B"], synthetic=SyntheticSpec(bars=100))
     bars = load_bars(spec)

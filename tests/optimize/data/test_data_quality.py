@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from envs.types import FloatArray
 from optimize.data import quality_report
 from optimize.data.dataset import load_bars
 from optimize.data.quality import Finding
@@ -50,6 +51,8 @@ PLANTED: list[tuple[str, Plant, dict[str, int], str]] = [
     ("duplicates", lambda f: pd.concat([f[:8], f[7:]]), {"duplicates": 1}, "2024-01-01T07:00:00Z"),
     ("nan", cell(9, "close", np.nan), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("infinite", cell(9, "volume", np.inf), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
+    ("infinite price", cell(9, "close", np.inf), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
+    ("minus infinity", cell(9, "open", -np.inf), {"nan": 1, "price": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("price", cell(9, "low", 0.0), {"price": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("negative", cell(9, "volume", -1.0), {"negative": 1}, "2024-01-01T09:00:00Z"),
     ("ohlc", cell(9, "high", 1.0), {"ohlc": 1}, "2024-01-01T09:00:00Z"),
@@ -93,7 +96,7 @@ def test_all_defects_are_found_at_once_and_the_gravest_come_first(tmp_path: Path
     assert [each.severity for each in report.findings] == ["refuse"] * 3 + ["warn"] * 2
 
 
-@pytest.mark.parametrize("kind", ["random_walk", "known_optimum"])
+@pytest.mark.parametrize("kind", ["random_walk", "known_optimum", "known_timeframe"])
 @pytest.mark.parametrize("volatility", [0.002, 0.03])
 def test_clean_synthetic_bars_are_silent(kind: str, volatility: float) -> None:
     for seed in range(5):
@@ -165,8 +168,8 @@ def ragged(folder: Path) -> Report:
 def test_symbols_that_begin_or_end_apart_are_named(tmp_path: Path) -> None:
     found = [(each.check, each.symbol, each.count, each.found) for each in ragged(tmp_path).findings]
     assert found == [
-        ("ragged", "b", 3, "begins 3 h after the others"),
-        ("ragged", "c", 22, "ends 22 h before the others"),
+        ("ragged", "b", 3, "begins 3 h after the others (3 bars of 1h)"),
+        ("ragged", "c", 22, "ends 22 h before the others (22 bars of 1h)"),
     ]
 
 
@@ -221,11 +224,60 @@ def test_enforcing_says_the_warnings_and_raises_on_a_refusal(tmp_path: Path) -> 
     frame = hours().drop(index=range(100, 105))
     enforce(report_of(frame, tmp_path), said.append)
     assert len(said) == 1
-    assert said[0].startswith("warn gaps X: 1 gap in open market time, 5 bars missing")
+    assert said[0].startswith(
+        f"warn gaps X: {tmp_path / 'x.parquet'}: 1 gap in open market time, 5 bars missing"
+    )
     broken = pd.concat([split(700, 2)(frame)[:20], frame[19:]])
     with pytest.raises(BadInputError, match=r"1 duplicated stamp; at .*keep one row") as caught:
         enforce(report_of(broken, tmp_path), said.append)
     assert "\n" not in str(caught.value)
+
+
+def test_the_span_of_unsorted_bars_runs_forward(tmp_path: Path) -> None:
+    report = report_of(hours()[::-1], tmp_path)
+    (finding,) = report.findings
+    assert (finding.check, finding.count) == ("order", 1439)
+    assert (finding.first, finding.last) == ("2024-01-01T00:00:00Z", "2024-02-29T22:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        ({"provider": "file"}, "use a file of prices adjusted for splits"),
+        ({"provider": "alpaca", "adjustment": "raw"}, "set data.adjustment=split, or all"),
+        ({"provider": "alpaca", "adjustment": "all"}, "delete the stored file and download it again"),
+        ({"provider": "yfinance"}, "delete the stored file and download it again"),
+    ],
+)
+def test_the_remedy_of_a_split_is_that_of_its_source(data: dict[str, str], remedy: str) -> None:
+    spec = DataSpec(**data)  # type: ignore[arg-type]  # the settings are texts
+    assert quality_report.split_remedy(spec).startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected", "words"),
+    [
+        (
+            np.arange(1440) >= 24,
+            {"zero_spread": 24},
+            "24 bars (1.67 %) with a spread of 0, 24 of them in one",
+        ),
+        (np.arange(1440) >= 23, {}, ""),
+        (
+            np.arange(1440) % 10 > 0,
+            {"zero_spread": 144},
+            "144 bars (10 %) with a spread of 0, 1 of them in one",
+        ),
+        (np.arange(1440) % 100 > 0, {}, ""),
+        (np.zeros(1440), {}, ""),  # a spread that is never there is refused by name where it is to be paid
+    ],
+)
+def test_stretches_without_a_spread_are_said(
+    tmp_path: Path, column: FloatArray, expected: dict[str, int], words: str
+) -> None:
+    report = report_of(hours().assign(spread=0.01 * column), tmp_path)
+    assert counts(report) == expected
+    assert all(words in each.found and "cost.spread_from_data" in each.remedy for each in report.findings)
 
 
 def test_few_rows_are_a_finding_and_no_crash(tmp_path: Path) -> None:

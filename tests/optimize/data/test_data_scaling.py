@@ -11,6 +11,7 @@ from optimize.data.dataset import build_market
 from optimize.data.scaling import Scaler, fit_scaler, load_scaler, scale_market
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.errors import BadInputError, NumericError
+from tests.envs.worlds import make_env, play, with_exits
 from tests.markets import make_market, random_walk
 
 NAMES = ("a", "b", "c")
@@ -156,6 +157,37 @@ def test_a_market_is_scaled_in_place_of_its_rows_and_nowhere_else() -> None:
     assert np.isnan(scaled.features[:900]).all()
     assert np.isnan(scaled.features[1200:]).all()
     assert scaled.close is market.close
-    np.testing.assert_array_equal(scaled.hold_moments, hold_moments(market.close, 0, 999))
+    np.testing.assert_array_equal(scaled.hold_moments, hold_moments(market, 0, 999))
     with pytest.raises(BadInputError, match="the features of the market are"):
         scale_market(replace(market, feature_names=("atr", "returns")), scaler, 0, 10)
+
+
+def flat_nights() -> Market:
+    """Return ten-bar sessions that gap overnight and end flat, every third without its exit bar."""
+    close = random_walk(120, volatility=0.02, seed=3)
+    opens = np.vstack([close[:1], close[:-1]]) * np.where(np.arange(120) % 10 == 0, 1.2, 1.001)[:, None]
+    ends = range(9, 120, 10)
+    late = [bar for number, end in enumerate(ends) if number % 3 for bar in (end - 1, end)]
+    return with_exits(make_market(close, open=opens), late, ends)
+
+
+def test_moments_are_of_what_an_account_that_always_buys_can_hold() -> None:
+    market = flat_nights()
+    first, last = 14, 97
+    steps = play(make_env(market, first=first, last=last), np.ones((last - first, 1)))
+    returns = (steps.equity[1:] / steps.equity[:-1] - 1.0)[:-1]  # the last step closes at its open
+    own = fit_scaler(market, first + 1, last).hold_moments
+    held = [returns.mean(), np.square(returns).mean(), np.square(np.minimum(returns, 0.0)).mean()]
+    np.testing.assert_allclose(own, held, rtol=1e-9)
+    overnight = with_exits(market, [], [])
+    assert not np.allclose(fit_scaler(overnight, first + 1, last).hold_moments, own, rtol=0.1)
+
+
+def test_several_assets_are_bought_alike_at_the_first_open_after_a_flat_night() -> None:
+    close = [[10.0, 10.0], [11.0, 10.0], [12.0, 6.0], [12.0, 6.0], [18.0, 6.0], [18.0, 3.0]]
+    opens = [[10.0, 10.0], [10.0, 10.0], [11.0, 10.0], [10.0, 5.0], [12.0, 6.0], [18.0, 3.0]]
+    market = with_exits(make_market(close, open=opens), at_open=[2], at_close=[2])
+    # held: bought at 10 10, 11 10 and sold at 11 10; bought at 10 5; 18 6, 18 3 at the end
+    returns = np.array([0.05, 0.0, 0.2, 1.5 / 1.2 - 1.0, 1.2 / 1.5 - 1.0])
+    expected = [returns.mean(), np.square(returns).mean(), np.square(np.minimum(returns, 0.0)).mean()]
+    np.testing.assert_allclose(hold_moments(market, 0, 5), expected)

@@ -129,7 +129,7 @@ def test_sessions_without_a_bar_to_exit_at_are_named() -> None:
     bars = bars_at(np.concatenate([stamps(f"{day}T14:30", 78, "5m") for day in HALF_HOURS[:2]]), "5m")
     table = table_of(bars)
     assert missing_exits(bars, table).tolist() == []
-    holed = rows_of(bars, (bars.timestamp < table.exit_ns[table.index(bars.bar_end)]) | (np.arange(156) > 78))
+    holed = rows_of(bars, (bars.timestamp < table.exit_ns[table.index(bars)]) | (np.arange(156) > 78))
     assert missing_exits(holed, table).astype(str).tolist() == ["2023-11-21"]
     silent = replace(bars, tradable=bars.tradable.copy())
     silent.tradable[-3:] = False
@@ -239,7 +239,7 @@ def test_real_sessions_without_an_exit_bar_are_named(
 def test_hours_of_a_stock_have_no_exit_bar_on_whole_days(market_data: Path) -> None:
     bars = load_bars(DataSpec(provider="file", path=str(market_data / "spy_1h_lean_1998_2021.parquet")))
     table = table_of(bars)
-    row = table.index(bars.bar_end)
+    row = table.index(bars)
     half_days = np.unique(row[(bars.timestamp >= table.exit_ns[row])])
     assert (table.close_ns[half_days] - table.open_ns[half_days] < 4 * 60 * MINUTE_NS).all()
     assert len(missing_exits(bars, table)) == len(np.unique(row)) - len(half_days) > 5800

@@ -2,17 +2,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from envs.types import IntArray
 from optimize.data.dataset import load_bars
-from optimize.data.sessions import infer_calendar, resolve_calendar, session_table, sessions_of
-from optimize.data.spec import DAY_NS, DataSpec, SessionSpec
+from optimize.data.sessions import infer_calendar, resolve_calendar, session_table
+from optimize.data.spec import DAY_NS, MINUTE_NS, DataSpec, SessionSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import bars_at, stamp, stamps
 
 
 def ends(*texts: str) -> IntArray:
     return np.array([stamp(text) for text in texts], dtype=np.int64)
+
+
+def sessions_of(bar_end: IntArray, calendar: str) -> tuple[IntArray, NDArray[np.datetime64], float]:
+    """Return ordinals (T,) of minutes that end so, session labels (S,) and sessions per year."""
+    table = session_table(calendar, int(bar_end[0]), int(bar_end[-1]))
+    row = np.searchsorted(table.date, table.day_of(bar_end - MINUTE_NS, bar_end, "1m"))
+    return row - row[0], table.date[row[0] : row[-1] + 1], table.per_year
 
 
 def labels(bar_end: IntArray, calendar: str) -> list[str]:
@@ -154,4 +162,5 @@ def test_daily_bars_of_weekdays_are_new_york_and_of_all_days_around_the_clock() 
 def test_real_markets_are_told_apart(market_data: Path, file: str, calendar: str, sessions: int) -> None:
     bars = load_bars(DataSpec(provider="file", path=str(market_data / f"{file}.parquet"), drop_nan=True))
     assert infer_calendar(bars) == calendar
-    assert len(sessions_of(bars.bar_end, calendar)[1]) == sessions
+    row = session_table(calendar, int(bars.bar_end[0]), int(bars.bar_end[-1])).index(bars)
+    assert row[-1] - row[0] + 1 == sessions

@@ -39,8 +39,44 @@ def test_dotted_dates_are_day_first(tmp_path: Path) -> None:
 def test_an_ambiguous_date_form_is_read_by_the_format_given(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [f"03/{day:02d}/2024" for day in range(1, 6)])
     assert load(path, time_format="%m/%d/%Y").timestamp[0] == stamp("2024-03-01")
-    with pytest.raises(BadInputError, match=r"a\.csv: column 'timestamp' cannot be read .* data.time_format"):
+    with pytest.raises(
+        BadInputError, match=r"a\.csv: column 'timestamp' cannot be read as time.*data.time_format"
+    ):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "came", "typed"),
+    [
+        (["12/30/2020", "12/31/2020"], "'12/30/2020'", ["%m/%d/%Y"]),
+        (["30/12/2020 9:30", "31/12/2020 9:30"], "'30/12/2020 9:30'", ["%d/%m/%Y %H:%M"]),
+        (
+            ["01/02/2020 09:30:00", "02/02/2020 09:30:00"],
+            "'01/02/2020",
+            ["%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S"],
+        ),
+    ],
+)
+def test_dates_with_slashes_say_what_is_read_and_what_to_type(
+    tmp_path: Path, column: list[str], came: str, typed: list[str]
+) -> None:
+    path = write(tmp_path / "a.csv", column)
+    with pytest.raises(
+        BadInputError, match=r"ISO 8601 \(.*\), dd.mm.yyyy and numbers since 1970 are read"
+    ) as caught:
+        load(path)
+    assert f"it holds {came}" in str(caught.value)
+    wanted = " or ".join(f"'data.time_format=\"{each}\"'" for each in typed)
+    assert str(caught.value).endswith(f"say which is the month with {wanted}")
+    assert load(path, time_format=typed[-1]).n_bars == 2
+
+
+def test_a_format_that_does_not_fit_is_shown_beside_what_came(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ["30/12/2020", "31/12/2020"])
+    with pytest.raises(
+        BadInputError, match=r"holds '30/12/2020', which 'data.time_format=\"%m/%d/%Y\"' does not"
+    ):
+        load(path, time_format="%m/%d/%Y")
 
 
 def test_integer_dates_are_not_taken_for_seconds(tmp_path: Path) -> None:
@@ -57,12 +93,20 @@ def test_local_stamps_follow_the_clock_change(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bars.timestamp, [stamp(text) for text in expected])
 
 
-@pytest.mark.parametrize("hour", ["2024-11-03 01:30:00", "2024-03-10 02:30:00"], ids=["ambiguous", "skipped"])
-def test_a_local_hour_that_is_not_one_instant_is_refused(tmp_path: Path, hour: str) -> None:
+@pytest.mark.parametrize(
+    ("hour", "ways_out"),
+    [
+        (
+            "2024-11-03 01:30:00",
+            r"comes twice: give UTC stamps or stamps that .* such as 2024-11-03 01:30:00-04:00",
+        ),
+        ("2024-03-10 02:30:00", r"is skipped: give UTC stamps or another data.time_zone \(Etc/GMT\+5 is"),
+    ],
+    ids=["ambiguous", "skipped"],
+)
+def test_a_local_hour_that_is_not_one_instant_is_refused(tmp_path: Path, hour: str, ways_out: str) -> None:
     path = write(tmp_path / "a.csv", ["2024-03-01 00:00:00", hour])
-    words = (
-        rf"{hour} in data row 2 is no one instant in data.time_zone=America/New_York.*: give UTC stamps or"
-    )
+    words = rf"{hour} in data row 2 is no one instant in data.time_zone=America/New_York.* {ways_out}"
     with pytest.raises(BadInputError, match=words):
         load(path, time_zone="America/New_York")
     rows = write(tmp_path / "b.csv", ["2024-03-01 00:00:00", hour, hour, hour])

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,12 @@ from tests.optimize.data.samples import stamps
 SYMBOL = "BTC/USDT"
 DOWNLOAD = PROVIDERS["ccxt"].download
 assert DOWNLOAD is not None
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look again at once at a file that its manifest does not fit."""
+    monkeypatch.setattr("optimize.data.store.LOOK_AGAIN_S", 0.0)
 
 
 def raw_bars(count: int, missing: slice = slice(0, 0), symbol: str = SYMBOL) -> RawBars:
@@ -79,7 +86,9 @@ def test_the_manifest_counts_and_names_the_gaps(tmp_path: Path) -> None:
 
 def test_the_same_bars_make_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store(tmp_path / "a", raw_bars(50)).read_bytes()
-    time.sleep(1.1)  # fetched_at is another, and is in the manifest alone
+    monkeypatch.setattr(
+        "optimize.clock.now", lambda: datetime(2030, 1, 1, tzinfo=UTC)
+    )  # in the manifest alone
     assert store(tmp_path / "b", raw_bars(50)).read_bytes() == first
 
 
@@ -97,6 +106,29 @@ def test_a_file_of_another_symbol_is_refused(tmp_path: Path) -> None:
     path = store(tmp_path, raw_bars(50))
     with pytest.raises(BadInputError, match="another SHA-256 or symbol"):
         checked_manifest(path, "BTC-USDT")
+
+
+@pytest.mark.parametrize("again", [1, 2, 3])
+def test_a_writer_between_a_readers_looks_at_file_and_manifest_is_waited_for(
+    again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store(tmp_path, raw_bars(50))
+    versions = [raw_bars(50 + number) for number in range(1, again + 1)]
+    really = Path.read_bytes
+
+    def written_meanwhile(self: Path) -> bytes:
+        content = really(self)
+        if versions and self == path:
+            store(tmp_path, versions.pop(0))
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", written_meanwhile)
+    if again < 3:
+        assert len(stored_rows(path, SYMBOL, "1h").timestamp) == 50 + again
+        return
+    with pytest.raises(BadInputError, match="is not the file that its manifest") as refusal:
+        stored_rows(path, SYMBOL, "1h")
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("renames", [0, 1])

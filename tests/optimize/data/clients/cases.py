@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import ccxt  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from envs.types import FloatArray, IntArray
+from optimize.data.clients.yahoo import PAGE_DAYS
 from optimize.data.download import fetch
 from optimize.data.spec import DataSpec, timeframe_ns
 from optimize.errors import BadInputError
@@ -22,6 +24,8 @@ from tests.optimize.data.clients.doubles import SECOND_NS, Double, Served
 from tests.optimize.data.clients.yahoo_double import yahoo
 
 ALPACA_KEY, ALPACA_SECRET = "PKTESTKEY0000", "alpaca-secret-4f1e9c"
+ALPACA_ROWS = 1000  # of a page, for 10,000
+YAHOO_DAYS = 730  # of a page of daily bars, for 3650
 COINBASE_KEY = "organizations/1/apiKeys/2-test"
 
 
@@ -101,7 +105,7 @@ CASES = {
         route=doubles.coinbase,
     ),
     "alpaca_stock": Case(
-        spec={"provider": "alpaca", "timeframe": "1h", "months": 96},
+        spec={"provider": "alpaca", "timeframe": "1h", "months": 12},
         files={"SPY": "spy_1h_lean_1998_2021"},
         ids={"SPY": "SPY"},
         now="2021-01-15T18:20:00",
@@ -111,16 +115,16 @@ CASES = {
         environment={"ALPACA_API_KEY": ALPACA_KEY, "ALPACA_SECRET_KEY": ALPACA_SECRET},
     ),
     "alpaca_crypto": Case(
-        spec={"provider": "alpaca", "timeframe": "5m", "months": 2},
+        spec={"provider": "alpaca", "timeframe": "5m", "months": 1},
         files={"BTC/USD": "crypto_multi/btcusdt_5m_binance_2024"},
         ids={"BTC/USD": "BTC/USD"},
         now="2024-08-15T12:34:56",
         later="2024-08-16T00:00:00",
-        pages=2,
+        pages=9,
         route=doubles.alpaca,
     ),
     "yfinance": Case(
-        spec={"provider": "yfinance", "timeframe": "1d", "months": 240},
+        spec={"provider": "yfinance", "timeframe": "1d", "months": 60},
         files={"QQQ": "daily_qqq_lean"},
         ids={"QQQ": "QQQ"},
         now="2021-02-12T19:00:00",
@@ -141,6 +145,14 @@ CASES = {
 }
 
 
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what makes a client slow towards a double: long waits, throttles, large pages."""
+    monkeypatch.setattr("optimize.data.clients.retry.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("optimize.data.clients.alpaca.PAGE_ROWS", ALPACA_ROWS)
+    monkeypatch.setitem(PAGE_DAYS, "1d", YAHOO_DAYS)
+    monkeypatch.setattr(ccxt.Exchange, "throttle", lambda *_: None)
+
+
 def double_of(case: Case, market_data: Path) -> Double:
     """Return the double of a case, at its moment."""
     bars = {case.ids[symbol]: case.bars_of(market_data, symbol) for symbol in case.files}
@@ -152,7 +164,7 @@ def point_at(double: Double, case: Case, monkeypatch: pytest.MonkeyPatch) -> Non
     for name, value in environment_of(double, case).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("optimize.clock.now", lambda: double.now)
-    monkeypatch.setattr("optimize.data.clients.retry.FIRST_WAIT_S", 0.01)
+    hurry(monkeypatch)
 
 
 def environment_of(double: Double, case: Case) -> dict[str, str]:

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ Query = Mapping[str, str]
 Answer = tuple[int, Any]
 SECOND_NS = 10**9
 NEW_YORK = "America/New_York"
+POLL_S = 0.01  # how soon a double is gone
 SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -33,8 +35,14 @@ class Served:
 
     def between(self, first: float, last: float) -> list[tuple[int, list[float]]]:
         """Return the bars that start within [first, last]."""
-        chosen = (self.start >= first) & (self.start <= last)
-        return [(int(t), row.tolist()) for t, row in zip(self.start[chosen], self.ohlcv[chosen], strict=True)]
+        chosen = slice(*np.searchsorted(self.start, [first, np.nextafter(last, np.inf)]))
+        return list(zip(self.start[chosen].tolist(), self.ohlcv[chosen].tolist(), strict=True))
+
+    def newest(self, count: int, last: float) -> list[tuple[int, list[float]]]:
+        """Return the last bars that start no later than last."""
+        stop = np.searchsorted(self.start, last, side="right")
+        chosen = slice(max(0, int(stop) - count), int(stop))
+        return list(zip(self.start[chosen].tolist(), self.ohlcv[chosen].tolist(), strict=True))
 
 
 @dataclass
@@ -46,6 +54,9 @@ class Double:
     key: tuple[str, str] = ("", "")  # that it accepts
     public_key: Any = None  # of coinbase's
     failures: dict[int, tuple[int, dict[str, str]]] = field(default_factory=dict)  # by number of bars request
+    answers: dict[int, Any] = field(default_factory=dict)  # instead of the bars of a request, by its number
+    other_answer: Any = None  # to all that asks for no bars
+    cut: frozenset[int] = frozenset()  # bars requests whose answer is broken off
     adjusted: float = 1.0  # yahoo: the adjusted close, as a share of the close
     hold_at: int | None = None  # this bars request is never answered
     held: threading.Event = field(default_factory=threading.Event)
@@ -71,6 +82,7 @@ def serving(
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             double.asked.append(self.path)
             headers: dict[str, str] = {}
+            missing = 0
             if is_bars_request(parts.path, query):
                 number = len(double.bars_asked)
                 double.bars_asked.append(query)
@@ -78,17 +90,23 @@ def serving(
                     double.held.set()
                     double.released.wait(60)
                     return
+                missing = 100 if number in double.cut else 0
                 status, headers = double.failures.get(number, (0, {}))
                 content: Any = {"message": f"planned failure {status}"}
-                if not status:
+                if number in double.answers:
+                    status, content = 200, double.answers[number]
+                elif not status:
                     status, content = route(double, parts.path, query, dict(self.headers))
+            elif double.other_answer is not None:
+                status, content = 200, double.other_answer
             else:
                 status, content = route(double, parts.path, query, dict(self.headers))
             body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            for name, value in {**headers, "Content-Length": str(len(body) + missing)}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Type", "application/json")
+            is_page = isinstance(content, str) and content.startswith("<")
+            self.send_header("Content-Type", "text/html" if is_page else "application/json")
             self.end_headers()
             self.wfile.write(body)
 
@@ -98,7 +116,7 @@ def serving(
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     double.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()
     try:
         yield double
@@ -115,6 +133,7 @@ def is_bars_request(path: str, query: Query) -> bool:
     return chart or path.endswith(("/klines", "/OHLC", "/candles", "/stocks/bars", "/us/bars"))
 
 
+@cache
 def read_bars(path: Path, *, local_days: bool = False) -> Served:
     """Read a file of real bars; local_days stamps daily ones at midnight in New York."""
     frame = pd.read_parquet(path)
@@ -162,7 +181,7 @@ def kraken(double: Double, path: str, query: Query, headers: Mapping[str, str]) 
     if path != "/0/public/OHLC" or query["pair"] not in double.bars:
         return 200, {"error": ["EQuery:Unknown asset pair"]}
     since = int(query.get("since", 0))
-    newest = double.bars[query["pair"]].between(0, double.now_s)[-720:]
+    newest = double.bars[query["pair"]].newest(720, double.now_s)
     rows = [[t, *map(repr, row[:4]), "0", repr(row[4]), 1] for t, row in newest if t > since]
     return 200, {"error": [], "result": {query["pair"]: rows, "last": newest[-1][0]}}
 
@@ -226,7 +245,7 @@ def alpaca(double: Double, path: str, query: Query, headers: Mapping[str, str]) 
     known = [name for name in query["symbols"].split(",") if name in double.bars]
     if path.endswith("latest") or path.endswith("latest/bars"):
         return 200, {
-            "bars": {name: _alpaca_bar(*double.bars[name].between(0, double.now_s)[-1]) for name in known}
+            "bars": {name: _alpaca_bar(*double.bars[name].newest(1, double.now_s)[0]) for name in known}
         }
     if not known:
         return 200, {"bars": {}, "next_page_token": None}
@@ -239,8 +258,8 @@ def alpaca(double: Double, path: str, query: Query, headers: Mapping[str, str]) 
 
 
 def _alpaca_bar(start: int, row: list[float]) -> dict[str, Any]:
-    stamp = pd.Timestamp(start, unit="s").isoformat() + "Z"
-    return {"t": stamp, **dict(zip("ohlcv", row, strict=True)), "n": 1, "vw": row[3]}
+    stamp = datetime.fromtimestamp(start, UTC)
+    return {"t": f"{stamp:%Y-%m-%dT%H:%M:%SZ}", **dict(zip("ohlcv", row, strict=True)), "n": 1, "vw": row[3]}
 
 
 def _seconds(timeframe: str) -> int:

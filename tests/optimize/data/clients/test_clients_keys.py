@@ -108,6 +108,31 @@ def test_a_server_that_echoes_the_key_does_not_get_it_into_a_line(
     hidden_in((ALPACA_SECRET, "PKTESTKEY0000"), " ".join([str(failure.value), *said]), tmp_path, capfd)
 
 
+@pytest.mark.market_data
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_server_that_echoes_a_signed_request_does_not_get_its_token_into_a_line(
+    status: int, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens: list[str] = []
+
+    def echo(double: Double, path: str, query: Any, headers: Any) -> Any:
+        tokens.append(headers["Authorization"].removeprefix("Bearer "))
+        return status, {"message": f"cannot serve {headers['Authorization']}"}
+
+    secret, _ = make_coinbase_key()
+    monkeypatch.setenv("COINBASE_API_KEY", COINBASE_KEY)
+    monkeypatch.setenv("COINBASE_API_SECRET", secret)
+    said: list[str] = []
+    with serving(double_of(CASES["coinbase"], market_data), echo) as double:
+        point_at(double, CASES["coinbase"], monkeypatch)
+        with pytest.raises(DownloadError) as failure:
+            fetch(CASES["coinbase"].spec_in(tmp_path), said.append)
+    text = " ".join([str(failure.value), *said])
+    assert "cannot serve Bearer ***" in text
+    for token in tokens:
+        assert not any(part in text for part in token.split("."))
+
+
 def hidden_in(secrets: tuple[str, ...], text: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Check that no secret is in a line, in the output or in any file."""
     out, err = capfd.readouterr()
@@ -124,6 +149,8 @@ def test_keys_are_hidden_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_keys("coinbase") is not None
     assert hide_keys("key organizations/9 of MHcCAQEEIB and AoGBAKx") == "key *** of *** and ***"
     assert "MHcC" not in hide_keys(pem)
+    assert hide_keys("?key=organizations%2F9") == "?key=***"
+    assert hide_keys("https://me:secret@mirror.example/a") == "https://***@mirror.example/a"
     assert one_line(ValueError("a\n  b")) == "a b"
     assert len(one_line("x" * 1000)) == 300
     assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"

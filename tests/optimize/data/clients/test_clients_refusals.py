@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from optimize.cli.dispatch import compose
 from optimize.data.clients.retry import BusyError, ask, retry_after
@@ -150,13 +151,20 @@ def test_reading_what_was_not_downloaded_says_what_to_type(
     line = str(refusal.value)
     assert not list(tmp_path.iterdir()), "no verb but data downloads"
     _, verb, *overrides = shlex.split(line[line.index("walkforge data ") :])
-    (config,) = compose(verb, overrides)
-    named = ["provider", "symbols", "months", "folder"]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    typed = {each.key_or_group: each.value() for each in parsed}
+    named = ["symbols", "months", "folder"]
     named += ["exchange"] if provider == "ccxt" else []
     named += ["adjustment"] if provider in ("alpaca", "yfinance") else []
     named += ["feed"] if provider == "alpaca" else []
-    assert [getattr(config.data, name) for name in named] == [getattr(spec, name) for name in named]
-    assert config.data.timeframe == (spec.source_timeframe or spec.timeframe)
+    assert typed == {
+        "data": provider,
+        "data.timeframe": spec.source_timeframe or spec.timeframe,
+        **{f"data.{name}": getattr(spec, name) for name in named},
+    }
+    if "symbols" in changes and len(spec.symbols) == 1:
+        (config,) = compose(verb, overrides)
+        assert (config.data.provider, config.data.symbols) == (provider, spec.symbols)
 
 
 def test_a_wrong_address_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """A download that is cut short loses nothing, and ends as if it had not been."""
 
 import os
-import subprocess
-import sys
+import signal
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,50 +11,48 @@ import pytest
 
 from optimize.data.download import fetch
 from optimize.errors import DownloadError
-from tests.conftest import REPOSITORY
 from tests.optimize.data.clients.cases import (
     CASES,
     check_rows,
     double_of,
     environment_of,
     every_case,
+    hurry,
     rows_of,
     served,
 )
 from tests.optimize.data.clients.doubles import Served, serving
+from tests.optimize.data.clients.forks import Forks, forking
 
 pytestmark = pytest.mark.market_data
 
-KILLED_RUN = """
-import sys
-from datetime import datetime
-from pathlib import Path
-import optimize.clock
-optimize.clock.now = lambda: datetime.fromisoformat(sys.argv[3])
-from optimize.data.download import fetch
-from tests.optimize.data.clients.cases import CASES
-fetch(CASES[sys.argv[1]].spec_in(Path(sys.argv[2])), print)
-"""
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forking(tmp_path_factory.mktemp("forks")) as process:
+        yield process
+
+
+def download(name: str, folder: str, now: str) -> None:
+    """Download a case in a process of its own."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("optimize.clock.now", lambda: datetime.fromisoformat(now))
+    hurry(monkeypatch)
+    fetch(CASES[name].spec_in(Path(folder)), print)
 
 
 @every_case
 def test_a_killed_download_resumes_to_the_same_file(
-    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks
 ) -> None:
     case = CASES[name]
     with serving(double_of(case, market_data), case.route) as double:
         double.hold_at = case.pages - 1
-        environment = {
-            **os.environ,
-            **environment_of(double, case),
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        }
-        environment["PYTHONPATH"] = str(REPOSITORY)
-        arguments = [sys.executable, "-c", KILLED_RUN, name, str(tmp_path / "killed"), case.at.isoformat()]
-        with subprocess.Popen(arguments, env=environment, cwd=tmp_path) as process:
-            assert double.held.wait(60)
-            process.kill()
-            process.wait()
+        arguments = (name, str(tmp_path / "killed"), case.at.isoformat())
+        process_id = forks.start(download, *arguments, environment=environment_of(double, case))
+        assert double.held.wait(60)
+        os.kill(process_id, signal.SIGKILL)
+        assert forks.wait() == -signal.SIGKILL
         before = double.bars_asked.copy()
     assert not list((tmp_path / "killed").rglob("*.parquet"))
     (partial,) = (tmp_path / "killed").rglob("*.partial")
@@ -103,10 +102,11 @@ def test_what_came_before_a_failure_is_kept(
     spec = case.spec_in(tmp_path)
     with served(case, market_data, monkeypatch) as double:
         double.failures = dict.fromkeys(range(1, 50), (502, {}))
-        with pytest.raises(DownloadError, match=r"failed 6 times.* bars are kept, type the same") as refusal:
+        with pytest.raises(DownloadError, match=r"failed 6 times.* bars are kept; type the same") as refusal:
             fetch(spec, print)
         assert refusal.value.exit_code == 1
         assert "\n" not in str(refusal.value)
+        assert str(refusal.value).count("again") == 1, "what to do is said once"
         double.failures.clear()
         double.bars_asked.clear()
         paths = fetch(spec, print)
@@ -123,7 +123,7 @@ def test_a_source_out_of_reach_is_one_line_and_exit_code_1(
     with served(case, market_data, monkeypatch):
         pass
     monkeypatch.setattr("optimize.data.clients.retry.TRIES", 2)
-    with pytest.raises(DownloadError, match="failed 2 times") as refusal:
+    with pytest.raises(DownloadError, match=r"failed 2 times.*; type the same command again") as refusal:
         fetch(case.spec_in(tmp_path), print)
     assert "\n" not in str(refusal.value)
     assert not list(tmp_path.rglob("*.parquet"))

@@ -1,0 +1,128 @@
+"""What a download lacks: spans that came empty are asked for again, and what is missing is said."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimize.data.bars import utc_text
+from optimize.data.clients import retry
+from optimize.data.clients.protocol import Page
+from optimize.data.progress import Meter
+from optimize.data.quality import counted
+from optimize.data.sessions import open_time, session_table
+from optimize.data.spec import DAY_NS
+from optimize.errors import BadInputError
+
+MIN_BARS = 10  # a shorter span without bars is not worth a word
+GRACE_DAYS = 7  # as long as a market's holidays
+DAYS_A_MONTH = 365.25 / 12
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A span of one symbol's bars, asked for page by page."""
+
+    symbol: str
+    source: str
+    pages: Callable[[int, int], Iterator[Page]]  # of the bars that start within [start_ns, end_ns)
+    length_ns: int  # of a bar
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A span that came empty after bars had come, also when it was asked for again."""
+
+    start_ns: int
+    end_ns: int
+
+
+def every_page(request: Request, holes: list[Hole], shown: Meter, *, begun: bool) -> Iterator[Page]:
+    """Yield the pages of a span; begun: bars before it have come, so that none at all would be a hole.
+
+    Before a symbol's first bar empty pages are what is to be expected; after it they are asked for again.
+    """
+    at_ns = empty_ns = request.start_ns
+    for page in request.pages(request.start_ns, request.end_ns):
+        if _has_bars(page, at_ns, request.end_ns):
+            if begun:
+                yield from _again(request, empty_ns, at_ns, holes, shown)
+            begun, empty_ns = True, page.end_ns
+        yield page
+        at_ns = page.end_ns
+    if begun:
+        yield from _again(request, empty_ns, request.end_ns, holes, shown)
+
+
+def _again(request: Request, start_ns: int, end_ns: int, holes: list[Hole], shown: Meter) -> Iterator[Page]:
+    """Yield the pages of an empty span as they come this time; add it to the holes if it is still empty."""
+    if end_ns - start_ns < MIN_BARS * request.length_ns:
+        return
+    shown.wait(f"{request.symbol}: no bars came {_span(start_ns, end_ns)}, asking {request.source} again")
+    time.sleep(retry.FIRST_WAIT_S)
+    came = False
+    for page in request.pages(start_ns, end_ns):
+        came |= _has_bars(page, start_ns, end_ns)
+        yield page
+    if not came:
+        holes.append(Hole(start_ns, end_ns))
+
+
+def _has_bars(page: Page, start_ns: int, end_ns: int) -> bool:
+    return bool(((page.timestamp >= start_ns) & (page.timestamp < end_ns)).any())
+
+
+def tell_holes(request: Request, holes: Sequence[Hole], calendar: str | None) -> str | None:
+    """Return which holes are in a market's open time and what may be done; None where none is."""
+    found = [hole for hole in holes if _is_open(hole, calendar, request.length_ns)]
+    if not found:
+        return None
+    first = _span(found[0].start_ns, found[0].end_ns)
+    more = f" and in {counted(len(found) - 1, 'more span')}" if len(found) > 1 else ""
+    return (
+        f"{request.symbol}: {request.source} has no bars {first}{more}, also when asked again: either "
+        "nothing was traded, or the source is at fault"
+    )
+
+
+def _is_open(hole: Hole, calendar: str | None, length_ns: int) -> bool:
+    """Return whether a market was open in a hole for long enough to miss bars."""
+    if calendar is None:
+        return True
+    try:
+        table = session_table(calendar, hole.start_ns, hole.end_ns)
+    except BadInputError:  # the calendar knows nothing of that time
+        return True
+    start, end = open_time(table, np.array([hole.start_ns, hole.end_ns]))
+    return bool(end - start >= (MIN_BARS * length_ns if length_ns < DAY_NS else 1))
+
+
+def tell_ends(
+    request: Request, asked_ns: int, first_ns: int, last_ns: int, months: int | None
+) -> Iterator[str]:
+    """Yield what was asked for, what came and why that is likely less: at the beginning, at the end."""
+    grace_ns = GRACE_DAYS * DAY_NS
+    if first_ns - asked_ns > grace_ns:
+        of_months = ""
+        if months is not None:
+            came = (request.end_ns - first_ns) / DAY_NS / DAYS_A_MONTH
+            of_months = f" ({came:.3g} of the data.months={months})"
+        yield (
+            f"{request.symbol}: asked for bars from {utc_text(asked_ns)} on, but the first that "
+            f"{request.source} has is of {utc_text(first_ns)}{of_months}: it was listed later, or older bars "
+            "are not kept there"
+        )
+    if request.end_ns - last_ns > grace_ns:
+        ago = (request.end_ns - last_ns) / DAY_NS
+        yield (
+            f"{request.symbol}: asked for bars up to {utc_text(request.end_ns)}, but the last that "
+            f"{request.source} has is of {utc_text(last_ns)}, {ago:,.0f} days earlier: it is not traded any "
+            "more, or the source lags behind (data.refresh=true asks again)"
+        )
+
+
+def _span(start_ns: int, end_ns: int) -> str:
+    return f"from {utc_text(start_ns)} to {utc_text(end_ns)}"

@@ -1,0 +1,110 @@
+"""Checks of the span that bars cover: where it begins and ends, against that asked for and that of others."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from optimize.data.bars import Bars, RawBars, make_bars, utc_text
+from optimize.data.providers import provider_of
+from optimize.data.quality import Finding, counted, days, find
+from optimize.data.quality_rows import MIN_BARS
+from optimize.data.sessions import SessionTable
+from optimize.data.spec import DAY_NS, DataSpec, timeframe_ns
+
+GRACE_DAYS = 7  # a download counts its months from when it is made, which may be days after the last bar
+MONTHS_A_DAY = 12 / 365.25
+
+Part = tuple[RawBars, Bars]  # rows as they came; the bars that they make once broken rows are left out
+
+
+def cut_to_months(parts: Sequence[Part], months: int | None) -> tuple[list[Part], list[Finding]]:
+    """Return the bars of the last months before the end of the last bar of all, and who has none of them."""
+    if months is None or not parts:
+        return list(parts), []
+    start_ns = _asked_from(parts, months)
+    recent, ended = [], []
+    for raw, _ in parts:
+        kept = raw.timestamp >= start_ns
+        if kept.sum() >= MIN_BARS:
+            late = replace(raw, timestamp=raw.timestamp[kept], ohlcv=raw.ohlcv[kept], spread=raw.spread[kept])
+            recent.append((late, make_bars(late)))
+        else:
+            ended.append(_ended(raw, int(kept.sum()), months, start_ns))
+    return recent, ended
+
+
+def _asked_from(parts: Sequence[Part], months: int) -> int:
+    """Return where the last calendar months before the end of the last bar of all begin."""
+    end = pd.Timestamp(max(int(bars.bar_end[-1]) for _, bars in parts), tz="UTC")
+    return int((end - pd.DateOffset(months=months)).value)
+
+
+def _ended(raw: RawBars, late: int, months: int, start_ns: int) -> Finding:
+    """Return that a symbol has but `late` bars, too few, of the last months, which begin at start_ns."""
+    left = counted(late, "bar") if late else "no bar"
+    found = f"it ended, with {left} in the last data.months={months}, which begin {utc_text(start_ns)}"
+    remedy = (
+        "get newer bars, raise data.months or leave it out of data.symbols; with data.severity.ended=warn "
+        "it is there and never trades"
+    )
+    return find("ended", raw, raw.timestamp[-1:], found, remedy, count=max(1, late))
+
+
+def short_findings(parts: Sequence[Part], table: SessionTable, data: DataSpec) -> Iterator[Finding]:
+    """Yield the symbols that begin later than the first session of the months asked for."""
+    if data.months is None:
+        return
+    start = _asked_from(parts, data.months)
+    end = max(int(bars.bar_end[-1]) for _, bars in parts)
+    row = np.searchsorted(table.close_ns, start, side="right")
+    opened = max(start, int(table.open_ns[row]))
+    for raw, bars in parts:
+        first = int(bars.timestamp[0])
+        if first - opened > GRACE_DAYS * DAY_NS:
+            months = (end - first) / DAY_NS * MONTHS_A_DAY
+            found = f"data.months={data.months} asked for, {months:.3g} found"
+            remedy = "get more data, or ask for fewer months"
+            if provider_of(data).download is not None:
+                remedy = (
+                    "walkforge data fetches older bars where the source has any; else ask for fewer months"
+                )
+            yield find("short", raw, bars.timestamp[:1], found, remedy)
+
+
+def ragged_findings(parts: Sequence[Part]) -> Iterator[Finding]:
+    """Yield the symbols that begin or end at another bar than most."""
+    if len(parts) < 2:
+        return
+    for edge, word in ((0, "begins"), (-1, "ends")):
+        stamps = np.array([bars.timestamp[edge] for _, bars in parts])
+        values, counts = np.unique(stamps, return_counts=True)
+        usual = int(values[counts == counts.max()][-1])
+        for raw, bars in parts:
+            apart = int(bars.timestamp[edge]) - usual
+            if apart:
+                when = f"{days(abs(apart))} {'after' if apart > 0 else 'before'} the others"
+                remedy = (
+                    "no symbol has bars before the last one begins"
+                    if edge == 0
+                    else "those that have ended keep their last close and do not trade"
+                )
+                count = max(1, abs(apart) // timeframe_ns(bars.timeframe))
+                found = f"{word} {when} ({counted(count, 'bar')} of {bars.timeframe})"
+                span = bars.timestamp[edge : edge + 1] if edge == 0 else bars.timestamp[-1:]
+                yield find("ragged", raw, span, found, remedy, count=count)
+
+
+def stale_findings(raw: RawBars, bars: Bars, now_ns: int, max_age: float | None) -> Iterator[Finding]:
+    """Yield bars that end longer ago than max_age days."""
+    age = age_days(bars, now_ns)
+    if max_age is not None and age > max_age:
+        found = f"the last bar ended {age:,.1f} days ago, more than data.max_age={max_age:g}"
+        remedy = "data.refresh=true where a provider has newer ones, a newer file, or a larger data.max_age"
+        yield find("stale", raw, bars.timestamp[-1:], found, remedy)
+
+
+def age_days(bars: Bars, now_ns: int) -> float:
+    """Return the days from the end of the last bar to now."""
+    return (now_ns - int(bars.bar_end[-1])) / DAY_NS
