@@ -22,7 +22,6 @@ def digest_sources(folder: Path) -> str:
 
 _SETTINGS = vars(config)  # numba fills this module at run time, unseen by a type checker
 _FOLDER = Path(__file__).resolve().parent
-_CACHE = Path(_SETTINGS["CACHE_DIR"] or _FOLDER / "__pycache__") / f"kernels-{digest_sources(_FOLDER)[:16]}"
 _OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
@@ -32,20 +31,36 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function without fast-math; it releases the GIL and divides like numpy.
+def cache_folder(*folders: Path) -> Path:
+    """Return where kernels are kept that are compiled from the sources of these folders, the last its own."""
+    digest = hashlib.sha256("".join(map(digest_sources, folders)).encode())
+    parent = Path(_SETTINGS["CACHE_DIR"] or folders[-1] / "__pycache__")
+    return parent / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def compile_kernel(function: Callable[P, R], cache: Path, options: dict[str, Any]) -> Callable[P, R]:
+    """Compile a function with these options of numba, and keep what comes of it in this cache.
 
     numba looks only at the file of the outermost kernel to tell whether its cache is fresh, so an edit of
     costs.py would leave the ledger on the old costs; a cache folder named by all sources rules that out.
     Where that folder cannot be written numba falls back to its own choice.
+    """
+    configured = _SETTINGS["CACHE_DIR"]
+    _SETTINGS["CACHE_DIR"] = str(cache)
+    try:
+        kernel: Callable[P, R] = njit(**options)(function)
+    finally:
+        _SETTINGS["CACHE_DIR"] = configured
+    return kernel
+
+
+_CACHE = cache_folder(_FOLDER)
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function without fast-math; it releases the GIL and divides like numpy.
 
     Kernels count no references, which is more work than the arithmetic: the caller holds the arrays while
     one runs. So a kernel that allocates (np.zeros, a copy, a slice assigned to a slice) does not compile.
     """
-    configured = _SETTINGS["CACHE_DIR"]
-    _SETTINGS["CACHE_DIR"] = str(_CACHE)
-    try:
-        kernel: Callable[P, R] = njit(**_OPTIONS)(function)
-    finally:
-        _SETTINGS["CACHE_DIR"] = configured
-    return kernel
+    return compile_kernel(function, _CACHE, _OPTIONS)

@@ -120,7 +120,6 @@ def check_spread(cost: CostSpec, market: Market) -> None:
     """Refuse costs that wait for a spread the data lacks, or that leave a seller nothing of a price."""
     if not cost.spread_from_data and cost.slippage_per_share == 0:
         return
-    symbols = ", ".join(market.symbols)
     spread = market.spread
     sound = [bool(np.isfinite(each).all() and each.min() >= 0 and each.any()) for each in spread.T]
     if cost.spread_from_data and not all(sound):
@@ -130,13 +129,20 @@ def check_spread(cost: CostSpec, market: Market) -> None:
             "negative or not finite; set cost.spread_bps instead, or use data with a spread column"
         )
     rates = cost.rates()
-    half_spread = spread / 2 if cost.spread_from_data else 0.0
+    half_spread = spread / 2 if cost.spread_from_data else np.zeros_like(spread)
     kept = market.low * (1.0 - rates.slippage) - rates.slippage_per_unit - half_spread
     if kept.min() <= 0:
+        bar, asset = np.unravel_index(kept.argmin(), kept.shape)
+        half, key = half_spread[bar, asset], f"cost.slippage_per_share={cost.slippage_per_share!r}"
+        taking = "with half the spread it takes" if half > 0 else "it takes"
+        remedy = "use less, or cost.slippage_bps"
+        if half > cost.slippage_per_share:
+            key, taking = "cost.spread_from_data=True", f"half of the data's spread of {2 * half:g} takes"
+            remedy = "repair the spread column or set cost.spread_bps"
+        at = np.datetime64(int(market.timestamp[bar]) // 10**9, "s")
         raise BadInputError(
-            f"cost.slippage_per_share={cost.slippage_per_share!r} is not allowed: with half the "
-            f"spread it takes all of the lowest price of {symbols}, {market.low.min():g}; use less, or "
-            "cost.slippage_bps"
+            f"{key} is not allowed: {taking} all of the price of {market.symbols[asset]}, "
+            f"{market.low[bar, asset]:g} at {at}Z; {remedy}"
         )
 
 

@@ -43,6 +43,46 @@ def flat_features(market: Market) -> NDArray[np.float32]:
     return view
 
 
+def account_layout(layout: Layout) -> Layout:
+    """Return the layout of what follows the window of features, for observations kept without it."""
+    return Layout(*(place - layout.weight for place in layout))
+
+
+@compiled
+def show_window(features: NDArray[np.float32], bar: int, window: int, shown: NDArray[np.float32]) -> None:
+    """Write the features of the bars that end with bar, oldest first, to the first `window` of shown."""
+    start = (bar + 1) * features.shape[1] - window
+    # two views and one index from 0, so that the copy vectorises
+    seen = features.reshape(-1)[start : start + window]
+    for index in range(window):
+        shown[index] = seen[index]
+
+
+@compiled
+def show_account(
+    row: int,
+    bar: int,
+    tradable: BoolArray,
+    layout: Layout,
+    account: AccountRows,
+    state: FloatArray,
+    shown: NDArray[np.float32],
+) -> None:
+    """Write all that an observation (D,) of a row has beside the features; tradable is (T, A)."""
+    n_assets = account.weight.shape[1]
+    for asset in range(n_assets):
+        shown[layout.weight + asset] = account.weight[row, asset]
+    equity = account.equity[row]
+    if n_assets > 1:
+        shown[layout.cash] = account.cash[row] / equity if equity > 0.0 else 0.0
+        for asset in range(n_assets):
+            shown[layout.tradable + asset] = tradable[bar, asset]
+    shown[layout.last_return] = account.last_return[row]
+    shown[layout.drawdown] = equity / account.peak[row] - 1.0
+    for index in range(state.shape[1]):
+        shown[layout.state + index] = state[row, index]
+
+
 @compiled
 def gather(
     features: NDArray[np.float32],
@@ -59,25 +99,7 @@ def gather(
     The features of bars [t - L + 1 .. t], oldest first; the weights; of several assets the share of cash and
     which traded at bar t, tradable (T, A); the last return, the drawdown; and the reward's state (N, K).
     """
-    window = layout.weight
-    n_assets = account.weight.shape[1]
-    flat = features.reshape(-1)
     for row in range(len(bar)):
-        if not wanted[row]:
-            continue
-        start = (bar[row] + 1) * features.shape[1] - window
-        # two views and one index from 0, so that the copy vectorises
-        seen, shown = flat[start : start + window], observation[row]
-        for index in range(window):
-            shown[index] = seen[index]
-        for asset in range(n_assets):
-            observation[row, window + asset] = account.weight[row, asset]
-        equity = account.equity[row]
-        if n_assets > 1:
-            observation[row, layout.cash] = account.cash[row] / equity if equity > 0.0 else 0.0
-            for asset in range(n_assets):
-                observation[row, layout.tradable + asset] = tradable[bar[row], asset]
-        observation[row, layout.last_return] = account.last_return[row]
-        observation[row, layout.drawdown] = equity / account.peak[row] - 1.0
-        for index in range(state.shape[1]):
-            observation[row, layout.state + index] = state[row, index]
+        if wanted[row]:
+            show_window(features, bar[row], layout.weight, observation[row])
+            show_account(row, bar[row], tradable, layout, account, state, observation[row])

@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.compiled import compiled
 from envs.errors import BadInputError, require
-from envs.types import FloatArray
+from envs.types import FloatArray, Market
 
 RUIN_FLOOR = 1e-3
 """Smallest equity ratio that is scored; a step that loses more, ruin included, earns what ruin earns."""
@@ -216,7 +216,7 @@ class RewardSpec:
         if not np.isfinite(moments).all():
             raise BadInputError(
                 f"reward.name={self.name!r} is not allowed on a market without hold_moments: give it those "
-                "of its train span, envs.rewards.hold_moments(close, first, last), as scale_market does"
+                "of its train span, envs.rewards.hold_moments(market, first, last), as scale_market does"
             )
         mean, square, variance = self.reward.start(moments)
         if variance <= STILL * square or square <= 0.0:
@@ -229,14 +229,29 @@ class RewardSpec:
         return np.array([mean / unit, square / variance]), terms._replace(unit=unit)
 
 
-def hold_moments(close: FloatArray, first: int, last: int) -> FloatArray:
+def hold_moments(market: Market, first: int, last: int) -> FloatArray:
     """Return the mean of R, R^2 and min(R, 0)^2 of a bar's return on an equally weighted buy-and-hold, (3,).
 
-    It is bought at the close of bar first, left to drift and held to the close of bar last; close is (T, A).
-    NaN where the span holds no return.
+    It is bought at the close of bar first, left to drift and held to the close of bar last. A session that
+    ends flat ends the holding as the ledger does, and the next begins at its first open. NaN where the span
+    holds no return.
     """
     if last <= first:
         return np.full(3, np.nan)
-    value = (close[first : last + 1] / close[first]).mean(axis=1)
-    returns = value[1:] / value[:-1] - 1.0
+    returns = _hold_returns(market, slice(first, last + 1))
     return np.array([returns.mean(), np.square(returns).mean(), np.square(np.minimum(returns, 0.0)).mean()])
+
+
+def _hold_returns(market: Market, bars: slice) -> FloatArray:
+    """Return R (T - 1,) of buy-and-hold from close to close of T bars, 0 where every account is flat."""
+    exits = market.exit_at_open[bars]
+    flat = exits | market.exit_at_close[bars]  # at the close of the bar
+    buys = np.append(not flat[0], flat[:-1] & ~exits[1:])
+    bought = np.maximum.accumulate(np.where(buys, np.arange(len(buys)), 0))  # the bar of the last purchase
+    paid = market.open[bars][bought]
+    if buys[0]:
+        paid[bought == 0] = market.close[bars][0]
+    value = (np.where(exits[:, None], market.open[bars], market.close[bars]) / paid).mean(axis=1)
+    held = value[1:] / value[:-1] - 1.0
+    returns: FloatArray = np.where(~flat[:-1], held, np.where(buys[1:], value[1:] - 1.0, 0.0))
+    return returns

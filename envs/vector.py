@@ -20,8 +20,9 @@ from envs.errors import BadInputError, WalkforgeError, require
 from envs.ledger import step_accounts
 from envs.observations import flat_features, gather, layout_of
 from envs.orders import Rules
-from envs.rewards import RUIN_FLOOR, RewardSpec
+from envs.rewards import RUIN_FLOOR, RewardFunction, RewardSpec
 from envs.types import BoolArray, FloatArray, IntArray, Market
+from envs.world import World
 
 Observation = NDArray[np.float32]
 ACTIONS = ("auto", "continuous", "discrete")
@@ -64,6 +65,15 @@ class EnvSpec:
         allowed = f"empty, one number, or {n_assets} in the order of data.symbols"
         require(len(limits) in (1, n_assets), "env.max_weights", limits, allowed)
         return np.array(np.broadcast_to(limits, n_assets), dtype=np.float64)
+
+    def check_assets(self, n_assets: int) -> None:
+        """Refuse so many assets where an action is one choice, or where the limits are of others."""
+        if self.action == "discrete" and n_assets > 1:
+            raise BadInputError(
+                f"env.action='discrete' is not allowed with {n_assets} assets: set env.action=continuous and "
+                "an agent that can, such as agent=ppo or agent=sac, or name one symbol in data.symbols"
+            )
+        self.weight_limits(n_assets)
 
     def rules(self, n_assets: int) -> Rules:
         """Return the rules that the ledger reads."""
@@ -215,6 +225,22 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return self.begin(done, observation.copy()), reward, terminated, truncated, infos
 
     @property
+    def world(self) -> World:
+        """Return the very arrays of these rows, for a loop that is compiled as a whole."""
+        rows = (self._account, self._fill, self._features, self.layout, self._state, self._terms)
+        return World(self.bar, self._last, self._lowest, self._bars, self._rates, self._rules, *rows)
+
+    @property
+    def reward_function(self) -> RewardFunction:
+        """Return the kernel that such a loop calls after each step of all rows."""
+        return self._reward
+
+    def count_scored(self, scored: int, active: int) -> None:
+        """Add the steps of such a loop to those of `reward_active_share`."""
+        self._scored += scored
+        self._active += active
+
+    @property
     def tradable(self) -> BoolArray:
         """Return which assets trade at the bar that each row observes, (N, A)."""
         return self._bars.tradable[self.bar]
@@ -263,11 +289,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 def _check(market: Market, episodes: Episodes, num_envs: int, env: EnvSpec, lookback: int) -> None:
     require(num_envs >= 1, "num_envs", num_envs, ">= 1")
     require(lookback >= 1, "lookback", lookback, ">= 1")
-    if env.action == "discrete" and market.n_assets > 1:
-        raise BadInputError(
-            f"env.action='discrete' is not allowed with {market.n_assets} assets: "
-            "use env.action=continuous or a single symbol"
-        )
+    env.check_assets(market.n_assets)
     first, last = episodes.bounds()
     if first < lookback - 1 or last > market.n_bars - 1:
         raise BadInputError(

@@ -2,10 +2,15 @@
 
 import dataclasses
 import json
+import sys
 
+from optimize.cli.leaderboard import best_baseline
 from optimize.compose import ExportConfig
 from optimize.database import open_engine
 from optimize.errors import require
+from optimize.results.queries import find_study
+from optimize.results.records import load_baselines
+from optimize.results.tables import create_tables
 from optimize.study.export import Exported, export_best
 from optimize.study.spec import MISSING_NAME, check_name
 
@@ -18,16 +23,29 @@ def export(config: ExportConfig) -> None:
     open_engine(url, read_only=True).dispose()  # a database that is not there is refused, not made
     engine = open_engine(url, busy_timeout_s=config.database.busy_timeout_s)
     try:
-        exported = export_best(engine, config.output_dir, config.name, config.top_n)
+        study = find_study(engine, config.name)
+        create_tables(engine)  # what a database of an older version lacks
+        exported = export_best(engine, config.output_dir, study, config.top_n)
+        with engine.connect() as conn:
+            better = best_baseline(load_baselines(conn, study), exported[0].score)
     finally:
         engine.dispose()
+    warning = (
+        ""
+        if better is None
+        else (
+            f"no trial beats the baseline {better.name} ({better.timeframe}, score {better.score:.4f}): "
+            "what was exported is worth less than it"
+        )
+    )
     if config.format == "json":
         print(json.dumps([dataclasses.asdict(one) for one in exported], indent=2, default=str))
+        print(warning, end="\n" if warning else "", file=sys.stderr)
     else:
-        print("\n".join(_lines(exported, config)))
+        print("\n".join(_lines(exported, config, warning)))
 
 
-def _lines(exported: list[Exported], config: ExportConfig) -> list[str]:
+def _lines(exported: list[Exported], config: ExportConfig, warning: str) -> list[str]:
     width = max(len(one.folder.as_posix()) for one in exported)
     lines = [
         f"{one.rank:>2}  trial {one.trial:<5} score {one.score:>8.4f}  "
@@ -36,5 +54,7 @@ def _lines(exported: list[Exported], config: ExportConfig) -> list[str]:
     ]
     if len(exported) < config.top_n:
         lines.append(f"top_n={config.top_n} were asked for; {len(exported)} distinct trials are feasible")
+    if warning:
+        lines.append(warning)
     first = exported[0].folder.as_posix()
     return [*lines, "", "next:", f"  read {first}/CARD.md", f"  walkforge replay bundle={first}"]

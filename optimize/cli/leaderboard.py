@@ -1,19 +1,32 @@
 """`walkforge leaderboard`."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import Engine, text
 
 from envs.costs import CostSpec
-from optimize.cli.tables import FILLS, Column, number, percent, say, share, short, show, signed
+from optimize.cli.evidence import show_evidence
+from optimize.cli.tables import (
+    COST_UNIT,
+    EXPOSURE,
+    FILLS,
+    Column,
+    number,
+    percent,
+    say,
+    share,
+    show,
+    signed,
+    spell,
+)
 from optimize.compose import RecordsConfig
 from optimize.database import open_engine
 from optimize.errors import BadInputError
+from optimize.evaluate.baselines import BOUGHT_ANEW
 from optimize.results.queries import LeaderboardRow, find_study, studies_of
 from optimize.results.queries import leaderboard as best_rows
-from optimize.results.records import load_baselines, load_study
+from optimize.results.records import BaselineRecord, load_baselines, load_study
 
 COLUMNS = (
     Column("rank", "rank"),
@@ -26,6 +39,7 @@ COLUMNS = (
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown", percent),
     Column("trades", "trades", number(0)),
+    Column("exposure", "exposure", number()),
     Column("buy_and_hold", "buy & hold", signed()),
 )
 STATISTICS = {
@@ -55,14 +69,9 @@ def leaderboard(config: RecordsConfig) -> None:
     for row in rows:
         say(f"  {row.rank:>3}  {spell(row.parameters)}")
     say("")
-    for line in _caption(engine, name, rows[0].score):
+    for line in _caption(engine, name, rows[0]):
         say(line)
-
-
-def spell(parameters: Mapping[str, Any]) -> str:
-    """Return parameters in short: the last word of each path, numbers in four digits."""
-    words = [f"{path.rpartition('.')[2]}={short(value)}" for path, value in sorted(parameters.items())]
-    return " ".join(words) or "the defaults"
+    show_evidence(engine, name)
 
 
 def _spread(row: LeaderboardRow) -> str:
@@ -70,17 +79,20 @@ def _spread(row: LeaderboardRow) -> str:
     return " / ".join(signed()(value) for value in values)
 
 
-def _caption(engine: Engine, name: str, best: float) -> list[str]:
+def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
     """Return what the score is, what it contains and how far it can be trusted."""
     with engine.connect() as conn:
         record, baselines = load_study(conn, name), load_baselines(conn, name)
     if record is None:
         raise BadInputError(f"study {name} has no record of its own: it was not started by `walkforge study`")
     score, cost = record.spec["score"], CostSpec(**record.spec["cost"])
+    anew = f" ({BOUGHT_ANEW})" if any(baseline.bought_anew for baseline in baselines) else ""
     lines = [
         f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
-        f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}",
-        "std err: of the mean over windows; buy & hold: its score on the same windows at the same costs",
+        f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}",
+        "std err: of the mean over windows; buy & hold: its score on the same windows at the same "
+        f"costs{anew}",
+        f"{COST_UNIT}; {EXPOSURE}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
     lines += [
@@ -88,10 +100,23 @@ def _caption(engine: Engine, name: str, best: float) -> list[str]:
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
         for baseline in baselines
     ]
-    scores = [(baseline.score, baseline.name) for baseline in baselines if baseline.score is not None]
-    if scores and max(scores)[0] >= best:
-        lines.append(f"no trial beats the baseline {max(scores)[1]}: there is nothing here to export")
+    unbeaten = best_baseline(baselines, best.score)
+    if unbeaten is not None:
+        lines.append(f"no trial beats the baseline {unbeaten.name}: there is nothing here to export")
     return lines
+
+
+def best_baseline(baselines: Sequence[BaselineRecord], score: float) -> BaselineRecord | None:
+    """Return the best of the baselines that score at least as well as a trial, or None."""
+    better = [each for each in baselines if each.score is not None and each.score >= score]
+    return max(better, key=lambda each: each.score or 0.0, default=None)
+
+
+def _span(best: LeaderboardRow, baselines: Sequence[BaselineRecord]) -> str:
+    """Return how much time stands behind a score; a record without its baselines knows the windows alone."""
+    told = next((each.windows["sessions"] for each in baselines if each.windows), None)
+    sessions = "" if told is None else f" with {sum(map(len, told))} sessions in all"
+    return f"{best.windows} test window{'s' * (best.windows != 1)}{sessions}"
 
 
 def _searched(engine: Engine, name: str) -> str:

@@ -47,7 +47,7 @@ def replay_trial(config: ReplayConfig) -> Replay:
             f"trial={config.trial} of {run.study_name} ended {run.state} "
             f"({run.failure_kind or run.reason or 'no reason'}) without a score: choose a COMPLETE trial"
         )
-    limit_threads(1)
+    limit_threads(int(run.versions.get("threads", 1)))
     spec = moved(from_plain(StudySpec, dict(run.spec)), config.data_path)
     where = f"trial {run.trial_number} of {run.study_name}"
     ground = lay_again(spec, run.data_fingerprint, where, {})

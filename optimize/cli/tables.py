@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -17,6 +18,8 @@ from rich.table import Table
 
 PLAIN_WIDTH = 1000  # of what is read by a file or a pipe; tables take what they need of it
 FILLS = {"open": "", "close": "; orders filled at the very close that was observed, for comparisons only"}
+COST_UNIT = "cost: commission, slippage and financing, in % of what a window starts with, summed over windows"
+EXPOSURE = "exposure: mean over bars of the sum of |weights|"
 Row = Mapping[str, Any]
 Write = Callable[[Any], str]
 
@@ -87,6 +90,12 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def spell(parameters: Mapping[str, Any]) -> str:
+    """Return parameters in short: the last word of each path, numbers in four digits."""
+    words = [f"{path.rpartition('.')[2]}={short(value)}" for path, value in sorted(parameters.items())]
+    return " ".join(words) or "the defaults"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time span in its two largest units."""
     if seconds is None:
@@ -103,22 +112,32 @@ def duration(seconds: float | None) -> str:
 
 
 def _show_table(rows: Sequence[Row], columns: Sequence[Column], title: str) -> None:
+    console = make_console()
+    wide = console.options.update(max_width=PLAIN_WIDTH)
+    table = _table(rows, columns, title, folded=False)
+    if Measurement.get(console, wide, table).minimum > console.width:
+        table = _table(rows, columns, title, folded=True)
+    # Where the terminal is too narrow for the numbers it breaks the line; nothing is cut off.
+    console.width = max(console.width, Measurement.get(console, wide, table).minimum)
+    console.print(table)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column], title: str, *, folded: bool) -> Table:
+    """Return the table; folded, a heading of several words is no wider than it must be."""
     table = Table(box=box.SIMPLE_HEAD, title=escape(title) or None, title_justify="left", title_style="bold")
     for column in columns:
         side: Literal["left", "right"] = "right" if column.right else "left"
         # rich takes the longest word for the least width, and would cut a number such as "-2.96 / +1.2" short
         longest = max((len(column.write(row.get(column.key))) for row in rows), default=0)
-        least = max(longest, len(column.title)) if column.right else None
+        room = max(longest, *map(len, column.title.split())) if folded else len(column.title)
+        heading = textwrap.fill(column.title, room) if column.right else column.title
+        least = max(longest, room) if column.right else None
         table.add_column(
-            escape(column.title), justify=side, no_wrap=column.right, overflow="fold", min_width=least
+            escape(heading), justify=side, no_wrap=column.right, overflow="fold", min_width=least
         )
     for row in rows:
         table.add_row(*(escape(column.write(row.get(column.key))) for column in columns))
-    console = make_console()
-    # Where the terminal is too narrow for the numbers it breaks the line; nothing is cut off.
-    needed = Measurement.get(console, console.options.update(max_width=PLAIN_WIDTH), table).minimum
-    console.width = max(console.width, needed)
-    console.print(table)
+    return table
 
 
 def _show_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:

@@ -7,13 +7,25 @@ from typing import Any
 
 from optimize.agents.agent import load_agent
 from optimize.agents.threads import limit_threads
-from optimize.cli.tables import FILLS, Column, number, percent, say, share, short, show, signed
+from optimize.cli.tables import (
+    COST_UNIT,
+    EXPOSURE,
+    FILLS,
+    Column,
+    number,
+    percent,
+    say,
+    share,
+    short,
+    show,
+    signed,
+)
 from optimize.compose import WalkForwardConfig, to_spec
 from optimize.data.quality_report import enforce, inspect
 from optimize.data.scaling import load_scaler
-from optimize.evaluate.baselines import Baseline
+from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.trades import Trades
-from optimize.evaluate.windows import Window
+from optimize.evaluate.windows import Window, train_start
 from optimize.study.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
 from optimize.study.files import SCALER, window_folder, write_json, write_window
 from optimize.study.handle import cache_dir
@@ -56,6 +68,8 @@ WINDOW_COLUMNS = (
     Column("exposure", "exposure", number()),
     Column("seconds", "seconds", number(1)),
 )
+FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where sessions end flat
+ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward
 SUMMARY_COLUMNS = (
     Column("name", "policy", right=False),
     Column("score", "score", signed()),
@@ -79,6 +93,8 @@ def walk_forward(config: WalkForwardConfig) -> int:
         _show_plan(ground)
         return 0
     folder = spec.folder / "walk_forward"
+    if folder.exists():
+        say(f"{folder} holds an earlier run, which this one replaces when it is done")
     result = _run(spec, ground, folder, config.deterministic)
     _show_result(spec, ground, result)
     say(f"models and returns: {folder}")
@@ -90,6 +106,7 @@ def _run(spec: StudySpec, ground: Ground, folder: Path, deterministic: bool) -> 
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     sampled: dict[Key, Measured] = {}
+    total = len(ground.windows) * spec.score.repeats
 
     def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
         if not deterministic:
@@ -97,7 +114,8 @@ def _run(spec: StudySpec, ground: Ground, folder: Path, deterministic: bool) -> 
             sampled[window.index, repeat] = measured
         sessions = ground.market.session_date[slice(*window.test_sessions)]
         write_window(window_folder(aside, window.index, repeat), sessions, trained, measured, trades)
-        say(f"window {window.index + 1} of {len(ground.windows)}, repeat {repeat}: {_told(measured)}")
+        done = window.index * spec.score.repeats + repeat + 1
+        say(f"window {window.index}, repeat {repeat}: {_told(measured)} [{done}/{total}]")
 
     result = run_trial(spec, ground, [spec.seed, TRIAL], keep=keep, report=lambda step, value: False)
     if sampled:
@@ -153,10 +171,10 @@ def _show_plan(ground: Ground) -> None:
     rows = [
         {
             "window": window.index,
-            "train": _span(window, "train"),
+            "train": f"{train_start(window, ground.market)} .. {window.dates.train_end}",
             "train_bars": window.train_last - window.train_first + 1,
             "purge": window.purge_bars,
-            "test": _span(window, "test"),
+            "test": _test_span(window),
             "test_bars": window.test_last - window.test_first + 1,
             "sessions": window.dates.test_sessions,
         }
@@ -164,6 +182,11 @@ def _show_plan(ground: Ground) -> None:
     ]
     market = ground.market
     show(rows, PLAN_COLUMNS, "table", f"{', '.join(market.symbols)} {market.timeframe}: {len(rows)} windows")
+    first, data = train_start(ground.windows[0], market), market.session_date[0]
+    if first > data:
+        say(
+            f"the data begin on {data}; what comes before {first} settles the features and the first lookback"
+        )
     if ground.plan.holdout:
         first, end = ground.plan.holdout
         say(f"holdout: {first} .. {end}, in no window")
@@ -176,46 +199,52 @@ def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
             **dataclasses.asdict(measured.metrics),
             "window": window.index,
             "repeat": repeat,
-            "test": _span(window, "test"),
+            "test": _test_span(window),
             "seconds": measured.seconds,
+            "reward_active_share": measured.reward_active_share,
         }
         for repeat, row in enumerate(result.measured)
         for window, measured in zip(ground.windows, row, strict=True)
     ]
-    show(rows, WINDOW_COLUMNS, "table", f"{spec.name}: {spec.agent.name} window by window")
+    baselines = yardsticks(spec, ground)
+    anew = any(baseline.bought_anew for baseline in baselines)
+    active = any(row["reward_active_share"] is not None for row in rows)
+    columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
+    show(rows, columns, "table", f"{spec.name}: {spec.agent.name} window by window")
     total = aggregate(result, ground.market.sessions_per_year, spec.score.risk_free)
     agent = {"name": spec.agent.name, "score": result.score.value, **total}
     agent["standard_error"] = result.score.standard_error
-    show([agent, *_baseline_rows(spec, ground)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
+    show([agent, *map(_baseline_row, baselines)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
     say(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
+    say(f"{COST_UNIT}; {EXPOSURE}")
+    if active:
+        say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
     if result.score.reason is not None:
         say(f"no score: {result.score.reason}")
 
 
-def _baseline_rows(spec: StudySpec, ground: Ground) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": _label(baseline),
-            "score": baseline.score,
-            "sharpe_zero_cost": baseline.sharpe_zero_cost,
-            "total_return": baseline.total_return,
-            "cost": baseline.cost,
-            "turnover": sum(window.turnover for window in baseline.windows),
-        }
-        for baseline in yardsticks(spec, ground)
-    ]
+def _baseline_row(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "name": _label(baseline),
+        "score": baseline.score,
+        "sharpe_zero_cost": baseline.sharpe_zero_cost,
+        "total_return": baseline.total_return,
+        "cost": baseline.cost,
+        "turnover": sum(window.turnover for window in baseline.windows),
+    }
 
 
 def _label(baseline: Baseline) -> str:
     drawn = "" if baseline.turnover is None else f" (new target at {baseline.turnover:.0%} of the bars)"
-    return baseline.name.replace("_", " ") + drawn
+    anew = f" ({BOUGHT_ANEW})" if baseline.bought_anew else ""
+    return baseline.name.replace("_", " ") + drawn + anew
 
 
-def _span(window: Window, part: str) -> str:
-    return f"{getattr(window.dates, f'{part}_start')} .. {getattr(window.dates, f'{part}_end')}"
+def _test_span(window: Window) -> str:
+    return f"{window.dates.test_start} .. {window.dates.test_end}"
 
 
 def _verdict(result: TrialResult) -> int:

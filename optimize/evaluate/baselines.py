@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.actions import action_space, still_action
+from envs.actions import ActionSpace, still_action
 from envs.costs import CostSpec
 from envs.observations import Layout, layout_of
 from envs.policy import Policy
@@ -20,25 +20,23 @@ from optimize.evaluate.rollout import replay_free, rollout
 from optimize.evaluate.score import ScoreSpec, score
 from optimize.evaluate.windows import Window
 
+HOLD = "buy_and_hold"
 TURNOVERS = (0.02, 0.1, 0.5)
 REWARD = RewardSpec()  # nothing learns here, and the default needs no train span to start from
+BOUGHT_ANEW = "bought anew each session, as sessions end flat"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FlatPolicy:
     """Never hold anything."""
 
-    assets: int
-    discrete: bool
-    long_only: bool = False
+    space: ActionSpace
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
         """Order no exposure."""
-        space = action_space(self.discrete, self.long_only, self.assets)
-        shape = (len(observation), *(space.shape or ()))
-        return np.full(shape, still_action(space), dtype=space.dtype), state
+        return still(self.space, len(observation)), state
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,33 +57,35 @@ class BuyAndHoldPolicy:
         return np.where(held == 0, self.weight.astype(np.float32), held), state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomPolicy:
     """Draw a new uniform action at a fraction of the bars, else keep the last one; start flat."""
 
-    assets: int
-    discrete: bool
+    space: ActionSpace
     turnover: float  # probability per bar of a new action
     seed: int
-    long_only: bool = False
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
         """Thread (generator, action) through the state, so that one seed gives one sequence."""
-        still, _ = FlatPolicy(self.assets, self.discrete, self.long_only).act(observation, None, start)
-        generator, kept = state or (np.random.default_rng(self.seed), still)
+        flat = still(self.space, len(observation))
+        generator, kept = state or (np.random.default_rng(self.seed), flat)
         fresh = generator.random(len(observation)) < self.turnover
-        drawn = self._draw(generator, still.shape)
-        rows = (slice(None), *[None] * (still.ndim - 1))
-        action = np.where(fresh[rows], drawn, np.where(start[rows], still, kept))
+        drawn = self._draw(generator, flat.shape)
+        rows = (slice(None), *[None] * (flat.ndim - 1))
+        action = np.where(fresh[rows], drawn, np.where(start[rows], flat, kept))
         return action, (generator, action)
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
-        space = action_space(self.discrete, self.long_only, self.assets)
-        if isinstance(space, spaces.Discrete):
-            return generator.integers(int(space.n), size=shape)
-        return generator.uniform(space.low, space.high, size=shape).astype(np.float32)
+        if isinstance(self.space, spaces.Discrete):
+            return generator.integers(int(self.space.n), size=shape)
+        return generator.uniform(self.space.low, self.space.high, size=shape).astype(np.float32)
+
+
+def still(space: ActionSpace, count: int) -> NDArray[Any]:
+    """Return actions (count, ...) that order no exposure."""
+    return np.full((count, *(space.shape or ())), still_action(space), dtype=space.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,7 @@ class Baseline:
     """One policy over all windows, each entered flat at unit equity."""
 
     name: str  # flat | buy_and_hold | random
+    bought_anew: bool  # buy-and-hold where sessions end flat, so that it holds no night
     turnover: float | None  # probability per bar of a new target (random)
     score: float | None  # by the study's statistic; None where undefined or ruined
     total_return: float  # compounded over the windows
@@ -115,20 +116,17 @@ def baselines(
     turnovers: Sequence[float] = TURNOVERS,
 ) -> tuple[Baseline, ...]:
     """Evaluate flat, buy-and-hold and random policies, all windows in one batch each."""
-    assets, discrete = market.n_assets, env.action == "discrete"
-    weight = hold_weight(env, assets)
+    space = env.action_space(market.n_assets)  # once: gymnasium's spaces are slow to make
+    weight = hold_weight(env, market.n_assets)
     # Drift and opening gaps must not trade: only an asset that is not held yet is half its weight away.
     hold_env = replace(
         env, action="continuous", max_leverage=1.0, max_weights=[], rebalance_band=float(weight.min()) / 2
     )
     policies: list[tuple[str, float | None, Policy, EnvSpec]] = [
-        ("flat", None, FlatPolicy(assets, discrete, env.long_only), env),
-        ("buy_and_hold", None, BuyAndHoldPolicy(layout_of(market, lookback, REWARD), weight), hold_env),
+        ("flat", None, FlatPolicy(space), env),
+        (HOLD, None, BuyAndHoldPolicy(layout_of(market, lookback, REWARD), weight), hold_env),
     ]
-    policies += [
-        ("random", level, RandomPolicy(assets, discrete, level, seed, env.long_only), env)
-        for level in turnovers
-    ]
+    policies += [("random", level, RandomPolicy(space, level, seed), env) for level in turnovers]
     return tuple(
         _evaluate(name, level, policy, market, windows, rules, cost, lookback, score_spec)
         for name, level, policy, rules in policies
@@ -173,6 +171,7 @@ def _evaluate(
     )
     return Baseline(
         name=name,
+        bought_anew=name == HOLD and bool(market.exit_at_open.any() or market.exit_at_close.any()),
         turnover=turnover,
         score=result.value,
         total_return=total_return(np.concatenate(returns)),

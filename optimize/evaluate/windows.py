@@ -126,6 +126,12 @@ def inline_file(spec: WindowSpec) -> WindowSpec:
     return replace(spec, kind="canonical", file=None, spans=_read_spans(Path(spec.file)))
 
 
+def train_start(window: Window, market: Market) -> date:
+    """Return the session of the first train bar: in the first windows features and lookback settle before."""
+    first: date = market.session_date[market.session[window.train_first]].item()
+    return first
+
+
 def _regular_ordinals(spec: WindowSpec, usable: int) -> list[tuple[int, int, int, int]]:
     """Return the session ordinals of the edges of rolling or expanding windows."""
     test = int((usable - spec.embargo_sessions) / (spec.count + spec.train_ratio))
@@ -248,11 +254,14 @@ def _check_bars(window: Window, market: Market, spec: WindowSpec) -> None:
         ("test", window.test_last - window.test_first + 1, "min_test_bars", spec.min_test_bars),
     )
     name = f"window {window.index} ({_spell(window.dates)}) at data.timeframe={market.timeframe}"
+    settled = _edge_date(market.session_date, int(market.session[0]))
     for span, bars, key, needed in counts:
         if bars < needed:
             shorter = " or feature.lookback" if span == "train" else ""
+            late = span == "train" and settled > window.dates.train_start
+            after = f" from {settled} on, when its features have settled" if late else ""
             raise BadInputError(
-                f"{name} has {max(bars, 0)} {span} bars, needs {needed}: use a longer span of "
+                f"{name} has {max(bars, 0)} {span} bars{after}, needs {needed}: use a longer span of "
                 f"data (data.months), a finer data.timeframe, a smaller window.count{shorter}, "
                 f"or lower window.{key}"
             )

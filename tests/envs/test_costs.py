@@ -135,8 +135,20 @@ def test_a_concession_above_the_price_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"cost.slippage_per_share=0.011 .* of ASSET0, 0.011"):
         check_spread(replace(CostSpec.free(), slippage_per_share=0.011), market)
     wide = replace(market, spread=np.full((3, 1), 0.01))
-    with pytest.raises(BadInputError, match="half the spread"):
+    with pytest.raises(BadInputError, match=r"slippage_per_share=0.0061 .*: with half the spread it takes"):
         check_spread(replace(CostSpec.free(), slippage_per_share=0.0061, spread_from_data=True), wide)
+
+
+def test_a_spread_above_the_price_is_blamed_on_the_data() -> None:
+    market = make_market([0.02, 0.011, 0.02])
+    quoted = replace(CostSpec.free(), spread_from_data=True)
+    wide = replace(market, spread=np.array([[0.01], [0.03], [0.01]]))
+    words = r"spread_from_data=True .* spread of 0.03 .* of ASSET0, 0.011 at 2024-01-01T01:00:00Z; repair"
+    with pytest.raises(BadInputError, match=words):
+        check_spread(quoted, wide)
+    with pytest.raises(BadInputError, match=words):
+        check_spread(replace(quoted, slippage_per_share=0.001), wide)
+    check_spread(quoted, replace(wide, spread=wide.spread / 2))
 
 
 def test_costs_say_in_words_what_a_side_costs() -> None:

@@ -22,7 +22,7 @@ def world() -> Market:
     """Build a market of eight-bar sessions, which the calendar tells beforehand, with quoted spreads."""
     market = make_market(random_walk(N_BARS, assets=2, volatility=0.03))
     market = with_exits(market, [6, 7, 14, 15], [7, 15, 23])
-    moments = hold_moments(market.close, 0, FIRST)  # of a train span before the first step
+    moments = hold_moments(market, 0, FIRST)  # of a train span before the first step
     return replace(market, spread=market.close * 0.001, hold_moments=moments)
 
 

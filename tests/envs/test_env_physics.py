@@ -36,7 +36,7 @@ def world(n_assets: int) -> Market:
     sessions = range(9, n_bars, 10)
     at_open = [bar for index, end in enumerate(sessions) if index % 3 for bar in range(end - 1, end + 1)]
     market = with_exits(market, at_open, sessions)
-    moments = hold_moments(close, 0, n_bars - 1)
+    moments = hold_moments(market, 0, n_bars - 1)
     return replace(market, spread=close * rng.uniform(0, 0.01, close.shape), hold_moments=moments)
 
 

@@ -71,7 +71,7 @@ def test_a_ruined_account_of_several_assets_is_seen_in_numbers() -> None:
 @pytest.mark.parametrize("assets", [1, 3])
 def test_cash_and_weights_are_the_whole_account(assets: int, reward: str) -> None:
     market = make_market(random_walk(60, assets=assets))
-    market = replace(market, hold_moments=hold_moments(market.close, 0, 59))
+    market = replace(market, hold_moments=hold_moments(market, 0, 59))
     env = make_env(market, cost=CostSpec(), reward=RewardSpec(reward), lookback=3, first=2)
     actions = np.random.default_rng(0).uniform(-1, 1, (57, assets))
     steps, layout = play(env, actions), env.layout

@@ -60,7 +60,7 @@ def market_that_returns(returns: ArrayLike, moments: ArrayLike) -> Market:
 
 
 def fitted(market: Market) -> Market:
-    return replace(market, hold_moments=hold_moments(market.close, 0, market.n_bars - 1))
+    return replace(market, hold_moments=hold_moments(market, 0, market.n_bars - 1))
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ def test_a_flat_agent_is_told_nothing_for_ever() -> None:
 
 def test_hold_moments_by_hand() -> None:
     # 10 -> 20 -> 15 and 10 -> 10 -> 5: worth 1, 1.5, 1; returns .5 and -1/3
-    close = np.array([[7.0, 7.0], [10.0, 10.0], [20.0, 10.0], [15.0, 5.0], [99.0, 99.0]])
+    market = make_market([[7.0, 7.0], [10.0, 10.0], [20.0, 10.0], [15.0, 5.0], [99.0, 99.0]])
     expected = [(1 / 2 - 1 / 3) / 2, (1 / 4 + 1 / 9) / 2, 1 / 18]
-    np.testing.assert_allclose(hold_moments(close, 1, 3), expected)
-    assert np.isnan(hold_moments(close, 3, 3)).all()
+    np.testing.assert_allclose(hold_moments(market, 1, 3), expected)
+    assert np.isnan(hold_moments(market, 3, 3)).all()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_out_of_range_keys_are_refused_by_name(keys: dict[str, Any], message: st
 
 @pytest.mark.parametrize("name", DIFFERENTIAL)
 def test_moments_that_are_missing_or_still_are_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(BadInputError, match=r"without hold_moments: .*hold_moments\(close, first, last\)"):
+    with pytest.raises(BadInputError, match=r"without hold_moments: .*hold_moments\(market, first, last\)"):
         make_env(make_market(random_walk(9)), reward=RewardSpec(name))
     for close in (np.full(9, 5.0), 1.01 ** np.arange(9)):
         with pytest.raises(BadInputError, match=r"too steady to scale by; train on more bars or use reward="):

@@ -29,7 +29,7 @@ def make_single(
     reward: str = "net_log_return",
 ) -> TradingEnv:
     market = make_market(random_walk(80)) if action == "discrete" else MARKET
-    market = replace(market, hold_moments=hold_moments(market.close, 7, 79))
+    market = replace(market, hold_moments=hold_moments(market, 7, 79))
     return TradingEnv(
         market,
         episodes or RandomEpisodes(7, 79, 20),

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+from gymnasium import spaces
 
+from envs.actions import action_space
 from envs.costs import CostSpec
+from envs.policy import Policy
 from envs.types import Market
 from envs.vector import EnvSpec
-from optimize.evaluate.baselines import Baseline, RandomPolicy, baselines
+from optimize.evaluate.baselines import Baseline, FlatPolicy, RandomPolicy, baselines
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import Window, WindowSpec, place_windows, plan_windows
 from tests.envs.worlds import with_exits
@@ -73,7 +76,8 @@ def test_hold_drifts_with_its_assets_and_never_borrows(max_leverage: float, band
 
 
 def test_random_policy_keeps_its_target_between_draws() -> None:
-    policy, observation = RandomPolicy(2, False, 0.25, seed=3), np.zeros((400, 9), dtype=np.float32)
+    policy = RandomPolicy(action_space(False, False, 2), 0.25, seed=3)
+    observation = np.zeros((400, 9), dtype=np.float32)
     first, state = policy.act(observation, None, np.ones(400, dtype=bool))
     second, state = policy.act(observation, state, np.zeros(400, dtype=bool))
     restarted, _ = policy.act(observation, state, np.ones(400, dtype=bool))
@@ -113,10 +117,33 @@ def test_hold_is_bought_again_in_every_session_that_ends_flat() -> None:
 @pytest.mark.parametrize("action", ["continuous", "discrete"])
 def test_random_goes_long_only_where_that_is_the_rule(action: str) -> None:
     market = make_market(random_walk(6 * 60), timeframe="4h")
-    policy = RandomPolicy(1, action == "discrete", 0.5, seed=1, long_only=True)
+    policy = RandomPolicy(action_space(action == "discrete", True, 1), 0.5, seed=1)
     actions, _ = policy.act(np.zeros((400, 9), dtype=np.float32), None, np.ones(400, dtype=bool))
     assert (actions.min(), actions.max() <= 1) == (0, True)
     assert 0.2 < np.mean(actions > 0) < 0.6
     flat, _, *random = run(market, EnvSpec(action=action, long_only=True))
     assert (flat.total_return, flat.cost) == (0.0, 0.0)
     assert all(baseline.cost > 0 for baseline in random)
+
+
+def test_no_space_is_made_while_a_policy_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = action_space(False, False, 2)
+
+    def make(*args: object, **options: object) -> None:
+        raise AssertionError("made a space")
+
+    monkeypatch.setattr(spaces.Box, "__init__", make)
+    observation, start = np.zeros((3, 9), dtype=np.float32), np.ones(3, dtype=bool)
+    policies: tuple[Policy, ...] = (FlatPolicy(space), RandomPolicy(space, 0.5, seed=1))
+    for policy in policies:
+        action, _ = policy.act(observation, None, start)
+        assert action.shape == (3, 2)
+        assert action.dtype == np.float32
+
+
+@pytest.mark.parametrize("ends_flat", [False, True])
+def test_buy_and_hold_says_where_it_is_bought_anew_each_session(ends_flat: bool) -> None:
+    market = make_market(random_walk(6 * 60), timeframe="4h")
+    exits = with_exits(market, [], range(5, market.n_bars, 6))
+    found = run(exits if ends_flat else market, EnvSpec())
+    assert [baseline.bought_anew for baseline in found] == [False, ends_flat, False, False, False]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from envs.actions import action_space
 from envs.costs import CostSpec
 from envs.observations import layout_of
 from envs.policy import Policy
@@ -74,7 +75,7 @@ def test_lock_step_equals_one_by_one() -> None:
 
 def test_a_second_run_is_identical() -> None:
     market = make_market(random_walk(300))
-    policy = RandomPolicy(1, False, 0.3, seed=5)
+    policy = RandomPolicy(action_space(False, False, 1), 0.3, seed=5)
     for one, other in zip(run(policy, market), run(policy, market), strict=True):
         assert_same(one, other)
 
@@ -110,7 +111,7 @@ def test_oracle_earns_every_move_exactly() -> None:
 
 def test_flat_loses_exactly_nothing() -> None:
     market = make_market(random_walk(300, assets=2))
-    for evaluation in run(FlatPolicy(2, False), market):
+    for evaluation in run(FlatPolicy(action_space(False, False, 2)), market):
         assert np.all(evaluation.equity == 1.0)
         for name in ("weight", "turnover", "commission", "slippage", "financing", "fills"):
             assert not np.any(getattr(evaluation, name)), name
@@ -120,7 +121,7 @@ def test_flat_loses_exactly_nothing() -> None:
 def test_random_loses_exactly_its_costs_where_prices_stand_still(discrete: bool) -> None:
     market = make_market(np.full(300, 100.0))
     env = EnvSpec(action="discrete" if discrete else "continuous")
-    for evaluation in run(RandomPolicy(1, discrete, 0.2, seed=1), market, env=env):
+    for evaluation in run(RandomPolicy(action_space(discrete, False, 1), 0.2, seed=1), market, env=env):
         paid = evaluation.commission + evaluation.slippage + evaluation.financing
         assert paid.sum() > 1e-4
         assert evaluation.equity == pytest.approx(1.0 - np.cumsum(paid), abs=1e-12)
@@ -129,7 +130,7 @@ def test_random_loses_exactly_its_costs_where_prices_stand_still(discrete: bool)
 def test_random_loses_about_its_costs_on_a_random_walk() -> None:
     market = make_market(random_walk(64 * 50, volatility=0.005, seed=3))
     spans = [(first + LOOKBACK + 1, first + 49) for first in range(0, 64 * 50, 50)]
-    runs = run(RandomPolicy(1, False, 0.5, seed=2), market, spans)
+    runs = run(RandomPolicy(action_space(False, False, 1), 0.5, seed=2), market, spans)
     paid = np.array([np.sum(e.commission + e.slippage + e.financing) for e in runs])
     gain = np.array([e.equity[-1] - 1.0 for e in runs]) + paid
     assert paid.mean() > 0.001
@@ -138,7 +139,7 @@ def test_random_loses_about_its_costs_on_a_random_walk() -> None:
 
 def test_replay_without_cost_repeats_the_actions() -> None:
     market = make_market(random_walk(300))
-    paid = run(RandomPolicy(1, False, 0.3, seed=5), market)
+    paid = run(RandomPolicy(action_space(False, False, 1), 0.3, seed=5), market)
     free = replay_free(paid, market, env=EnvSpec(), reward=RewardSpec(), lookback=LOOKBACK)
     for with_cost, without in zip(paid, free, strict=True):
         assert np.array_equal(with_cost.action, without.action)
@@ -149,7 +150,7 @@ def test_replay_without_cost_repeats_the_actions() -> None:
 
 def test_replay_of_discrete_actions() -> None:
     market, env = make_market(random_walk(300)), EnvSpec(action="discrete")
-    paid = run(RandomPolicy(1, True, 0.3, seed=5), market, env=env)
+    paid = run(RandomPolicy(action_space(True, False, 1), 0.3, seed=5), market, env=env)
     free = replay_free(paid, market, env=env, reward=RewardSpec(), lookback=LOOKBACK)
     assert all(np.array_equal(a.weight != 0, b.weight != 0) for a, b in zip(paid, free, strict=True))
     assert {0, 1, 2} == set(np.concatenate([evaluation.action for evaluation in paid]).tolist())
@@ -197,7 +198,7 @@ def test_numbers_that_are_none_are_refused() -> None:
     features = market.features.copy()
     features[60] = np.nan
     with pytest.raises(NumericError, match="observation"):
-        run(FlatPolicy(1, False), replace(market, features=features))
+        run(FlatPolicy(action_space(False, False, 1)), replace(market, features=features))
     close = market.close.copy()
     close[60] = np.nan
     with pytest.raises(NumericError, match="not finite"):

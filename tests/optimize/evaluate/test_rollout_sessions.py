@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from envs.actions import action_space
 from envs.costs import CostSpec
 from envs.policy import Policy
 from envs.rewards import RewardSpec
@@ -69,7 +70,7 @@ def assert_flat_overnight(evaluation: Evaluation, market: Market) -> None:
 POLICIES: dict[str, Policy] = {
     "always_long": ConstantPolicy(1.0),
     "always_short": ConstantPolicy(-1.0),
-    "random": RandomPolicy(1, False, 0.3, seed=4),
+    "random": RandomPolicy(action_space(False, False, 1), 0.3, seed=4),
 }
 
 
@@ -173,7 +174,7 @@ def test_no_position_is_ever_held_over_night(
         chosen[[0, 1, -1]] = True  # so that both begin with the axis
         parts.append(rows_of(bars_at(axis, "15m", int(rng.integers(99)), name), chosen))
     market = market_of(join_bars(parts), "15m", RANGE, NEW_YORK)
-    policy = RandomPolicy(2, False, 0.5, seed=seed % 1000)
+    policy = RandomPolicy(action_space(False, False, 2), 0.5, seed=seed % 1000)
     env = EnvSpec(fill=fill, max_leverage=leverage)
     evaluation = run(policy, market, env, min(first, market.n_bars - 2))
     assert_flat_overnight(evaluation, market)

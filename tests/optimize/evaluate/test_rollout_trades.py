@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from envs.actions import action_space
 from envs.costs import CostSpec
 from envs.rewards import RewardSpec
 from envs.types import FloatArray, Market
@@ -39,7 +40,7 @@ def stocks() -> Market:
 
 
 def run(market: Market, fill: str, policy: RandomPolicy | FlatPolicy | None = None) -> Evaluation:
-    policy = policy or RandomPolicy(market.n_assets, False, 0.4, seed=3)
+    policy = policy or RandomPolicy(action_space(False, False, market.n_assets), 0.4, seed=3)
     env = EnvSpec(fill=fill, max_leverage=2.0)
     span = (2, market.n_bars - 1)
     return rollout(policy, market, [span], env=env, cost=CostSpec(), reward=RewardSpec(), lookback=1)[0]
@@ -92,7 +93,7 @@ def test_the_table_has_every_trade_in_order_of_time() -> None:
 
 def test_fills_at_the_close_are_stamped_by_the_bar_they_fill_on() -> None:
     market = make_market(random_walk(120))
-    evaluation = run(market, "close", RandomPolicy(1, False, 0.4, seed=3))
+    evaluation = run(market, "close", RandomPolicy(action_space(False, False, 1), 0.4, seed=3))
     trades = trades_of(evaluation, market, "close")
     bar = np.searchsorted(market.timestamp, trades["timestamp"].to_numpy().astype(np.int64))
     np.testing.assert_array_equal(market.close[bar, 0], trades["price"].to_numpy())
@@ -113,7 +114,7 @@ def test_fills_at_the_close_and_exits_come_to_the_same_equity() -> None:
 
 def test_who_never_trades_has_an_empty_table() -> None:
     market = stocks()
-    trades = trades_of(run(market, "open", FlatPolicy(2, False)), market, "open")
+    trades = trades_of(run(market, "open", FlatPolicy(action_space(False, False, 2))), market, "open")
     assert trades.num_rows == 0
     assert trades.schema.equals(SCHEMA)
 
@@ -124,7 +125,7 @@ def test_metrics_count_forced_exits_among_the_trades() -> None:
     (window,) = place_windows(
         plan_windows(spec, market.session_date), market, purge_bars=2, lookback=1, spec=spec
     )
-    policy = RandomPolicy(2, False, 0.4, seed=3)
+    policy = RandomPolicy(action_space(False, False, 2), 0.4, seed=3)
     span = (window.test_first, window.test_last)
     settings = {"env": EnvSpec(), "cost": CostSpec(), "reward": RewardSpec(), "lookback": 1}
     (evaluation,) = rollout(policy, market, [span], **settings)  # type: ignore[arg-type]  # settings are passed through

@@ -1,0 +1,123 @@
+"""Which alternatives cannot be told from the best: the model confidence set on their session returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from envs.types import FloatArray
+from optimize.errors import require
+
+MIN_SESSIONS = 20  # with fewer, nothing can be told apart
+METHOD: Final = "max"  # keeps its level with few sessions, where the range statistic drops the best too often
+SAME = 1e-9  # losses that differ by less in every session are one alternative
+
+
+@dataclass(frozen=True)
+class ConfidenceSet:
+    """Which alternatives belong to the set, each with the smallest size of the test that would drop it."""
+
+    kept: tuple[bool, ...]
+    p_values: tuple[float | None, ...]  # None: too few sessions to test
+    sharpes: tuple[float, ...]  # mean over trials, of one session
+    sessions: int
+    block: int  # mean length of the bootstrap's blocks, in sessions
+    seed_deviation: float  # of the Sharpe ratio of one session, beyond what sessions explain
+
+
+def confidence_set(
+    returns: Sequence[FloatArray], *, level: float, bootstraps: int, seed: int
+) -> ConfidenceSet:
+    """Return the model confidence set (Hansen, Lunde & Nason 2011) of alternatives (trials, sessions) each.
+
+    All share their sessions. The loss of a session is minus the mean over trials of the excess return over
+    its own standard deviation, so that means are Sharpe ratios. The stationary bootstrap draws sessions,
+    so what other seeds would have made of the trials is added to the losses as noise of mean zero.
+    """
+    require(0 < level < 1, "level", level, "between 0 and 1")
+    scaled = [scale(each) for each in returns]
+    losses = -np.stack([each.mean(axis=0) for each in scaled], axis=1)
+    sessions, count = losses.shape
+    sharpes = tuple(float(value) for value in -losses.mean(axis=0))
+    if sessions < MIN_SESSIONS or count == 1:
+        alone = (1.0,) if count == 1 else (None,) * count
+        return ConfidenceSet((True,) * count, alone, sharpes, sessions, 1, 0.0)
+    block = block_length(losses)
+    deviation = seed_deviation(scaled)
+    groups = _groups(losses)
+    firsts = sorted(set(groups))
+    noise = _noise([len(scaled[first]) for first in firsts], deviation, sessions, seed)
+    found = _p_values(losses[:, firsts] + noise, 1 - level, bootstraps, block, seed)
+    p_values = tuple(found[firsts.index(group)] for group in groups)
+    kept = tuple(p_value > 1 - level for p_value in p_values)
+    return ConfidenceSet(kept, p_values, sharpes, sessions, block, deviation)
+
+
+def scale(returns: FloatArray) -> FloatArray:
+    """Return each trial (trials, sessions) at a standard deviation of 1; one that never moved stays at 0."""
+    deviation = returns.std(axis=1, ddof=1, keepdims=True)
+    scaled: FloatArray = np.divide(returns, deviation, out=np.zeros_like(returns), where=deviation > 0)
+    return scaled
+
+
+def block_length(losses: FloatArray) -> int:
+    """Return the block length that suits losses (sessions, alternatives), rounded up.
+
+    It is the mean over alternatives of the optimal length for the stationary bootstrap (Politis & White
+    2004, corrected 2009), of each loss beyond the mean loss of its session: the test sees differences alone.
+    """
+    from arch.bootstrap import optimal_block_length  # slow to import, and only two phases need it
+
+    differences = losses - losses.mean(axis=1, keepdims=True)
+    moving = differences[:, differences.std(axis=0) > SAME]
+    if moving.shape[1] == 0:
+        return 1
+    lengths = optimal_block_length(moving)["stationary"].to_numpy()
+    return int(min(max(1, np.ceil(np.mean(lengths))), len(losses) // 4))
+
+
+def seed_deviation(scaled: Sequence[FloatArray]) -> float:
+    """Return the standard deviation, over trials alike, of the Sharpe ratio of one session in the long run.
+
+    The variance between the trials' means less what their sessions explain, pooled over the alternatives:
+    the random effect of a one-way layout by the method of moments, 0 where sessions explain it all.
+    """
+    between, explained, freedom = 0.0, 0.0, 0
+    for trials in scaled:
+        count, sessions = trials.shape
+        if count < 2:
+            continue
+        own = trials - trials.mean(axis=0)  # what a session did to one trial and not to the others
+        between += (count - 1) * float(np.var(trials.mean(axis=1), ddof=1))
+        explained += float(np.sum(np.var(own, axis=1, ddof=1))) / sessions
+        freedom += count - 1
+    return float(np.sqrt(max(0.0, between - explained) / freedom)) if freedom else 0.0
+
+
+def _groups(losses: FloatArray) -> list[int]:
+    """Return for each alternative the first with the same losses: the test divides by their difference."""
+    columns = range(losses.shape[1])
+    return [
+        next(first for first in columns if np.allclose(losses[:, first], losses[:, each], rtol=0, atol=SAME))
+        for each in columns
+    ]
+
+
+def _noise(trials: Sequence[int], deviation: float, sessions: int, seed: int) -> FloatArray:
+    """Return (sessions, alternatives) of mean 0; the variance of a mean is that of the mean over trials."""
+    drawn = np.random.default_rng([seed, 1]).standard_normal((sessions, len(trials)))
+    drawn = (drawn - drawn.mean(axis=0)) / drawn.std(axis=0)
+    return np.asarray(drawn * deviation * np.sqrt(sessions / np.asarray(trials)))
+
+
+def _p_values(losses: FloatArray, size: float, bootstraps: int, block: int, seed: int) -> tuple[float, ...]:
+    from arch.bootstrap import MCS
+
+    if losses.shape[1] == 1:
+        return (1.0,)
+    drawn = np.random.default_rng([seed, 0])
+    test = MCS(losses, size, reps=bootstraps, block_size=block, method=METHOD, seed=drawn)
+    test.compute()
+    found = test.pvalues["Pvalue"]
+    return tuple(float(found[index]) for index in range(losses.shape[1]))
