@@ -29,6 +29,7 @@ class Agent:
     policy: BasePolicy
     model: BaseAlgorithm | None = None
     deterministic: bool = True
+    reward_active_share: float | None = None  # of its training; None: no differential reward, or loaded
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]

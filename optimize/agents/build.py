@@ -1,15 +1,22 @@
 """From a specification to a stable-baselines3 model."""
 
+import os
 import warnings
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
+from optimize.agents.compiled.qualify import choose_engine
 from optimize.agents.registry import find_algorithm, hyperparameters_of
 from optimize.agents.spec import NETS, AgentSpec
+
+# torch's compiler, which the first optimizer imports, makes a cache folder in the temporary one although
+# nothing is compiled: name it a folder that is there.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.dirname(torch.__file__))
 
 _ACTIVATIONS: dict[str, type[torch.nn.Module]] = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
@@ -21,7 +28,7 @@ def build(spec: AgentSpec, vec_env: VecEnv, seed: int) -> BaseAlgorithm:
     with warnings.catch_warnings():
         # The user chose the device; SB3 advises against a GPU for small networks each time.
         warnings.filterwarnings("ignore", message="You are trying to run .* on the GPU")
-        model = find_algorithm(spec.name).load()(
+        model = algorithm_of(spec)(
             "MlpPolicy",
             vec_env,
             seed=seed,
@@ -33,6 +40,12 @@ def build(spec: AgentSpec, vec_env: VecEnv, seed: int) -> BaseAlgorithm:
     # SB3's own logger leaves an empty folder behind for every training.
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
+
+
+def algorithm_of(spec: AgentSpec) -> type[BaseAlgorithm]:
+    """Return the class that trains this agent: stable-baselines3's own, or a compiled subclass of it."""
+    engine = choose_engine(spec, get_device(spec.device).type)
+    return find_algorithm(spec.name).load(engine.name)
 
 
 def policy_arguments(net_arch: list[int], activation: str) -> dict[str, Any]:

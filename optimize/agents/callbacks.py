@@ -37,9 +37,8 @@ class Watch(BaseCallback):
             self._inspect()
 
     def _inspect(self) -> None:
-        """Check the update that followed the last rollout, then log and report that rollout."""
+        """Check the update that followed the last rollout, then report that rollout."""
         self._reported = self.model.num_timesteps
-        self.logger.record("reward/active_share", self.training_env.get_attr("reward_active_share")[0])
         check_finite(self.model)
         if self._report is not None:
             self.stopped = bool(self._report(self._reported, mean_episode_return(self.model)))

@@ -22,10 +22,11 @@ class Algorithm:
     path: str  # "module:class"
     actions: frozenset[str]  # subset of {"continuous", "discrete"}
     on_policy: bool
+    compiled: str = ""  # "module:class" of the subclass that trains by compiled kernels, where there is one
 
-    def load(self) -> "type[BaseAlgorithm]":
-        """Import and return the class."""
-        module, _, attribute = self.path.partition(":")
+    def load(self, engine: str = "stock") -> "type[BaseAlgorithm]":
+        """Import and return the class of an engine, stock or compiled."""
+        module, _, attribute = (self.compiled if engine == "compiled" else self.path).partition(":")
         loaded: type[BaseAlgorithm] = getattr(importlib.import_module(module), attribute)
         return loaded
 
@@ -40,13 +41,15 @@ class Hyperparameter:
 
 
 _BOTH, _CONTINUOUS, _DISCRETE = map(frozenset, (("continuous", "discrete"), ("continuous",), ("discrete",)))
+_COMPILED = "optimize.agents.compiled"
 
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm("ppo", "stable_baselines3:PPO", _BOTH, on_policy=True),
+        Algorithm("ppo", "stable_baselines3:PPO", _BOTH, True, f"{_COMPILED}.ppo:CompiledPPO"),
         Algorithm("sac", "stable_baselines3:SAC", _CONTINUOUS, on_policy=False),
         Algorithm("dqn", "stable_baselines3:DQN", _DISCRETE, on_policy=False),
+        Algorithm("a2c", "stable_baselines3:A2C", _BOTH, True, f"{_COMPILED}.a2c:CompiledA2C"),
     )
 }
 
@@ -68,6 +71,7 @@ _UNSEARCHABLE: dict[str, str] = {
     "total_timesteps": "it is the training budget, and trials must compare at equal budgets",
     "n_envs": "it says how the machine is used; set it for the whole study",
     "device": "it says how the machine is used; set it for the whole study",
+    "engine": "it says how the machine is used; set it for the whole study",
     "hyperparameters": "its keys stand directly under agent",
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
+from optimize.agents.compiled.qualify import ENGINES, choose_engine
 from optimize.agents.registry import OWNED, Hyperparameter, find_algorithm, hyperparameters_of
 from optimize.errors import BadInputError, require
 
@@ -23,7 +24,7 @@ NETS: dict[str, tuple[int, ...]] = {
     "deep": (128, 128, 128),
 }
 ACTIVATIONS = ("tanh", "relu")
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class AgentSpec:
     net: str = "small"
     activation: str = "tanh"
     device: str = "cpu"
+    engine: str = "auto"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,8 +54,9 @@ class AgentSpec:
             _DEVICE.fullmatch(self.device) is not None,
             "agent.device",
             self.device,
-            "cpu, cuda or cuda:NUMBER",
+            "auto, cpu, cuda or cuda:NUMBER",
         )
+        require(self.engine in ENGINES, "agent.engine", self.engine, f"one of {', '.join(ENGINES)}")
 
 
 _AUTO = re.compile(r"auto(_(?=.*[1-9])\d*\.?\d+)?")  # "auto", or "auto_0.1": learned from 0.1 on
@@ -91,6 +94,7 @@ _RANGES: dict[str, _Range] = {
     "buffer_size": _AT_LEAST_1,
     "train_freq": _AT_LEAST_1,
     "target_update_interval": _AT_LEAST_1,
+    "rms_prop_eps": _POSITIVE,
     "learning_starts": _AT_LEAST_0,
     "gradient_steps": _Range(lambda value: value == -1 or value >= 1, "at least 1, or -1 (one a step)"),
     "sde_sample_freq": _Range(lambda value: value == -1 or value >= 1, "at least 1, or -1 (once a rollout)"),
@@ -109,12 +113,13 @@ def check_agent(spec: AgentSpec) -> None:
             raise BadInputError(_unknown(key, spec.name, known))
         _check_value(known[key], value)
     _check_together(spec, {key: known[key].default for key in known} | spec.hyperparameters)
+    choose_engine(spec)
 
 
 def _unknown(key: str, name: str, known: dict[str, Hyperparameter]) -> str:
     if key in OWNED:
         return f"agent.{key} cannot be set: {OWNED[key]}"
-    choices = sorted({*known, "net", "activation", "total_timesteps", "n_envs", "device"})
+    choices = sorted({*known, "net", "activation", "total_timesteps", "n_envs", "device", "engine"})
     close = difflib.get_close_matches(key, choices, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(choices)}"
     return f"agent.{key} is not an argument of {name}: {hint}"
@@ -140,7 +145,8 @@ def _check_together(spec: AgentSpec, values: dict[str, Any]) -> None:
     """Check what only several values together can break."""
     if find_algorithm(spec.name).on_policy and values.get("normalize_advantage"):
         allowed = "at least 2 while agent.normalize_advantage is true"
-        require(values["batch_size"] >= 2, "agent.batch_size", values["batch_size"], allowed)
+        batch_size = values.get("batch_size", 2)  # A2C has none: its batch is the rollout
+        require(batch_size >= 2, "agent.batch_size", batch_size, allowed)
         rollout = spec.n_envs * min(values["n_steps"], spec.total_timesteps)
         require(rollout >= 2, "agent.n_steps * agent.n_envs", rollout, allowed)
     if "exploration_fraction" in values:

@@ -4,9 +4,11 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import get_device
 
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes, SessionEpisodes
@@ -16,13 +18,15 @@ from envs.vector import EnvSpec, TradingVectorEnv
 from optimize.agents.agent import Agent
 from optimize.agents.build import build
 from optimize.agents.callbacks import Report, Watch, check_finite
-from optimize.agents.registry import action_of, find_algorithm
+from optimize.agents.compiled.on_policy import CompiledOnPolicy
+from optimize.agents.compiled.qualify import choose_engine
+from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import NumericError
 
 _LOG = logging.getLogger(__name__)
-_OFF_POLICY_REPORTS = 20  # per training; an off-policy rollout is as short as one step
+_REPORTS = 20  # per training, but for PPO, whose rollouts alone are long enough to report each
 
 
 def train(
@@ -57,17 +61,17 @@ def train(
         seed=seed,
     )
     vec_env = SB3VecEnv(vector_env)
+    engine = choose_engine(spec, get_device(spec.device).type)
+    _LOG.info("agent.engine=%s: %s trains %s, for %s", spec.engine, engine.name, spec.name, engine.why)
+    spec = replace(spec, engine=engine.name)
     model = build(spec, vec_env, seed)
-    on_policy = find_algorithm(spec.name).on_policy
-    interval = 1 if on_policy else max(1, spec.total_timesteps // _OFF_POLICY_REPORTS)
+    interval = 1 if isinstance(model, PPO) else max(1, spec.total_timesteps // _REPORTS)
     model.learn(spec.total_timesteps, callback=Watch(report, interval))
     check_finite(model)
-    if reward.reward.state:
-        share = vector_env.reward_active_share
-        _LOG.info("reward %s was active on %.1f %% of the training steps", reward.name, 100 * share)
+    share = vector_env.reward_active_share if reward.reward.state else None
     _release(model)
     vec_env.close()
-    return Agent(spec, model.policy, model)
+    return Agent(spec, model.policy, model, reward_active_share=share)
 
 
 def _episodes(env: EnvSpec, market: Market, span: tuple[int, int]) -> Episodes:
@@ -94,3 +98,5 @@ def _release(model: BaseAlgorithm) -> None:
         model.replay_buffer = None
     if isinstance(model, OnPolicyAlgorithm):
         del model.rollout_buffer
+    if isinstance(model, CompiledOnPolicy):
+        model.release()

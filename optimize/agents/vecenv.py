@@ -23,8 +23,8 @@ class SB3VecEnv(VecEnv):
         self._seed: int | None = None
         self._actions: NDArray[Any] = np.empty(0)
         self._nothing: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        self._reward_sum = np.zeros(self.num_envs)
-        self._length = np.zeros(self.num_envs, dtype=np.int64)
+        self.reward_sum = np.zeros(self.num_envs)  # of the episodes under way, as the next
+        self.length = np.zeros(self.num_envs, dtype=np.int64)
         self._started_s = time.perf_counter()
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
@@ -36,8 +36,8 @@ class SB3VecEnv(VecEnv):
         """Start every environment anew and return observations (N, D)."""
         observation, _ = self.env.reset(seed=self._seed)
         self._seed = None
-        self._reward_sum[:] = 0.0
-        self._length[:] = 0
+        self.reward_sum[:] = 0.0
+        self.length[:] = 0
         return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -53,8 +53,8 @@ class SB3VecEnv(VecEnv):
             raise NumericError(f"training broke the environment: {error}") from error
         if not np.isfinite(reward).all():
             raise NumericError("training broke the environment: a reward is NaN or infinite")
-        self._reward_sum += reward
-        self._length += 1
+        self.reward_sum += reward
+        self.length += 1
         done = terminated | truncated
         reports = self._reports(done, terminated, infos) if done.any() else self._nothing
         return observation, reward.astype(np.float32), done, reports
@@ -62,22 +62,25 @@ class SB3VecEnv(VecEnv):
     def _reports(
         self, done: NDArray[np.bool_], terminated: NDArray[np.bool_], infos: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """Describe ended episodes as SB3's Monitor does: r(eward), l(ength), t(ime in seconds)."""
         reports = list(self._nothing)
-        elapsed_s = time.perf_counter() - self._started_s
-        for index in np.flatnonzero(done):
+        for index, episode in zip(np.flatnonzero(done), self.end_episodes(done), strict=True):
             reports[index] = {
                 "terminal_observation": infos["final_obs"][index],
                 "TimeLimit.truncated": bool(not terminated[index]),
-                "episode": {
-                    "r": float(self._reward_sum[index]),
-                    "l": int(self._length[index]),
-                    "t": round(elapsed_s, 6),
-                },
+                "episode": episode,
             }
-        self._reward_sum[done] = 0.0
-        self._length[done] = 0
         return reports
+
+    def end_episodes(self, done: NDArray[np.bool_]) -> list[dict[str, float]]:
+        """Describe ended episodes as SB3's Monitor does: r(eward), l(ength), t(ime in seconds)."""
+        elapsed_s = round(time.perf_counter() - self._started_s, 6)
+        ended = [
+            {"r": float(self.reward_sum[index]), "l": int(self.length[index]), "t": elapsed_s}
+            for index in np.flatnonzero(done)
+        ]
+        self.reward_sum[done] = 0.0
+        self.length[done] = 0
+        return ended
 
     def close(self) -> None:
         """Release the environment."""

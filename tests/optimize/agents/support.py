@@ -22,6 +22,7 @@ from tests.markets import make_market, random_walk
 CONF = Path(__file__).resolve().parents[3] / "conf"
 LOOKBACK = 4
 SMALL: dict[str, dict[str, Any]] = {
+    "a2c": {"n_steps": 8},
     "ppo": {"n_steps": 32, "batch_size": 64, "n_epochs": 2},
     "sac": {"learning_starts": 50, "batch_size": 32, "train_freq": 4},
     "dqn": {"learning_starts": 50, "batch_size": 32, "target_update_interval": 50, "learning_rate": 0.001},
@@ -31,7 +32,11 @@ SMALL: dict[str, dict[str, Any]] = {
 def small_spec(name: str, **changes: Any) -> AgentSpec:
     """Return an agent that trains in a moment; changes are fields or hyperparameters."""
     own = {field.name for field in fields(AgentSpec)}
-    base: dict[str, Any] = {"name": name, "total_timesteps": 256, "n_envs": 4 if name == "ppo" else 1}
+    base: dict[str, Any] = {
+        "name": name,
+        "total_timesteps": 256,
+        "n_envs": 4 if name in ("ppo", "a2c") else 1,
+    }
     hyperparameters = SMALL[name] | {key: value for key, value in changes.items() if key not in own}
     base |= {"net": "tiny", "hyperparameters": hyperparameters}
     return AgentSpec(**(base | {key: value for key, value in changes.items() if key in own}))

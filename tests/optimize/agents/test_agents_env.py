@@ -1,6 +1,5 @@
 """Agents in the environments on offer: stateful rewards, whole sessions, long positions only."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,12 @@ from tests.optimize.agents.support import LOOKBACK, noise_market, probe_observat
 
 
 def trained(
-    name: str, *, env: EnvSpec | None = None, reward: str = "net_log_return", last: int | None = None
+    name: str,
+    *,
+    env: EnvSpec | None = None,
+    reward: str = "net_log_return",
+    clip: float = 10.0,
+    last: int | None = None,
 ) -> Agent:
     market = fitted(noise_market(12 * 24))
     return train(
@@ -27,37 +31,31 @@ def trained(
         (LOOKBACK - 1, market.n_bars - 1 if last is None else last),
         env=env or EnvSpec(episode_bars=40),
         cost=CostSpec(),
-        reward=RewardSpec(reward),
+        reward=RewardSpec(reward, clip=clip),
         lookback=LOOKBACK,
         seed=1,
     )
 
 
 def fitted(market: Market) -> Market:
-    return replace(market, hold_moments=hold_moments(market.close, 0, market.n_bars - 1))
+    return replace(market, hold_moments=hold_moments(market, 0, market.n_bars - 1))
 
 
 @pytest.mark.parametrize("name", ["ppo", "dqn"])
-def test_the_active_share_of_a_differential_reward_is_logged(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="optimize"):
-        agent = trained(name, reward="differential_sharpe")
-    assert agent.model is not None
-    share = agent.model.logger.name_to_value["reward/active_share"]
-    assert 0.0 < share <= 1.0
-    (line,) = caplog.messages
-    assert line == f"reward differential_sharpe was active on {100 * share:.1f} % of the training steps"
+def test_an_agent_knows_how_often_its_differential_reward_was_active(name: str, tmp_path: Path) -> None:
+    free, clipped = (trained(name, reward="differential_sharpe", clip=clip) for clip in (10.0, 0.05))
+    assert free.reward_active_share is not None
+    assert clipped.reward_active_share is not None
+    assert 0.0 < clipped.reward_active_share < free.reward_active_share <= 1.0
+    assert free.stochastic(1).reward_active_share == free.reward_active_share
+    free.save(tmp_path)
+    assert load_agent(tmp_path).reward_active_share is None
     window = LOOKBACK * 2
-    assert agent.policy.observation_space.shape == (window + 3 + 2,)
+    assert free.policy.observation_space.shape == (window + 3 + 2,)
 
 
-def test_a_reward_without_floor_and_clip_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="optimize"):
-        agent = trained("ppo", reward="drawdown_penalised")
-    assert not caplog.messages
-    assert agent.model is not None
-    assert agent.model.logger.name_to_value["reward/active_share"] == 1.0
+def test_a_reward_without_floor_and_clip_says_nothing() -> None:
+    assert trained("ppo", reward="drawdown_penalised").reward_active_share is None
 
 
 def test_an_agent_can_train_on_whole_sessions() -> None:

@@ -22,7 +22,7 @@ def test_mismatched_action_names_the_remedy() -> None:
 
 
 def test_settings_of_the_exam_and_the_machine_are_not_searchable() -> None:
-    for key in ("name", "total_timesteps", "n_envs", "device", "agent.device", "seed", "verbose"):
+    for key in ("name", "total_timesteps", "n_envs", "device", "engine", "agent.device", "seed", "verbose"):
         assert unsearchable(key), key
         assert key.removeprefix("agent.") not in searchable_keys("ppo")
     assert unsearchable("agent.learning_rate") is None
@@ -32,7 +32,8 @@ def test_settings_of_the_exam_and_the_machine_are_not_searchable() -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_searchable_keys(name: str) -> None:
     keys = searchable_keys(name)
-    assert {"net", "activation", "learning_rate", "gamma", "batch_size"} <= keys
+    assert {"net", "activation", "learning_rate", "gamma"} <= keys
+    assert ("batch_size" in keys) is (name != "a2c")
     assert ("clip_range" in keys) is (name == "ppo")
     assert not {"policy", "env", "rollout_buffer_class", "replay_buffer_kwargs"} & keys
 

@@ -12,6 +12,7 @@ from envs.costs import CostSpec
 from envs.rewards import RewardSpec
 from envs.vector import EnvSpec
 from optimize.agents.agent import Agent
+from optimize.agents.build import algorithm_of
 from optimize.agents.registry import ALGORITHMS
 from optimize.agents.spec import AgentSpec
 from optimize.agents.train import train
@@ -113,9 +114,10 @@ def test_last_report_is_at_the_end(name: str) -> None:
     assert len(reports) >= 2
 
 
+@pytest.mark.parametrize("engine", ["auto", "stock"])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_divergence_is_a_numeric_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cls: Any = ALGORITHMS[name].load()
+def test_divergence_is_a_numeric_error(name: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls: Any = algorithm_of(small_spec(name, engine=engine))
     learn_once = cls.train
 
     def poison(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -125,11 +127,11 @@ def test_divergence_is_a_numeric_error(name: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(cls, "train", poison)
     with pytest.raises(NumericError):
-        train_small(small_spec(name))
+        train_small(small_spec(name, engine=engine))
 
 
 def test_a_loss_that_is_not_a_number_is_a_numeric_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    cls: Any = ALGORITHMS["ppo"].load()
+    cls: Any = algorithm_of(small_spec("ppo"))
     learn_once = cls.train
 
     def poison(self: Any) -> None:

@@ -1,0 +1,55 @@
+"""Which engine an agent gets, and what is said where the one asked for cannot be had."""
+
+from typing import Any
+
+import pytest
+
+from optimize.agents.build import algorithm_of
+from optimize.agents.compiled.a2c import CompiledA2C
+from optimize.agents.compiled.ppo import CompiledPPO
+from optimize.agents.compiled.qualify import choose_engine
+from optimize.agents.spec import NETS, AgentSpec, check_agent
+from optimize.errors import BadInputError
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_every_network_on_offer_is_compiled(net: str, activation: str) -> None:
+    assert choose_engine(AgentSpec(net=net, activation=activation)).name == "compiled"
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"name": "sac"}, r"agent\.name='sac' is not compiled, only ppo, a2c"),
+        ({"hyperparameters": {"use_sde": True}}, r"agent\.use_sde=true is not compiled"),
+        ({"device": "cuda:1"}, r"agent\.device=cuda:1 is not the CPU"),
+    ],
+)
+def test_what_is_not_compiled_is_stock_and_says_why(keys: dict[str, Any], reason: str) -> None:
+    chosen = choose_engine(AgentSpec(**keys))
+    assert chosen.name == "stock"
+    with pytest.raises(
+        BadInputError, match=rf"agent\.engine='compiled' cannot be used: {reason}; set"
+    ) as said:
+        check_agent(AgentSpec(**keys, engine="compiled"))
+    assert chosen.why in str(said.value)
+    assert "\n" not in str(said.value)
+
+
+def test_a_device_found_later_counts() -> None:
+    spec = AgentSpec(device="auto")
+    assert choose_engine(spec).name == choose_engine(spec, "cpu").name == "compiled"
+    assert choose_engine(spec, "cuda").name == "stock"
+
+
+def test_stock_can_be_asked_for() -> None:
+    assert choose_engine(AgentSpec(engine="stock")).name == "stock"
+    assert algorithm_of(AgentSpec(engine="stock")).__name__ == "PPO"
+    assert algorithm_of(AgentSpec()) is CompiledPPO
+    assert algorithm_of(AgentSpec(name="a2c")) is CompiledA2C
+
+
+def test_another_engine_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"agent\.engine='fast' .* one of auto, compiled, stock"):
+        AgentSpec(engine="fast")
