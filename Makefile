@@ -17,9 +17,10 @@ lint: .venv/dev  ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/dev  ## trials per minute of the quickstart and steps per second of the environment, measured here
+bench: .venv/dev  ## trials per minute of the quickstart, steps per second of the environment and of training, measured here
 	$(BIN)/python benchmarks/quickstart.py
 	$(BIN)/python benchmarks/environments.py --quick
+	$(BIN)/python benchmarks/training.py --quick
 
 dashboard: .venv/run  ## browse the quickstart's trials
 	$(BIN)/walkforge dashboard name=quickstart

@@ -1,6 +1,7 @@
 """The thin translator at the edge: Hydra's configuration becomes frozen specs, once."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,10 +20,12 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
+from optimize.study.notify import NotifySpec
 from optimize.study.spec import MISSING_NAME, PhaseSpec, StudySpec, WorkerSpec, check_name, resolve
 
 T = TypeVar("T")
 FORMATS = ("table", "csv", "json")
+ACTIONS = ("run", "pause", "resume", "stop")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ class MarketConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What `walkforge study` reads: StudySpec with the agent's hyperparameters written flat."""
+    """What describes a study: StudySpec with the agent's hyperparameters written flat."""
 
     name: str = MISSING_NAME
     seed: int = 0
     n_trials: int = 100
     max_failures: int = 10
+    max_consecutive_failures: int = 5
     keep_models: int = 20
     preflight: bool = True
     output_dir: str = "studies"
@@ -68,12 +72,48 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
+class RunStudyConfig(StudyConfig):
+    """What `walkforge study` reads: a study, and what to do with it."""
+
+    action: str = "run"  # pause, resume or stop: only name and database count then
+    notify: NotifySpec = field(default_factory=NotifySpec)
+
+    def __post_init__(self) -> None:
+        require(self.action in ACTIONS, "action", self.action, f"one of {', '.join(ACTIONS)}")
+
+
+@dataclass(frozen=True)
 class WalkForwardConfig(StudyConfig):
     """What `walkforge walk-forward` reads: one configuration, no search."""
 
     dry_run: bool = False  # build and check every window, train nothing
     model: str | None = None  # a bundle: evaluate its models instead of training
     deterministic: bool = True  # false: sample the policy's actions
+
+
+@dataclass(frozen=True)
+class PlacesConfig:
+    """Where data lies on a machine; its content is the study's."""
+
+    path: str | None = None
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """`walkforge worker`."""
+
+    name: str = MISSING_NAME
+    output_dir: str | None = None
+    data: PlacesConfig = field(default_factory=PlacesConfig)
+    versions: str = "check"
+    wait_s: float = 600.0
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+    worker: WorkerSpec = field(default_factory=WorkerSpec)
+
+    def __post_init__(self) -> None:
+        require(self.versions in ("check", "ignore"), "versions", self.versions, "check or ignore")
+        require(self.wait_s >= 0, "wait_s", self.wait_s, "0 seconds or more")
 
 
 @dataclass(frozen=True)
@@ -96,6 +136,7 @@ class StatusConfig(RecordsConfig):
     """`walkforge status`."""
 
     watch: bool = False  # print again every two seconds until Ctrl-C
+    failures: bool = False  # what failed, what was done about it, and whether it is random or systematic
 
 
 @dataclass(frozen=True)
@@ -137,24 +178,46 @@ class DashboardConfig(RecordsConfig):
         require(1 <= self.port <= 65535, "port", self.port, "from 1 to 65535")
 
 
+@dataclass(frozen=True)
+class DoctorConfig:
+    """`walkforge doctor`."""
+
+    name: str = ""
+    output_dir: str = "studies"
+    format: str = "table"
+    repair: bool = False
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+
+    def __post_init__(self) -> None:
+        require(self.format in ("table", "json"), "format", self.format, "table or json")
+
+
 SCHEMAS: dict[str, type] = {
     "data": MarketConfig,
     "walk-forward": WalkForwardConfig,
-    "study": StudyConfig,
+    "study": RunStudyConfig,
+    "worker": WorkerConfig,
     "status": StatusConfig,
     "leaderboard": RecordsConfig,
     "query": QueryConfig,
     "export": ExportConfig,
     "replay": ReplayConfig,
     "dashboard": DashboardConfig,
+    "doctor": DoctorConfig,
 }
 
 
 def register_schemas() -> None:
-    """Put one schema for each verb into Hydra's ConfigStore, as `<verb>_schema`."""
+    """Put one schema for each verb into Hydra's ConfigStore, as `<verb>_schema`, and teach yaml to pick."""
+    OmegaConf.register_new_resolver("pick", pick, replace=True)
     store = ConfigStore.instance()
     for verb, schema in SCHEMAS.items():
         store.store(name=f"{verb}_schema", node=_writable(OmegaConf.structured(schema)))
+
+
+def pick(choices: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return the choice of a key, or the default: `${pick:{1d:60},${data.timeframe},12}` in a yaml."""
+    return choices.get(key, default)
 
 
 def _writable(config: Any) -> Any:

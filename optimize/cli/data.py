@@ -12,8 +12,9 @@ from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market
 from optimize.data.dataset import DataSummary, bars_at, describe, load_bars
 from optimize.data.download import fetch
-from optimize.data.quality import Finding, counted, line, span
+from optimize.data.quality import Finding, counted, days, line, span
 from optimize.data.quality_report import Coverage, Report, inspect
+from optimize.data.spec import ALWAYS_REFUSED, DAY_NS
 
 NO_FINDING = "no finding: sorted, unique, complete, positive and plausible bars"
 FINDING_COLUMNS = (
@@ -60,7 +61,8 @@ def _market(config: MarketConfig) -> dict[str, Any]:
         _say_block(
             "market",
             [
-                f"bars      {market.n_bars} of {market.timeframe} after {warmup} bars of warm-up",
+                f"bars      {market.n_bars:,} of {_made_of(market.timeframe, source.timeframe)} after "
+                f"{counted(warmup, 'bar')} of warm-up",
                 f"features  {len(market.feature_names)}: {', '.join(market.feature_names)}",
                 f"cached    {folder}",
             ],
@@ -70,13 +72,19 @@ def _market(config: MarketConfig) -> dict[str, Any]:
     return {"summary": asdict(summary), "market": built}
 
 
+def _made_of(timeframe: str, source: str) -> str:
+    """Return a timeframe, and how to have the source's own where that is finer."""
+    kept = "" if timeframe == source else f" (data.timeframe={source} keeps the source's own)"
+    return timeframe + kept
+
+
 def _summary_lines(summary: DataSummary, inferred: str) -> list[str]:
     span = f"{summary.first} to {summary.last} (start of bar, UTC)"
-    empty = f", {summary.empty_sessions} of them without a bar" if summary.empty_sessions else ""
+    empty = f", {summary.empty_sessions:,} of them without a bar" if summary.empty_sessions else ""
     shares = zip(summary.symbols, summary.untradable_share, strict=True)
     return [
-        f"bars      {summary.rows} of {summary.timeframe}, {span}",
-        f"calendar  {summary.calendar}{inferred}, {summary.sessions} sessions{empty}",
+        f"bars      {summary.rows:,} of {summary.timeframe}, {span}",
+        f"calendar  {summary.calendar}{inferred}, {counted(summary.sessions, 'session')}{empty}",
         *(f"untraded  {symbol}: {share(part)} of the bars" for symbol, part in shares if part),
         f"digest    {summary.fingerprint}",
     ]
@@ -92,17 +100,23 @@ def _say_report(report: Report, provider: str) -> None:
     else:
         _say_block("checks", [line(each) for each in report.findings])
     if not report.passed:
-        refusing = sum(each.severity == "refuse" for each in report.findings)
-        total = counted(len(report.findings), "finding")
-        say(f"refused: {refusing} of {total}; mend the data, or judge it with data.severity.CHECK=warn")
+        say(_refusal(report.findings))
+
+
+def _refusal(findings: Sequence[Finding]) -> str:
+    """Return how many findings refuse and what to type about those that may be judged otherwise."""
+    refusing = [each.check for each in findings if each.severity == "refuse"]
+    yours = dict.fromkeys(check for check in refusing if check not in ALWAYS_REFUSED)
+    judge = ", or judge otherwise with " + " ".join(f"data.severity.{check}=warn" for check in yours)
+    total = counted(len(findings), "finding")
+    return f"refused: {len(refusing)} of {total}; each says what to do{judge if yours else ''}"
 
 
 def _covered(each: Coverage) -> str:
     """Return what one symbol's bars cover as a line."""
-    span = f"{each.first} to {each.last}"
     return (
-        f"{each.symbol}: {each.rows:,} bars of {each.timeframe}, {span} ({each.days:,.1f} days, the last "
-        f"{each.age_days:,.1f} days ago) from {each.source}"
+        f"{each.symbol}: {each.rows:,} bars of {each.timeframe}, {each.first} to {each.last}: "
+        f"{days(each.days * DAY_NS)}, ended {days(each.age_days * DAY_NS)} ago; from {each.source}"
     )
 
 

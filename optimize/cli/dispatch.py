@@ -2,10 +2,13 @@
 
 import difflib
 import importlib
+import io
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +18,9 @@ CONFIG_PATH = "pkg://optimize.conf"
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 1
+PRINTING = {"-c", "--cfg", "-i", "--info", "-h", "--help"}  # flags that let Hydra print the configuration
+PASSWORD = re.compile(r"(\w+://[^\s/:@]*):[^\s@]+@")  # of a database URL
+TOKEN = re.compile(r"^(\s*- \W?\w+://).*$", re.MULTILINE)  # of a service that is notified
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,14 @@ VERBS: dict[str, Verb] = {
     "data": Verb("optimize.cli.data:data", "fetch, resample, check and describe a data set"),
     "walk-forward": Verb("optimize.cli.walk_forward:walk_forward", "evaluate one configuration, no search"),
     "study": Verb("optimize.cli.study:study", "run or resume a study to its cap"),
+    "worker": Verb("optimize.cli.worker:worker", "join a study from any machine that reaches its database"),
     "status": Verb("optimize.cli.status:status", "show progress, workers and failures of a study"),
     "leaderboard": Verb("optimize.cli.leaderboard:leaderboard", "show the best trials of a study"),
     "query": Verb("optimize.cli.query:query", "run a named SQL file; without sql= list them"),
     "export": Verb("optimize.cli.export:export", "export the top N as bundles that replay to their score"),
     "replay": Verb("optimize.cli.replay:replay", "prove that a bundle or trial reproduces its score"),
     "dashboard": Verb("optimize.cli.dashboard:dashboard", "open optuna-dashboard on a study"),
+    "doctor": Verb("optimize.cli.doctor:doctor", "examine machine, database and studies; repair=true mends"),
 }
 
 
@@ -93,13 +101,25 @@ def compose(verb: str, overrides: list[str]) -> list[Any]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits; the one line is ours to write
     sys.argv = [f"walkforge {verb}", *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(composed.append)()
+        with _masked() if PRINTING & {word.partition("=")[0] for word in overrides} else nullcontext():
+            hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(composed.append)()
         return [to_config(config, SCHEMAS[verb]) for config in composed]
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra merges with ValueError
         raise BadInputError(one_line(verb, error)) from error
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+@contextmanager
+def _masked() -> Iterator[None]:
+    """Print what is printed meanwhile without passwords and tokens: people paste it into reports."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        print(TOKEN.sub(r"\1***", PASSWORD.sub(r"\1:***@", said.getvalue())), end="")
 
 
 def _complete(arguments: list[str]) -> int:

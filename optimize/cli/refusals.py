@@ -58,7 +58,7 @@ def one_line(verb: str, error: BaseException) -> str:
         ]
         return f"{text}; the choices are {', '.join(options)}"
     if type(error).__name__ == "OverrideParseException":
-        return f"{text}; write key=value, and quote a value with spaces or '=' twice: {QUOTING}"
+        return f"{text}; write key=value, and quote a value with spaces, '=' or braces twice: {QUOTING}"
     if unknown := UNKNOWN_KEY.match(text):
         return _unknown_key(verb, unknown["key"])
     cause = error.__cause__

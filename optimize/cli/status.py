@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, text
@@ -9,12 +10,16 @@ from sqlalchemy import Connection, Engine, RowMapping, text
 from optimize.cli.tables import Column, duration, number, say, short, show, show_json, signed
 from optimize.compose import StatusConfig
 from optimize.database import open_engine, server_time
-from optimize.results.leases import Lease, active, owner_alive
-from optimize.results.queries import studies_of
+from optimize.results.leases import Lease, active, host_name, owner_alive
+from optimize.results.progress import preflighting
+from optimize.results.queries import best_score, studies_of
+from optimize.results.records import load_study
+from optimize.study.control import base_name, state_of
+from optimize.study.failures import FailureReport, failure_report
+from optimize.study.triage import Policy
 
 REPEAT_S = 2.0
 HEALTH = text("SELECT * FROM study_health WHERE study_name = :name")
-BEST = text("SELECT MAX(score) FROM best_models WHERE study_name = :name")
 COUNTS = ("cap", "complete", "pruned", "running", "waiting", "failed", "remaining")
 STUDY_COLUMNS = (
     Column("name", "study", right=False),
@@ -33,14 +38,25 @@ WORKER_COLUMNS = (
     Column("renewed_s_ago", "renewed", lambda seconds: "-" if seconds is None else f"{seconds:.0f} s ago"),
     Column("state", "state", right=False),
 )
+CAUSE_COLUMNS = (
+    Column("study", "study", right=False),
+    Column("kind", "kind", right=False),
+    Column("count", "runs"),
+    Column("first_trial", "first trial"),
+    Column("first_message", "first message", right=False),
+    Column("action", "action", right=False),
+)
 
 
 def status(config: StatusConfig) -> None:
     """Show how far a study and its phases are, who works on them and what failed."""
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
     while True:
-        studies = [study_status(engine, name) for name in studies_of(engine, config.name)]
-        _show(studies, config.format)
+        names = studies_of(engine, config.name)
+        if config.failures:
+            show_failures([failures_of(engine, name) for name in names], config.format)
+        else:
+            _show([study_status(engine, name) for name in names], config.format)
         if not config.watch:
             return
         time.sleep(REPEAT_S)
@@ -51,11 +67,15 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
     with engine.connect() as conn:
         health = conn.execute(HEALTH, {"name": name}).mappings().one()
         workers = _workers(conn, name)
-        best = conn.execute(BEST, {"name": name}).scalar()
+        state = state_of(conn, name)
+        preflight = preflighting(conn, name)
+        best = best_score(conn, name)
     live = sum(worker["alive"] for worker in workers)
     return {
         "name": name,
         "phase": health["phase"],
+        "state": state,
+        "preflight": None if preflight is None else {"host": preflight[0], "pid": preflight[1]},
         **{key: health[key] for key in COUNTS},
         "best_score": best,
         "workers": workers,
@@ -64,6 +84,29 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
         "eta_s": _eta_s(health, live),
         "last_finished_at": health["last_finished_at"],
     }
+
+
+def failures_of(engine: Engine, name: str) -> FailureReport:
+    """Return what failed in a study and what that comes to."""
+    with engine.connect() as conn:
+        record = load_study(conn, name)
+        stored = {} if record is None else record.spec
+        limit = stored.get("max_consecutive_failures", Policy.max_consecutive)
+        return failure_report(conn, name, 0 if record is None else record.n_trials, Policy(limit))
+
+
+def show_failures(reports: list[FailureReport], form: str) -> None:
+    """Print the failures of a study and its phases, the most frequent cause first."""
+    if form == "json":
+        show_json({"studies": [asdict(report) for report in reports]})
+        return
+    rows = [{"study": report.study_name, **asdict(cause)} for report in reports for cause in report.causes]
+    if rows or form == "csv":
+        show(rows, CAUSE_COLUMNS, form)
+    for report in reports if form == "table" else ():
+        say(f"{report.study_name}: {report.progress}")
+        verdict = f"{report.verdict}: {report.why}" if report.failed_trials else "nothing failed"
+        say(f"{report.study_name}: {verdict}" + ("; the study stopped itself" if report.stopped else ""))
 
 
 def _workers(conn: Connection, name: str) -> list[dict[str, Any]]:
@@ -77,7 +120,7 @@ def _worker(lease: Lease, now: float) -> dict[str, Any]:
     return {
         "worker": lease.worker,
         "pid": lease.pid if alive else None,
-        "host": lease.host,
+        "host": host_name(lease.host),
         "trial": lease.trial_number,
         "window": lease.window,
         "alive": alive,
@@ -109,6 +152,15 @@ def _show(studies: list[dict[str, Any]], form: str) -> None:
     for study in studies:
         if study["failures"]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in study["failures"].items())
-            say(f"failed runs of {study['name']} by kind: {kinds}; `walkforge query sql=failures` says why")
-        if not any(worker["alive"] for worker in study["workers"]) and study["remaining"]:
+            why = f"`walkforge status name={study['name']} failures=true` says why"
+            say(f"failed runs of {study['name']} by kind: {kinds}; {why}")
+        if study["state"] != "running":
+            say(
+                f"{study['name']} is {study['state']}: `walkforge study name={base_name(study['name'])}"
+                f"{' action=resume' if study['state'] == 'paused' else ''}` goes on"
+            )
+        elif study["preflight"]:
+            where = f"pid {study['preflight']['pid']} on {study['preflight']['host']}"
+            say(f"the preflight of {study['name']} runs ({where}); its workers start when it has passed")
+        elif not any(worker["alive"] for worker in study["workers"]) and study["remaining"]:
             say(f"nobody works on {study['name']} now: the command that started it resumes it")

@@ -2,19 +2,29 @@
 
 from rich.console import Console
 
-from optimize.compose import StudyConfig, to_spec
+from optimize.cli.tables import say
+from optimize.compose import RunStudyConfig, to_spec
+from optimize.database import open_engine
+from optimize.results.queries import studies_of
+from optimize.study.control import StoppedByActionError, ask
 from optimize.study.runner import run_study
 
 
-def study(config: StudyConfig) -> int:
+def study(config: RunStudyConfig) -> int:
     """Run or resume a study (one or two phases) to its cap, and say what to do next."""
+    if config.action != "run":
+        act(config)
+        return 0
     console = Console()
     spec = to_spec(config)
     try:
-        name = run_study(spec, console)
+        name = run_study(spec, console, config.notify)
     except KeyboardInterrupt:
         console.print(f"study {spec.name} is interrupted: nothing is lost, the same command resumes it")
         return 1
+    except StoppedByActionError as stopped:
+        say(str(stopped))
+        return stopped.exit_code
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
         f"  walkforge leaderboard name={spec.name}\n"
@@ -23,3 +33,19 @@ def study(config: StudyConfig) -> int:
         highlight=False,
     )
     return 0
+
+
+def act(config: RunStudyConfig) -> None:
+    """Pause, resume or stop a study that runs elsewhere, and say what that means."""
+    place = config.database
+    looking = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
+    try:
+        studies_of(looking, config.name)  # a name that is not there must not make a database
+    finally:
+        looking.dispose()
+    engine = open_engine(place.url, busy_timeout_s=place.busy_timeout_s)
+    try:
+        for line in ask(engine, config.name, config.action):
+            say(line)
+    finally:
+        engine.dispose()

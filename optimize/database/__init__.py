@@ -45,6 +45,17 @@ def open_engine(url: str, read_only: bool = False, busy_timeout_s: float = BUSY_
     return postgresql.open_engine(parse_url(url), read_only, busy_timeout_s)
 
 
+def check_reachable(spec: DatabaseSpec) -> None:
+    """Refuse a database that is away or cannot hold a study, and create nothing."""
+    if is_sqlite(spec.url) and not sqlite.find_place(spec.url).is_file():
+        return
+    engine = open_engine(spec.url, busy_timeout_s=spec.busy_timeout_s)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def optuna_arguments(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> tuple[str, dict[str, object]]:
     """Return the URL and the engine's arguments of Optuna's storage on the same database."""
     if is_sqlite(url):
@@ -105,6 +116,7 @@ __all__ = [
     "BUSY_TIMEOUT_S",
     "LOCK_TIMEOUT_S",
     "DatabaseSpec",
+    "check_reachable",
     "database_path",
     "is_sqlite",
     "local_folder",

@@ -50,8 +50,8 @@ def network_file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str | 
     return holder if holder.lower() in NETWORK_FILE_SYSTEMS else None
 
 
-def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:
-    """Return the database's path with its folder created; refuse a network disk, where SQLite locks fail."""
+def find_place(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:
+    """Return the database's path; refuse a folder, and a network disk, where SQLite locks fail."""
     path = database_path(url)
     if path.is_dir():
         raise BadInputError(f"database.url: {path} is a folder: name a file in it")
@@ -62,6 +62,12 @@ def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) 
             f"database.url: {path} lies on a network file system ({kind}), where SQLite loses data: "
             "choose a path on a local disk, or database=postgresql"
         )
+    return path
+
+
+def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:
+    """Return the path of a database that may lie where it is meant to, with its folder created."""
+    path = find_place(url, mounts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,9 +78,17 @@ def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) 
 
 
 def connect(
-    path: Path, *, busy_timeout_s: float, read_only: bool = False, foreign_keys: bool = True
+    path: Path,
+    *,
+    busy_timeout_s: float,
+    read_only: bool = False,
+    foreign_keys: bool = True,
+    synced: bool = True,
 ) -> sqlite3.Connection:
-    """Open one SQLite connection that waits for locks; a writable one switches the file to WAL."""
+    """Open one SQLite connection that waits for locks; a writable one switches the file to WAL.
+
+    Where it is not synced, a power cut can undo its last commits: those since the last one of a synced one.
+    """
     mode = "ro" if read_only else "rwc"
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=busy_timeout_s, check_same_thread=False
@@ -83,6 +97,7 @@ def connect(
         if not read_only:
             _switch_to_wal(connection, path)
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+        connection.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")  # the first look into the file itself
     except sqlite3.DatabaseError as error:
         connection.close()
@@ -110,7 +125,9 @@ def optuna_arguments(url: str, busy_timeout_s: float) -> tuple[str, dict[str, ob
     """Return the URL and the engine's arguments of Optuna's storage on the file."""
     path = prepare_database(url)
     # Foreign keys stay off, as Optuna ships: its schema upgrades drop and rename tables that others refer to.
-    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False)
+    # Unsynced: what a trial comes to is committed first, and synced, by our own connection; its next commit
+    # syncs Optuna's as well, as the file has one log.
+    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False, synced=False)
     return sqlite_url(path).render_as_string(hide_password=False), {"creator": creator}
 
 

@@ -7,10 +7,13 @@ row; whoever writes about the same trial waits for it and then sees what was com
 looks afresh (READ COMMITTED). Leases are always locked first, so two writers never wait for each other.
 """
 
+import functools
+import hashlib
 import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +25,8 @@ from optimize.results.tables import LEASES, RUNS, insert_into
 # psutil derives a start time from the boot time, which steps with the wall clock; no pid is reused this fast.
 START_TOLERANCE_S = 2.0
 ABANDONED_AT = 0.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PID_SPACE = Path("/proc/self/ns/pid")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Lease:
     trial_number: int
     run_uuid: str
     token: int  # grows with every take-over
-    host: str
+    host: str  # of this_host
     pid: int
     process_started: float  # create time of the process, so that a reused pid is told apart
     worker: int
@@ -55,7 +60,7 @@ def acquire(conn: Connection, study: str, number: int, *, worker: int, lease_s: 
     process = psutil.Process()
     mine = {
         "run_uuid": str(uuid.uuid4()),
-        "host": socket.gethostname(),
+        "host": this_host(),
         "pid": process.pid,
         "process_started": process.create_time(),
         "worker": worker,
@@ -91,9 +96,17 @@ def check_token(conn: Connection, study: str, number: int, run_uuid: str, token:
         raise _stale(study, number, run_uuid)
 
 
+def fence(conn: Connection, lease: Lease) -> None:
+    """Refuse every later write of the run that holds a lease; raise StaleRunError if another run holds it."""
+    same = _of_trial(lease.study_name, lease.trial_number) & (LEASES.c.run_uuid == lease.run_uuid)
+    fenced = conn.execute(update(LEASES).where(same).values(token=LEASES.c.token + 1))
+    if fenced.rowcount == 0:
+        raise _stale(lease.study_name, lease.trial_number, lease.run_uuid)
+
+
 def release(conn: Connection, lease: Lease) -> None:
-    """End a lease, kept or given back, after its trial was told; leave it alone once another run has it."""
-    same = (LEASES.c.run_uuid == lease.run_uuid) & (LEASES.c.token == lease.token)
+    """End a lease, kept, fenced or given back, once its trial is told; leave alone what another run has."""
+    same = LEASES.c.run_uuid == lease.run_uuid  # each run has a uuid of its own
     conn.execute(delete(LEASES).where(_of_trial(lease.study_name, lease.trial_number), same))
 
 
@@ -124,29 +137,59 @@ def refuse_other_hosts(conn: Connection, now: float) -> None:
     if conn.dialect.name != "sqlite":
         return
     here = socket.gethostname()
-    elsewhere = select(LEASES).where(LEASES.c.host != here, LEASES.c.renewed_at + LEASES.c.lease_s >= now)
-    other = conn.execute(elsewhere.order_by(LEASES.c.renewed_at.desc()).limit(1)).mappings().first()
+    held = select(LEASES).where(LEASES.c.renewed_at + LEASES.c.lease_s >= now)
+    rows = conn.execute(held.order_by(LEASES.c.renewed_at.desc())).mappings()
+    other = next((row for row in rows if host_name(row["host"]) != here), None)
     if other is not None:
         rest = other["renewed_at"] + other["lease_s"] - now
         raise BadInputError(
-            f"database.url: host {other['host']!r} works on study {other['study_name']!r} in this SQLite "
-            f"file, and this is host {here!r}: SQLite serves one host, so use database=postgresql for "
+            f"database.url: host {host_name(other['host'])!r} works on study {other['study_name']!r} in this "
+            f"SQLite file, and this is host {here!r}: SQLite serves one host, so use database=postgresql for "
             f"several, or end the study there and wait {rest:.0f} s"
         )
 
 
+def this_host() -> str:
+    """Return what tells apart the places whose process ids mean different processes: NAME#MARK."""
+    mark = _place()
+    return f"{socket.gethostname()}#{mark}" if mark else socket.gethostname()
+
+
+def host_name(host: str) -> str:
+    """Return the name of a host as people know it."""
+    return host.partition("#")[0]
+
+
 def owner_alive(lease: Lease) -> bool:
     """Say whether the process that took the lease still runs; one on another host is believed to."""
-    if lease.host != socket.gethostname():
+    return process_alive(lease.host, lease.pid, lease.process_started)
+
+
+def process_alive(host: str, pid: int, started: float) -> bool:
+    """Say whether this very process still runs; one on another host is believed to."""
+    if host != this_host():
         return True
     try:
-        process = psutil.Process(lease.pid)
-        same = abs(process.create_time() - lease.process_started) <= START_TOLERANCE_S
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) <= START_TOLERANCE_S
         return bool(same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+
+
+@functools.cache
+def _place() -> str:
+    """Return a mark of this boot of the machine and this space of process ids; "" where neither is known.
+
+    Two containers on one machine, or the pods of hostNetwork on two, can bear the same host name.
+    """
+    try:
+        boot, processes = BOOT_ID.read_text(encoding="ascii").strip(), str(PID_SPACE.readlink())
+    except OSError:  # no Linux: one boot, one space of process ids
+        return ""
+    return hashlib.sha256(f"{boot} {processes}".encode()).hexdigest()[:8]
 
 
 def _mark_lost(conn: Connection, study: str, number: int, reason: str) -> None:

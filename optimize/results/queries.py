@@ -9,13 +9,22 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, inspect, text
+from sqlalchemy import Connection, Engine, RowMapping, inspect, select, text
 
 from optimize.database import reading
 from optimize.errors import BadInputError, require
+from optimize.results.tables import RUNS
+from optimize.results.views import INFEASIBLE
 
 _BEST = text(
     "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
+)
+# The maximum over the view would decode the parameters of every trial first.
+_BEST_SCORE = text(
+    "SELECT MAX(v.value) FROM studies s "
+    "JOIN trials t ON t.study_id = s.study_id AND t.state = 'COMPLETE' "
+    "JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE' "
+    f"WHERE s.study_name = :name AND NOT EXISTS ({INFEASIBLE})"
 )
 _SPREAD = text(
     "SELECT sharpe FROM trial_windows "
@@ -43,6 +52,7 @@ class LeaderboardRow:
     cost: float | None
     trades: float | None
     turnover: float | None
+    exposure: float | None  # mean over bars of the sum of |weights|
     seconds: float | None
     parameters: Mapping[str, Any]  # for reading: floats have 15 digits
     run_uuid: str | None  # None for a trial that was told by hand
@@ -55,13 +65,18 @@ def list_queries() -> list[tuple[str, str]]:
     return sorted((name.removesuffix(".sql"), line.removeprefix("--").strip()) for name, line in described)
 
 
+def check_query(name: str) -> None:
+    """Refuse the name of a query that there is not."""
+    names = [known for known, _ in list_queries()]
+    if name not in names:
+        raise BadInputError(f"sql={name!r} is no query of this package: choose one of {', '.join(names)}")
+
+
 def run_query(
     engine: Engine, name: str, parameters: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run a named query on a connection that cannot write; return its columns and rows."""
-    names = [known for known, _ in list_queries()]
-    if name not in names:
-        raise BadInputError(f"sql={name!r} is no query of this package: choose one of {', '.join(names)}")
+    check_query(name)
     sql = resources.files("optimize.queries").joinpath(f"{name}.sql").read_text(encoding="utf-8")
     statement = text(sql)
     wanted = sorted(statement.compile().params)
@@ -78,7 +93,16 @@ def leaderboard(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
     require(limit >= 1, "limit", limit, ">= 1")
     with _reading(engine) as conn:
         best = conn.execute(_BEST, {"name": study_name, "limit": limit}).mappings().all()
-        return [_row(rank, row, _window_sharpes(conn, row)) for rank, row in enumerate(best, start=1)]
+        return [
+            _row(rank, row, _window_sharpes(conn, row), _exposure(conn, row["run_uuid"]))
+            for rank, row in enumerate(best, start=1)
+        ]
+
+
+def best_score(conn: Connection, study_name: str) -> float | None:
+    """Return the score of the best feasible trial of a study, as best_models has it, or None."""
+    score: float | None = conn.execute(_BEST_SCORE, {"name": study_name}).scalar()
+    return score
 
 
 def studies_of(engine: Engine, name: str) -> list[str]:
@@ -108,9 +132,15 @@ def _window_sharpes(conn: Connection, row: RowMapping) -> list[float]:
     return list(conn.execute(_SPREAD, of_trial).scalars())
 
 
-def _row(rank: int, row: RowMapping, sharpes: Sequence[float]) -> LeaderboardRow:
+def _exposure(conn: Connection, run_uuid: str | None) -> float | None:
+    metrics = conn.execute(select(RUNS.c.metrics).where(RUNS.c.run_uuid == run_uuid)).scalar()
+    return (metrics or {}).get("exposure")
+
+
+def _row(rank: int, row: RowMapping, sharpes: Sequence[float], exposure: float | None) -> LeaderboardRow:
     own = {
         "rank": rank,
+        "exposure": exposure,
         "window_sharpe_min": min(sharpes, default=None),
         "window_sharpe_median": statistics.median(sharpes) if sharpes else None,
         "window_sharpe_max": max(sharpes, default=None),

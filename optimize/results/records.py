@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from optimize import clock
 from optimize.errors import BadInputError, require
@@ -30,7 +30,8 @@ from optimize.results.tables import (
 )
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-FAILURE_KINDS = ("oom", "timeout", "data", "config", "numeric", "stale", "bug")
+RETRIED = "RETRIED"  # a run that failed for a passing reason: its trial runs once more
+FAILURE_KINDS = ("oom", "timeout", "disk", "database", "data", "config", "numeric", "stale", "bug")
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ class WindowRecord:
     exposure: float | None
     seconds: float | None
     returns_path: str | None = None  # Parquet file, relative to the study's folder
+    forced_exits: float | None = None  # of the trades; None: written before it was stored
+    reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,12 @@ class BaselineRecord:
     total_return: float | None
     cost: float | None
     turnover: float | None
-    windows: Any = None
+    windows: Any = None  # sessions and returns of each; and whether buy-and-hold was bought anew each session
+
+    @property
+    def bought_anew(self) -> bool:
+        """Say whether it is buy-and-hold on sessions that end flat; older records do not know."""
+        return bool((self.windows or {}).get("bought_anew"))
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,13 @@ def set_cap(conn: Connection, name: str, n_trials: int) -> None:
         )
 
 
+def follow_launch(conn: Connection, study: StudyRecord) -> None:
+    """Store the cap, the limits and the spec of the latest launch, which workers that join will follow."""
+    set_cap(conn, study.study_name, study.n_trials)
+    launched = {"max_failures": study.max_failures, "spec": study.spec}
+    conn.execute(update(STUDIES).where(STUDIES.c.study_name == study.study_name).values(**launched))
+
+
 def forget_study(conn: Connection, name: str) -> None:
     """Delete every record of a study, so that a new one of the same name starts clean; exports stay."""
     # Leases first, as every writer does: what still runs ends its write before, and can write nothing after.
@@ -239,3 +254,16 @@ def events(conn: Connection, study: str, kind: str | None = None) -> list[EventR
     """Return the events of a study, of one kind or all, oldest first."""
     rows = where(EVENTS, study_name=study).order_by(EVENTS.c.event_id)
     return load_rows(conn, EventRecord, EVENTS, rows if kind is None else rows.where(EVENTS.c.kind == kind))
+
+
+def last_event(conn: Connection, studies: Iterable[str], kinds: Iterable[str]) -> EventRecord | None:
+    """Return the newest event of these kinds in these studies, or None."""
+    of_kinds = EVENTS.c.study_name.in_(list(studies)) & EVENTS.c.kind.in_(list(kinds))
+    newest = select(EVENTS).where(of_kinds).order_by(EVENTS.c.event_id.desc()).limit(1)
+    return next(iter(load_rows(conn, EventRecord, EVENTS, newest)), None)
+
+
+def newest_trial(conn: Connection, study: str) -> int:
+    """Return the highest trial number that a run of a study was for, or -1."""
+    newest = conn.execute(select(func.max(RUNS.c.trial_number)).where(RUNS.c.study_name == study)).scalar()
+    return -1 if newest is None else int(newest)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, select, update
 
 from optimize import clock
 from optimize.errors import StaleRunError
-from optimize.results.leases import Lease, check_token
-from optimize.results.records import FINISHED, Outcome, RunRecord, WindowRecord
+from optimize.results.leases import Lease, abandon, check_token, fence
+from optimize.results.records import FINISHED, RETRIED, Outcome, RunRecord, WindowRecord
 from optimize.results.tables import (
     METRIC_COLUMNS,
     RUNS,
@@ -42,10 +42,10 @@ def save_window(conn: Connection, lease: Lease, window: WindowRecord) -> None:
 
 
 def adopt_windows(conn: Connection, lease: Lease) -> list[WindowRecord]:
-    """Copy what lost runs of this trial finished into the run that took over; return its windows."""
+    """Copy what earlier runs of this trial finished into the run that took over; return its windows."""
     check_token(conn, lease.study_name, lease.trial_number, lease.run_uuid, lease.token)
     of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
-    lost_runs = select(RUNS.c.run_uuid).where(*of_trial, RUNS.c.state == "LOST")
+    lost_runs = select(RUNS.c.run_uuid).where(*of_trial, RUNS.c.state.in_(("LOST", RETRIED)))
     for window in load_rows(
         conn, WindowRecord, WINDOWS, select(WINDOWS).where(WINDOWS.c.run_uuid.in_(lost_runs))
     ):
@@ -65,11 +65,54 @@ def finish_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
         if stored is None or stored.state not in FINISHED:
             raise
         return stored
-    unfinished = (RUNS.c.run_uuid == lease.run_uuid, RUNS.c.state.not_in(FINISHED))
-    columns = {name: outcome.metrics.get(name) for name in METRIC_COLUMNS}
-    values = {**values_of(outcome), **columns, "finished_at": clock.now()}
-    conn.execute(update(RUNS).where(*unfinished).values(values))
-    return load_one(conn, RunRecord, RUNS, run_uuid=lease.run_uuid)
+    return _finish(conn, lease.run_uuid, outcome)
+
+
+def fail_run(conn: Connection, lease: Lease, kind: str, message: str) -> RunRecord:
+    """Store that a run whose worker was ended from outside failed, fence it off, and return what is stored.
+
+    The caller then tells the trial under the study lock and releases the lease. A run that recorded its own
+    outcome before keeps it; raises StaleRunError where another run has the trial by now.
+    """
+    fence(conn, lease)
+    seconds = seconds_of(conn, lease.run_uuid)
+    return _finish(conn, lease.run_uuid, Outcome("FAIL", seconds, failure_kind=kind, failure_message=message))
+
+
+def retry_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
+    """Store why a run failed and give its trial back, to be run again at once; return what is stored.
+
+    A run that recorded its outcome before keeps it; raises StaleRunError where another run has the trial.
+    """
+    try:
+        _check(conn, lease, lease.run_uuid)
+    except StaleRunError:
+        stored = load_run(conn, lease.run_uuid)
+        if stored is None or stored.state not in (*FINISHED, RETRIED):
+            raise
+        return stored
+    run = _finish(conn, lease.run_uuid, outcome, RETRIED)
+    if run.state == RETRIED:
+        abandon(conn, lease)
+    return run
+
+
+def retried(conn: Connection, study: str, number: int) -> str | None:
+    """Return the kind of the failure for which a trial was given back to be tried again, or None."""
+    of_trial = (RUNS.c.study_name == study, RUNS.c.trial_number == number, RUNS.c.state == RETRIED)
+    return conn.execute(select(RUNS.c.failure_kind).where(*of_trial).limit(1)).scalar()
+
+
+def count_counted(conn: Connection, study: str) -> int:
+    """Return how many runs of a study ended as trials that count in its cap."""
+    ended = RUNS.c.state.in_(("COMPLETE", "PRUNED"))
+    return int(conn.execute(select(func.count()).where(RUNS.c.study_name == study, ended)).scalar_one())
+
+
+def seconds_of(conn: Connection, run_uuid: str) -> float:
+    """Return for how long a run has been going."""
+    run = load_run(conn, run_uuid)
+    return 0.0 if run is None else max(0.0, (clock.now() - run.started_at).total_seconds())
 
 
 def load_run(conn: Connection, run_uuid: str) -> RunRecord | None:
@@ -123,3 +166,12 @@ def complete_but_untold(
 def _check(conn: Connection, lease: Lease, run_uuid: str) -> None:
     """Raise StaleRunError unless the run that is written about holds its trial."""
     check_token(conn, lease.study_name, lease.trial_number, run_uuid, lease.token)
+
+
+def _finish(conn: Connection, run_uuid: str, outcome: Outcome, state: str | None = None) -> RunRecord:
+    """Store the outcome of a run that has none yet, under another state if given; return what is stored."""
+    unfinished = (RUNS.c.run_uuid == run_uuid, RUNS.c.state.not_in((*FINISHED, RETRIED)))
+    columns = {name: outcome.metrics.get(name) for name in METRIC_COLUMNS}
+    ended = {"state": state or outcome.state, "finished_at": clock.now()}
+    conn.execute(update(RUNS).where(*unfinished).values({**values_of(outcome), **columns, **ended}))
+    return load_one(conn, RunRecord, RUNS, run_uuid=run_uuid)

@@ -21,12 +21,15 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    inspect,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from optimize.database import lock_schema
+from optimize.errors import BadInputError
 from optimize.results.columns import AnyText, DayText, FiniteFloat, JsonText, UtcText
 
 if TYPE_CHECKING:
@@ -98,6 +101,7 @@ RUNS = Table(
     *_real(*METRIC_COLUMNS),
     _json("metrics_json", "metrics"),
     Index("wf_runs_of_trial", "study_name", "trial_number"),
+    Index("wf_runs_ended", "study_name", "finished_at"),  # asked before every trial that is handed out
 )
 
 LEASES = Table(
@@ -133,6 +137,7 @@ WINDOWS = Table(
     *_real("sharpe", "sharpe_zero_cost", "total_return", "max_drawdown", "volatility"),
     *_real("turnover", "cost", "trades", "exposure", "seconds"),
     Column("returns_path", Text),
+    *_real("forced_exits", "reward_active_share"),
     PrimaryKeyConstraint("run_uuid", "window", "repeat"),
 )
 
@@ -174,17 +179,43 @@ EVENTS = Table(
 
 
 def create_tables(engine: Engine) -> None:
-    """Create what is missing; several processes may do so at once."""
+    """Create what is missing, columns that an older version did not write too; several may do so at once."""
     with engine.begin() as conn:
         lock_schema(conn)
         if conn.dialect.name == "postgresql":
             METADATA.create_all(conn)  # looks first: under the lock nothing can appear in between
-            return
-        # SQLite itself decides what exists: a look beforehand would race with other processes.
+            for table in METADATA.sorted_tables:  # create_all adds no index to a table of an older version
+                for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                    index.create(conn, checkfirst=True)
+        else:  # SQLite itself decides what exists: a look beforehand would race with other processes
+            for table in METADATA.sorted_tables:
+                conn.execute(CreateTable(table, if_not_exists=True))
+                for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                    conn.execute(CreateIndex(index, if_not_exists=True))
         for table in METADATA.sorted_tables:
-            conn.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                conn.execute(CreateIndex(index, if_not_exists=True))
+            for column in _lacking(conn, table):
+                _add_column(conn, table, column)
+
+
+def _lacking(conn: Connection, table: Table) -> list[Column[Any]]:
+    """Return the columns that the database's own table does not have."""
+    stored = {column["name"] for column in inspect(conn).get_columns(table.name)}
+    return [column for column in table.columns if column.name not in stored]
+
+
+def _add_column(conn: Connection, table: Table, column: Column[Any]) -> None:
+    """Add a column to the table of an older version; its rows have NULL there."""
+    if not column.nullable:
+        raise BadInputError(
+            f"database.url: the table {table.name} has no column {column.name}, which this version needs: "
+            "another version made this database, so use that one, or name a new database"
+        )
+    definition = CreateColumn(column).compile(dialect=conn.dialect)
+    try:
+        conn.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+    except OperationalError:  # in SQLite another process may have added it after our look
+        if column in _lacking(conn, table):
+            raise
 
 
 def insert_into(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, inspect, text
 
 from optimize.database import lock_schema
+from optimize.results.tables import WINDOWS
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 
@@ -91,7 +92,7 @@ ORDER BY last.attempt DESC LIMIT 1
 
 # Infinity is legal in Optuna's JSON and SQLite would cast it to 0. CASE, because a server may look at the
 # parts of an AND in any order, and the attributes of other keys are no numbers.
-_INFEASIBLE = """
+INFEASIBLE = """
 SELECT 1 FROM trial_system_attributes a
 WHERE a.trial_id = t.trial_id AND 1 = CASE
   WHEN a.key NOT LIKE 'constraints:%' THEN 0
@@ -122,7 +123,7 @@ FROM (
 """
 
 _TRIAL_WINDOWS = """
-SELECT s.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, w.*
+SELECT s.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, (<window_columns>)
 FROM studies s
 JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
 JOIN wf_windows w ON w.run_uuid = (<finishing_run>)
@@ -149,6 +150,9 @@ FROM (
   GROUP BY s.study_id, s.study_name, o.phase, o.n_trials
 ) counts
 """
+
+# Listed, because a server fixes what * stands for when a view is made: a new column makes the view anew.
+_WINDOW_COLUMNS = ", ".join(f'w."{column.name}"' for column in WINDOWS.columns)
 
 VIEWS = {"best_models": _BEST_MODELS, "trial_windows": _TRIAL_WINDOWS, "study_health": _STUDY_HEALTH}
 DIALECTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
@@ -187,9 +191,9 @@ def view_body(name: str, dialect: str) -> str:
         "pids": words.pids,
         "failures": words.failures,
         "finishing_run": _FINISHING_RUN,
-        "infeasible": _INFEASIBLE,
+        "infeasible": INFEASIBLE,
     }
-    body = VIEWS[name]
+    body = VIEWS[name].replace("(<window_columns>)", _WINDOW_COLUMNS)
     for part, sql in parts.items():
         body = body.replace(f"(<{part}>)", f"({sql})")
     return body.strip()

@@ -1,4 +1,7 @@
-"""When a trial stops early: it is compared with the others at the same step, never with their best."""
+"""When a trial stops early: it is compared with the others at the same step, never with their best.
+
+In batch mode it is compared with the trials of earlier batches alone, so that no verdict depends on timing.
+"""
 
 import math
 import statistics
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,6 +17,8 @@ from optimize.errors import require
 
 NAMES = ("median", "none", "successive_halving")
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+REACHED = (*COUNTED, TrialState.RUNNING)
+BATCH = "batch"  # user attribute of a trial in batch mode: the first number and the size of its batch
 EXEMPTION_STREAM = 0x6578656D  # keeps this draw apart from every other use of (seed, trial number)
 
 
@@ -33,6 +38,15 @@ class PrunerSpec:
         require(0 <= self.exempt_share <= 1, "pruner.exempt_share", self.exempt_share, "between 0 and 1")
 
 
+def comparable(
+    study: Study, trial: FrozenTrial, states: tuple[TrialState, ...] = COUNTED
+) -> list[FrozenTrial]:
+    """Return the trials in these states that a trial may be compared with."""
+    others = study.get_trials(deepcopy=False, states=states)
+    first = trial.user_attrs.get(BATCH, [math.inf])[0]
+    return [other for other in others if other.number != trial.number and other.number < first]
+
+
 def values_at_step(trials: Sequence[FrozenTrial], step: int) -> list[float]:
     """Return the finite values that trials reported at step."""
     reported = (trial.intermediate_values.get(step) for trial in trials)
@@ -43,6 +57,18 @@ def is_worse_than_median(value: float, others: Sequence[float], *, maximize: boo
     """Return whether value lies strictly on the bad side of the median of others."""
     median = statistics.median(others)
     return value < median if maximize else value > median
+
+
+def is_out_of_better_half(value: float, others: Sequence[float], *, maximize: bool) -> bool:
+    """Return whether so many of others are better that value is not in the better half of all of them."""
+    better = sum(other > value if maximize else other < value for other in others)
+    return better >= max(1, (len(others) + 1) // 2)
+
+
+def is_rung(windows: int, first: int) -> bool:
+    """Return whether windows is first, 2 * first, 4 * first, ..."""
+    doublings, rest = divmod(windows, first)
+    return rest == 0 and doublings & (doublings - 1) == 0 and doublings > 0
 
 
 def is_exempt(seed: int, number: int, share: float) -> bool:
@@ -66,10 +92,32 @@ class SameStepMedianPruner(BasePruner):
         value = trial.intermediate_values[step]
         if value is None or math.isnan(value):
             return False
-        others = values_at_step(study.get_trials(deepcopy=False, states=COUNTED), step)
+        others = values_at_step(comparable(study, trial), step)
         if len(others) < self.n_startup_trials:
             return False
         return is_worse_than_median(value, others, maximize=study.direction == StudyDirection.MAXIMIZE)
+
+
+class SameStepHalvingPruner(BasePruner):
+    """Keep the better half of what reached 2, 4, 8, ... windows; n_warmup_steps + 1 is the first of these.
+
+    Asynchronous successive halving (Li et al. 2018, reduction factor 2) on values of the same step. It notes
+    nothing in the study, so that a verdict can be asked for again after a lost run.
+    """
+
+    def __init__(self, n_warmup_steps: int = 1) -> None:
+        self.n_warmup_steps = n_warmup_steps
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial should stop after its last reported step."""
+        step = trial.last_step
+        if step is None or not is_rung(step + 1, self.n_warmup_steps + 1):
+            return False
+        value = trial.intermediate_values[step]
+        if value is None or math.isnan(value):
+            return False
+        others = values_at_step(comparable(study, trial, REACHED), step)
+        return is_out_of_better_half(value, others, maximize=study.direction == StudyDirection.MAXIMIZE)
 
 
 class ExemptingPruner(BasePruner):
@@ -86,14 +134,9 @@ class ExemptingPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should stop after its last reported step."""
-        step = trial.last_step
-        if step is None or math.isnan(trial.intermediate_values[step]):
+        if is_exempt(self.seed, trial.number, self.exempt_share):
             return False
-        # Asked first and always: successive halving notes here how far each trial came.
-        verdict = self.inner.prune(study, trial)
-        if not verdict or is_exempt(self.seed, trial.number, self.exempt_share):
-            return False
-        return len(study.get_trials(deepcopy=False, states=COUNTED)) >= self.n_startup_trials
+        return self.inner.prune(study, trial) and len(comparable(study, trial)) >= self.n_startup_trials
 
 
 def make_pruner(spec: PrunerSpec, seed: int) -> BasePruner:
@@ -104,5 +147,5 @@ def make_pruner(spec: PrunerSpec, seed: int) -> BasePruner:
     if spec.name == "median":
         inner = SameStepMedianPruner(spec.n_startup_trials, spec.n_warmup_steps)
     else:
-        inner = SuccessiveHalvingPruner(min_resource=max(1, spec.n_warmup_steps), reduction_factor=2)
+        inner = SameStepHalvingPruner(spec.n_warmup_steps)
     return ExemptingPruner(inner, seed, spec.exempt_share, spec.n_startup_trials)

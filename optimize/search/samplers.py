@@ -15,14 +15,15 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.errors import require
-from optimize.search.space import Scalar, SearchSpace, grid
+from optimize.errors import BadInputError, require
+from optimize.search.space import Choices, Scalar, SearchSpace, grid
 
-NAMES = ("tpe", "random", "qmc", "grid")
+NAMES = ("tpe", "random", "qmc", "grid", "cmaes")
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,12 @@ class SamplerSpec:
 class PerTrialSampler(BaseSampler):
     """Give each trial a fresh sampler seeded by (study seed, trial number): a resume changes nothing."""
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(
+        self, make: Callable[[int], BaseSampler], seed: int, joint: IntersectionSearchSpace | None = None
+    ) -> None:
         self._make = make
         self._seed = seed
+        self._joint = joint  # what all trials have in common; None: each trial's own sampler looks it up
         self._running: dict[int, BaseSampler] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -55,6 +59,8 @@ class PerTrialSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that the trial's sampler draws jointly."""
+        if self._joint is not None:  # it goes on from where it was, a fresh sampler through all trials again
+            return {name: d for name, d in self._joint.calculate(study).items() if not d.single()}
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -72,8 +78,7 @@ class PerTrialSampler(BaseSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Drop the trial's own sampler."""
-        self._of(trial).after_trial(study, trial, state, values)
+        """Drop the trial's own sampler: none of them learns here, they read what is stored."""
         self._running.pop(trial.number, None)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
@@ -191,12 +196,37 @@ def value_at(distribution: BaseDistribution, unit: float) -> Any:
 
 
 def make_sampler(spec: SamplerSpec, seed: int, space: SearchSpace) -> BaseSampler:
-    """Return the sampler of a study; a grid needs a space of choices only."""
+    """Return the sampler of one study; one that cannot search the space is refused."""
+    check_sampler(spec, space)
     if spec.name == "grid":
         return BalancedGridSampler(grid(space))
     if spec.name == "qmc":
         return SobolSampler(seed, [parameter.path for parameter in space.parameters])
-    return PerTrialSampler(partial(_tpe, spec) if spec.name == "tpe" else _random, seed)
+    if spec.name == "random":
+        return PerTrialSampler(_random, seed)
+    if spec.name == "cmaes":
+        return PerTrialSampler(partial(_cmaes, spec), seed, IntersectionSearchSpace())
+    jointly = spec.multivariate is not False and not spec.group
+    joint = IntersectionSearchSpace(include_pruned=True) if jointly else None
+    return PerTrialSampler(partial(_tpe, spec), seed, joint)
+
+
+def check_sampler(spec: SamplerSpec, space: SearchSpace) -> None:
+    """Refuse a sampler that cannot search the space: a grid needs choices, CMA-ES needs ranges."""
+    if spec.name == "grid":
+        grid(space)
+    if spec.name != "cmaes":
+        return
+    listed = [p.path for p in space.parameters if isinstance(p.domain, Choices) and len(p.domain.values) > 1]
+    if listed:
+        raise BadInputError(
+            f"sampler.name='cmaes' searches ranges alone, and the space has choices for {', '.join(listed)}: "
+            "give each a range or one value, or set sampler=tpe"
+        )
+
+
+def _cmaes(spec: SamplerSpec, seed: int) -> BaseSampler:
+    return CmaEsSampler(seed=seed, n_startup_trials=spec.n_startup_trials, warn_independent_sampling=False)
 
 
 def _random(seed: int) -> BaseSampler:

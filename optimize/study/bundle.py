@@ -29,7 +29,7 @@ from optimize.study.trial import (
     lay_ground,
     target_horizon,
 )
-from optimize.study.versions import differences, versions
+from optimize.study.versions import comparable, differences
 
 MANIFEST, CONFIG, FEATURES, METRICS = "manifest.json", "config.json", "features.json", "metrics.json"
 CARD, PICTURE = "CARD.md", "equity.png"
@@ -96,7 +96,7 @@ class Replay:
 def replay_bundle(folder: Path, data_path: str | None = None, grounds: Grounds | None = None) -> Replay:
     """Verify every file, then evaluate every window again; raise WalkforgeError where the score differs."""
     manifest = verify_bundle(folder)
-    limit_threads(1)
+    limit_threads(int(manifest.trained_with.get("threads", 1)))
     spec = read_config(folder, data_path)
     ground = lay_again(spec, manifest.data_fingerprint, str(folder), {} if grounds is None else grounds)
     stored: list[list[Measured]] = []
@@ -134,7 +134,7 @@ def judge(
 ) -> Replay:
     """Return the verdict on a score that was computed again, or raise WalkforgeError."""
     bitwise = same and value == stored
-    differing = () if bitwise else differences(dict(made_with), versions())
+    differing = () if bitwise else differences(dict(made_with), comparable(made_with))
     near = value is not None and close and math.isclose(value, stored, rel_tol=TOLERANCE)
     if value is None or not (bitwise or (near and differing)):
         cause = f"versions differ ({'; '.join(differing)})" if differing else "versions are equal"

@@ -5,57 +5,50 @@ lock; training happens outside it.
 """
 
 import enum
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optimize.database import server_time, study_lock
 from optimize.results import leases
 from optimize.results.leases import Lease
-from optimize.results.records import (
-    EventRecord,
-    Outcome,
-    RunRecord,
-    WindowRecord,
-    load_baselines,
-    load_study,
-    log_event,
-)
-from optimize.results.runs import adopt_windows, complete_but_untold, finish_run, start_run, windows_of
+from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_study
+from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
-from optimize.study.dashboard import decorate
+from optimize.study import batch
+from optimize.study.batch import REPETITION, counted, repetition
 from optimize.study.handle import Handle
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
+from optimize.study.telling import in_batches, tell, tell_recorded
+from optimize.study.triage import failed, gate, settle, settle_killed
 from optimize.study.trial import Ground, at_timeframe
-from optimize.study.versions import versions
+from optimize.study.versions import conditions, versions
 
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 MAX_LOSSES = 2  # the second loss of a trial fails it as stale
-REPETITION = "repetition"
 Lay = Callable[[StudySpec], Ground]
-STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
 
 
 class Verdict(enum.Enum):
     """Why there is no trial to run."""
 
     FULL = "the cap is reached and every trial has ended"
-    WAIT = "the cap is reached by trials that still run, and whose worker may yet be lost"
+    WAIT = "all that may run now runs elsewhere, and a worker there may yet be lost"
     FAILING = "too many trials failed"
+    SYSTEMATIC = "the study stopped itself, because its failures have a cause that will not pass"
+    PAUSED = "the study is paused"
+    STOPPED = "the study is stopped"
 
 
-class _RecordedError(Exception):
-    """The run that seemed lost recorded its outcome after it was looked at: tell it, run nothing."""
+class _OverError(Exception):
+    """There is nothing to run of this trial: the run that seemed lost recorded its outcome, or it failed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Claim:
     """A trial that this worker must run now."""
 
-    trial: Trial
+    trial: FrozenTrial  # as it was claimed
     lease: Lease
     run: RunRecord
     spec: StudySpec  # resolved for this trial
@@ -70,107 +63,71 @@ class Claim:
 
 def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
     """Reap, count, and return a trial to run; every decision is made under the study lock."""
-    spec = handle.spec
-    with study_lock(spec.database.url, spec.name):
-        tell_finished(handle)
-        lost = _lost_trials(handle)
-        trials = handle.study.get_trials(deepcopy=False)
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        taken = next((trial for trial in running if trial.number in lost), None)
-        if taken is None:
-            with handle.engine.connect() as conn:
-                record = load_study(conn, spec.name)
-            cap = record.n_trials if record else spec.n_trials
-            if sum(trial.state in COUNTED for trial in trials) >= cap:
-                return Verdict.WAIT if running else Verdict.FULL
-            if sum(trial.state == TrialState.FAIL for trial in trials) >= spec.max_failures:
-                return Verdict.FAILING
-            trial = handle.study.ask()
-        else:
-            trial = Trial(handle.study, taken._trial_id)
-        try:
-            return _start(handle, trial, worker, trials, lay)
-        except _RecordedError:
-            return claim(handle, worker, lay)
-
-
-def tell_finished(handle: Handle) -> None:
-    """Tell Optuna of trials whose record is complete, which a dead worker could not; never run them again."""
     with study_lock(handle.spec.database.url, handle.spec.name):
-        running = handle.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if running:
-            _tell_lost(handle, [trial.number for trial in running])
+        while True:
+            trials, takeable = _reap(handle)
+            found = _next(handle, trials, takeable)
+            if isinstance(found, Verdict):
+                return found
+            try:
+                return _start(handle, found, worker, lay)
+            except _OverError:
+                continue
 
 
-def _tell_lost(handle: Handle, running: Sequence[int]) -> None:
-    """Tell the recorded ones among the running trials unless a living owner is about to do it."""
-    with handle.engine.begin() as conn:
-        untold = complete_but_untold(conn, handle.spec.name, running)
-        owned = {lease.run_uuid: lease for lease in leases.active(conn, handle.spec.name)}
-        lost = leases.lost(conn, handle.spec.name, server_time(conn), leases.owner_alive)
-    for run in untold:
-        lease = owned.get(run.run_uuid)
-        if lease is None or lease in lost:  # a living owner tells it itself, after note and picture
-            _tell_for(handle, run)
-            if lease is not None:
-                with handle.engine.begin() as conn:
-                    leases.release(conn, lease)
+def _reap(handle: Handle) -> tuple[list[FrozenTrial], set[int]]:
+    """Tell what was recorded and fail what was lost twice; return all trials and those that nobody runs."""
+    trials = handle.study.get_trials(deepcopy=False)
+    running = _running(trials)
+    if not running:
+        return trials, set()
+    told, waiting = tell_recorded(handle, running)
+    takeable, stale = _lost_trials(handle, running - told - waiting)
+    for lease in stale:
+        _fail_stale(handle, lease)
+    return handle.study.get_trials(deepcopy=False) if told or stale else trials, takeable
 
 
-def _tell_for(handle: Handle, run: RunRecord) -> None:
-    """Do for a recorded run what its worker did not live to do: note, picture, tell."""
-    found = _find(handle, run.trial_number)
-    if found is None or found.state.is_finished():
-        return
-    illustrate(handle, Trial(handle.study, found._trial_id), run)
-    tell(handle, run)
-
-
-def illustrate(handle: Handle, trial: Trial, run: RunRecord) -> None:
-    """Give a trial its note and picture; one that cannot be had is an event, never a lost trial."""
+def _next(handle: Handle, trials: list[FrozenTrial], takeable: set[int]) -> FrozenTrial | Verdict:
+    """Return the trial to run next: one that nobody runs, else a new one."""
+    running = _running(trials)
     with handle.engine.connect() as conn:
-        windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
-    try:
-        decorate(handle, trial, run, windows, baselines)
-    except Exception as error:  # a full disk, a lost file: whatever it is, the record stands without it
-        message = f"trial {run.trial_number} has no note or picture: {type(error).__name__}: {error}"
-        print(message, file=sys.stderr)
-        with handle.engine.begin() as conn:
-            log_event(conn, EventRecord(handle.spec.name, "note_failed", message))
+        record = load_study(conn, handle.spec.name)
+    cap = record.n_trials if record else handle.spec.n_trials
+    if counted(trials) >= cap and not running:
+        return Verdict.FULL
+    if (held := gate(handle)) is not None:
+        return Verdict[held]
+    whole = batch.complete(handle, trials, cap)
+    takeable |= _running(whole) - running
+    if takeable:
+        return whole[min(takeable)]
+    if counted(trials) >= cap or (running and in_batches(handle)):
+        return Verdict.WAIT
+    if sum(trial.state == TrialState.FAIL for trial in trials) >= handle.spec.max_failures:
+        return Verdict.FAILING
+    asked = batch.ask(handle, trials, cap)
+    return asked[min(_running(asked) - running)]
 
 
-def tell(handle: Handle, run: RunRecord) -> None:
-    """Tell Optuna how a recorded run ended, with the constraint that marks an infeasible trial."""
-    found = _find(handle, run.trial_number)
-    if found is None or found.state.is_finished():
-        return
-    state = STATES[run.state]
-    if state != TrialState.FAIL:
-        infeasible = run.reason is not None and not run.reason.startswith("pruner")
-        trial = Trial(handle.study, found._trial_id)
-        trial.set_constraint("feasible", 1.0 if infeasible else 0.0)
-        trial.set_user_attr("feasible", not infeasible)  # the dashboard does not show constraints
-    value = run.score if state == TrialState.COMPLETE else None
-    handle.study.tell(run.trial_number, value, state=state, skip_if_finished=True)
+def _running(trials: Collection[FrozenTrial]) -> set[int]:
+    return {trial.number for trial in trials if trial.state == TrialState.RUNNING}
 
 
-def _lost_trials(handle: Handle) -> set[int]:
-    """Return the running trials that nobody runs; a trial lost for the second time is failed here."""
+def _lost_trials(handle: Handle, numbers: set[int]) -> tuple[set[int], list[Lease]]:
+    """Return those of the running trials that nobody runs, and the leases lost for the last time."""
     name = handle.spec.name
     with handle.engine.begin() as conn:
         lost = leases.lost(conn, name, server_time(conn), leases.owner_alive)
         leased = {lease.trial_number for lease in leases.active(conn, name)}
-    numbers = {t.number for t in handle.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-    takeable = numbers - leased  # asked for by a worker that died before it took the lease
-    for lease in lost:
-        if lease.trial_number not in numbers:
-            with handle.engine.begin() as conn:
+        for lease in lost:
+            if lease.trial_number not in numbers:
                 leases.release(conn, lease)
-        elif lease.losses + (not lease.abandoned) >= MAX_LOSSES:
-            _fail_stale(handle, lease)
-        else:
-            takeable.add(lease.trial_number)
-    return takeable
+    mine = [lease for lease in lost if lease.trial_number in numbers]
+    stale = [lease for lease in mine if lease.losses + (not lease.abandoned) >= MAX_LOSSES]
+    # Without a lease: asked for by a worker that died before it took one, or by a whole batch's asker.
+    free = (numbers - leased) | {lease.trial_number for lease in mine}
+    return free - {lease.trial_number for lease in stale}, stale
 
 
 def _fail_stale(handle: Handle, lost: Lease) -> None:
@@ -178,19 +135,39 @@ def _fail_stale(handle: Handle, lost: Lease) -> None:
     message = f"the trial lost its worker {MAX_LOSSES} times (last: worker {lost.worker}, pid {lost.pid})"
     outcome = Outcome("FAIL", 0.0, failure_kind="stale", failure_message=message)
     with handle.engine.begin() as conn:
-        run = finish_run(conn, lost, outcome)
+        run = settle(conn, lost, outcome)
         leases.release(conn, lost)
     tell(handle, run)
 
 
-def _start(handle: Handle, trial: Trial, worker: int, trials: Sequence[FrozenTrial], lay: Lay) -> Claim:
+def fail_claimed(handle: Handle, lease: Lease, kind: str, message: str) -> RunRecord:
+    """Fail the trial of a worker that was ended from outside, or give it back to be tried once more.
+
+    A run that recorded an outcome before keeps it; raises StaleRunError where another run has the trial.
+    """
+    with handle.engine.begin() as conn:
+        run = settle_killed(conn, lease, kind, message)
+    _tell_failed(handle, lease, run)
+    return run
+
+
+def _tell_failed(handle: Handle, lease: Lease, run: RunRecord) -> None:
+    """Tell that a run failed and end its lease; one that is tried again was given back before."""
+    if run.state == RETRIED:
+        return
+    with study_lock(handle.spec.database.url, handle.spec.name):
+        tell(handle, run)
+        with handle.engine.begin() as conn:
+            leases.release(conn, lease)
+
+
+def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
     """Fix the trial's parameters and seeds, take the lease and store the run."""
     spec = handle.spec
+    trial = _drawn(handle, found)
     parameters = suggest(handle.space, trial)
-    repetition = _repetition(trial, parameters, trials)
-    entropy = [spec.seed, repetition if is_timeframe_phase(spec) else trial.number]
-    resolved = at_timeframe(apply(spec, parameters), spec.data.timeframe)
-    ground = lay(resolved)
+    repeated = int(trial.user_attrs[REPETITION])
+    resolved, ground = _lay(spec, parameters, lay)
     with handle.engine.begin() as conn:
         lease = leases.acquire(
             conn,
@@ -200,8 +177,9 @@ def _start(handle: Handle, trial: Trial, worker: int, trials: Sequence[FrozenTri
             lease_s=spec.worker.lease_s,
             now=server_time(conn),
         )
-        if complete_but_untold(conn, spec.name, [trial.number]):  # the lease is ours: it stays so
-            raise _RecordedError
+        # A run that is fenced off only now may have recorded its outcome since we looked: it keeps its lease.
+        if lease.token > 1 and complete_but_untold(conn, spec.name, [trial.number]):
+            raise _OverError
         run = start_run(
             conn,
             lease,
@@ -211,15 +189,30 @@ def _start(handle: Handle, trial: Trial, worker: int, trials: Sequence[FrozenTri
                 trial_number=trial.number,
                 parameters=parameters,
                 spec=to_plain(resolved),
-                entropy=entropy,
-                versions=versions(),
-                data_fingerprint=ground.market.fingerprint,
-                repetition=repetition,
+                entropy=[spec.seed, repeated if is_timeframe_phase(spec) else trial.number],
+                versions=versions() | conditions(spec.agent.device),
+                data_fingerprint=ground.market.fingerprint if isinstance(ground, Ground) else "",
+                repetition=repeated,
             ),
         )
         adopted = adopt_windows(conn, lease)
-    trial.set_user_attr("run_uuid", lease.run_uuid)
+    handle.study._storage.set_trial_user_attr(trial._trial_id, "run_uuid", lease.run_uuid)
+    if isinstance(ground, Outcome):
+        with handle.engine.begin() as conn:
+            run = settle(conn, lease, ground)
+        _tell_failed(handle, lease, run)
+        raise _OverError
     return Claim(trial, lease, run, resolved, ground, tuple(adopted))
+
+
+def _lay(spec: StudySpec, parameters: Mapping[str, Scalar], lay: Lay) -> tuple[StudySpec, Ground | Outcome]:
+    """Return the spec of a trial with its ground, or how the trial failed where it has none."""
+    resolved = spec
+    try:
+        resolved = at_timeframe(apply(spec, parameters), spec.data.timeframe)
+        return resolved, lay(resolved)
+    except Exception as error:  # whatever it is, it fails this trial, typed, and not the worker
+        return resolved, failed(error, 0.0)
 
 
 def is_timeframe_phase(spec: StudySpec) -> bool:
@@ -227,29 +220,12 @@ def is_timeframe_phase(spec: StudySpec) -> bool:
     return spec.name.endswith(f".{TIMEFRAME_PHASE}")
 
 
-def _repetition(trial: Trial, parameters: Mapping[str, Scalar], trials: Sequence[FrozenTrial]) -> int:
-    """Return which of the trials with these parameters this one is: the lowest number not taken."""
-    known = trial.user_attrs.get(REPETITION)
-    if known is not None:
-        return int(known)
-    taken = {
-        other.user_attrs.get(REPETITION)
-        for other in trials
-        if other.number != trial.number and other.state != TrialState.FAIL and other.params == parameters
-    }
-    repetition = next(number for number in range(len(trials) + 1) if number not in taken)
-    trial.set_user_attr(REPETITION, repetition)
-    return repetition
-
-
-def _find(handle: Handle, number: int) -> FrozenTrial | None:
-    trials = handle.study.get_trials(deepcopy=False)
-    return next((trial for trial in trials if trial.number == number), None)
-
-
-def counts(study: optuna.Study) -> dict[str, int]:
-    """Return the number of trials in each state."""
-    found = {state.name: 0 for state in TrialState}
-    for trial in study.get_trials(deepcopy=False):
-        found[trial.state.name] += 1
-    return found
+def _drawn(handle: Handle, found: FrozenTrial) -> FrozenTrial:
+    """Return a trial with all that it needs to run, also where it was queued or asked for by hand."""
+    if REPETITION in found.user_attrs:
+        return found
+    trial = Trial(handle.study, found._trial_id)
+    parameters = suggest(handle.space, trial)
+    others = handle.study.get_trials(deepcopy=False)
+    trial.set_user_attr(REPETITION, repetition(trial.number, parameters, others))
+    return handle.study.get_trials(deepcopy=False)[trial.number]

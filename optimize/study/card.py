@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from optimize.data.bars import utc_text
-from optimize.evaluate.baselines import Baseline
+from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
+from optimize.evaluate.windows import train_start
 from optimize.results.records import RunRecord
 from optimize.study.note import SCORES, percent, signed
 from optimize.study.picture import BUY_AND_HOLD, Curve, write_picture
@@ -57,6 +58,7 @@ def metrics_of(evidence: Evidence) -> dict[str, Any]:
         "in_all": {key: _finite(float(np.median([row[key] for row in rows]))) for key in rows[0]},
         "costs": asdict(evidence.spec.cost),
         "buy_and_hold": {
+            "bought_anew": hold.bought_anew,
             "score": hold.score,
             "sharpe": hold.sharpe,
             "sharpe_zero_cost": hold.sharpe_zero_cost,
@@ -78,7 +80,8 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         f"# {run.study_name}, trial {run.trial_number}",
         f"A {agent} agent for {symbols} at {market.timeframe}, found by Walkforge.",
         f"**Score {signed(run.score, 4)}**, standard error over windows {signed(run.standard_error, 4)}; "
-        f"buy-and-hold {signed(hold['score'], 4)}.\n"
+        f"buy-and-hold {signed(hold['score'], 4)}"
+        f"{f' ({BOUGHT_ANEW})' if evidence.hold.bought_anew else ''}.\n"
         f"The score is {SCORES[spec.score.kind].format(k=spec.score.k)}"
         f"{f', median over {spec.score.repeats} repeats' if spec.score.repeats > 1 else ''}. "
         "The best of many trials is partly luck: judge it by its spread over the windows.",
@@ -138,7 +141,7 @@ def _windows(evidence: Evidence) -> list[dict[str, Any]]:
         {
             "window": window.index,
             "repeat": repeat,
-            "train_start": str(window.dates.train_start),
+            "train_start": str(train_start(window, evidence.ground.market)),
             "train_end": str(window.dates.train_end),
             "test_start": str(window.dates.test_start),
             "test_end": str(window.dates.test_end),

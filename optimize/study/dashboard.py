@@ -25,6 +25,7 @@ from optimize.errors import BadInputError
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import complete_but_untold, windows_of
 from optimize.search.storage import open_storage
+from optimize.study.evidence import stored_evidence
 from optimize.study.files import run_folder
 from optimize.study.handle import Handle
 from optimize.study.note import signed, study_note, trial_note
@@ -112,12 +113,13 @@ def decorate_study(handle: Handle) -> None:
         runs.sort(key=lambda run: (-(run.score or 0.0), run.trial_number))
         windows = {run.run_uuid: windows_of(conn, run.run_uuid) for run in runs}
         baselines = load_baselines(conn, name)
+        evidence = stored_evidence(conn, name)
+    if evidence is not None:
+        save_plotly_graph_object(study, timeframe_figure(evidence), graph_object_id="timeframes")
     if not runs:
         return
     _save_equity(handle, runs[:TOP], windows, baselines)
     save_plotly_graph_object(study, window_figure(name, runs, windows), graph_object_id="windows")
-    if name.endswith(f".{TIMEFRAME_PHASE}"):
-        save_plotly_graph_object(study, timeframe_figure(name, runs), graph_object_id="timeframes")
 
 
 def _save_equity(

@@ -1,6 +1,5 @@
 """The Plotly figures of a study: top trials against buy-and-hold, windows, timeframes."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +8,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from optimize.results.records import RunRecord, WindowRecord
+from optimize.study.evidence import Combination, Evidence, verdict_lines
 from optimize.study.picture import HOLD_COLOR, TRIAL_COLOR, Curve
 
 MOST_POINTS = 400  # of one line: Optuna stores a figure as text in the database
 MOST_ROWS = 40
 PALETTE = (TRIAL_COLOR, "#c8553d", "#2a9d8f", "#8a5fbf", "#5b6b7a")
+DOT_COLOR, DROPPED_COLOR = "#9aa5b1", "#c8553d"
 HEIGHT = 430
 
 
@@ -57,38 +58,49 @@ def window_figure(
     return figure
 
 
-def timeframe_figure(study: str, runs: Sequence[RunRecord]) -> Any:
-    """Draw mean and standard error of the score for every timeframe and lookback, and each trial as a dot."""
-    groups: dict[str, list[float]] = {}
-    for run in runs:
-        if run.score is not None:
-            name = f"{run.spec['data']['timeframe']} x {run.spec['feature']['lookback']}"
-            groups.setdefault(name, []).append(run.score)
-    means = {name: statistics.fmean(scores) for name, scores in groups.items()}
-    order = sorted(groups, key=lambda name: -means[name])
-    errors = [_standard_error(groups[name]) for name in order]
-    dots = [(name, score) for name in order for score in groups[name]]
+def timeframe_figure(evidence: Evidence) -> Any:
+    """Draw the Sharpe ratio of every timeframe and lookback, which are kept, and each trial as a dot."""
+    scored = [each for each in evidence.combinations if each.sharpes]
+    shown = sorted(scored, key=lambda each: -(each.mean or 0.0))
+    dots = [(_pair(each), sharpe) for each in shown for sharpe in each.sharpes]
     figure = go.Figure()
     figure.add_trace(
         go.Scatter(
             x=[name for name, _ in dots],
-            y=[score for _, score in dots],
+            y=[sharpe for _, sharpe in dots],
             mode="markers",
-            marker={"color": TRIAL_COLOR, "size": 7, "opacity": 0.35},
+            marker={"color": DOT_COLOR, "size": 7, "opacity": 0.5},
             name="trial",
         )
     )
-    figure.add_trace(
-        go.Scatter(
-            x=order,
-            y=[means[name] for name in order],
-            mode="markers",
-            marker={"color": TRIAL_COLOR, "size": 13, "symbol": "diamond"},
-            error_y={"type": "data", "array": errors, "thickness": 2, "width": 8},
-            name="mean ± standard error",
-        )
+    for name, color, group in (
+        ("kept", TRIAL_COLOR, [each for each in shown if each.kept]),
+        ("dropped", DROPPED_COLOR, [each for each in shown if not each.kept and each.reason is None]),
+        ("not compared: too few scores", DOT_COLOR, [each for each in shown if each.reason is not None]),
+    ):
+        if group:
+            figure.add_trace(_means(f"{name}, mean ± standard error", color, group))
+    figure.update_xaxes(categoryorder="array", categoryarray=[_pair(each) for each in shown])
+    title = f"{evidence.study_name}: Sharpe ratio by timeframe x lookback"
+    verdict = f"{verdict_lines(evidence)[0]}; dropped where p is {1 - evidence.confidence:.2g} or less"
+    return _laid_out(figure, f"{title}<br><sub>{verdict}</sub>", y="annualised Sharpe ratio")
+
+
+def _means(name: str, color: str, group: Sequence[Combination]) -> Any:
+    return go.Scatter(
+        x=[_pair(each) for each in group],
+        y=[each.mean for each in group],
+        text=["" if each.p_value is None else f" p {each.p_value:.2f}" for each in group],
+        textposition="middle right",
+        mode="markers+text",
+        marker={"color": color, "size": 13, "symbol": "diamond"},
+        error_y={"type": "data", "array": [each.standard_error or 0.0 for each in group], "thickness": 2},
+        name=name,
     )
-    return _laid_out(figure, f"{study}: score by timeframe x lookback", y="score")
+
+
+def _pair(each: Combination) -> str:
+    return f"{each.timeframe} x {each.lookback}"
 
 
 def _line(name: str, curve: Curve, line: dict[str, Any]) -> Any:
@@ -120,7 +132,3 @@ def _laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any
 def _cell(windows: Sequence[WindowRecord], window: int) -> float | None:
     found = [row.sharpe for row in windows if row.window == window and row.sharpe is not None]
     return round(statistics.median(found), 3) if found else None
-
-
-def _standard_error(scores: Sequence[float]) -> float:
-    return statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0

@@ -53,7 +53,12 @@ def write_returns(path: Path, sessions: NDArray[np.datetime64], measured: Measur
     table = pa.table(
         {"session": sessions, "return": measured.returns, "return_zero_cost": measured.free_returns}
     )
-    summary = {"metrics": asdict(measured.metrics), "ruined": measured.ruined, "seconds": measured.seconds}
+    summary = {
+        "metrics": asdict(measured.metrics),
+        "ruined": measured.ruined,
+        "seconds": measured.seconds,
+        "reward_active_share": measured.reward_active_share,
+    }
     table = table.replace_schema_metadata({METRICS: json.dumps(summary).encode()})
     write_table(path, table)
 
@@ -75,6 +80,7 @@ def read_returns(path: Path) -> tuple[NDArray[np.datetime64], Measured]:
         free_returns=table["return_zero_cost"].to_numpy(),
         ruined=summary["ruined"],
         seconds=summary["seconds"],
+        reward_active_share=summary.get("reward_active_share"),  # not written by older versions
     )
     return table["session"].to_numpy(), measured
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,27 @@ from optimize.database import local_folder, open_engine, server_time, study_lock
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
 from optimize.results.leases import refuse_other_hosts
-from optimize.results.records import StudyRecord, forget_study, load_study, save_study, set_cap
+from optimize.results.records import StudyRecord, follow_launch, forget_study, load_study, save_study
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views
+from optimize.search.proposals import Proposals
 from optimize.search.pruners import make_pruner
 from optimize.search.samplers import make_sampler
 from optimize.search.space import SearchSpace, parse_space, space_hash
 from optimize.search.storage import load_or_create_study, open_storage
-from optimize.study.spec import StudySpec, to_plain
+from optimize.study.spec import StudySpec, WorkerSpec, to_plain
 from optimize.study.trial import Ground
 from optimize.study.versions import versions
 
-# What may change between two launches of one study: how fast it runs and how far, never what is measured.
+# What may change between two launches of one study: how fast it runs and how far, never what is measured, nor
+# what a trial may learn from, which is the mode of its workers.
+WORKER_MODE = {"mode", "batch_size"}
 CHANGEABLE = {
-    "n_trials", "max_failures", "keep_models", "preflight", "worker", "database", "phase",
+    "n_trials", "max_failures", "max_consecutive_failures", "keep_models", "preflight",
+    "database", "phase",
     "data.path", "data.folder", "data.refresh", "data.check",
     "data.max_age", "data.max_gap_days", "data.severity",
+    *(f"worker.{part.name}" for part in dataclasses.fields(WorkerSpec) if part.name not in WORKER_MODE),
 }  # fmt: skip
 MARKET_CACHE = "market"
 
@@ -43,6 +49,7 @@ class Handle:
     study: optuna.Study
     storage: RDBStorage
     engine: Engine
+    proposals: Proposals
 
     def close(self) -> None:
         """End every connection to the database."""
@@ -74,14 +81,11 @@ def open_study(spec: StudySpec) -> Handle:
         if spec.name not in optuna.get_all_study_names(storage):
             with engine.begin() as conn:  # records of a study that was deleted would attach to new trials
                 forget_study(conn, spec.name)
-        study = load_or_create_study(
-            storage,
-            spec.name,
-            sampler=make_sampler(spec.sampler, spec.seed, space),
-            pruner=make_pruner(spec.pruner, spec.seed),
-        )
+        make = partial(make_sampler, spec.sampler, spec.seed, space)
+        pruner = make_pruner(spec.pruner, spec.seed)
+        study = load_or_create_study(storage, spec.name, sampler=make(), pruner=pruner)
         create_views(engine)
-    return Handle(spec, space, study, storage, engine)
+    return Handle(spec, space, study, storage, engine, Proposals(space, make))
 
 
 def enroll(handle: Handle, ground: Ground) -> StudyRecord:
@@ -105,7 +109,7 @@ def enroll(handle: Handle, ground: Ground) -> StudyRecord:
     with study_lock(spec.database.url, spec.name), handle.engine.begin() as conn:
         stored = save_study(conn, record)
         refuse_other(stored, record)
-        set_cap(conn, spec.name, spec.n_trials)
+        follow_launch(conn, record)
         found = load_study(conn, spec.name)
     if found is None:
         raise BadInputError(f"study {spec.name!r} vanished from its database while it was opened")
@@ -123,6 +127,8 @@ def refuse_other(stored: StudyRecord, now: StudyRecord) -> None:
             f"study {name!r} was started with another search space ({', '.join(differing[:5])}): {remedy}"
         )
     before, after = dict(flat(stored.spec)), dict(flat(now.spec))
+    defaults = dict(flat(to_plain(StudySpec())))  # in force for keys that an older version did not have
+    before |= {key: defaults.get(key) for key in after.keys() - before.keys()}
     for key in sorted(before.keys() | after.keys()):
         if not changeable(key) and before.get(key) != after.get(key):
             raise BadInputError(

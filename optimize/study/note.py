@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from optimize.evaluate.baselines import BOUGHT_ANEW
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
 from optimize.study.spec import StudySpec
 
@@ -140,7 +141,8 @@ def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequ
         '"zero-cost" is the Sharpe ratio of the same actions without any cost; cost is in units of starting '
         "equity, turnover in units of equity; baselines are over all windows"
     )
-    return f"{table}\n\n{trades} trades; {units}."
+    anew = f"; * {BOUGHT_ANEW}" if any(row.bought_anew for row in baselines) else ""
+    return f"{table}\n\n{trades} trades; {units}{anew}."
 
 
 def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Iterator[list[str]]:
@@ -148,7 +150,8 @@ def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Itera
     for row in baselines:
         if row.timeframe == timeframe:
             figures = [signed(row.score), signed(row.sharpe_zero_cost), percent(row.total_return)]
-            yield [row.name.replace("_", "-"), *figures, percent(row.cost, 2), signed(row.turnover, 1)]
+            name = row.name.replace("_", "-") + ("*" if row.bought_anew else "")
+            yield [name, *figures, percent(row.cost, 2), signed(row.turnover, 1)]
 
 
 def _by_repeat(windows: Sequence[WindowRecord], name: str) -> list[list[float]]:

@@ -1,10 +1,12 @@
 """Run one claimed trial: renew its lease, store every window, record the outcome, tell Optuna."""
 
+import copy
 import dataclasses
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,14 +15,14 @@ import numpy as np
 from sqlalchemy.exc import DBAPIError
 
 from optimize.database import server_time, study_lock
-from optimize.errors import BadInputError, NumericError, StaleRunError
+from optimize.errors import StaleRunError
 from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
 from optimize.evaluate.trades import Trades
-from optimize.evaluate.windows import Window
+from optimize.evaluate.windows import Window, train_start
 from optimize.results import leases
-from optimize.results.records import Outcome, RunRecord, WindowRecord, load_baselines
-from optimize.results.runs import best_runs, finish_run, save_window
-from optimize.study.caps import Claim, illustrate, tell
+from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_baselines
+from optimize.results.runs import best_runs, save_window
+from optimize.study.caps import Claim
 from optimize.study.files import (
     RETURNS,
     adopt_files,
@@ -31,10 +33,14 @@ from optimize.study.files import (
     write_window,
 )
 from optimize.study.handle import Handle
+from optimize.study.telling import illustrate, tell
+from optimize.study.triage import failed, settle
 from optimize.study.trial import Key, Measured, Trained, TrialResult, run_trial
 
 RENEWALS_PER_LEASE = 4
+PRUNED_FOR = {"median": "below the median", "successive_halving": "not in the better half"}
 SUMMED = ("cost", "turnover", "trades", "forced_exits")
+NO_ROOM: AbstractContextManager[None] = nullcontext()
 
 
 class StopRequestedError(Exception):
@@ -78,13 +84,24 @@ class Heartbeat:
             leases.renew(conn, self._lease, server_time(conn), self.window)
 
 
-def perform(handle: Handle, claim: Claim, stopping: Callable[[], bool]) -> RunRecord:
-    """Run a claimed trial to its record; raise StopRequestedError or StaleRunError between windows."""
+def perform(
+    handle: Handle,
+    claim: Claim,
+    stopping: Callable[[], bool],
+    room: AbstractContextManager[None] = NO_ROOM,
+) -> RunRecord:
+    """Run a claimed trial to its record; raise StopRequestedError or StaleRunError between windows.
+
+    One that failed for a passing reason comes back RETRIED: its trial waits for the next claim.
+
+    `room` is held while it trains: its place on a device, which it may have to wait for.
+    """
     started = time.perf_counter()
     folder = run_folder(handle.spec.folder, claim.run.trial_number, claim.run.run_uuid)
     with Heartbeat(handle, claim.lease) as heartbeat:
         try:
-            result = _run(handle, claim, folder, heartbeat, stopping)
+            with room:
+                result = _run(handle, claim, folder, heartbeat, stopping)
             outcome = _outcome(handle, claim, result, time.perf_counter() - started)
         except StopRequestedError:
             with handle.engine.begin() as conn:
@@ -93,10 +110,12 @@ def perform(handle: Handle, claim: Claim, stopping: Callable[[], bool]) -> RunRe
         except StaleRunError:
             raise
         except Exception as error:  # whatever a trainer raises fails its trial, typed, and not the worker
-            outcome = _failure(error, time.perf_counter() - started)
+            outcome = failed(error, time.perf_counter() - started)
         with handle.engine.begin() as conn:
-            run = finish_run(conn, claim.lease, outcome)
-        illustrate(handle, claim.trial, run)
+            run = settle(conn, claim.lease, outcome)
+        if run.state == RETRIED:
+            return run
+        illustrate(handle, run)
     with study_lock(handle.spec.database.url, handle.spec.name):
         tell(handle, run)
         with handle.engine.begin() as conn:
@@ -109,6 +128,8 @@ def _run(
     handle: Handle, claim: Claim, folder: Path, heartbeat: Heartbeat, stopping: Callable[[], bool]
 ) -> TrialResult:
     finished = _adopt(handle, claim, folder)
+    study, own = handle.study, copy.deepcopy(claim.trial)
+    reported = own.last_step
     heartbeat.window = 0
 
     def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
@@ -119,15 +140,18 @@ def _run(
         path = (target / RETURNS).relative_to(handle.spec.folder)
         with handle.engine.begin() as conn:
             save_window(conn, claim.lease, window_record(claim, window, repeat, measured, str(path)))
-        heartbeat.window = window.index + 1
+        heartbeat.window = window.index + (repeat + 1 == claim.spec.score.repeats)
         _check_owned(heartbeat)
         if stopping():  # only now: the window that ran when the stop came is not lost
             raise StopRequestedError
 
     def report(step: int, value: float) -> bool:
-        if step not in handle.study.get_trials(deepcopy=False)[claim.trial.number].intermediate_values:
-            claim.trial.report(value, step)
-        return claim.trial.should_prune()
+        if reported is not None and step < reported:  # a lost run reported it, and was not stopped by it
+            return False
+        if step != reported:
+            study._storage.set_trial_intermediate_value(own._trial_id, step, value)
+            own.intermediate_values[step] = value
+        return study.pruner.prune(study, own)
 
     return run_trial(claim.spec, claim.ground, claim.entropy, keep=keep, report=report, finished=finished)
 
@@ -167,7 +191,7 @@ def window_record(
         run_uuid=claim.run.run_uuid,
         window=window.index,
         repeat=repeat,
-        train_start=dates.train_start,
+        train_start=train_start(window, claim.ground.market),
         train_end=dates.train_end,
         test_start=dates.test_start,
         test_end=dates.test_end,
@@ -175,6 +199,7 @@ def window_record(
         test_bars=metrics["bars"],
         seconds=measured.seconds,
         returns_path=returns_path,
+        reward_active_share=measured.reward_active_share,
         **{name: metrics[name] for name in same},
     )
 
@@ -189,7 +214,7 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     metrics["buy_and_hold"] = hold[0] if hold else None
     outcome = Outcome("PRUNED", seconds, standard_error=result.score.standard_error, metrics=metrics)
     if result.pruned_at is not None:
-        reason = f"pruner: below the median after window {result.pruned_at}"
+        reason = f"pruner: {PRUNED_FOR[claim.spec.pruner.name]} after window {result.pruned_at}"
         return dataclasses.replace(outcome, reason=reason)
     if not result.score.feasible:
         return dataclasses.replace(outcome, reason=result.score.reason)
@@ -217,27 +242,6 @@ def _aggregate_repeat(
         "max_drawdown": max_drawdown(returns),
         "exposure": exposure,
     }
-
-
-def _failure(error: Exception, seconds: float) -> Outcome:
-    return Outcome(
-        "FAIL",
-        seconds,
-        failure_kind=failure_kind(error),
-        failure_message=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
-    )
-
-
-def failure_kind(error: Exception) -> str:
-    """Return the type of a failure, as the study's policy knows it."""
-    if isinstance(error, NumericError):
-        return "numeric"
-    if isinstance(error, BadInputError):
-        return "config"
-    if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        return "oom"
-    return "bug"
 
 
 def _drop_surplus_weights(handle: Handle, run: RunRecord, folder: Path) -> None:

@@ -3,46 +3,30 @@
 import dataclasses
 import math
 import statistics
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
+import numpy as np
+
+from envs.types import FloatArray
+from optimize.data.cache import cached_market
 from optimize.errors import StudyStoppedError
-from optimize.results.records import EventRecord, events, log_event
-from optimize.results.runs import complete_but_untold
+from optimize.evaluate.confidence import ConfidenceSet, confidence_set, scale
+from optimize.results.records import RunRecord, events
+from optimize.results.runs import complete_but_untold, windows_of
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.search.space import parse_space
+from optimize.study.evidence import EVIDENCE, RULE, Combination, Evidence
+from optimize.study.files import read_returns
 from optimize.study.handle import Handle
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE, StudySpec
 
-EVIDENCE = "phase_evidence"
 TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"
-MIN_SCORES = 2  # a standard error needs two
-RULE = "timeframes whose best mean score lies within one standard error of the best combination's mean"
-
-
-@dataclass(frozen=True)
-class Combination:
-    """One timeframe and lookback, over trials that differ only in their seeds."""
-
-    timeframe: str
-    lookback: int
-    trials: int  # counted, those without a score included
-    scores: int
-    mean: float | None
-    standard_error: float | None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What phase 2 rests on."""
-
-    study_name: str
-    data_fingerprint: str
-    rule: str
-    combinations: tuple[Combination, ...]
-    timeframes: tuple[str, ...]  # kept
-    lookbacks: tuple[int, ...]  # kept
+MIN_SCORES = 2  # what seeds change shows between two trials
+Series = dict[np.datetime64, float]
 
 
 def timeframe_study(spec: StudySpec) -> StudySpec:
@@ -59,7 +43,10 @@ def timeframe_study(spec: StudySpec) -> StudySpec:
 
 
 def model_study(spec: StudySpec, evidence: Evidence) -> StudySpec:
-    """Return phase 2: the model's space, restricted to the timeframes and lookbacks that phase 1 kept."""
+    """Return phase 2: the model's space, restricted to the timeframes and lookbacks that phase 1 kept.
+
+    Two lists know no pairs: they hold the kept combinations, and pairings of them that were not kept.
+    """
     space: dict[str, Any] = {
         key: value for key, value in spec.space.items() if key not in ("data", "feature")
     }
@@ -72,67 +59,128 @@ def model_study(spec: StudySpec, evidence: Evidence) -> StudySpec:
 
 def judge(handle: Handle, data_fingerprint: str) -> Evidence:
     """Compare the combinations of a finished phase 1 and keep what cannot be told from the best."""
-    name = handle.spec.name
-    with handle.engine.connect() as conn:
-        runs = [run for run in complete_but_untold(conn, name) if run.state in ("COMPLETE", "PRUNED")]
-    if len(runs) < handle.spec.n_trials:
+    spec, grid = handle.spec, handle.spec.phase.timeframe
+    runs = _finished(handle)
+    years = cached_market(spec.data, spec.feature, spec.session, handle.cache_dir).sessions_per_year
+    returns = excess_returns(handle, [run for of_pair in runs.values() for run in of_pair], years)
+    combinations = [_combine(*pair, of_pair, returns, years) for pair, of_pair in runs.items()]
+    compared = [each for each in combinations if each.reason is None]
+    if not compared:
         raise StudyStoppedError(
-            f"study {name!r} has {len(runs)} of {handle.spec.n_trials} trials, so the model phase cannot "
+            f"study {spec.name!r}: no combination of timeframe and lookback has a score in half its trials; "
+            f"see `walkforge query sql=study_progress name={spec.name}`, then raise agent.total_timesteps or "
+            "lower score.min_trades"
+        )
+    scored = [
+        [run for run in runs[each.timeframe, each.lookback] if run.score is not None] for each in compared
+    ]
+    stacked = [np.concatenate([returns[run.run_uuid] for run in of_pair]) for of_pair in scored]
+    verdict = confidence_set(stacked, level=grid.confidence, bootstraps=grid.bootstraps, seed=spec.seed)
+    return _evidence(spec, data_fingerprint, _judged(combinations, verdict), verdict, years)
+
+
+def _finished(handle: Handle) -> dict[tuple[str, int], list[RunRecord]]:
+    """Return the counted runs of every timeframe and lookback; raise StudyStoppedError below the cap."""
+    spec = handle.spec
+    with handle.engine.connect() as conn:
+        runs = [run for run in complete_but_untold(conn, spec.name) if run.state in ("COMPLETE", "PRUNED")]
+    if len(runs) < spec.n_trials:
+        raise StudyStoppedError(
+            f"study {spec.name!r} has {len(runs)} of {spec.n_trials} trials, so the model phase cannot "
             "start: launch it again to finish it"
         )
-    combinations = tuple(
-        _combine(
-            timeframe,
-            lookback,
-            [r.score for r in runs if r.parameters == {TIMEFRAME: timeframe, LOOKBACK: lookback}],
-        )
-        for timeframe in handle.spec.space["data"]["timeframe"]
-        for lookback in handle.spec.space["feature"]["lookback"]
-    )
-    timeframes, lookbacks = keep(combinations, name)
-    return Evidence(name, data_fingerprint, RULE, combinations, timeframes, lookbacks)
+    pairs = product(spec.space["data"]["timeframe"], spec.space["feature"]["lookback"])
+    return {pair: [run for run in runs if _pair(run) == pair] for pair in pairs}
 
 
-def keep(combinations: tuple[Combination, ...], name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the timeframes and lookbacks within one standard error of the best mean.
-
-    Where fewer than half the trials (or two) have a score, the mean is that of lucky survivors: left out.
-    """
-    scored = [each for each in combinations if each.scores >= max(MIN_SCORES, each.trials / 2)]
-    if not scored:
-        raise StudyStoppedError(
-            f"study {name!r}: no combination of timeframe and lookback has a score in half its trials; see "
-            f"`walkforge query sql=study_progress name={name}`, then raise agent.total_timesteps or lower "
-            "score.min_trades"
-        )
-    best = max(scored, key=lambda each: -math.inf if each.mean is None else each.mean)  # 0.0 is a mean too
-    threshold = (best.mean or 0.0) - (best.standard_error or 0.0)
-    kept = [each for each in scored if each.mean is not None and each.mean >= threshold]
-    timeframes = {each.timeframe for each in kept}
-    lookbacks = {each.lookback for each in kept}
-    in_order = dict.fromkeys(each.timeframe for each in combinations)
-    return (
-        tuple(timeframe for timeframe in in_order if timeframe in timeframes),
-        tuple(sorted(lookbacks)),
+def _evidence(
+    spec: StudySpec, fingerprint: str, judged: tuple[Combination, ...], verdict: ConfidenceSet, years: float
+) -> Evidence:
+    timeframes = {each.timeframe for each in judged if each.kept}
+    lookbacks = {each.lookback for each in judged if each.kept}
+    return Evidence(
+        study_name=spec.name,
+        data_fingerprint=fingerprint,
+        rule=RULE,
+        confidence=spec.phase.timeframe.confidence,
+        bootstraps=spec.phase.timeframe.bootstraps,
+        block=verdict.block,
+        sessions=verdict.sessions,
+        seed_deviation=verdict.seed_deviation * math.sqrt(years),
+        combinations=judged,
+        timeframes=tuple(each for each in spec.space["data"]["timeframe"] if each in timeframes),
+        lookbacks=tuple(sorted(lookbacks)),
     )
 
 
-def _combine(timeframe: str, lookback: int, scores: list[float | None]) -> Combination:
-    """Summarise one combination; its standard error needs two scores."""
-    defined = [score for score in scores if score is not None]
-    error = statistics.stdev(defined) / math.sqrt(len(defined)) if len(defined) >= 2 else None
-    mean = statistics.fmean(defined) if defined else None
-    return Combination(timeframe, lookback, len(scores), len(defined), mean, error)
+def _pair(run: RunRecord) -> tuple[str, int]:
+    return run.parameters[TIMEFRAME], run.parameters[LOOKBACK]
 
 
-def record_evidence(handle: Handle, evidence: Evidence) -> None:
-    """Store the evidence with phase 1, once for each verdict."""
-    detail = asdict(evidence)
-    with handle.engine.begin() as conn:
-        stored = events(conn, handle.spec.name, EVIDENCE)
-        if not stored or stored[-1].detail != _as_stored(detail):
-            message = f"kept timeframes {', '.join(evidence.timeframes)} and lookbacks {evidence.lookbacks}"
-            log_event(conn, EventRecord(handle.spec.name, EVIDENCE, message, detail))
+def excess_returns(handle: Handle, runs: Sequence[RunRecord], years: float) -> dict[str, FloatArray]:
+    """Return the session returns (repeats, sessions) of every scored run beyond the risk-free rate."""
+    stored = {run.run_uuid: _stored_returns(handle, run) for run in runs if run.score is not None}
+    every = [set(repeat) for repeats in stored.values() for repeat in repeats]
+    # The windows are planned on the calendar: all have the same sessions, unless the data ends between two.
+    common = sorted(set.intersection(*every)) if every else []
+    rate = handle.spec.score.risk_free / years
+    return {
+        uuid: np.array([[repeat[session] for session in common] for repeat in repeats]) - rate
+        for uuid, repeats in stored.items()
+    }
+
+
+def _stored_returns(handle: Handle, run: RunRecord) -> list[Series]:
+    """Return the session returns of each repeat, joined over the windows."""
+    joined: dict[int, Series] = {}
+    with handle.engine.connect() as conn:
+        windows = windows_of(conn, run.run_uuid)
+    for window in windows:
+        path = handle.spec.folder / (window.returns_path or "")
+        if not path.is_file():
+            raise StudyStoppedError(
+                f"study {handle.spec.name!r}: the returns of trial {run.trial_number} are not at {path}: "
+                "bring the file back, or run the study under another name"
+            )
+        sessions, measured = read_returns(path)
+        joined.setdefault(window.repeat, {}).update(zip(sessions, measured.returns, strict=True))
+    return [joined[repeat] for repeat in sorted(joined)]
+
+
+def _combine(
+    timeframe: str, lookback: int, runs: Sequence[RunRecord], returns: dict[str, FloatArray], years: float
+) -> Combination:
+    """Summarise one combination; one with a score in less than half its trials would be lucky survivors."""
+    scored = [run for run in runs if run.score is not None]
+    sharpes = [float(scale(returns[run.run_uuid]).mean()) * math.sqrt(years) for run in scored]
+    needed = max(MIN_SCORES, math.ceil(len(runs) / 2))
+    reason = None
+    if len(scored) < needed:
+        whys = Counter(run.reason for run in runs if run.score is None)
+        told = ", ".join(f"{why} {count}" for why, count in sorted(whys.items(), key=str))
+        reason = f"{len(scored)} of {len(runs)} trials have a score, {needed} are needed ({told})"
+    return Combination(
+        timeframe=timeframe,
+        lookback=lookback,
+        trials=len(runs),
+        scores=len(scored),
+        sharpes=tuple(sharpes),
+        mean=statistics.fmean(sharpes) if sharpes else None,
+        standard_error=statistics.stdev(sharpes) / math.sqrt(len(sharpes)) if len(sharpes) > 1 else None,
+        reason=reason,
+    )
+
+
+def _judged(combinations: Sequence[Combination], verdict: ConfidenceSet) -> tuple[Combination, ...]:
+    """Return the combinations with the verdict on those that were compared."""
+    found = iter(zip(verdict.p_values, verdict.kept, strict=True))
+    judged = []
+    for each in combinations:
+        if each.reason is None:
+            p_value, kept = next(found)
+            each = dataclasses.replace(each, p_value=p_value, kept=kept)
+        judged.append(each)
+    return tuple(judged)
 
 
 def require_evidence(handle: Handle, data_fingerprint: str) -> dict[str, Any]:
@@ -154,10 +202,3 @@ def require_evidence(handle: Handle, data_fingerprint: str) -> dict[str, Any]:
                 f"study {handle.spec.name!r}: {path} is not what the timeframe phase kept"
             )
     return detail
-
-
-def _as_stored(detail: Any) -> Any:
-    """Return plain data as JSON brings it back: tuples become lists."""
-    if isinstance(detail, dict):
-        return {key: _as_stored(value) for key, value in detail.items()}
-    return [_as_stored(value) for value in detail] if isinstance(detail, (list, tuple)) else detail

@@ -1,24 +1,30 @@
 """Run the whole path once, tiny, on a throwaway database and folder, before a study spends hours."""
 
 import dataclasses
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from optimize.agents.agent import load_agent
 from optimize.data.scaling import load_scaler
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import EDGES, WindowDates
-from optimize.results.records import RunRecord
+from optimize.results.leases import this_host
+from optimize.results.progress import PREFLIGHT
+from optimize.results.records import RETRIED, EventRecord, RunRecord, log_event
 from optimize.study.bundle import Grounds, replay_bundle
 from optimize.study.caps import Claim, claim
 from optimize.study.contents import write_bundle
+from optimize.study.devices import Device, environment_of
 from optimize.study.files import SCALER, run_folder, window_folder, write_window
-from optimize.study.handle import enroll, open_study
+from optimize.study.handle import Handle, enroll, open_study
 from optimize.study.perform import perform
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Trained, evaluate_window, lay_ground, run_window, seed_of
@@ -56,6 +62,37 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
             _export(tiny, run, Path(folder) / "bundle")
 
 
+def preflight_on(device: Device, spec: StudySpec, cache_dir: Path) -> None:
+    """Do so in a process of its own that sees one GPU, so that this one takes hold of none."""
+    spawn = multiprocessing.get_context("spawn")
+    with environment_of(device, 1), ProcessPoolExecutor(1, mp_context=spawn) as process:
+        process.submit(preflight, spec, cache_dir, _say_at_once).result()
+
+
+def _say_at_once(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def announced(handle: Handle) -> Iterator[None]:
+    """Let `status` see that the preflight runs, in which process, and how it ended."""
+    process = psutil.Process()
+    who = {"host": this_host(), "pid": process.pid, "process_started": process.create_time()}
+
+    def log(state: str) -> None:
+        with handle.engine.begin() as conn:
+            message = f"the preflight {state}"
+            log_event(conn, EventRecord(handle.spec.name, PREFLIGHT, message, {"state": state} | who))
+
+    log("runs")
+    try:
+        yield
+    except BaseException:
+        log("failed")
+        raise
+    log("passed")
+
+
 def shrink(spec: StudySpec, window: WindowDates, folder: Path) -> StudySpec:
     """Return the same study with its first window and seconds of budget, in a place of its own."""
     agent = dataclasses.replace(spec.agent, total_timesteps=STEPS_PER_ENV * spec.agent.n_envs)
@@ -86,7 +123,7 @@ def _record(tiny: StudySpec, cache_dir: Path) -> RunRecord:
         run = perform(handle, claimed, stopping=lambda: False)
     finally:
         handle.close()
-    if run.state == "FAIL":
+    if run.state in ("FAIL", RETRIED):
         raise WalkforgeError(run.failure_message or "the trial failed without a message")
     return run
 

@@ -2,64 +2,89 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from optimize.agents.registry import searchable_keys, unsearchable
 from optimize.data.cache import cached_market
 from optimize.data.quality_report import enforce, inspect
+from optimize.database import check_reachable
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
 from optimize.search.leaves import Choices, Range
+from optimize.search.samplers import check_sampler
 from optimize.search.space import Scalar, SearchSpace, apply, grid, lint_space, parse_space
-from optimize.study.caps import counts, tell_finished
+from optimize.study.batch import on_timing
+from optimize.study.control import Notice, refuse_stopped, resume_stopped
 from optimize.study.dashboard import decorate_study
+from optimize.study.devices import devices_of
+from optimize.study.evidence import Evidence, record_evidence, verdict_lines
 from optimize.study.files import write_json
 from optimize.study.handle import Handle, cache_dir, enroll, open_study
+from optimize.study.notify import NotifySpec, connect, notifying
 from optimize.study.phases import (
     LOOKBACK,
     TIMEFRAME,
-    Evidence,
     judge,
     model_study,
-    record_evidence,
     require_evidence,
     timeframe_study,
 )
-from optimize.study.preflight import preflight
-from optimize.study.progress import progress
+from optimize.study.place import mark_folder
+from optimize.study.preflight import announced, preflight, preflight_on
+from optimize.study.progress import Heard, progress
+from optimize.study.searchable import why_unsearchable
 from optimize.study.spec import StudySpec, to_plain
+from optimize.study.supervisor import Supervisor
+from optimize.study.telling import counts, tell_finished
+from optimize.study.triage import notable
 from optimize.study.trial import Ground, at_timeframe, lay_ground, yardsticks
-from optimize.study.workers import Supervisor
 
-MODEL_NEUTRAL = {"keep_models", "max_failures", "preflight", "env.action", "agent.name"}
+if TYPE_CHECKING:
+    from optimize.study.cluster import RayCrew
 
 
-def run_study(spec: StudySpec, console: Console) -> str:
+def run_study(spec: StudySpec, console: Console, notify: NotifySpec | None = None) -> str:
     """Run every phase to its cap and return the name of the last study."""
-    lint_space(parse_space(spec.space), spec, lambda path: why_unsearchable(spec, path))
+    services = connect(notify or NotifySpec())
+    devices_of(spec)
+    words = partial(console.print, markup=False, soft_wrap=True)
+    with notifying(notify or NotifySpec(), services, spec.name, words) as notifier:
+        return _run_phases(spec, console, notifier.hear)
+
+
+def _run_phases(spec: StudySpec, console: Console, heard: Heard) -> str:
+    space = parse_space(spec.space)
+    lint_space(space, spec, lambda path: why_unsearchable(spec, path))
+    if spec.phase.kind == "two":  # before the first phase: the second may get all of its timeframes
+        space = SearchSpace((*space.parameters, *parse_space(timeframe_study(spec).space).parameters))
+    if spec.phase.kind != "timeframe_only":
+        check_sampler(spec.sampler, space)
+    check_reachable(spec.database)  # a server that is away is no news for after the markets are built
     enforce(inspect(spec.data, spec.session), lambda text: console.print(escape(text), soft_wrap=True))
     if spec.phase.kind == "single":
-        run_phase(spec, console)
+        run_phase(spec, console, heard=heard)
         return spec.name
     first = timeframe_study(spec)
-    handle = run_phase(first, console)
+    handle = run_phase(first, console, heard=heard)
     evidence = judge(handle, fingerprint(spec))
-    record_evidence(handle, evidence)
+    record_evidence(handle.engine, evidence)
     _say_evidence(evidence, console)
     decorate_study(handle)
     if spec.phase.kind == "timeframe_only":
         return first.name
     second = model_study(spec, evidence)
-    run_phase(second, console, evidence_of=fingerprint(spec))
+    run_phase(second, console, evidence_of=fingerprint(spec), heard=heard)
     return second.name
 
 
-def run_phase(spec: StudySpec, console: Console, evidence_of: str | None = None) -> Handle:
+def run_phase(
+    spec: StudySpec, console: Console, evidence_of: str | None = None, heard: Heard = lambda run, total: None
+) -> Handle:
     """Run one study to its cap; everything that can be refused is refused before the first trial.
 
     A model phase rests on a timeframe phase of the same data, whose fingerprint is `evidence_of`.
@@ -72,6 +97,8 @@ def run_phase(spec: StudySpec, console: Console, evidence_of: str | None = None)
     make_folder(spec)
     handle = open_study(spec)
     enroll(handle, base)
+    if (word := resume_stopped(handle)) is not None:
+        console.print(word, highlight=False, soft_wrap=True)
     if evidence_of is not None:
         require_evidence(handle, evidence_of)
     write_json(spec.folder / "config.json", to_plain(spec))
@@ -79,22 +106,66 @@ def run_phase(spec: StudySpec, console: Console, evidence_of: str | None = None)
     _store_baselines(handle, grounds)
     tell_finished(handle)
     if _counted(handle) >= spec.n_trials and not counts(handle.study)["RUNNING"]:
-        console.print(f"{spec.name}: {_counted(handle)} of {spec.n_trials} trials done, nothing to run")
+        console.print(f"{spec.name}: {_done(handle)}, nothing to run", highlight=False)
         return handle
     if spec.preflight:
-        preflight(probe, handle.cache_dir, console.print)
-    with progress(handle, spec.n_trials, console) as shown:
-        try:
-            Supervisor(handle).run(shown.show)
-        finally:
-            shown.refresh()
+        with announced(handle):
+            _try_out(probe, handle, console)
+    mark_folder(handle)
+    supervise(handle, console, len(base.windows), heard)
     if _counted(handle) < spec.n_trials:
+        refuse_stopped(handle)
         raise StudyStoppedError(
             f"study {spec.name!r} ended with {_counted(handle)} of {spec.n_trials} trials: launch it again; "
             f"the workers' words are in {spec.folder / 'logs'}"
         )
     decorate_study(handle)
     return handle
+
+
+def _try_out(probe: StudySpec, handle: Handle, console: Console) -> None:
+    """Run the preflight where a worker would run: here, on a GPU of this machine, or on a cluster."""
+    devices = devices_of(handle.spec)
+    if probe.worker.kind == "ray":
+        from optimize.study.cluster import preflight_on_cluster  # Ray is an extra
+
+        preflight_on_cluster(probe, console.print)
+    elif devices:
+        preflight_on(devices[0], probe, handle.cache_dir)
+    else:
+        preflight(probe, handle.cache_dir, console.print)
+
+
+def _crew_of(handle: Handle) -> "Supervisor | RayCrew":
+    if handle.spec.worker.kind == "local":
+        return Supervisor(handle)
+    from optimize.study.cluster import RayCrew  # Ray is an extra
+
+    return RayCrew(handle)
+
+
+def supervise(handle: Handle, console: Console, windows: int, heard: Heard = lambda run, total: None) -> None:
+    """Run this machine's workers until the study is at its cap or stopped, and show how far it is."""
+    spec = handle.spec
+    if (word := on_timing(spec)) is not None:
+        console.print(f"{spec.name}: {word}", highlight=False, markup=False, soft_wrap=True)
+    supervisor = _crew_of(handle)
+    notice = Notice(handle, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+    with progress(
+        handle, spec.n_trials, console, crew=supervisor.members, windows=windows, heard=heard
+    ) as shown:
+
+        def show() -> None:
+            notice.show()
+            shown.show()
+
+        try:
+            supervisor.run(show)
+        except StudyStoppedError as error:
+            ending = notable(_counted(handle), spec.n_trials, spec.name)
+            raise StudyStoppedError(f"{error}{ending}") from error
+        finally:
+            shown.refresh()
 
 
 def make_folder(spec: StudySpec) -> None:
@@ -110,23 +181,6 @@ def make_folder(spec: StudySpec) -> None:
 def fingerprint(spec: StudySpec) -> str:
     """Return the fingerprint of the data at the study's own timeframe, whatever a phase searches."""
     return cached_market(spec.data, spec.feature, spec.session, cache_dir(spec)).fingerprint
-
-
-def why_unsearchable(spec: StudySpec, path: str) -> str | None:
-    """Return why a key may not be searched although it is no part of the exam, or None."""
-    if path in MODEL_NEUTRAL:
-        return "cannot change the built model or market"
-    group, _, key = path.partition(".")
-    if group == "reward" and key != "name" and "name" not in (spec.space.get("reward") or {}):
-        read = spec.reward.reward.parameters
-        return None if key in read else f"reward={spec.reward.name} reads {', '.join(read) or 'no such key'}"
-    if group != "agent":
-        return None
-    reason = unsearchable(key)
-    known = searchable_keys(spec.agent.name)
-    if reason is None and key not in known:
-        reason = f"is no argument of {spec.agent.name}; it has {', '.join(sorted(known))}"
-    return reason
 
 
 def lay_grounds(spec: StudySpec, space: SearchSpace) -> dict[tuple[str, int], Ground]:
@@ -188,6 +242,7 @@ def baseline_record(study: str, timeframe: str, ground: Ground, baseline: Baseli
         windows={
             "sessions": [[str(day) for day in window] for window in dates],
             "returns": [window.tolist() for window in baseline.returns],
+            "bought_anew": baseline.bought_anew,
         },
     )
 
@@ -197,15 +252,24 @@ def _counted(handle: Handle) -> int:
     return found["COMPLETE"] + found["PRUNED"]
 
 
+def _done(handle: Handle) -> str:
+    """Say how many trials are done, and that a lower cap takes none of them back."""
+    done, cap = _counted(handle), handle.spec.n_trials
+    return (
+        f"{done} of {cap} trials done"
+        if done <= cap
+        else f"{done} trials done and kept, the cap is now {cap}"
+    )
+
+
 def _say_evidence(evidence: Evidence, console: Console) -> None:
     for each in evidence.combinations:
-        mean = "no score" if each.mean is None else f"mean score {each.mean:+.2f}"
+        mean = "no score" if each.mean is None else f"mean Sharpe {each.mean:+.2f}"
         error = "" if each.standard_error is None else f" +- {each.standard_error:.2f}"
+        p_value = "" if each.p_value is None else f", p {each.p_value:.3f}"
+        told = "kept" if each.kept else each.reason or "dropped"
         trials = f"{each.scores} of {each.trials} trials"
-        console.print(f"  {each.timeframe:>4} x {each.lookback:<3} {mean}{error} ({trials})", highlight=False)
-    console.print(
-        f"kept for the model phase: timeframes {', '.join(evidence.timeframes)}, "
-        f"lookbacks {', '.join(map(str, evidence.lookbacks))} ({evidence.rule})",
-        highlight=False,
-        soft_wrap=True,
-    )
+        line = f"  {each.timeframe:>4} x {each.lookback:<3} {mean}{error} ({trials}){p_value}: {told}"
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in verdict_lines(evidence):
+        console.print(line, highlight=False, soft_wrap=True)

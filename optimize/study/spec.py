@@ -34,16 +34,51 @@ T = TypeVar("T")
 class WorkerSpec:
     """Who runs the trials: local processes that hold a lease on the trial they run."""
 
-    kind: str = "local"
+    kind: str = "local"  # local, or ray: on the nodes of a Ray cluster
     count: int = 1  # worker processes
+    devices: Any = "auto"  # auto, cpu, or a list of GPU numbers
+    per_device: int = 1  # workers on one GPU
+    memory_fraction: float | None = None  # of a GPU's memory for each worker; None: 1 / per_device
+    threads: int = 1  # torch and BLAS threads of a worker; 0: cores // count
     lease_s: float = 60.0  # a run that has not renewed its lease for so long is lost
-    max_restarts: int = 10  # dead workers replaced in one launch before the study stops
+    max_restarts: int = 10  # dead workers replaced while no trial finishes before the study stops
+    trial_timeout_s: float | None = None  # wall clock of a run
+    max_memory_mb: int | None = None  # resident memory of a worker
+    mode: str = "async"  # async, or batch: the same trials from launch to launch at any number of workers
+    batch_size: int = 0  # trials of one batch
+    address: str = (
+        "auto"  # of the Ray cluster; auto: RAY_ADDRESS, or the one that runs here; local: a new one
+    )
+    cpus_per_worker: float = 1.0  # what Ray sets aside for one worker
+    gpus_per_worker: float = 0.0  # 0.25: four workers share one
 
     def __post_init__(self) -> None:
-        require(self.kind == "local", "worker.kind", self.kind, "local")
+        require(self.kind in ("local", "ray"), "worker.kind", self.kind, "local or ray")
+        cpus, gpus = self.cpus_per_worker, self.gpus_per_worker
+        require(cpus > 0, "worker.cpus_per_worker", cpus, "above 0")
+        require(0 <= gpus <= 1, "worker.gpus_per_worker", gpus, "from 0 to 1: a trial uses one GPU")
         require(self.count >= 1, "worker.count", self.count, "at least 1")
         require(self.lease_s >= 1, "worker.lease_s", self.lease_s, "at least 1 second")
         require(self.max_restarts >= 0, "worker.max_restarts", self.max_restarts, "0 or more")
+        listed = isinstance(self.devices, list) and bool(self.devices)
+        numbers = listed and all(type(index) is int and index >= 0 for index in self.devices)
+        require(
+            self.devices in ("auto", "cpu") or (numbers and len(set(self.devices)) == len(self.devices)),
+            "worker.devices",
+            self.devices,
+            "auto, cpu or a list of different GPU numbers, such as [0,1]",
+        )
+        require(self.per_device >= 1, "worker.per_device", self.per_device, "at least 1")
+        share = self.memory_fraction
+        require(share is None or 0 < share <= 1, "worker.memory_fraction", share, "above 0 and at most 1")
+        require(self.threads >= 0, "worker.threads", self.threads, "at least 1, or 0 (cores // worker.count)")
+        limit_s, limit_mb = self.trial_timeout_s, self.max_memory_mb
+        require(limit_s is None or limit_s > 0, "worker.trial_timeout_s", limit_s, "above 0 seconds")
+        require(limit_mb is None or limit_mb > 0, "worker.max_memory_mb", limit_mb, "above 0 megabytes")
+        require(self.mode in ("async", "batch"), "worker.mode", self.mode, "async or batch")
+        size, batch = self.batch_size, self.mode == "batch"
+        allowed = "at least 1 where worker.mode=batch" if batch else "0 where worker.mode=async"
+        require(type(size) is int and (size >= 1 if batch else size == 0), "worker.batch_size", size, allowed)
 
 
 @dataclass(frozen=True)
@@ -53,8 +88,13 @@ class TimeframePhaseSpec:
     n_trials: int = 100
     timeframes: list[str] = field(default_factory=lambda: ["1h", "4h"])
     lookbacks: list[int] = field(default_factory=lambda: [4, 16])
+    confidence: float = 0.90  # with which the best combination is among the kept
+    bootstraps: int = 1000  # of the test that tells them apart
 
     def __post_init__(self) -> None:
+        sure, drawn = self.confidence, self.bootstraps
+        require(0.5 <= sure < 1, "phase.timeframe.confidence", sure, "from 0.5 to below 1, such as 0.9")
+        require(drawn >= 100, "phase.timeframe.bootstraps", drawn, "at least 100")
         combinations = len(self.timeframes) * len(self.lookbacks)
         for key in ("timeframes", "lookbacks"):
             values = getattr(self, key)
@@ -89,6 +129,7 @@ class StudySpec:
     seed: int = 0
     n_trials: int = 100  # total cap on COMPLETE + PRUNED of a single-phase study, or of the model phase
     max_failures: int = 10  # FAIL trials (they never count in the cap) before the study stops itself
+    max_consecutive_failures: int = 5  # trials that fail in a row before the study stops itself
     keep_models: int = 20  # trials whose weights are kept
     preflight: bool = True  # run the whole path once, tiny, before trial 1
     output_dir: str = "studies"
@@ -113,6 +154,8 @@ class StudySpec:
             check_name(self.name.removesuffix(f".{TIMEFRAME_PHASE}").removesuffix(f".{MODEL_PHASE}"))
         require(self.n_trials >= 1, "n_trials", self.n_trials, "at least 1")
         require(self.max_failures >= 1, "max_failures", self.max_failures, "at least 1")
+        in_a_row = self.max_consecutive_failures
+        require(in_a_row >= 1, "max_consecutive_failures", in_a_row, "at least 1")
         require(self.keep_models >= 1, "keep_models", self.keep_models, "at least 1")
         require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
 

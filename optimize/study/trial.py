@@ -47,6 +47,7 @@ class Measured:
     free_returns: FloatArray  # (sessions,) of the same actions at zero cost
     ruined: bool
     seconds: float
+    reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ def lay_ground(spec: StudySpec, cache_dir: Path | None) -> Ground:
     purge = purge_bars(spec.env.fill, target_horizon(spec.agent))
     windows = place_windows(plan, market, purge_bars=purge, lookback=spec.feature.lookback, spec=spec.window)
     check_spread(spec.cost, market)
-    spec.env.weight_limits(market.n_assets)
+    spec.env.check_assets(market.n_assets)
     if spec.env.episode == "session":
         _check_whole_sessions(market, windows)
     return Ground(market, plan, windows)
@@ -194,6 +195,7 @@ def evaluate_window(
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,
         seconds=time.perf_counter() - started,
+        reward_active_share=trained.agent.reward_active_share,
     )
     return measured, trades_of(net[0], market, env.fill)
 

@@ -4,8 +4,12 @@ import functools
 import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from optimize.agents.devices import device_name
+from optimize.agents.threads import used_threads
 
 PACKAGES = (
     "walkforge",
@@ -32,6 +36,18 @@ def versions() -> dict[str, str]:
     return dict(_versions())
 
 
+def conditions(device: str) -> dict[str, str]:
+    """Return what else the last bits of a training depend on in this process: threads, and the device."""
+    return {"threads": str(used_threads()), "device": device_name(device)}
+
+
+def comparable(made_with: Mapping[str, str]) -> dict[str, str]:
+    """Return what `versions` says here, with the conditions too where the other side has them."""
+    if "threads" not in made_with:
+        return versions()
+    return versions() | conditions("cpu" if made_with.get("device") == "cpu" else "auto")
+
+
 def differences(stored: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
     """Return what differs between two answers of `versions`, one text a difference."""
     keys = sorted(stored.keys() | now.keys())
@@ -40,6 +56,16 @@ def differences(stored: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
         for key in keys
         if stored.get(key) != now.get(key)
     )
+
+
+def package_differences(stored: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what differs in packages and the minor version of Python; processors may differ."""
+
+    def chosen(found: Mapping[str, str]) -> dict[str, str]:
+        python = ".".join(found.get("python", "none").split(".")[:2])
+        return {name: found.get(name, "none") for name in PACKAGES} | {"python": python}
+
+    return differences(chosen(stored), chosen(now))
 
 
 @functools.cache

@@ -1,6 +1,5 @@
-"""Worker processes from a warm forkserver, and the supervisor that owns them."""
+"""What runs in a worker process: claim a trial, run it, and again, until there is none left."""
 
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -10,64 +9,169 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
-from multiprocessing.synchronize import Event
-from types import FrameType
+from pathlib import Path
+from typing import Any
 
-import psutil
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError
 
+from optimize.agents.devices import free_memory, limit_memory
 from optimize.agents.threads import limit_threads
-from optimize.errors import StaleRunError, StudyStoppedError
-from optimize.results import leases
+from optimize.database import local_folder
+from optimize.errors import StaleRunError
+from optimize.results.runs import retried
 from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.control import Watch
+from optimize.study.devices import Device, turn
 from optimize.study.handle import Handle, open_study
 from optimize.study.perform import StopRequestedError, perform
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Ground, lay_ground
 
-POLL_S = 0.2
 WAIT_S = 0.5  # between looks at trials that others run
-PRELOAD = ["optimize.study.workers", "optuna.storages", "matplotlib.backends.backend_agg"]
-EXIT_DONE, EXIT_FAILING, EXIT_ORPHANED = 0, 3, 4
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+AWAY_S = 2.0  # between two calls on a database that is away
+PATIENCE_S = 300.0  # with it, from its last answer on
+PRELOAD = [
+    "optimize.study.workers",
+    "optuna.storages",
+    "alembic.command",  # a storage that is opened imports it
+    "torch._dynamo",  # the first optimizer imports it: a second of every worker's time
+    "matplotlib.backends.backend_agg",
+]
+EXIT_DONE, EXIT_FAILING, EXIT_LEFT = 0, 3, 4
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Room = Callable[[Claim], AbstractContextManager[None]]
 
 
-def work(spec: StudySpec, worker: int, stop: Event) -> None:
+@dataclass(frozen=True, eq=False)
+class Seat:
+    """Where a worker works, and the words in shared memory between it and its supervisor.
+
+    Plain shared numbers without a lock: a worker killed while it holds a lock would stop all the others.
+    """
+
+    worker: int
+    log: Path
+    stop: Any  # 1 once the study is asked to stop
+    since: Any  # monotonic time at which the trial started, 0 between two trials
+    begun: Any  # trials that it started
+    device: Device | None = None  # None: the CPU
+    memory_fraction: float = 1.0  # of the device
+    threads: int = 1
+
+
+def work(spec: StudySpec, seat: Seat) -> None:
     """Claim and run trials until the cap is full, the study fails or a stop is asked for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor answers it
+    asked_to_leave = threading.Event()
+    _answer_signals(asked_to_leave)
     _follow_parent()
-    log = spec.folder / "logs" / f"worker_{worker}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", buffering=1) as stream:
+    seat.log.parent.mkdir(parents=True, exist_ok=True)
+    with seat.log.open("a", buffering=1) as stream:
         os.dup2(stream.fileno(), sys.stdout.fileno())
         os.dup2(stream.fileno(), sys.stderr.fileno())
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("optimize").setLevel(logging.INFO)
-        limit_threads(1)
-        sys.exit(run_claims(open_study(spec), worker, stop.is_set))
+        limit_threads(seat.threads)
+        if seat.device is not None:
+            limit_memory(seat.memory_fraction)
+        handle = open_study(spec)
+
+        def stopping() -> bool:
+            return bool(seat.stop.value) or asked_to_leave.is_set()
+
+        def enter(claimed: Claim) -> AbstractContextManager[None]:
+            return room(handle, claimed, seat, stopping)
+
+        # Also after the trial: the error of one that failed held on to what it had on the device.
+        rest = (lambda: None) if seat.device is None else free_memory
+        code = run_claims(handle, seat.worker, stopping, enter, rest)
+        sys.exit(EXIT_LEFT if asked_to_leave.is_set() and not seat.stop.value else code)
 
 
-def run_claims(handle: Handle, worker: int, stopping: Callable[[], bool]) -> int:
-    """Run trials one after another in this process; return the exit code."""
+def run_claims(
+    handle: Handle,
+    worker: int,
+    stopping: Callable[[], bool],
+    enter: Room = lambda _: nullcontext(),
+    rest: Callable[[], None] = lambda: None,
+) -> int:
+    """Run trials one after another in this process; return the exit code.
+
+    `enter(claim)` is held while a claimed trial trains: its place on a device, the clock it is under; `rest`
+    is called when nothing is left of a trial. A database that is away is waited for.
+    """
     lay = ground_source(handle)
+    held = Watch(handle)  # paused or stopped from another terminal: claim says which
+    answered_at = time.monotonic()
     while not stopping():
-        claimed = claim(handle, worker, lay)
-        if claimed is Verdict.FULL:
+        try:
+            claimed = claim(handle, worker, lay)
+        except (DBAPIError, StorageInternalError):
+            if time.monotonic() - answered_at > PATIENCE_S:
+                raise
+            traceback.print_exc()
+            time.sleep(AWAY_S)
+            continue
+        answered_at = time.monotonic()
+        if claimed in (Verdict.FULL, Verdict.STOPPED):
             return EXIT_DONE
-        if claimed is Verdict.FAILING:
+        if claimed in (Verdict.FAILING, Verdict.SYSTEMATIC):
             return EXIT_FAILING
         if isinstance(claimed, Claim):
             try:
-                perform(handle, claimed, stopping)
+                perform(handle, claimed, lambda: stopping() or held(), enter(claimed))
             except StopRequestedError:
-                return EXIT_DONE
+                continue
             except StaleRunError:
                 traceback.print_exc()  # into the worker's log: the trial has another run now
+            finally:
+                rest()
+                answered_at = time.monotonic()
         else:
             time.sleep(WAIT_S)
     return EXIT_DONE
+
+
+@contextmanager
+def room(handle: Handle, claimed: Claim, seat: Seat, stopping: Callable[[], bool]) -> Iterator[None]:
+    """Hold a trial's place on the device and let its clock run.
+
+    A trial that ran out of memory before has the device to itself.
+    """
+    with ExitStack() as held:
+        if seat.device is not None:
+            held.enter_context(_place_on(seat.device, handle, claimed, seat, stopping))
+        seat.begun.value += 1
+        seat.since.value = time.monotonic()
+        try:
+            yield
+        finally:
+            seat.since.value = 0.0
+
+
+@contextmanager
+def _place_on(
+    device: Device, handle: Handle, claimed: Claim, seat: Seat, stopping: Callable[[], bool]
+) -> Iterator[None]:
+    with handle.engine.connect() as conn:
+        alone = retried(conn, handle.spec.name, claimed.trial.number) == "oom"
+
+    def waiting() -> None:
+        if stopping():
+            raise StopRequestedError
+
+    with turn(local_folder(handle.spec.database.url), device, alone=alone, waiting=waiting):
+        if alone:
+            limit_memory(1.0)
+        try:
+            yield
+        finally:
+            free_memory()
+            if alone:
+                limit_memory(seat.memory_fraction)
 
 
 def ground_source(handle: Handle) -> Callable[[StudySpec], Ground]:
@@ -84,8 +188,17 @@ def ground_source(handle: Handle) -> Callable[[StudySpec], Ground]:
     return lay
 
 
+def _answer_signals(asked_to_leave: threading.Event) -> None:
+    """Leave the group of the supervisor, which answers Ctrl-C, and take SIGTERM as a wish to leave."""
+    os.setpgid(0, 0)  # so that whatever a trainer starts can be ended with its worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: asked_to_leave.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked by the supervisor until here
+
+
 def _follow_parent() -> None:
-    """End this process as soon as its supervisor is gone, so that no orphan trains on."""
+    """End this process and what it started as soon as its supervisor is gone: no orphan trains on."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -93,111 +206,6 @@ def _follow_parent() -> None:
 
     def follow() -> None:
         wait([sentinel])
-        os._exit(EXIT_ORPHANED)
+        os.killpg(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=follow, name="parent", daemon=True).start()
-
-
-@dataclass
-class Supervisor:
-    """Own the worker processes of one study: start, replace, stop in order, leave no orphan."""
-
-    handle: Handle
-    context: ForkServerContext = field(default_factory=lambda: multiprocessing.get_context("forkserver"))
-    restarts: int = 0
-    stops: int = 0  # how often a stop was asked for
-
-    def __post_init__(self) -> None:
-        self.stop: Event = self.context.Event()
-        self.processes: dict[int, ForkServerProcess] = {}
-
-    def run(self, show: Callable[[], None]) -> None:
-        """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
-        spec = self.handle.spec
-        for variable in THREAD_VARIABLES:  # before the forkserver imports numpy and torch
-            os.environ[variable] = "1"
-        self.context.set_forkserver_preload(PRELOAD)
-        with self._signals():
-            try:
-                for worker in range(spec.worker.count):
-                    self._start(worker)
-                while self.processes:
-                    wait([process.sentinel for process in self.processes.values()], timeout=POLL_S)
-                    self._collect()
-                    show()
-            finally:
-                self._end_all()
-                show()
-        if self.stops:
-            raise KeyboardInterrupt
-
-    def _start(self, worker: int) -> None:
-        process = self.context.Process(
-            target=work, args=(self.handle.spec, worker, self.stop), name=f"worker_{worker}"
-        )
-        process.start()
-        self.processes[worker] = process
-
-    def _collect(self) -> None:
-        """Look after workers that ended: done, failing, or dead and to be replaced."""
-        for worker, process in list(self.processes.items()):
-            if process.exitcode is None:
-                continue
-            process.join()
-            del self.processes[worker]
-            if process.exitcode == EXIT_FAILING:
-                raise StudyStoppedError(self._failing())
-            if process.exitcode == EXIT_DONE or self.stops:
-                continue
-            self.restarts += 1
-            if self.restarts > self.handle.spec.worker.max_restarts:
-                raise StudyStoppedError(
-                    f"worker.max_restarts={self.restarts - 1} dead workers were replaced and another died "
-                    f"(exit code {process.exitcode}): see {self.handle.spec.folder / 'logs'}"
-                )
-            self._start(worker)
-
-    def _failing(self) -> str:
-        spec = self.handle.spec
-        return (
-            f"study {spec.name!r} stopped itself: max_failures={spec.max_failures} trials failed; see "
-            f"`walkforge query sql=failures name={spec.name}`, mend the cause, then launch it again with a "
-            "higher max_failures"
-        )
-
-    def _end_all(self) -> None:
-        """Kill what still runs and give its trials back at no loss: it was we who ended them."""
-        for process in self.processes.values():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(process.pid).kill()
-            process.join()
-        pids = {process.pid for process in self.processes.values()}
-        with self.handle.engine.begin() as conn:
-            for lease in leases.active(conn, self.handle.spec.name):
-                if lease.pid in pids:
-                    leases.abandon(conn, lease)
-        self.processes.clear()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """First Ctrl-C or SIGTERM: finish the running windows; second: stop at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, self._asked_to_stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self.stops += 1
-        self.stop.set()
-        if self.stops > 1:
-            raise KeyboardInterrupt
-        print(
-            "\nstopping: the running windows are finished first; Ctrl-C again stops at once", file=sys.stderr
-        )

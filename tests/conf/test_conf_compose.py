@@ -7,7 +7,7 @@ import pytest
 from optimize.cli.dispatch import VERBS, compose
 from optimize.compose import SCHEMAS, to_spec
 from optimize.search.space import lint_space, parse_space
-from optimize.study.runner import why_unsearchable
+from optimize.study.searchable import why_unsearchable
 from optimize.study.spec import StudySpec
 from tests.conftest import REPOSITORY
 
@@ -78,6 +78,17 @@ def test_the_command_line_beats_debug_beats_experiment_beats_defaults() -> None:
     assert spec_of("experiment=quickstart", "debug=tiny").window.count == 2
     assert spec_of("experiment=quickstart", "debug=tiny", "window.count=5").window.count == 5
     assert spec_of("experiment=quickstart", "debug=tiny", "phase=single").phase.kind == "single"
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "months", "timeframes"),
+    [("5m", 12, ["1h", "2h"]), ("1h", 12, ["1h", "2h"]), ("6h", 60, ["6h", "12h"]), ("1d", 60, ["1d"])],
+)
+def test_tiny_depends_on_the_timeframe(timeframe: str, months: int, timeframes: list[str]) -> None:
+    """Features settle over bars, so coarser ones need more months, and phase 1 knows no finer ones."""
+    spec = spec_of("name=x", "debug=tiny", "phase=two", f"data.timeframe={timeframe}")
+    assert (spec.data.months, spec.phase.timeframe.timeframes) == (months, timeframes)
+    assert spec_of("name=x", "debug=tiny", "data.months=7").data.months == 7
 
 
 def test_a_local_file_beats_defaults_and_not_the_experiment(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import struct
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from optimize.cli.dispatch import compose
+from optimize.data import quality_report
 from optimize.data.dataset import load_bars
 from optimize.data.spec import CHECKS, DataSpec
 from tests.conftest import REPOSITORY
@@ -131,10 +133,64 @@ def test_a_daily_file_says_which_timeframe_to_ask_for(run: Run, tmp_path: Path) 
     write_bars(tmp_path / "hours.csv", rows=24 * 500)
     daily = pd.read_csv(tmp_path / "hours.csv")[::24]
     daily.to_csv(tmp_path / "bars.csv", index=False)
-    code, _, err = run(*OWN)
-    assert code == 2
-    assert "data.timeframe=1h is finer than the source's 1d: set data.timeframe=1d" in err
+    for check in ("true", "false"):
+        code, out, err = run(*OWN, f"data.check={check}")
+        assert (code, err) == (2, "")
+        assert "  refuse timeframe BARS: data.timeframe=1h is finer than the source's 1d; from" in out
+        assert ": set data.timeframe=1d\n" in out
+    code, _, err = run("walk-forward", "name=x", *OWN[1:])
+    assert (code, err.count("\n")) == (2, 1)
+    assert "finer than the source's 1d" in err
     assert run(*OWN, "data.timeframe=1d")[0] == 0
+
+
+def test_a_finer_file_says_how_to_keep_its_own_timeframe(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv", rows=24 * 500)
+    out = run(*OWN, "data.timeframe=4h")[1]
+    assert "of 4h (data.timeframe=1h keeps the source's own) after 339 bars of warm-up" in out
+    write_bars(tmp_path / "bars.csv")
+    code, _, err = run(*OWN, "data.timeframe=4h")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "a finer data.timeframe (down to 1h) or faster feature.indicators" in err
+
+
+def test_what_bars_cover_is_said_in_plain_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality_report, "now", lambda: datetime(2018, 1, 8, 22, tzinfo=UTC))
+    _, out, _ = run("data", "data.check=true")
+    assert "2017-01-01T22:00:00Z to 2017-12-29T21:00:00Z: 362 days, ended 10 days ago; from " in out
+
+
+@pytest.mark.parametrize("typed", ["data.path={symbol}.csv", 'data.path="{symbol}.csv"'])
+def test_a_file_a_symbol_needs_the_quotes_that_are_advised(run: Run, tmp_path: Path, typed: str) -> None:
+    for name in ("btc", "eth"):
+        write_bars(tmp_path / f"{name}.csv")
+    code, out, err = run("data", "data=file", typed, "data.symbols=[btc,eth]", "data.check=true")
+    if '"' in typed:
+        assert code == 0
+        assert "btc: 800 bars" in out
+    else:
+        assert code == 2
+        assert "quote a value with spaces, '=' or braces twice" in err
+
+
+def test_only_what_may_be_judged_is_offered_to_judge(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv", split=True)
+    out = run(*OWN)[1]
+    assert (
+        "refused: 1 of 1 finding; each says what to do, or judge otherwise with data.severity.split=warn\n"
+        in out
+    )
+    write_bars(tmp_path / "bars.csv")
+    lines = (tmp_path / "bars.csv").read_text().splitlines()
+    (tmp_path / "bars.csv").write_text("\n".join([*lines, lines[-1]]))
+    assert "refused: 1 of 1 finding; each says what to do\n" in run(*OWN)[1]
+
+
+def test_help_shows_what_to_type(run: Run) -> None:
+    code, out, _ = run("data", "--help")
+    assert code == 0
+    assert out.startswith("walkforge data: fetch, resample, check and describe a data set.")
+    assert "'data.path=\"{symbol}.csv\"' data.symbols=[btc,eth]" in out
 
 
 def test_columns_are_mapped_without_a_plus(run: Run, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_failure_is_one_line_and_the_next_run_goes_on(
         code, out, err = run(*TYPED)
         assert (code, err.count("\n")) == (1, 1)
         assert err.startswith("walkforge: BTC/USDT: ccxt binance failed 6 times, the last time with: ")
-        assert err.endswith("; 2,000 bars are kept, type the same command again to go on\n")
+        assert err.endswith("; 2,000 bars are kept; type the same command again to go on\n")
         double.failures = {}
         code, out, err = run(*TYPED)
         assert (code, err) == (0, "")

@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 
 from optimize.cli.dispatch import VERBS
+from tests.conftest import REPOSITORY
 from tests.optimize.cli.conftest import Run
+
+AGENTS = sorted(path.stem for path in (REPOSITORY / "conf" / "agent").glob("*.yaml"))
 
 
 def complete(run: Run, monkeypatch: pytest.MonkeyPatch, line: str) -> list[str]:
@@ -22,8 +25,8 @@ def test_tab_completes_verbs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tab_completes_options_and_keys(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complete(run, monkeypatch, "walkforge study agent=") == ["agent=dqn", "agent=ppo", "agent=sac"]
-    keys = complete(run, monkeypatch, "walkforge study worker.c")
+    assert complete(run, monkeypatch, "walkforge study agent=") == [f"agent={name}" for name in AGENTS]
+    keys = complete(run, monkeypatch, "walkforge study worker.cou")
     assert keys == ["worker.count="]
 
 
@@ -44,4 +47,4 @@ def test_a_composed_configuration_is_shown_and_no_folder_made(run: Run, tmp_path
 def test_help_lists_the_groups(run: Run) -> None:
     code, out, _ = run("study", "--help")
     assert code == 0
-    assert "agent: dqn, ppo, sac" in out
+    assert f"agent: {', '.join(AGENTS)}" in out

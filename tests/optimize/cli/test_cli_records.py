@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,8 @@ from optimize.cli import tables
 from optimize.cli.tables import Column, duration, number, percent, share, show
 from optimize.database import open_engine
 from optimize.results.leases import acquire
+from optimize.results.records import BaselineRecord, save_baselines
+from optimize.study.evidence import Combination, Evidence, record_evidence
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY
 
@@ -32,6 +35,69 @@ def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
     lines = list(csv.DictReader(io.StringIO(run("leaderboard", "name=btc", "format=csv", filled)[1])))
     assert [float(line["score"]) for line in lines] == [1.5, 0.5]
     assert json.loads(lines[0]["parameters"]) == rows[0]["parameters"]
+
+
+def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(
+    run: Run, filled: str, database_url: str
+) -> None:
+    assert "; 3 test windows\n" in run("leaderboard", "name=btc", filled)[1]  # a record without baselines
+    hold = baseline("buy_and_hold", 2.0, sessions=[["2024-01-02", "2024-01-03"], ["2024-01-04"]], anew=True)
+    engine = open_engine(database_url)
+    with engine.begin() as conn:
+        save_baselines(conn, [baseline("flat", None), hold])
+    engine.dispose()
+    out = run("leaderboard", "name=btc", filled)[1]
+    for words in (
+        "; 3 test windows with 3 sessions in all",
+        "at the same costs (bought anew each session, as sessions end flat)",
+        "cost: commission, slippage and financing, in % of what a window starts with",
+        "no trial beats the baseline buy_and_hold",
+    ):
+        assert words in out
+    heading, values, _ = (line.split() for line in out.splitlines() if line.split()[:1] in (["rank"], ["1"]))
+    assert heading.index("exposure") - len(heading) == values.index("0.50") - len(values) - 2  # "buy & hold"
+
+
+def test_the_leaderboard_of_a_timeframe_phase_shows_what_was_kept_and_why(
+    run: Run, filled: str, database_url: str
+) -> None:
+    pairs = (
+        Combination("1h", 4, 2, 2, (-0.5, 0.5), 0.0, 0.5, 0.02),
+        Combination("4h", 4, 2, 2, (2.0, 3.0), 2.5, 0.5, 1.0, kept=True),
+        Combination("4h", 8, 2, 0, reason="0 of 2 trials have a score, 2 are needed (min_trades 2)"),
+    )
+    engine = open_engine(database_url)
+    evidence = Evidence(STUDY, "0" * 64, "a rule", 0.9, 1000, 2, 40, 0.1, pairs, ("4h",), (4,))
+    record_evidence(engine, evidence)
+    engine.dispose()
+    out = run("leaderboard", "name=btc", filled)[1]
+    table = [line.strip() for line in out.splitlines() if line.split()[:1] in (["1h"], ["4h"])]
+    assert [line.split()[:2] for line in table[:3]] == [["4h", "4"], ["1h", "4"], ["4h", "8"]]
+    assert table[0].split()[-6:] == ["of", "2", "+2.50", "0.50", "1.000", "kept"]
+    assert table[1].split()[-1] == "dropped"
+    assert table[2].endswith("not compared: 0 of 2 trials have a score, 2 are needed (min_trades 2)")
+    assert "4h is better than every other timeframe (1 of 3 combinations is kept)" in out
+    assert "rule: a rule; 90 % confidence, 40 sessions" in out
+
+
+def baseline(
+    name: str, score: float | None, sessions: Sequence[Sequence[str]] = (), anew: bool = False
+) -> BaselineRecord:
+    windows = {"sessions": sessions, "returns": [], "bought_anew": anew} if sessions else None
+    return BaselineRecord(STUDY, "1h", name, score, score, 0.1, 0.01, 1.0, windows)
+
+
+def test_a_wrong_query_is_named_before_a_missing_study(run: Run) -> None:
+    code, _, err = run("query", "sql=nope")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("walkforge: sql='nope' is no query of this package: choose one of best_models,")
+
+
+def test_a_query_shows_parameters_in_short_and_gives_them_whole_to_machines(run: Run, filled: str) -> None:
+    shown = run("query", "sql=best_models", "name=btc", filled)[1]
+    assert " learning_rate=" in shown
+    assert "agent.learning_rate" not in shown
+    assert "agent.learning_rate" in run("query", "sql=best_models", "name=btc", "format=json", filled)[1]
 
 
 def test_queries_are_listed_and_run_under_either_name(run: Run, filled: str) -> None:
@@ -86,6 +152,21 @@ def test_numbers_are_whole_on_a_narrow_terminal(
     row = {f"key{i}": 12345.678 for i in range(8)}
     show([row], [Column(key, key, number(3)) for key in row], "table")
     assert capsys.readouterr().out.count("12345.678") == 8
+
+
+def test_headings_give_way_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = [Column("a", "the longest heading"), Column("b", "another heading")]
+    widths = []
+    for width in (60, 30):
+        monkeypatch.setattr(tables, "make_console", lambda width=width: Console(width=width))
+        show([{"a": "-2.96 / +1.25", "b": "12.5"}], columns, "table")
+        out = capsys.readouterr().out
+        assert "-2.96 / +1.25" in out
+        assert ("the longest heading" in out) == (width == 60)
+        widths.append(max(map(len, out.splitlines())))
+    assert widths[1] <= 30
 
 
 def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:

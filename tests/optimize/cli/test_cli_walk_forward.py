@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.optimize.cli.conftest import Run
@@ -28,7 +30,16 @@ def test_one_configuration_is_evaluated_beside_its_baselines(
 ) -> None:
     code, out, err = run("walk-forward", *TINY, "score.min_trades=0", f"deterministic={deterministic}")
     assert (code, err) == (0, "")
-    for words in ("window 1 of 2", "no-cost Sharpe", "flat", "buy and hold", "random", "net of all costs"):
+    for words in (
+        "window 0, repeat 0: Sharpe",
+        "[1/2]",
+        "[2/2]",
+        "no-cost Sharpe",
+        "flat",
+        "buy and hold",
+        "random",
+        "net of all costs",
+    ):
         assert words in out
     folder = tmp_path / "studies" / "probe" / "walk_forward"
     assert (folder / "windows" / "1" / "repeat_0" / "policy.safetensors").is_file()
@@ -39,6 +50,77 @@ def test_one_configuration_is_evaluated_beside_its_baselines(
 def test_the_same_seed_comes_to_the_same_score(run: Run) -> None:
     first, second = (run("walk-forward", *TINY, "score.min_trades=0")[1] for _ in range(2))
     assert _scores(first) == _scores(second)
+
+
+def test_an_earlier_run_is_not_replaced_in_silence(run: Run) -> None:
+    command = ["walk-forward", *TINY, "score.min_trades=0", "data.synthetic.bars=800", "window.count=1"]
+    said = "studies/probe/walk_forward holds an earlier run, which this one replaces when it is done"
+    first, second = (run(*command)[1] for _ in range(2))
+    assert said not in first
+    assert second.splitlines()[0] == said
+
+
+def test_a_differential_reward_says_how_often_it_was_active(run: Run) -> None:
+    command = ["walk-forward", *TINY, "score.min_trades=0", "data.synthetic.bars=800", "window.count=1"]
+    assert "reward active" not in run(*command)[1]
+    out = run(*command, "reward=differential_sharpe", "reward.clip=0.05")[1]
+    assert "reward active: share of the training steps" in out
+    (row,) = [line.split() for line in out.splitlines() if line.split()[:2] == ["0", "0"]]
+    assert 0.0 < float(row[-1].removesuffix("%")) < 100.0
+
+
+def test_sessions_that_end_flat_are_said(run: Run, tmp_path: Path) -> None:
+    write_hours(tmp_path / "spy.parquet")
+    data = ["data=file", "data.path=spy.parquet", "session=us_equity", "feature=indicators"]
+    window = ["feature.indicators=[returns]", "window.count=1", "window.train_ratio=2.0", "debug=tiny"]
+    command = ["walk-forward", "name=probe", *data, *window, "score.min_trades=0"]
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    assert "buy and hold (bought anew each session, as sessions end flat)" in out
+    assert "forced exits" in out
+    overnight = run(*command, "session.flat_overnight=false")[1]
+    assert "anew" not in overnight
+    assert "forced exits" not in overnight
+
+
+def write_hours(path: Path) -> None:
+    """Write 60 New York sessions of hours."""
+    days = pd.bdate_range("2024-05-28", periods=60)
+    stamps = [day.replace(hour=hour, minute=30) for day in days for hour in range(13, 20)]
+    rng = np.random.default_rng(0)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.004, len(stamps))))
+    open_ = np.concatenate([[100.0], close[:-1]])
+    high, low = np.maximum(open_, close) * 1.002, np.minimum(open_, close) / 1.002
+    prices = {"open": open_, "high": high, "low": low, "close": close}
+    volume = rng.lognormal(5, 0.4, len(stamps))
+    frame = pd.DataFrame({"timestamp": pd.DatetimeIndex(stamps, tz="UTC"), **prices, "volume": volume})
+    holidays = ["2024-06-19", "2024-07-03", "2024-07-04"]  # the second is half a day
+    frame[~frame["timestamp"].dt.strftime("%Y-%m-%d").isin(holidays)].to_parquet(path)
+
+
+def test_the_plan_says_what_settles_the_features(run: Run) -> None:
+    out = run("walk-forward", "name=probe", "dry_run=true")[1]
+    (line,) = [
+        line for line in out.splitlines() if line.startswith("the data begin on 2017-01-02; what comes")
+    ]
+    start = line.split()[8]
+    assert "2017-01-02" < start < "2017-02-20"
+    assert f"{start} .. 2017-05-17" in out
+
+
+def test_too_few_train_bars_after_the_warm_up_say_so(run: Run) -> None:
+    code, _, err = run("walk-forward", "name=probe", "dry_run=true", "data.timeframe=12h", "window.count=2")
+    assert code == 2
+    assert "has 0 train bars from 2017-08-" in err
+    assert "on, when its features have settled, needs 200" in err
+
+
+@pytest.mark.parametrize("timeframe", ["4h", "1d"])
+def test_tiny_is_enough_for_coarse_bars(run: Run, timeframe: str) -> None:
+    data = ["data=synthetic", f"data.timeframe={timeframe}", "data.synthetic.bars=50000"]
+    code, out, err = run("walk-forward", "name=probe", "debug=tiny", *data, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert f"{timeframe}: 2 windows" in out
 
 
 def test_no_score_is_exit_code_1_with_the_reason(run: Run) -> None:

@@ -43,7 +43,9 @@ def make_run(lease: Lease, **changes: Any) -> RunRecord:
     return RunRecord(**{**values, **changes})
 
 
-def make_window(lease: Lease, window: int = 0, repeat: int = 0, sharpe: float | None = 1.0) -> WindowRecord:
+def make_window(
+    lease: Lease, window: int = 0, repeat: int = 0, sharpe: float | None = 1.0, **changes: Any
+) -> WindowRecord:
     return WindowRecord(
         run_uuid=lease.run_uuid,
         window=window,
@@ -65,6 +67,7 @@ def make_window(lease: Lease, window: int = 0, repeat: int = 0, sharpe: float | 
         exposure=0.5,
         seconds=3.0,
         returns_path=f"returns/{window}.parquet",
+        **changes,
     )
 
 

@@ -11,10 +11,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from envs.errors import BadInputError
 from optimize.search.pruners import (
+    BATCH,
     ExemptingPruner,
     PrunerSpec,
     SameStepMedianPruner,
     is_exempt,
+    is_out_of_better_half,
+    is_rung,
     is_worse_than_median,
     make_pruner,
     values_at_step,
@@ -99,9 +102,7 @@ def test_a_tenth_is_exempt_by_seed_and_number() -> None:
 @pytest.mark.parametrize("name", ["median", "successive_halving"])
 def test_exempt_trials_and_the_first_ones_run_to_the_end(name: str) -> None:
     study = study_of(*[finished([1.0, 1.0])] * 4)
-    assert verdict(make_pruner(PrunerSpec(name, 4, exempt_share=0.0), 0), study, [0.0, 0.0]) is (
-        name == "median"
-    )
+    assert verdict(make_pruner(PrunerSpec(name, 4, exempt_share=0.0), 0), study, [0.0, 0.0])
     assert not verdict(make_pruner(PrunerSpec(name, 4, exempt_share=1.0), 0), study, [0.0, 0.0])
     assert not verdict(make_pruner(PrunerSpec(name, 5, exempt_share=0.0), 0), study, [0.0, 0.0])
 
@@ -120,6 +121,53 @@ def test_successive_halving_stops_the_bad_ones_after_the_start_up() -> None:
         study.tell(trial, None if pruned[-1] else score, TrialState.PRUNED if pruned[-1] else None)
     assert pruned == [False, False, False, True, True]
     assert not verdict(pruner, study, [0.0, math.nan])
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving"])
+def test_a_batch_is_compared_with_earlier_batches_alone(name: str) -> None:
+    pruner = make_pruner(PrunerSpec(name, 3, exempt_share=0.0), 0)
+    study = study_of(*[finished([1.0, 1.0])] * 3, *[finished([9.0, 9.0])] * 4)
+    trial = study.ask()
+    trial.report(0.0, 0)
+    trial.report(2.0, 1)
+    assert pruner.prune(study, study.trials[trial.number])
+    trial.set_user_attr(BATCH, [3, 5])
+    assert not pruner.prune(study, study.trials[trial.number])
+    trial.set_user_attr(BATCH, [2, 6])  # two finished trials are too few to begin with
+    trial.report(-9.0, 3)
+    assert not pruner.prune(study, study.trials[trial.number])
+
+
+@pytest.mark.parametrize(("windows", "first", "expected"), [(2, 2, True), (4, 2, True), (6, 2, False)])
+def test_halves_are_taken_at_each_doubling(windows: int, first: int, expected: bool) -> None:
+    assert is_rung(windows, first) is expected
+    assert [n for n in range(1, 20) if is_rung(n, 3)] == [3, 6, 12]
+    assert [n for n in range(1, 20) if is_rung(n, 1)] == [1, 2, 4, 8, 16]
+
+
+def test_the_better_half_is_kept() -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    kept = [v for v in values if not is_out_of_better_half(v, [w for w in values if w != v], maximize=True)]
+    assert kept == [4.0, 5.0]
+    assert not is_out_of_better_half(1.0, [], maximize=True)
+    assert not is_out_of_better_half(1.0, [1.0, 1.0], maximize=True)
+    assert not is_out_of_better_half(1.0, [2.0, 3.0], maximize=False)
+    assert is_out_of_better_half(1.0, [2.0], maximize=True)
+
+
+def test_halving_counts_running_trials_and_asks_nothing_twice() -> None:
+    pruner = make_pruner(PrunerSpec("successive_halving", 1, exempt_share=0.0), 0)
+    study = study_of(finished([1.0, 1.0]))
+    for _ in range(3):
+        runs = study.ask()
+        runs.report(9.0, 0)
+        runs.report(9.0, 1)
+    trial = study.ask()
+    trial.report(2.0, 0)
+    assert not pruner.prune(study, study.trials[trial.number])
+    trial.report(2.0, 1)
+    assert [pruner.prune(study, study.trials[trial.number]) for _ in range(2)] == [True, True]
+    assert study.trials[trial.number].system_attrs == {}
 
 
 def test_none_never_prunes() -> None:

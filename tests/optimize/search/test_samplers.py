@@ -24,6 +24,7 @@ SPACE = parse_space(
         "y": {"low": 0.0, "high": 1.0, "when": {"kind": ["b", "c"]}},
     }
 )
+RANGES = parse_space({"x": {"low": -2.0, "high": 2.0}, "y": {"low": -2.0, "high": 2.0}})
 GRID = parse_space({"timeframe": ["1h", "1d"], "lookback": [4, 8, 16]})
 
 
@@ -163,10 +164,51 @@ def test_grid_of_a_range_is_refused() -> None:
         make_sampler(SamplerSpec("grid"), 0, SPACE)
 
 
+def test_cmaes_learns_and_a_resume_changes_nothing(tmp_path: Path) -> None:
+    spec, url = SamplerSpec("cmaes", n_startup_trials=4), f"sqlite:///{tmp_path}/a.db"
+
+    def climb(study: optuna.Study, n_trials: int) -> None:
+        for _ in range(n_trials):
+            trial = study.ask()
+            x, y = suggest(RANGES, trial).values()
+            study.tell(trial, -((float(x or 0) - 1.0) ** 2) - (float(y or 0) - 0.3) ** 2)
+
+    whole = optuna.create_study(sampler=make_sampler(spec, 1, RANGES), direction="maximize")
+    climb(whole, 80)
+    for n_trials in (30, 50):
+        study = load_or_create_study(open_storage(url), "a", sampler=make_sampler(spec, 1, RANGES))
+        climb(study, n_trials)
+    assert proposals(study) == proposals(whole)
+    early, late = (
+        [abs(trial.params["x"] - 1.0) for trial in whole.trials[part]]
+        for part in (slice(20), slice(-20, None))
+    )
+    assert np.mean(late) < 0.5 * np.mean(early)
+
+
+def test_cmaes_says_which_keys_it_cannot_search() -> None:
+    mixed = parse_space({"x": {"low": 0.0, "high": 1.0}, "one": [3], "a": {"b": ["p", "q"]}, "c": [1, 2]})
+    with pytest.raises(BadInputError) as caught:
+        make_sampler(SamplerSpec("cmaes"), 0, mixed)
+    assert str(caught.value) == (
+        "sampler.name='cmaes' searches ranges alone, and the space has choices for a.b, c: "
+        "give each a range or one value, or set sampler=tpe"
+    )
+    make_sampler(SamplerSpec("cmaes"), 0, parse_space({"x": {"low": 0.0, "high": 1.0}, "one": [3]}))
+
+
+def test_a_constraint_is_no_reason_to_warn() -> None:
+    study = optuna.create_study(sampler=make_sampler(SamplerSpec("cmaes"), 0, RANGES), direction="maximize")
+    trial = study.ask()
+    suggest(RANGES, trial)
+    trial.set_constraint("feasible", 1.0)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "bayes"}, "sampler.name='bayes' is not allowed: .*tpe, random, qmc, grid"),
+        ({"name": "bayes"}, "sampler.name='bayes' is not allowed: .*tpe, random, qmc, grid, cmaes"),
         ({"n_startup_trials": 0}, "sampler.n_startup_trials=0"),
         ({"group": True, "multivariate": False}, "sampler.group=True"),
     ],

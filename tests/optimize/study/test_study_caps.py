@@ -11,8 +11,9 @@ from optimize.results import leases
 from optimize.results.records import Outcome
 from optimize.results.runs import finish_run, save_window
 from optimize.study import trial as trial_module
-from optimize.study.caps import Verdict, claim, tell_finished
+from optimize.study.caps import Verdict, claim
 from optimize.study.perform import perform
+from optimize.study.telling import tell_finished
 from optimize.study.workers import EXIT_FAILING, ground_source, run_claims
 from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import (
@@ -147,8 +148,10 @@ def test_a_trial_lost_once_and_then_given_back_is_not_failed(small: Small) -> No
 
 
 def test_failures_have_their_own_limit(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = iter(["north", "south", "west", "east"])  # one word again and again would be systematic
+
     def train(*args: object, **options: object) -> None:
-        raise RuntimeError("always")
+        raise RuntimeError(next(words))
 
     monkeypatch.setattr(trial_module, "train", train)
     handle = opened(small(n_trials=1, max_failures=3))

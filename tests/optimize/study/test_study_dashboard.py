@@ -20,6 +20,7 @@ from optimize.errors import BadInputError
 from optimize.results.records import Outcome, load_baselines
 from optimize.results.runs import windows_of
 from optimize.study.dashboard import DashboardServer, decorate, decorate_study, serve
+from optimize.study.evidence import Combination, Evidence, record_evidence
 from optimize.study.handle import Handle
 from optimize.study.note import MINUS, NOTHING, percent, signed
 from tests.optimize.study.gallery import (
@@ -153,16 +154,35 @@ def test_a_study_carries_a_note_and_figures_that_a_relaunch_replaces(handle: Han
     assert found["windows"]["data"][0]["y"] == ["trial 1", "trial 0"]
 
 
-def test_the_first_phase_compares_its_combinations(tmp_path: Path) -> None:
+def test_the_first_phase_compares_its_combinations_once_they_are_judged(tmp_path: Path) -> None:
     handle = make_handle(tmp_path, "gallery.timeframe")
-    for score, lookback in ((1.0, 4), (2.0, 4), (0.5, 16)):
-        add_trial(handle, score, lookback=lookback)
+    add_trial(handle, 1.0)
     decorate_study(handle)
-    dots, means = figures(handle)["timeframes"]["data"]
-    assert dots["y"] == [2.0, 1.0, 0.5]  # by score
-    assert means["x"] == ["1h x 4", "1h x 16"]
-    assert means["y"] == [1.5, 0.5]
-    assert means["error_y"]["array"] == [pytest.approx(0.5), 0.0]  # type: ignore[index]
+    assert "timeframes" not in figures(handle)
+    pairs = (
+        Combination("1h", 4, 2, 2, (0.5, 1.5), 1.0, 0.5, 0.02),
+        Combination("4h", 4, 2, 2, (2.0, 3.0), 2.5, 0.5, 1.0, kept=True),
+        Combination("4h", 16, 2, 1, (1.8,), 1.8, reason="1 of 2 trials have a score"),
+        Combination("1h", 16, 2, 0, reason="0 of 2 trials have a score"),
+    )
+    name = handle.spec.name
+    record_evidence(
+        handle.engine, Evidence(name, "0" * 64, "rule", 0.9, 1000, 2, 40, 0.1, pairs, ("4h",), (4,))
+    )
+    decorate_study(handle)
+    figure = figures(handle)["timeframes"]
+    dots, kept, dropped, unjudged = figure["data"]
+    assert dots["y"] == [2.0, 3.0, 1.8, 0.5, 1.5]  # the best combination first
+    assert (kept["x"], kept["y"], kept["text"]) == (["4h x 4"], [2.5], [" p 1.00"])
+    assert (dropped["x"], dropped["text"], dropped["name"]) == (
+        ["1h x 4"],
+        [" p 0.02"],
+        "dropped, mean ± standard error",
+    )
+    assert (unjudged["x"], unjudged["text"]) == (["4h x 16"], [""])
+    title = figure["layout"]["title"]["text"]  # type: ignore[call-overload]
+    assert "4h is better than every other timeframe (1 of 4 combinations is kept)" in title
+    assert "dropped where p is 0.1 or less" in title
     close(handle)
 
 

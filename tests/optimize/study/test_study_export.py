@@ -15,7 +15,13 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.hashing import hash_file
 from optimize.results.queries import leaderboard
-from optimize.results.records import ExportRecord, load_exports, save_export
+from optimize.results.records import (
+    BaselineRecord,
+    ExportRecord,
+    load_exports,
+    save_baselines,
+    save_export,
+)
 from optimize.study.bundle import (
     MANIFEST,
     replay_bundle,
@@ -154,3 +160,25 @@ def test_cli_export_makes_no_database(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="there is no database"):
         export(ExportConfig(name="tiny", database=DatabaseSpec(url=f"sqlite:///{absent}")))
     assert not absent.exists()
+
+
+@pytest.mark.parametrize(("score", "format"), [(1e6, "table"), (1e6, "json"), (-1e6, "table")])
+def test_an_export_says_where_no_trial_beats_a_baseline(
+    exports: Exports, capsys: pytest.CaptureFixture[str], score: float, format: str
+) -> None:
+    hold = BaselineRecord("tiny", "1h", "buy_and_hold", score, score, 0.1, 0.0, 2.0)
+    with exports.handle.engine.begin() as conn:
+        save_baselines(conn, [hold])
+    database = exports.handle.spec.database
+    config = ExportConfig(
+        name="tiny", output_dir=exports.output_dir, top_n=1, database=database, format=format
+    )
+    export(config)
+    said = capsys.readouterr()
+    told = said.err if format == "json" else said.out
+    line = (
+        f"no trial beats the baseline buy_and_hold (1h, score {score:.4f}): what was exported is worth less"
+    )
+    assert (line in told) == (score > 0)
+    if format == "json":
+        assert len(json.loads(said.out)) == 1

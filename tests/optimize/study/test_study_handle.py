@@ -10,9 +10,8 @@ from optuna.trial import TrialState
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowSpec
 from optimize.results.records import events
-from optimize.study import caps
+from optimize.study import telling
 from optimize.study.handle import enroll, open_study
-from optimize.study.phases import Combination, keep
 from optimize.study.spec import resolve
 from optimize.study.trial import lay_ground
 from tests.optimize.study.bundles import run_all, tiny_spec, write_prices
@@ -44,22 +43,9 @@ def test_a_picture_that_fails_costs_no_trial(tmp_path: Path, monkeypatch: pytest
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(caps, "decorate", full_disk)
+    monkeypatch.setattr(telling, "decorate", full_disk)
     handle = run_all(tiny_spec(tmp_path, write_prices(tmp_path / "prices.parquet"), n_trials=1))
     (trial,) = handle.study.get_trials()
     assert trial.state == TrialState.COMPLETE
     with handle.engine.connect() as conn:
         assert "No space left" in events(conn, "tiny", "note_failed")[0].message
-
-
-def test_a_lucky_survivor_rules_nothing_out() -> None:
-    sound = Combination("1h", 4, trials=5, scores=5, mean=1.0, standard_error=0.3)
-    survivor = Combination("4h", 4, trials=5, scores=1, mean=1.4, standard_error=None)
-    assert keep((sound, survivor), "x") == (("1h",), (4,))
-
-
-def test_timeframes_within_one_standard_error_of_the_best_are_kept() -> None:
-    best = Combination("1h", 4, 5, 5, 1.0, 0.3)
-    near = Combination("2h", 8, 5, 5, 0.71, 0.1)
-    far = Combination("4h", 16, 5, 5, 0.69, 0.9)
-    assert keep((best, near, far), "x") == (("1h", "2h"), (4, 8))

@@ -1,34 +1,57 @@
 """Timeframe first, model second: the balanced grid, what is kept, and what phase 2 rests on."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from benchmarks.two_phase import QUICK, simulate
+from optimize.agents.spec import AgentSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.errors import StudyStoppedError
+from optimize.evaluate.windows import Window
 from optimize.results.records import EventRecord, events, log_event
+from optimize.results.runs import complete_but_untold
 from optimize.search.space import parse_space
-from optimize.study.handle import open_study
-from optimize.study.phases import (
+from optimize.study.evidence import (
     EVIDENCE,
-    LOOKBACK,
-    TIMEFRAME,
     Combination,
     Evidence,
-    judge,
-    keep,
-    model_study,
     record_evidence,
+    stored_evidence,
+    verdict_lines,
+)
+from optimize.study.handle import Handle, open_study
+from optimize.study.phases import (
+    LOOKBACK,
+    TIMEFRAME,
+    excess_returns,
+    judge,
+    model_study,
     require_evidence,
     timeframe_study,
 )
 from optimize.study.runner import run_study
 from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec
-from tests.optimize.study.studies import SPACE, claimed, opened, play, rows, run_of, small_spec, states
+from optimize.study.trial import Measured
+from tests.optimize.study.studies import (
+    PPO,
+    SPACE,
+    change_windows,
+    claimed,
+    opened,
+    play,
+    rows,
+    run_of,
+    small_spec,
+    states,
+)
 
 GRID = TimeframePhaseSpec(n_trials=8, timeframes=["1h", "4h"], lookbacks=[2, 4])
 
@@ -37,33 +60,156 @@ def two_phase(folder: Path, **changes: Any) -> StudySpec:
     return small_spec(folder, name="two", phase=PhaseSpec("two", GRID), **changes)
 
 
-def combination(timeframe: str, lookback: int, mean: float | None, error: float | None = 0.1) -> Combination:
-    return Combination(timeframe, lookback, 4, 0 if mean is None else 4, mean, error)
+def plant(monkeypatch: pytest.MonkeyPatch, sharpes: dict[tuple[str, int], float | None]) -> None:
+    """Let each combination's windows bring returns of this Sharpe ratio a session; None: nothing at all."""
+    drawn = itertools.count()
+
+    def change(measured: Measured, spec: StudySpec, window: Window) -> Measured:
+        sharpe = sharpes[spec.data.timeframe, spec.feature.lookback]
+        noise = np.random.default_rng(next(drawn)).standard_normal(len(measured.returns))
+        returns = np.zeros(len(noise)) if sharpe is None else 0.01 * (noise + sharpe)
+        return dataclasses.replace(measured, returns=returns)
+
+    change_windows(monkeypatch, change)
+
+
+def played(spec: StudySpec) -> Handle:
+    handle = opened(timeframe_study(spec))
+    play(handle)
+    return handle
+
+
+def test_what_cannot_be_told_from_the_best_is_kept_and_the_rest_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, {("1h", 2): 0.0, ("1h", 4): 0.8, ("4h", 2): 0.8, ("4h", 4): 0.0})
+    handle = played(two_phase(tmp_path))
+    evidence = judge(handle, "0" * 64)
+    found = {(each.timeframe, each.lookback): each for each in evidence.combinations}
+    assert [pair for pair, each in found.items() if each.kept] == [("1h", 4), ("4h", 2)]
+    assert all((each.p_value or 0) <= 0.1 for each in found.values() if not each.kept)
+    assert (evidence.timeframes, evidence.lookbacks) == (("1h", "4h"), (2, 4))
+    assert [(each.timeframe, each.lookback) for each in evidence.added] == [("1h", 2), ("4h", 4)]
+    assert (evidence.sessions, evidence.confidence, evidence.bootstraps) == (24, 0.9, 1000)
+    said = verdict_lines(evidence)
+    assert said[0] == "no timeframe can be told from the best: all 2 are kept (2 of 4 combinations are kept)"
+    assert "1h x 2, 4h x 4 too, though not kept, because the two lists know no pairs" in said[1]
+    assert "90 % confidence, 24 sessions" in said[2]
+    assert judge(handle, "0" * 64) == evidence
+    runs = [run_of(handle, number) for number in range(8)]
+    for (timeframe, lookback), each in found.items():
+        pair = {TIMEFRAME: timeframe, LOOKBACK: lookback}
+        assert list(each.sharpes) == pytest.approx([run.score for run in runs if run.parameters == pair])
+
+
+def test_a_lucky_survivor_rules_nothing_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, {("1h", 2): 0.0, ("1h", 4): None, ("4h", 2): -0.9, ("4h", 4): None})
+    evidence = judge(played(two_phase(tmp_path)), "0" * 64)
+    reasons = [each.reason for each in evidence.combinations]
+    missing = "0 of 2 trials have a score, 2 are needed (undefined_sharpe 2)"
+    assert reasons == [None, missing, None, missing]
+    assert (evidence.timeframes, evidence.lookbacks) == (("1h",), (2,))
+    assert (
+        verdict_lines(evidence)[0] == "1h is better than every other timeframe (1 of 4 combinations is kept)"
+    )
+    assert evidence.added == ()
+
+
+def test_without_a_score_there_is_no_second_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = TimeframePhaseSpec(n_trials=2, timeframes=["1h"], lookbacks=[2])
+    plant(monkeypatch, {("1h", 2): None})
+    handle = played(small_spec(tmp_path, name="two", phase=PhaseSpec("two", grid)))
+    with pytest.raises(StudyStoppedError, match="no combination of timeframe and lookback has a score"):
+        judge(handle, "0" * 64)
+
+
+def test_lost_returns_are_asked_for(tmp_path: Path) -> None:
+    grid = TimeframePhaseSpec(n_trials=2, timeframes=["1h"], lookbacks=[2])
+    handle = played(small_spec(tmp_path, name="two", phase=PhaseSpec("two", grid)))
+    next(handle.spec.folder.glob("trials/0001*/windows/1/*/returns.parquet")).unlink()
+    with pytest.raises(
+        StudyStoppedError, match=r"the returns of trial 1 are not at .*returns\.parquet: bring"
+    ):
+        judge(handle, "0" * 64)
+
+
+def test_on_random_walks_the_true_best_is_dropped_no_more_often_than_stated(tmp_path: Path) -> None:
+    spec = two_phase(tmp_path, data=DataSpec("synthetic", synthetic=SyntheticSpec(bars=2880)))
+    handle = played(spec)
+    with handle.engine.connect() as conn:
+        runs = complete_but_untold(conn, handle.spec.name)
+    stored = excess_returns(handle, runs, 365.0)
+    pool = [
+        np.concatenate([stored[run.run_uuid] for run in runs if run.parameters == parameters])
+        for parameters in ({TIMEFRAME: t, LOOKBACK: k} for t in ("1h", "4h") for k in (2, 4))
+    ]
+    size = dataclasses.replace(QUICK, draws=50, bootstraps=200)
+    assert simulate([pool], size, edge=0.0, spread=2.0)["best_dropped"] <= 0.1
+    found = simulate([pool], size, edge=30.0, spread=2.0)
+    assert found["best_dropped"] == 0.0
+    assert found["mean_kept"] < 2
+
+
+@pytest.mark.slow
+def test_the_known_timeframe_is_found(tmp_path: Path) -> None:
+    grid = TimeframePhaseSpec(n_trials=4, timeframes=["1h", "4h"], lookbacks=[2])
+    market = SyntheticSpec(kind="known_timeframe", bars=2880, period=4)
+    ppo = PPO | {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
+    spec = small_spec(
+        tmp_path,
+        name="two",
+        n_trials=1,
+        phase=PhaseSpec("two", grid),
+        data=DataSpec("synthetic", synthetic=market),
+        agent=AgentSpec(total_timesteps=6144, n_envs=4, net="tiny", hyperparameters=ppo),
+    )
+    evidence = judge(played(spec), "0" * 64)
+    assert evidence.timeframes == ("4h",)
+    assert (
+        verdict_lines(evidence)[0] == "4h is better than every other timeframe (1 of 2 combinations is kept)"
+    )
+    assert model_study(spec, evidence).space["data"] == {"timeframe": ["4h"]}
+
+
+def verdict_of(**changes: Any) -> Evidence:
+    """Return evidence that was never judged."""
+    pairs = (Combination("1h", 2, 4, 4, (1.0, 2.0), 1.5, 0.5, 1.0, kept=True),)
+    plain = Evidence("two.timeframe", "0" * 64, "rule", 0.9, 1000, 2, 30, 0.1, pairs, ("1h",), (2,))
+    return dataclasses.replace(plain, **changes)
 
 
 @pytest.mark.parametrize(
-    ("means", "timeframes", "lookbacks"),
+    ("changes", "verdict"),
     [
-        ({("1h", 2): 1.0, ("1h", 4): 0.5, ("4h", 2): 0.89, ("4h", 4): 0.2}, ("1h",), (2,)),
-        ({("1h", 2): 1.0, ("1h", 4): 0.5, ("4h", 2): 0.91, ("4h", 4): 0.2}, ("1h", "4h"), (2,)),
-        ({("1h", 2): 0.95, ("1h", 4): 0.5, ("4h", 2): 0.0, ("4h", 4): 1.0}, ("1h", "4h"), (2, 4)),
-        ({("1h", 2): -2.0, ("1h", 4): -1.0, ("4h", 2): -1.05, ("4h", 4): None}, ("1h", "4h"), (2, 4)),
-        ({("1h", 2): -0.5, ("1h", 4): 0.0, ("4h", 2): -0.2, ("4h", 4): -0.15}, ("1h",), (4,)),
-        ({("1h", 2): None, ("1h", 4): None, ("4h", 2): None, ("4h", 4): 0.0}, ("4h",), (4,)),
+        ({}, "only 1h was compared: 1 of 1 combinations is kept"),
+        (
+            {"sessions": 12, "combinations": (Combination("1h", 2, 4, 4, kept=True),)},
+            "12 sessions are too few",
+        ),
+        (
+            {
+                "combinations": tuple(
+                    Combination(each, 2, 4, 4, p_value=p, kept=p > 0.1)
+                    for each, p in (("1h", 1.0), ("2h", 0.5), ("4h", 0.01))
+                ),
+                "timeframes": ("1h", "2h"),
+            },
+            "1h, 2h cannot be told from the best: 2 of 3 combinations are kept",
+        ),
     ],
 )
-def test_what_lies_within_one_standard_error_of_the_best_is_kept(
-    means: dict[tuple[str, int], float | None], timeframes: tuple[str, ...], lookbacks: tuple[int, ...]
-) -> None:
-    combinations = tuple(combination(*key, mean) for key, mean in means.items())
-    assert keep(combinations, "two.timeframe") == (timeframes, lookbacks)
+def test_the_verdict_is_told_in_words(changes: dict[str, Any], verdict: str) -> None:
+    assert verdict_lines(verdict_of(**changes))[0].startswith(verdict)
 
 
-def test_the_error_of_the_best_decides_and_no_score_at_all_stops() -> None:
-    best, other = combination("1h", 2, 1.0, None), combination("4h", 2, 0.999, 5.0)
-    assert keep((best, other), "two.timeframe") == (("1h",), (2,))
-    with pytest.raises(StudyStoppedError, match="no combination of timeframe and lookback has a score"):
-        keep((combination("1h", 2, None),), "two.timeframe")
+def test_evidence_comes_back_as_it_was_stored_and_that_of_an_older_rule_does_not(tmp_path: Path) -> None:
+    handle = opened(timeframe_study(two_phase(tmp_path)))
+    record_evidence(handle.engine, verdict_of())
+    with handle.engine.begin() as conn:
+        assert stored_evidence(conn, "two.timeframe") == verdict_of()
+        log_event(conn, EventRecord("two.timeframe", EVIDENCE, "older", {"rule": "one standard error"}))
+        assert stored_evidence(conn, "two.timeframe") is None
+        assert stored_evidence(conn, "two.model") is None
 
 
 def test_the_grid_is_balanced_and_its_repetitions_share_seeds(tmp_path: Path) -> None:
@@ -152,8 +298,7 @@ def test_phase_2_refuses_other_data_and_another_verdict(done: StudySpec) -> None
 
 def test_phase_2_needs_evidence(tmp_path: Path) -> None:
     spec = two_phase(tmp_path)
-    kept = Evidence("two.timeframe", "0" * 64, "rule", (), ("1h",), (2,))
-    model = opened(model_study(spec, kept))
+    model = opened(model_study(spec, verdict_of()))
     with pytest.raises(StudyStoppedError, match="has no evidence of a timeframe phase to rest on"):
         require_evidence(model, "0" * 64)
 
@@ -167,16 +312,15 @@ def test_an_unfinished_phase_1_has_no_verdict(tmp_path: Path) -> None:
 
 def test_the_verdict_is_stored_once_for_each_change(tmp_path: Path) -> None:
     handle = opened(timeframe_study(two_phase(tmp_path)))
-    verdict = Evidence("two.timeframe", "0" * 64, "rule", (combination("1h", 2, 1.0),), ("1h",), (2,))
-    for evidence in (verdict, verdict, dataclasses.replace(verdict, lookbacks=(2, 4))):
-        record_evidence(handle, evidence)
+    for evidence in (verdict_of(), verdict_of(), verdict_of(lookbacks=(2, 4))):
+        record_evidence(handle.engine, evidence)
     with handle.engine.connect() as conn:
         assert [event.detail["lookbacks"] for event in events(conn, "two.timeframe")] == [[2], [2, 4]]
 
 
 def test_the_models_space_is_restricted_and_nothing_else_changes(tmp_path: Path) -> None:
     spec = two_phase(tmp_path, space=SPACE | {"feature": {"lookback": [2, 4, 8]}})
-    model = model_study(spec, Evidence("two.timeframe", "", "", (), ("4h",), (2, 4)))
+    model = model_study(spec, verdict_of(timeframes=("4h",), lookbacks=(2, 4)))
     assert model.space == SPACE | {"data": {"timeframe": ["4h"]}, "feature": {"lookback": [2, 4]}}
     assert dataclasses.replace(model, name="two", space=spec.space) == spec
 

@@ -1,0 +1,308 @@
+"""What the study engine adds to a trial, beside plain Optuna; and 16 workers on one SQLite file.
+
+A trial here trains nothing: it reports two windows and scores. "claim" is all that happens before a trial can
+start, under the lock: reap, count, propose, take the lease, store the run. "whole" goes on to its record, its
+note and its telling. Plain Optuna asks, suggests, reports twice and tells, on SQLite and in memory. Ends with
+one JSON line.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import random
+import statistics
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import insert
+
+from envs.vector import EnvSpec
+from optimize import clock
+from optimize.agents.spec import AgentSpec
+from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.database import DatabaseSpec
+from optimize.evaluate.score import Score, ScoreSpec
+from optimize.evaluate.windows import WindowSpec
+from optimize.results.tables import RUNS
+from optimize.search.samplers import SamplerSpec, make_sampler
+from optimize.search.space import SearchSpace, parse_space, suggest
+from optimize.search.storage import load_or_create_study, open_storage
+from optimize.study import perform as perform_module
+from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.handle import Handle, enroll, open_study
+from optimize.study.perform import perform
+from optimize.study.spec import StudySpec, WorkerSpec, resolve
+from optimize.study.trial import Ground, TrialResult
+from optimize.study.workers import ground_source
+
+TARGET_MS = 10.0  # of a claim above an ask of Optuna's own sampler in memory
+FINISHED, QUICK_FINISHED = (1_000, 5_000), (200,)
+ROUNDS, QUICK_ROUNDS = 40, 8
+CROWD, TRIALS, QUICK_TRIALS = 16, 1_000, 32
+SPACE = {
+    "agent": {
+        "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
+        "gamma": {"low": 0.9, "high": 0.9999},
+        "gae_lambda": {"low": 0.8, "high": 1.0},
+        "ent_coef": {"low": 1e-8, "high": 1e-2, "log": True},
+        "clip_range": [0.1, 0.2, 0.3],
+        "n_epochs": [1, 2, 4],
+    }
+}
+
+
+def main() -> None:
+    """Measure, print a table, end with one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few finished trials and a small crowd's study")
+    quick = parser.parse_args().quick
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    overheads = {}
+    for finished in QUICK_FINISHED if quick else FINISHED:
+        with tempfile.TemporaryDirectory() as folder:
+            overheads[finished] = overhead(Path(folder), finished, QUICK_ROUNDS if quick else ROUNDS)
+        for name, milliseconds in overheads[finished].items():
+            print(f"{finished:>6} finished trials  {name:<28} {milliseconds:7.1f} ms", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        crowds = crowd(Path(folder), QUICK_TRIALS if quick else TRIALS)
+    for name, figures in crowds.items():
+        print(f"{CROWD} workers on one SQLite file, {name}: {figures}", flush=True)
+    reached = all(each["claim above memory"] <= TARGET_MS for each in overheads.values())
+    exact = crowds["engine"]["counted"] == (QUICK_TRIALS if quick else TRIALS)
+    result = {"overhead_ms": overheads, "crowd": crowds, "target_ms": TARGET_MS, "reached": reached}
+    machine = {"machine": platform.machine(), "python": platform.python_version()}
+    print(json.dumps(result | {"exact": exact} | machine))
+
+
+def overhead(folder: Path, finished: int, rounds: int) -> dict[str, float]:
+    """Return medians in milliseconds, one trial of each contender after the other in every round."""
+    handle, ground = engine_study(folder, 10**6)
+    trivial_trials()
+    space, past = handle.space, random_trials(handle.space, finished)
+    fill_engine(handle, ground, past)
+    tpe = optuna.samplers.TPESampler(seed=0)
+    on_disk = load_or_create_study(open_storage(f"sqlite:///{folder / 'plain.db'}"), "plain", sampler=tpe)
+    for trial in past:
+        on_disk.add_trial(trial)
+    in_memory = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    in_memory.add_trials(past)
+    contenders: dict[str, Callable[[], tuple[float, float]]] = {
+        "engine": lambda: engine_trial(handle, ground),
+        "optuna on SQLite": lambda: plain_trial(on_disk, space),
+        "optuna in memory": lambda: plain_trial(in_memory, space),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, run in contenders.items():
+            measured = run()
+            if number:  # the first reads all finished trials once
+                times[name].append(measured)
+    asks = {name: 1e3 * statistics.median(ask for ask, _ in rows) for name, rows in times.items()}
+    wholes = {name: 1e3 * statistics.median(whole for _, whole in rows) for name, rows in times.items()}
+    handle.close()
+    return {
+        "engine claim": asks["engine"],
+        "optuna ask on SQLite": asks["optuna on SQLite"],
+        "optuna ask in memory": asks["optuna in memory"],
+        "claim above memory": asks["engine"] - asks["optuna in memory"],
+        "engine whole": wholes["engine"],
+        "optuna whole on SQLite": wholes["optuna on SQLite"],
+        "optuna whole in memory": wholes["optuna in memory"],
+    }
+
+
+def engine_study(folder: Path, n_trials: int) -> tuple[Handle, Ground]:
+    """Open a study whose one market is a small synthetic one."""
+    handle = open_study(engine_spec(folder, n_trials))
+    ground = ground_source(handle)(handle.spec)
+    enroll(handle, ground)
+    return handle, ground
+
+
+def engine_spec(folder: Path, n_trials: int) -> StudySpec:
+    """Return the spec of a study with the default sampler and pruner."""
+    spec = StudySpec(
+        name="engine",
+        n_trials=n_trials,
+        output_dir=str(folder / "studies"),
+        data=DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=1440)),
+        feature=FeatureSpec(lookback=2, indicators=["returns"]),
+        env=EnvSpec(rebalance_band=0.0),
+        agent=AgentSpec(hyperparameters={"gamma": 0.99}),
+        space=SPACE,
+        window=WindowSpec(count=2, train_ratio=2.0, min_train_bars=20),
+        score=ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0),
+        database=DatabaseSpec(url=f"sqlite:///{folder / 'engine.db'}"),
+        worker=WorkerSpec(count=CROWD),
+    )
+    return resolve(spec)
+
+
+def trivial_trials() -> None:
+    """Let the trials of this process train nothing."""
+
+    def run_trial(spec: StudySpec, ground: Ground, entropy: list[int], **parts: Any) -> TrialResult:
+        value = random.Random(str(entropy)).gauss(0, 1)
+        for window in range(2):
+            if parts["report"](window, value) and not window:
+                return TrialResult(((),), Score(None, True, None, None, ()), 0)
+        return TrialResult(((),), Score(value, True, None, 0.1, (value, value)), None)
+
+    setattr(perform_module, "run_trial", run_trial)  # noqa: B010  # mypy: no assignment to a module's function
+    setattr(perform_module, "aggregate", lambda *_: {"trades": 1.0})  # noqa: B010
+
+
+def engine_trial(handle: Handle, ground: Ground) -> tuple[float, float]:
+    """Run one trial as a worker does; return the seconds of its claim and of all of it."""
+    started = time.perf_counter()
+    found = claim(handle, 0, lambda _: ground)
+    claimed = time.perf_counter()
+    if not isinstance(found, Claim):
+        raise RuntimeError(f"there is no trial to run: {found}")
+    perform(handle, found, lambda: False)
+    return claimed - started, time.perf_counter() - started
+
+
+def plain_trial(study: optuna.Study, space: SearchSpace) -> tuple[float, float]:
+    """Run one trial as an objective of Optuna does; return the seconds of its ask and of all of it."""
+    started = time.perf_counter()
+    trial = study.ask()
+    suggest(space, trial)
+    asked = time.perf_counter()
+    value = random.Random(trial.number).gauss(0, 1)
+    for window in range(2):
+        trial.report(value, window)
+        trial.should_prune()
+    study.tell(trial, value)
+    return asked - started, time.perf_counter() - started
+
+
+def random_trials(space: SearchSpace, count: int) -> list[FrozenTrial]:
+    """Return finished trials, as a study has them."""
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(SamplerSpec("random"), 0, space))
+    for number in range(count):
+        trial = study.ask()
+        suggest(space, trial)
+        value = random.Random(number).gauss(0, 1)
+        for window in range(2):
+            trial.report(value, window)
+        for key, attribute in {"run_uuid": "0" * 36, "repetition": 0, "feasible": True}.items():
+            trial.set_user_attr(key, attribute)
+        study.tell(trial, value)
+    return study.get_trials(deepcopy=False)
+
+
+def fill_engine(handle: Handle, ground: Ground, past: list[FrozenTrial]) -> None:
+    """Give a study finished trials, with a record of each."""
+    engine_trial(handle, ground)
+    with handle.engine.begin() as conn:
+        example = conn.execute(RUNS.select()).mappings().one()
+        row = {column.key: example[column] for column in RUNS.columns}
+        runs = [
+            row
+            | {"run_uuid": f"past {number}", "trial_number": number, "state": "COMPLETE"}
+            | {"score": trial.value, "parameters": trial.params, "finished_at": clock.now()}
+            for number, trial in enumerate(past, start=1)
+        ]
+        conn.execute(insert(RUNS), runs)
+    for trial in past:
+        handle.study.add_trial(trial)
+
+
+def crowd(folder: Path, n_trials: int) -> dict[str, dict[str, Any]]:
+    """Let many processes work on one file: on a study of the engine, then on one of plain Optuna."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["optimize.study.workers", "optuna.storages"])
+    handle, _ = engine_study(folder, n_trials)
+    load_or_create_study(open_storage(plain_url(folder)), "plain")
+    results = {}
+    for name, work in (("engine", work_engine), ("optuna", work_plain)):
+        errors = context.SimpleQueue()
+        barrier = context.Barrier(CROWD + 1)
+        given = (folder, n_trials, barrier, errors)
+        workers = [context.Process(target=work, args=given) for _ in range(CROWD)]
+        for worker in workers:
+            worker.start()
+        barrier.wait()
+        started = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        seconds = time.perf_counter() - started
+        counted = count(handle.study if name == "engine" else load_plain(folder))
+        results[name] = {
+            "counted": counted,
+            "cap": n_trials,
+            "seconds": round(seconds, 1),
+            "ms_per_trial": round(1e3 * seconds / counted, 1),
+            "errors": sorted(set(drain(errors))),
+        }
+    handle.close()
+    return results
+
+
+def work_engine(folder: Path, n_trials: int, barrier: Any, errors: Any) -> None:
+    """Run trials of the engine's study until its cap."""
+    with reported(errors):
+        trivial_trials()
+        handle, ground = engine_study(folder, n_trials)
+        barrier.wait()
+        while (found := claim(handle, 0, lambda _: ground)) is not Verdict.FULL:
+            if isinstance(found, Claim):
+                perform(handle, found, lambda: False)
+            else:
+                time.sleep(0.05)
+
+
+def work_plain(folder: Path, n_trials: int, barrier: Any, errors: Any) -> None:
+    """Run trials of plain Optuna until their number is reached, as its own callback counts."""
+    with reported(errors):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study, space = load_plain(folder), parse_space(SPACE)
+        barrier.wait()
+        while count(study) < n_trials:
+            plain_trial(study, space)
+
+
+def load_plain(folder: Path) -> optuna.Study:
+    """Return the study of plain Optuna, with the engine's sampler."""
+    sampler = make_sampler(SamplerSpec(), 0, parse_space(SPACE))
+    return load_or_create_study(open_storage(plain_url(folder)), "plain", sampler=sampler)
+
+
+def plain_url(folder: Path) -> str:
+    """Return the address of plain Optuna's file."""
+    return f"sqlite:///{folder / 'plain.db'}"
+
+
+def count(study: optuna.Study) -> int:
+    """Return how many trials are done."""
+    done = (TrialState.COMPLETE, TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=done))
+
+
+@contextmanager
+def reported(errors: Any) -> Iterator[None]:
+    """Hand the last words of a process that fails to the one that waits for it."""
+    try:
+        yield
+    except BaseException:
+        errors.put(traceback.format_exc().strip().splitlines()[-1])
+        raise
+
+
+def drain(errors: Any) -> Iterator[str]:
+    """Yield what processes said before they failed."""
+    while not errors.empty():
+        yield errors.get()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""What a timeframe phase found, below its leaderboard."""
+
+import dataclasses
+
+from sqlalchemy import Engine
+
+from optimize.cli.tables import Column, number, say, show, signed
+from optimize.study.evidence import Combination, stored_evidence, verdict_lines
+
+COLUMNS = (
+    Column("timeframe", "timeframe"),
+    Column("lookback", "lookback"),
+    Column("scored", "trials with a score"),
+    Column("mean", "mean Sharpe", signed()),
+    Column("standard_error", "std err", number()),
+    Column("p_value", "p", number(3)),
+    Column("verdict", "verdict", right=False),
+)
+
+
+def show_evidence(engine: Engine, study: str) -> None:
+    """Print how the combinations of a timeframe phase compare, once it has a verdict."""
+    with engine.connect() as conn:
+        evidence = stored_evidence(conn, study)
+    if evidence is None:
+        return
+    say("")
+    unscored = float("-inf")
+    best_first = sorted(
+        evidence.combinations, key=lambda each: -(unscored if each.mean is None else each.mean)
+    )
+    show([_row(each) for each in best_first], COLUMNS, "table", title=f"timeframe x lookback of {study}")
+    for line in verdict_lines(evidence):
+        say(line)
+
+
+def _row(each: Combination) -> dict[str, object]:
+    verdict = "kept" if each.kept else "dropped" if each.reason is None else f"not compared: {each.reason}"
+    return dataclasses.asdict(each) | {"verdict": verdict, "scored": f"{each.scores} of {each.trials}"}

@@ -1,0 +1,30 @@
+"""`walkforge worker`."""
+
+from rich.console import Console
+
+from optimize.cli.tables import say
+from optimize.compose import WorkerConfig
+from optimize.study.control import StoppedByActionError
+from optimize.study.join import Here, join_study
+
+
+def worker(config: WorkerConfig) -> int:
+    """Join a study from any machine that reaches its database, and work until it is at its cap."""
+    here = Here(
+        database=config.database,
+        worker=config.worker,
+        output_dir=config.output_dir,
+        data_path=config.data.path,
+        data_folder=config.data.folder,
+        same_versions=config.versions == "check",
+        wait_s=config.wait_s,
+    )
+    try:
+        say(join_study(config.name, here, Console()))
+    except KeyboardInterrupt:
+        say(f"the workers of study {config.name} are interrupted: nothing is lost, other workers go on")
+        return 1
+    except StoppedByActionError as stopped:
+        say(str(stopped))
+        return stopped.exit_code
+    return 0

@@ -1,0 +1,51 @@
+"""How a database is: integrity, journal, size, clock."""
+
+import os
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+
+from optimize import clock
+from optimize.database.postgresql import server_time
+from optimize.database.sqlite import database_path
+
+LISTED = 5  # problems that are spelled out
+
+
+@dataclass(frozen=True)
+class DatabaseHealth:
+    """What a look at the database brought."""
+
+    version: str
+    size_bytes: int
+    problems: tuple[str, ...]  # of its integrity
+    journal: str | None  # of a SQLite file
+    skew_s: float  # the server's clock ahead of this machine's
+    connections: tuple[int, int] | None  # of a server: open, and allowed
+
+
+def look(engine: Engine) -> DatabaseHealth:
+    """Examine the database behind an engine; a large SQLite file is read whole."""
+    return _look_at_file(engine) if engine.dialect.name == "sqlite" else _look_at_server(engine)
+
+
+def _look_at_file(engine: Engine) -> DatabaseHealth:
+    path = database_path(engine.url.render_as_string(hide_password=False))
+    with engine.connect() as conn:
+        said = list(conn.execute(text(f"PRAGMA integrity_check({LISTED})")).scalars())
+        journal = conn.execute(text("PRAGMA journal_mode")).scalar_one()
+        version = conn.execute(text("SELECT sqlite_version()")).scalar_one()
+    problems = () if said == ["ok"] else tuple(said)
+    return DatabaseHealth(f"SQLite {version}", os.path.getsize(path), problems, str(journal), 0.0, None)
+
+
+def _look_at_server(engine: Engine) -> DatabaseHealth:
+    with engine.connect() as conn:
+        version = conn.execute(text("SHOW server_version")).scalar_one()
+        size = conn.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+        allowed = int(conn.execute(text("SHOW max_connections")).scalar_one())
+        used = conn.execute(text("SELECT COUNT(*) FROM pg_stat_activity")).scalar_one()
+        asked = clock.now().timestamp()
+        server = server_time(conn)
+        skew = server - (asked + clock.now().timestamp()) / 2  # the answer was on its way for half the time
+    return DatabaseHealth(f"PostgreSQL {version}", size, (), None, skew, (used, allowed))

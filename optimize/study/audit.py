@@ -1,0 +1,259 @@
+"""The doctor's look at a study: leases, records, folders, versions; each with a way to mend it."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, select, update
+
+from optimize import clock
+from optimize.database import DatabaseSpec, server_time, study_lock
+from optimize.hashing import hash_file
+from optimize.results import leases
+from optimize.results.leases import Lease
+from optimize.results.orphans import trial_states
+from optimize.results.records import (
+    FINISHED,
+    EventRecord,
+    StudyRecord,
+    forget_exports,
+    load_exports,
+    load_study,
+    log_event,
+)
+from optimize.results.runs import complete_but_untold
+from optimize.results.tables import RUNS, WINDOWS
+from optimize.study.bundle import MANIFEST
+from optimize.study.files import run_folder
+from optimize.study.findings import FAIL, OK, WARN, Finding
+from optimize.study.handle import open_study
+from optimize.study.place import holds_token
+from optimize.study.spec import StudySpec, from_plain
+from optimize.study.telling import tell_finished
+from optimize.study.versions import package_differences, versions
+
+TRASH = ".trash"
+RUN_FOLDER = re.compile(r"\d{4,}_[0-9a-f]{8}")
+LISTED = 3  # examples that are spelled out
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A study that is looked at."""
+
+    name: str
+    engine: Engine  # writable where mending was asked for
+    database: DatabaseSpec
+    output_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the study."""
+        return self.output_dir / self.name
+
+
+def examine_study(audit: Audit) -> Iterator[Finding]:
+    """Yield what is right and wrong with one study."""
+    with audit.engine.connect() as conn:
+        record = load_study(conn, audit.name)
+        states = trial_states(conn, audit.name)
+        held = leases.active(conn, audit.name)
+        lost = leases.lost(conn, audit.name, server_time(conn), leases.owner_alive)
+        running = [number for number, state in states.items() if state == "RUNNING"]
+        untold = [run.trial_number for run in complete_but_untold(conn, audit.name, running)]
+    gone = {lease.run_uuid for lease in lost}
+    working = [lease.trial_number for lease in held if lease.run_uuid not in gone]
+    over = [number for number in untold if number not in working]
+    if record is not None and record.spec.get("worker", {}).get("mode") == "batch":  # told in their order
+        over = list(takewhile(over.__contains__, sorted(running)))
+    yield from _untold(audit, over, record)
+    yield _leases(audit, [lease for lease in lost if not lease.abandoned], states, working, running)
+    yield from _folders(audit, record)
+    yield from _returns(audit)
+    yield from _exports(audit)
+    if record is not None:
+        yield _versions(audit, record)
+
+
+def _untold(audit: Audit, numbers: list[int], record: StudyRecord | None) -> Iterator[Finding]:
+    """Find trials whose record is complete although Optuna thinks that they run."""
+    if not numbers or record is None:
+        return
+
+    def mend() -> str:
+        handle = open_study(_spec_of(record, audit))
+        try:
+            tell_finished(handle)
+        finally:
+            handle.close()
+        return f"told {_list(numbers)}"
+
+    said = f"{audit.name}: {len(numbers)} trials are recorded and not told to Optuna ({_list(numbers)})"
+    yield Finding("trials", WARN, said, "the next launch tells them, or repair=true", mend)
+
+
+def _spec_of(record: StudyRecord, audit: Audit) -> StudySpec:
+    stored = from_plain(StudySpec, dict(record.spec))
+    return dataclasses.replace(stored, database=audit.database, output_dir=str(audit.output_dir))
+
+
+def _leases(
+    audit: Audit, stale: list[Lease], states: Mapping[int, str], working: list[int], running: list[int]
+) -> Finding:
+    """Find leases whose owner is gone: of running trials, to be taken over, and of ended ones."""
+    waiting = sorted(set(running) - set(working))
+    said = f"{audit.name}: {len(working)} trials run, {len(waiting)} wait to be taken over"
+    if not stale:
+        return Finding("leases", OK, said)
+
+    def mend() -> str:
+        with study_lock(audit.database.url, audit.name), audit.engine.begin() as conn:
+            for lease in stale:
+                give_up = leases.abandon if states.get(lease.trial_number) == "RUNNING" else leases.release
+                give_up(conn, lease)
+        return f"released the leases of {_list(lease.trial_number for lease in stale)}"
+
+    numbers = _list(lease.trial_number for lease in stale)
+    return Finding(
+        "leases",
+        WARN,
+        f"{said}; {len(stale)} leases are stale (trials {numbers})",
+        "the next launch takes their trials over, or repair=true gives them back without a loss",
+        mend,
+    )
+
+
+def _folders(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
+    """Find folders of runs that no row knows; they are moved, never deleted."""
+    trials = audit.folder / "trials"
+    there = {path.name for path in _children(trials) if RUN_FOLDER.fullmatch(path.name)}
+    with audit.engine.connect() as conn:
+        runs = conn.execute(
+            select(RUNS.c.trial_number, RUNS.c.run_uuid).where(RUNS.c.study_name == audit.name)
+        ).all()
+        ours = holds_token(conn, audit.name, audit.folder)
+    known = {run_folder(audit.folder, number, uuid).name for number, uuid in runs}
+    orphans = sorted(there - known)
+    if not orphans:
+        yield Finding("folders", OK, f"{audit.name}: every folder of a run has its row")
+        return
+    said = f"{audit.name}: {len(orphans)} folders of runs have no row ({_list(orphans)})"
+    if not (ours or there & known):
+        remedy = "another database may own this folder: name that database, or another output_dir"
+        yield Finding("folders", WARN, said, remedy)
+        return
+    mend = _mover(audit, [trials / name for name in orphans])
+    yield Finding("folders", WARN, said, f"repair=true moves them to {audit.output_dir / TRASH}", mend)
+
+
+def _mover(audit: Audit, folders: list[Path]) -> Callable[[], str]:
+    def mend() -> str:
+        trash = audit.output_dir / TRASH / f"{clock.now():%Y%m%dT%H%M%S}" / audit.name
+        trash.mkdir(parents=True, exist_ok=True)
+        for folder in folders:
+            shutil.move(folder, trash / folder.name)
+        return f"moved {len(folders)} folders to {trash}"
+
+    return mend
+
+
+def _returns(audit: Audit) -> Iterator[Finding]:
+    """Find windows of ended trials whose returns are not where their row says."""
+    with audit.engine.connect() as conn:
+        rows = conn.execute(_windows_with_returns(audit.name)).all()
+    missing = [(uuid, path, number) for uuid, path, number in rows if not (audit.folder / path).is_file()]
+    said = f"{audit.name}: the returns of {len(rows)} windows are there"
+    if not missing:
+        yield Finding("files", OK, said)
+        return
+    trials = _list(sorted({number for _, _, number in missing}))
+    if len(missing) == len(rows) and not (audit.folder / "trials").is_dir():
+        said = f"{audit.name}: no returns of its {len(rows)} windows are in {audit.folder}"
+        yield Finding("files", FAIL, said, "name the folder that holds the study with output_dir=...")
+        return
+
+    def mend() -> str:
+        with audit.engine.begin() as conn:
+            for uuid, path, _ in missing:
+                of_window = (WINDOWS.c.run_uuid == uuid, WINDOWS.c.returns_path == path)
+                conn.execute(update(WINDOWS).where(*of_window).values(returns_path=None))
+            message = f"the returns of {len(missing)} windows are lost (trials {trials})"
+            log_event(conn, EventRecord(audit.name, "returns_lost", message))
+        return f"recorded that the returns of {len(missing)} windows are lost (trials {trials})"
+
+    said = f"{audit.name}: the returns of {len(missing)} of {len(rows)} windows are gone (trials {trials})"
+    remedy = "put the files back from a copy; repair=true records that they are lost, the scores stand"
+    yield Finding("files", FAIL, said, remedy, mend)
+
+
+def _windows_with_returns(study: str) -> Any:
+    told = (RUNS.c.study_name == study, RUNS.c.state.in_(FINISHED), WINDOWS.c.returns_path.is_not(None))
+    columns = (WINDOWS.c.run_uuid, WINDOWS.c.returns_path, RUNS.c.trial_number)
+    return select(*columns).join(RUNS, RUNS.c.run_uuid == WINDOWS.c.run_uuid).where(*told)
+
+
+def _exports(audit: Audit) -> Iterator[Finding]:
+    """Find bundles that are gone, or that are not what was exported."""
+    with audit.engine.connect() as conn:
+        exports = load_exports(conn, audit.name)
+    visible = [each for each in exports if Path(each.bundle).parent.is_dir()]
+    gone = [each.bundle for each in visible if not (Path(each.bundle) / MANIFEST).is_file()]
+    changed = [
+        each.bundle
+        for each in visible
+        if each.bundle not in gone and hash_file(Path(each.bundle) / MANIFEST) != each.manifest_sha256
+    ]
+    if changed:
+        said = f"{audit.name}: bundles are not what was exported ({_list(changed)})"
+        yield Finding("bundles", FAIL, said, "do not use them: export again")
+    if gone:
+
+        def mend() -> str:
+            with audit.engine.begin() as conn:
+                forget_exports(conn, gone)
+            return f"forgot {len(gone)} bundles"
+
+        said = f"{audit.name}: bundles are not where they were exported to ({_list(gone)})"
+        yield Finding("bundles", WARN, said, "repair=true forgets them, export makes them anew", mend)
+
+
+def _versions(audit: Audit, record: StudyRecord) -> Finding:
+    found = package_differences(record.versions, versions())
+    if not found:
+        return Finding("versions", OK, f"{audit.name}: the packages are those it was started with")
+    said = f"{audit.name}: packages differ from those it was started with ({'; '.join(found)})"
+    return Finding(
+        "versions", WARN, said, "install the same, or take it that scores differ in their last digits"
+    )
+
+
+def examine_strangers(output_dir: Path, names: list[str]) -> Iterator[Finding]:
+    """Find folders of studies that this database does not hold; another one may."""
+    strangers = [
+        path.name
+        for path in _children(output_dir)
+        if path.name not in names and (path / "config.json").is_file()
+    ]
+    if strangers:
+        said = f"{output_dir} holds studies that this database does not ({_list(strangers)})"
+        remedy = "name their database with database.url=..., or move the folders away"
+        yield Finding("folders", WARN, said, remedy)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _list(values: Any) -> str:
+    """Spell out the first few of many."""
+    names = [str(value) for value in values]
+    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + rest

@@ -1,0 +1,86 @@
+"""Ask for trials: one when a worker is free, or in batch mode a whole batch before any of it runs.
+
+A batch is asked for when every earlier trial has ended, under one lock; its trials are drawn in the order of
+their numbers from the seed, the earlier batches, and the parameters of its own trials before them. So nothing
+that a trial tries depends on who runs it, or when, or after which crash.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from optimize.search.leaves import Scalar
+from optimize.search.proposals import store
+from optimize.search.pruners import BATCH
+from optimize.study.handle import Handle
+from optimize.study.spec import StudySpec
+from optimize.study.telling import in_batches
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+REPETITION = "repetition"
+BLIND = ("random", "qmc")  # samplers that look at no other trial
+
+
+def counted(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many trials count in the cap."""
+    return sum(trial.state in COUNTED for trial in trials)
+
+
+def ask(handle: Handle, trials: Sequence[FrozenTrial], cap: int) -> list[FrozenTrial]:
+    """Ask for the next trial, or for the next batch; return all trials. Called under the study lock."""
+    if any(trial.state == TrialState.WAITING for trial in trials):  # somebody queued it by hand
+        handle.study.ask()
+        return handle.study.get_trials(deepcopy=False)
+    if not in_batches(handle):
+        return _ask(handle, trials, 1)
+    size = min(handle.spec.worker.batch_size, cap - counted(trials))
+    return _ask(handle, trials, size, [len(trials), size])
+
+
+def complete(handle: Handle, trials: Sequence[FrozenTrial], cap: int) -> Sequence[FrozenTrial]:
+    """Ask for what is missing of the last batch, whose asker was killed; return all trials."""
+    if not trials or not in_batches(handle):
+        return trials
+    first, size = trials[-1].user_attrs.get(BATCH, (len(trials), 0))
+    missing = min(first + size - len(trials), cap - counted(trials))
+    return _ask(handle, trials, missing, [first, size]) if missing > 0 else trials
+
+
+def _ask(
+    handle: Handle, trials: Sequence[FrozenTrial], count: int, batch: list[int] | None = None
+) -> list[FrozenTrial]:
+    asked = list(trials)
+    for _ in range(count):
+        drawn = handle.proposals.draw(asked)
+        attributes = {REPETITION: repetition(drawn.number, drawn.params, asked)}
+        asked.append(
+            store(handle.storage, handle.study, drawn, attributes | ({BATCH: batch} if batch else {}))
+        )
+    return asked
+
+
+def repetition(number: int, parameters: Mapping[str, Scalar], trials: Sequence[FrozenTrial]) -> int:
+    """Return which of the trials with these parameters a trial is: the lowest number not taken."""
+    taken = {
+        other.user_attrs.get(REPETITION)
+        for other in trials
+        if other.number != number and other.state != TrialState.FAIL and other.params == parameters
+    }
+    return next(candidate for candidate in range(len(trials) + 1) if candidate not in taken)
+
+
+def on_timing(spec: StudySpec) -> str | None:
+    """Return what several workers mean for a study: its trials depend on timing, or some workers idle."""
+    worker = spec.worker
+    if worker.mode == "batch":
+        if worker.count <= worker.batch_size:
+            return None
+        return (
+            f"worker.batch_size={worker.batch_size} keeps no more than so many of {worker.count} workers busy"
+        )
+    if worker.count == 1 or (spec.sampler.name in BLIND and spec.pruner.name == "none"):
+        return None
+    return (
+        f"with {worker.count} workers in worker.mode=async, what is tried depends on which trials end first; "
+        f"worker.mode=batch worker.batch_size={worker.count} tries the same again"
+    )

@@ -1,0 +1,299 @@
+"""`worker=ray`: the workers of a study as tasks of a Ray cluster. Nothing else imports Ray.
+
+Each task is a supervisor with one worker process on the node that Ray chose, so that a trial is held to the
+same limits as on this machine. Trials, leases and the cap are the database's, which every node must reach.
+"""
+
+import dataclasses
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from optimize.database import database_path, is_sqlite
+from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError
+from optimize.results.records import load_study
+from optimize.results.runs import count_counted
+from optimize.study.handle import Handle, cache_dir, open_study
+from optimize.study.join import Here, refuse_data, refuse_versions
+from optimize.study.place import find_folder
+from optimize.study.preflight import Say, preflight
+from optimize.study.runner import lay_grounds
+from optimize.study.spec import StudySpec
+from optimize.study.supervisor import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    POLL_S,
+    Supervisor,
+    signals_answered,
+)
+
+ANSWER_S = 5.0  # for the head of a cluster
+LEAVE_S = 20.0  # for a worker that was told to stop at once, before Ray kills it
+
+
+@dataclass
+class RayCrew:
+    """The workers of one study on a Ray cluster: started, replaced when they are lost, stopped in order."""
+
+    handle: Handle
+    restarts: int = 0  # dead workers replaced since a trial finished
+    stops: int = 0  # how often a stop was asked for
+    tasks: dict[int, Any] = field(default_factory=dict)  # what Ray knows each worker by
+    due: dict[int, float] = field(default_factory=dict)  # when a dead worker is replaced
+
+    def __post_init__(self) -> None:
+        self._finished = 0
+
+    def members(self) -> tuple[()]:
+        """Return the worker processes of this machine: they are the nodes', and Ray's page shows them."""
+        return ()
+
+    def run(self, show: Callable[[], None]) -> None:
+        """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
+        spec = self.handle.spec
+        self._finished = self._count_finished()
+        with connected(spec) as ray, signals_answered(self._asked_to_stop):
+            try:
+                self.due = dict.fromkeys(range(spec.worker.count), 0.0)
+                while self.tasks or self.due:
+                    self._start_due(ray)
+                    ended, _ = ray.wait(list(self.tasks.values()), timeout=POLL_S) if self.tasks else ([], [])
+                    for worker in [worker for worker, task in self.tasks.items() if task in ended]:
+                        self._collect(ray, worker)
+                    show()
+            finally:
+                self._end_all(ray)
+                show()
+        if self.stops:
+            raise KeyboardInterrupt
+
+    def _start_due(self, ray: Any) -> None:
+        if self.stops:
+            self.due.clear()
+        for worker in [worker for worker, due in self.due.items() if time.monotonic() >= due]:
+            del self.due[worker]
+            spec = spec_there(self.handle.spec)
+            self.tasks[worker] = _remote(ray, self.handle.spec, work_there).remote(spec, worker)
+        if not self.tasks and self.due:
+            time.sleep(POLL_S)
+
+    def _collect(self, ray: Any, worker: int) -> None:
+        """Look after a worker that ended: done, with something to say, or lost."""
+        task = self.tasks.pop(worker)
+        try:
+            ray.get(task)
+        except ray.exceptions.TaskCancelledError:
+            return
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, WalkforgeError):
+                raise error.cause from error
+            self._bury(worker, error)
+        except ray.exceptions.RayError as error:
+            self._bury(worker, error)
+        else:  # the study is at its cap or stopped: who waits for room need not come any more
+            self.due.clear()
+            for rest in self.tasks.values():
+                ray.cancel(rest, force=False)
+
+    def _bury(self, worker: int, error: Exception) -> None:
+        """Have a lost worker replaced, later each time, unless too many were lost and no trial finished."""
+        finished = self._count_finished()
+        if finished > self._finished:
+            self._finished, self.restarts = finished, 0
+        self.restarts += 1
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        print(f"worker {worker} is lost: {why}", file=sys.stderr)
+        if self.restarts > self.handle.spec.worker.max_restarts and not self.stops:
+            raise StudyStoppedError(
+                f"worker.max_restarts={self.restarts - 1} lost workers were replaced and another was lost "
+                f"before any trial finished ({why}): see {self.handle.spec.folder / 'logs'}"
+            )
+        delay_s = FIRST_DELAY_S * 2 ** (self.restarts - 2) if self.restarts > 1 else 0.0
+        self.due[worker] = time.monotonic() + min(delay_s, LONGEST_DELAY_S)
+
+    def _count_finished(self) -> int:
+        try:
+            with self.handle.engine.connect() as conn:
+                return count_counted(conn, self.handle.spec.name)
+        except DBAPIError:  # the database is away: that is what may have ended the worker
+            return self._finished
+
+    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stops += 1
+        if self.stops == 2:  # a third must not disturb the clearing up
+            raise KeyboardInterrupt
+        if self.stops == 1:
+            words = "the running windows are finished first; Ctrl-C again stops at once"
+            print(f"\nstopping: {words}", file=sys.stderr)
+            for task in self.tasks.values():
+                _load_ray().cancel(task, force=False)  # is Ctrl-C to the supervisor there
+
+    def _end_all(self, ray: Any) -> None:
+        """End what still runs: its supervisors give their trials back, and what does not end is killed."""
+        rest = list(self.tasks.values())
+        self.tasks.clear()
+        self.due.clear()
+        if not rest:
+            return
+        for task in rest * max(0, 2 - self.stops):
+            ray.cancel(task, force=False)
+        ray.wait(rest, num_returns=len(rest), timeout=LEAVE_S)
+        for task in rest:
+            ray.cancel(task, force=True)
+
+
+def work_there(spec: StudySpec, worker: int) -> None:
+    """Run one worker on this node until the study is at its cap, held to its limits as on any machine."""
+    # Child processes would import the script behind this one, which is Ray's, and Ray with it.
+    vars(sys.modules["__main__"]).pop("__file__", None)
+    handle = open_study(spec)
+    try:
+        vet(handle)
+        Supervisor(handle, first=worker).run(lambda: None)
+    finally:
+        handle.close()
+
+
+def vet(handle: Handle) -> None:
+    """Refuse a node that would not measure the same, or that does not see the study's folder."""
+    spec = handle.spec
+    try:
+        with handle.engine.connect() as conn:
+            record = load_study(conn, spec.name)
+            find_folder(conn, spec.name, spec.output_dir, spec.output_dir)
+        if record is not None:
+            refuse_versions(record, Here(database=spec.database))
+            refuse_data(record, next(iter(lay_grounds(spec, handle.space).values())))
+    except BadInputError as error:
+        raise BadInputError(f"on node {socket.gethostname()}: {error}") from None
+
+
+def preflight_on_cluster(spec: StudySpec, say: Say) -> None:
+    """Go through every stage of a trial on a node, with what a worker there may use."""
+    with connected(spec) as ray:
+        try:
+            lines = ray.get(_remote(ray, spec, _preflight_there).remote(spec_there(spec)))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, WalkforgeError):
+                raise error.cause from error
+            raise
+    for line in lines:
+        say(line)
+
+
+def _preflight_there(spec: StudySpec) -> list[str]:
+    lines: list[str] = []
+    preflight(spec, cache_dir(spec), lines.append)
+    return lines
+
+
+def spec_there(spec: StudySpec) -> StudySpec:
+    """Return the study as one worker on a node runs it: with what Ray set aside for it, and whole paths."""
+    asked = spec.worker
+    share = asked.gpus_per_worker
+    worker = dataclasses.replace(
+        asked,
+        kind="local",
+        count=1,
+        per_device=1,
+        devices="auto" if share else "cpu",
+        memory_fraction=asked.memory_fraction or share or None,
+        threads=asked.threads or max(1, int(asked.cpus_per_worker)),
+    )
+    data = spec.data
+    path = data.path and str(Path(data.path).expanduser().resolve())
+    url = spec.database.url
+    if is_sqlite(url):
+        url = f"sqlite:///{database_path(url)}"
+    return dataclasses.replace(
+        spec,
+        output_dir=str(Path(spec.output_dir).resolve()),
+        data=dataclasses.replace(data, path=path, folder=str(Path(data.folder).resolve())),
+        database=dataclasses.replace(spec.database, url=url),
+        worker=worker,
+    )
+
+
+@contextmanager
+def connected(spec: StudySpec) -> Iterator[Any]:
+    """Yield Ray, connected to the cluster of the study, which is refused where it cannot run it."""
+    ray = _load_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        address = spec.worker.address
+        try:
+            _knock(address)
+            ray.init(address=address, configure_logging=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            words = str(error).strip().partition("\n")[0]
+            raise BadInputError(
+                f"worker.address={address}: no Ray cluster answers ({words}): start one with `ray start "
+                "--head`, name another, or write worker.address=local for a new one on this machine"
+            ) from None
+    try:
+        check_nodes(spec, [node for node in ray.nodes() if node["Alive"]])
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+
+
+def check_nodes(spec: StudySpec, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a cluster that cannot run the study: SQLite on several hosts, or no node with enough room."""
+    hosts = {str(node["NodeManagerHostname"]) for node in nodes} | {socket.gethostname()}
+    if is_sqlite(spec.database.url) and len(hosts) > 1:
+        raise BadInputError(
+            f"worker=ray: the cluster has {len(hosts)} hosts ({', '.join(sorted(hosts)[:5])}), and a SQLite "
+            "file serves one: use database=postgresql"
+        )
+    worker = spec.worker
+    wanted = {"CPU": worker.cpus_per_worker, "GPU": worker.gpus_per_worker}
+    if not any(all(node["Resources"].get(key, 0) >= wanted[key] for key in wanted) for node in nodes):
+        most = ", ".join(
+            f"{max((node['Resources'].get(key, 0) for node in nodes), default=0):g} {key}" for key in wanted
+        )
+        raise BadInputError(
+            f"worker.cpus_per_worker={wanted['CPU']:g} worker.gpus_per_worker={wanted['GPU']:g}: no node of "
+            f"the Ray cluster has that much (at most {most}): lower them"
+        )
+    if spec.agent.device == "cuda" and not worker.gpus_per_worker:
+        raise BadInputError(
+            "agent.device=cuda needs worker.gpus_per_worker above 0, such as 0.25, with worker=ray"
+        )
+    if spec.agent.device == "cpu" and worker.gpus_per_worker:
+        raise BadInputError(
+            f"worker.gpus_per_worker={worker.gpus_per_worker:g} would hold GPUs that agent.device=cpu never "
+            "uses: set agent.device=cuda, or leave it out"
+        )
+
+
+def _remote(ray: Any, spec: StudySpec, function: Callable[..., Any]) -> Any:
+    """Return a function as a task that Ray itself never repeats, each in a process of its own."""
+    worker = spec.worker
+    room = {"num_cpus": worker.cpus_per_worker, "num_gpus": worker.gpus_per_worker}
+    return ray.remote(**room, max_retries=0, max_calls=1)(function)
+
+
+def _load_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise BadInputError(
+            "worker=ray needs Ray, which is not installed: pip install 'walkforge[ray]'"
+        ) from None
+    return ray

@@ -1,0 +1,160 @@
+"""Which GPU a worker gets, and how a trial gets one to itself."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from optimize.agents.devices import count_gpus
+from optimize.errors import BadInputError
+from optimize.study.spec import StudySpec, WorkerSpec
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+LOOK_S = 0.1  # between two attempts at a lock
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU."""
+
+    index: int  # as worker.devices counts, from 0
+    visible: str  # what CUDA_VISIBLE_DEVICES must say for a process to see this one alone
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count = count_gpus()
+    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    return tuple(named[:count]) if named else tuple(map(str, range(count)))
+
+
+def find_devices(worker: WorkerSpec, agent_device: str, gpus: Sequence[str]) -> tuple[Device, ...]:
+    """Return the GPUs that the workers share, none for work on the CPU; BadInputError where they do not fit.
+
+    `gpus` is what `visible_gpus` found.
+    """
+    asked = worker.devices
+    some = {0: "no GPU", 1: "one GPU, number 0,"}.get(len(gpus), f"{len(gpus)} GPUs, from 0 on,")
+    has = f"this machine has {some} that torch can use"
+    if isinstance(asked, list):
+        missing = [index for index in asked if index >= len(gpus)]
+        if missing:
+            raise BadInputError(
+                f"worker.devices={asked}: there is no GPU {missing[0]}, {has}: name others, or "
+                "write worker.devices=cpu"
+            )
+        if agent_device == "cpu":
+            raise BadInputError(
+                f"worker.devices={asked} would hold GPUs that agent.device=cpu never uses: set "
+                "agent.device=cuda, or leave worker.devices out"
+            )
+    if agent_device not in ("cpu", "auto", "cuda"):
+        index = agent_device.removeprefix("cuda:")
+        raise BadInputError(
+            f"agent.device={agent_device!r} is not for a study, where each worker sees one GPU: write "
+            f"agent.device=cuda worker.devices=[{index}]"
+        )
+    if agent_device == "cuda" and asked == "cpu":
+        raise BadInputError("agent.device=cuda contradicts worker.devices=cpu: set agent.device=auto or cpu")
+    if agent_device == "cuda" and not gpus:
+        raise BadInputError(f"agent.device=cuda: {has}: set agent.device=auto or cpu")
+    if agent_device == "cpu" or asked == "cpu":
+        return ()
+    chosen = range(len(gpus)) if asked == "auto" else asked
+    devices = tuple(Device(index, gpus[index]) for index in chosen)
+    _check_room(worker, devices)
+    return devices
+
+
+def devices_of(spec: StudySpec) -> tuple[Device, ...]:
+    """Return the GPUs that the workers of a study share on this machine, none for work on the CPU."""
+    if spec.worker.kind == "ray":  # its workers are on other machines, which have their own
+        return ()
+    idle = spec.agent.device == "cpu" and not isinstance(spec.worker.devices, list)
+    return find_devices(spec.worker, spec.agent.device, () if idle else visible_gpus())
+
+
+def _check_room(worker: WorkerSpec, devices: Sequence[Device]) -> None:
+    room = len(devices) * worker.per_device
+    if devices and worker.count > room:
+        raise BadInputError(
+            f"worker.count={worker.count} does not fit on {len(devices)} GPU{'s' * (len(devices) != 1)} with "
+            f"worker.per_device={worker.per_device}: lower it to {room}, or raise worker.per_device"
+        )
+
+
+def place(devices: Sequence[Device], load: Mapping[int, int]) -> Device | None:
+    """Return the GPU with the fewest workers, the first of equals; None where there is none.
+
+    `load` is the number of workers by GPU index.
+    """
+    return min(devices, key=lambda device: load.get(device.index, 0), default=None)
+
+
+def memory_fraction(worker: WorkerSpec) -> float:
+    """Return the share of its GPU's memory that each worker may use."""
+    return worker.memory_fraction or 1 / worker.per_device
+
+
+def threads_of(worker: WorkerSpec, cores: int) -> int:
+    """Return the threads of each worker: as asked for, or an equal share of the cores."""
+    return worker.threads or max(1, cores // worker.count)
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def environment_of(device: Device | None, threads: int) -> Iterator[None]:
+    """Let a process that is started here see its GPU alone, or none, and use so many threads.
+
+    The libraries read these variables when they are imported; a forkserver keeps those of its first start.
+    """
+    wanted = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    wanted[VISIBLE] = "" if device is None else device.visible
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def turn(folder: Path, device: Device, *, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a place on a GPU among others, or the whole of it; `waiting` is called while there is none.
+
+    Everybody passes a gate first, so that whoever waits to be alone sees the device drain. The kernel frees
+    both locks when their holder dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"gpu_{device.visible}".replace("/", "_")
+    gate, room = (folder / f"{name}.gate").open("ab"), (folder / f"{name}.room").open("ab")
+    with gate, room:
+        _lock(gate, fcntl.LOCK_EX, waiting)
+        _lock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, waiting)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
+
+def _lock(stream: IO[bytes], kind: int, waiting: Callable[[], None]) -> None:
+    while True:
+        try:
+            fcntl.flock(stream, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            waiting()
+            time.sleep(LOOK_S)

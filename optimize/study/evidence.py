@@ -1,0 +1,124 @@
+"""What phase 2 rests on: how the combinations of phase 1 compare, stored as an event and told in words."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from optimize.results.records import EventRecord, events, log_event
+
+EVIDENCE = "phase_evidence"
+RULE = (
+    "model confidence set (Hansen, Lunde & Nason 2011, T_max) of the session returns over all test windows, "
+    "each trial's at a volatility of 1, averaged over the trials of a combination; stationary bootstrap of "
+    "the sessions, and noise for what other seeds would have brought"
+)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One timeframe and lookback, over trials that differ only in their seeds."""
+
+    timeframe: str
+    lookback: int
+    trials: int  # counted, those without a score included
+    scores: int
+    sharpes: tuple[float, ...] = ()  # annualised, of the joined session returns of each scored trial
+    mean: float | None = None  # of these
+    standard_error: float | None = None  # of that mean
+    p_value: float | None = None  # the size of the test above which it is dropped; None: not tested
+    kept: bool = False
+    reason: str | None = None  # why it was left out of the comparison
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The verdict of phase 1."""
+
+    study_name: str
+    data_fingerprint: str
+    rule: str
+    confidence: float  # with which the best combination is among the kept
+    bootstraps: int
+    block: int  # mean length of a bootstrap block, in sessions
+    sessions: int
+    seed_deviation: float  # of the annualised Sharpe ratio, from seed to seed beyond what sessions explain
+    combinations: tuple[Combination, ...]
+    timeframes: tuple[str, ...]  # of the kept combinations
+    lookbacks: tuple[int, ...]  # of the kept combinations
+
+    @property
+    def kept(self) -> tuple[Combination, ...]:
+        """Return the combinations that cannot be told from the best."""
+        return tuple(each for each in self.combinations if each.kept)
+
+    @property
+    def added(self) -> tuple[Combination, ...]:
+        """Return what phase 2 may propose though it was not kept: its lists know no pairs."""
+        pairs = (each for each in self.combinations if not each.kept)
+        return tuple(each for each in pairs if self._proposes(each))
+
+    def _proposes(self, each: Combination) -> bool:
+        return each.timeframe in self.timeframes and each.lookback in self.lookbacks
+
+
+def verdict_lines(evidence: Evidence) -> list[str]:
+    """Say what is kept, what else the model phase searches, and by which rule."""
+    compared = {each.timeframe for each in evidence.combinations if each.reason is None}
+    total, kept = len(evidence.combinations), len(evidence.kept)
+    share = f"{kept} of {total} combinations {'is' if kept == 1 else 'are'} kept"
+    if all(each.p_value is None for each in evidence.combinations):
+        verdict = f"{evidence.sessions} sessions are too few to tell timeframes apart: {share}"
+    elif len(compared) == 1:
+        verdict = f"only {evidence.timeframes[0]} was compared: {share}"
+    elif compared == set(evidence.timeframes):
+        verdict = f"no timeframe can be told from the best: all {len(compared)} are kept ({share})"
+    elif len(evidence.timeframes) == 1:
+        verdict = f"{evidence.timeframes[0]} is better than every other timeframe ({share})"
+    else:
+        names = ", ".join(evidence.timeframes)
+        verdict = f"{names} cannot be told from the best: {share}"
+    lookbacks = ", ".join(map(str, evidence.lookbacks))
+    searched = f"timeframes {', '.join(evidence.timeframes)}, lookbacks {lookbacks}"
+    lines = [verdict, f"the model phase searches {searched}"]
+    if evidence.added:
+        pairs = ", ".join(f"{each.timeframe} x {each.lookback}" for each in evidence.added)
+        lines[-1] += f", in every pairing: {pairs} too, though not kept, because the two lists know no pairs"
+    seeds = f"seeds move a Sharpe ratio by {evidence.seed_deviation:.2f}"
+    counts = f"{evidence.sessions} sessions, blocks of {evidence.block}, {evidence.bootstraps} bootstraps"
+    lines.append(f"rule: {evidence.rule}; {100 * evidence.confidence:g} % confidence, {counts}, {seeds}")
+    return lines
+
+
+def record_evidence(engine: Engine, evidence: Evidence) -> None:
+    """Store the evidence with phase 1, once for each verdict."""
+    detail = asdict(evidence)
+    with engine.begin() as conn:
+        stored = events(conn, evidence.study_name, EVIDENCE)
+        if not stored or stored[-1].detail != _as_stored(detail):
+            log_event(conn, EventRecord(evidence.study_name, EVIDENCE, verdict_lines(evidence)[0], detail))
+
+
+def stored_evidence(conn: Connection, study: str) -> Evidence | None:
+    """Return the last verdict of a timeframe phase; None without one, or by the rule of an older version."""
+    found = events(conn, study, EVIDENCE)
+    return _load(found[-1].detail) if found else None
+
+
+def _load(detail: Mapping[str, Any]) -> Evidence | None:
+    if not {part.name for part in fields(Evidence)} <= detail.keys():
+        return None
+    own = {part.name: detail[part.name] for part in fields(Evidence)}
+    combinations = tuple(
+        Combination(**each | {"sharpes": tuple(each["sharpes"])}) for each in detail["combinations"]
+    )
+    lists = {key: tuple(detail[key]) for key in ("timeframes", "lookbacks")}
+    return Evidence(**own | lists | {"combinations": combinations})
+
+
+def _as_stored(detail: Any) -> Any:
+    """Return plain data as JSON brings it back: tuples become lists."""
+    if isinstance(detail, dict):
+        return {key: _as_stored(value) for key, value in detail.items()}
+    return [_as_stored(value) for value in detail] if isinstance(detail, (list, tuple)) else detail

@@ -1,0 +1,112 @@
+"""What failed in a study, grouped by cause, with what was done about it and what it comes to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from optimize.results.records import FINISHED, RETRIED
+from optimize.results.tables import RUNS
+from optimize.study.control import stopped_by_triage
+from optimize.study.triage import NOTABLE, Ended, Policy, ended_since_resume, first_line, judge, why_of
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Failures that say the same."""
+
+    kind: str
+    count: int  # failed runs: a trial that was tried once more and failed again counts twice
+    first_trial: int
+    first_message: str
+    retried: int  # runs whose trial was tried once more
+    skipped: int  # trials that ended as FAIL
+    action: str  # what was done, and why
+
+
+@dataclass(frozen=True)
+class FailureReport:
+    """The failures of a study and the verdict on them."""
+
+    study_name: str
+    failed_trials: int
+    ended_trials: int
+    done: int  # COMPLETE and PRUNED
+    cap: int
+    causes: tuple[Cause, ...]  # the most frequent first
+    verdict: str  # none, random or systematic
+    why: str
+    stopped: bool  # the study stopped itself for it
+    progress: str  # how far it is
+
+
+def failure_report(conn: Connection, study: str, cap: int, policy: Policy) -> FailureReport:
+    """Return what failed in a study, the retried runs included."""
+    ended = _ended_runs(conn, study)
+    told = [each for each in ended if each.state in FINISHED]
+    failed = sum(each.state == "FAIL" for each in told)
+    own = stopped_by_triage(conn, study)
+    found = judge(ended_since_resume(conn, study), policy)
+    if own is not None:
+        verdict, why = "systematic", own.message
+    elif failed and found.kind == "none":  # before the last launch, or lost workers alone
+        verdict, why = "random", f"{failed} of {len(told)} ended trials failed, none of the latest alike"
+    else:
+        verdict, why = found.kind, found.why
+    done = len(told) - failed
+    return FailureReport(
+        study,
+        failed,
+        len(told),
+        done,
+        cap,
+        _causes(ended),
+        verdict,
+        why,
+        own is not None,
+        _progress(done, cap, failed),
+    )
+
+
+def _ended_runs(conn: Connection, study: str) -> list[Ended]:
+    columns = (RUNS.c.trial_number, RUNS.c.state, RUNS.c.failure_kind, RUNS.c.failure_message)
+    ended = RUNS.c.state.in_((*FINISHED, RETRIED))
+    rows = select(*columns).where(RUNS.c.study_name == study, ended)
+    return [Ended(*row) for row in conn.execute(rows.order_by(RUNS.c.trial_number, RUNS.c.attempt))]
+
+
+def _causes(ended: Sequence[Ended]) -> tuple[Cause, ...]:
+    """Group failed runs by their signature."""
+    failed = [each for each in ended if each.kind is not None]
+    return tuple(
+        _cause([each for each in failed if each.signature == signature])
+        for signature, _ in Counter(each.signature for each in failed).most_common()
+    )
+
+
+def _cause(alike: Sequence[Ended]) -> Cause:
+    first = alike[0]
+    by_state = Counter(each.state for each in alike)
+    words = {RETRIED: "retried", "FAIL": "skipped"}
+    actions = [
+        f"{by_state[state]} {word} ({why_of(state, first.kind)})"
+        for state, word in words.items()
+        if by_state[state]
+    ]
+    return Cause(
+        kind=first.kind or "bug",
+        count=len(alike),
+        first_trial=first.trial_number,
+        first_message=first_line(first.message),
+        retried=by_state[RETRIED],
+        skipped=by_state["FAIL"],
+        action=", ".join(actions),
+    )
+
+
+def _progress(done: int, cap: int, failed: int) -> str:
+    """Say how much of a study is there, and that it is enough to read where it nearly is."""
+    share = f" ({100 * done / cap:.1f} %)" if cap else ""
+    text = f"{done} of {cap} complete{share}, {failed} failed"
+    return f"{text}: enough to read" if NOTABLE * cap <= done < cap else text

@@ -1,0 +1,81 @@
+"""The folder of a study, which every machine that works on it must see: agents and returns go there.
+
+A launch leaves a file with a token in it and keeps the token in the database too. A machine that does not
+find the file would scatter what it makes, so it is refused.
+"""
+
+import json
+import uuid
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from optimize.database import server_time
+from optimize.errors import BadInputError
+from optimize.results import leases
+from optimize.results.records import EventRecord, last_event, log_event
+from optimize.study.files import write_json
+from optimize.study.handle import Handle
+
+PROBE = "shared.json"
+FOLDER = "folder"  # the kind of the event
+
+
+def mark_folder(handle: Handle) -> None:
+    """Leave the token in the study's folder, for workers of other machines to look for."""
+    spec = handle.spec
+    probe = spec.folder / PROBE
+    with handle.engine.begin() as conn:
+        known = last_event(conn, [spec.name], [FOLDER])
+        if known is not None and _token(probe) == known.detail["token"]:
+            return
+        if known is not None:  # the folder was moved or deleted, unless another machine still fills it
+            _refuse_scattered(conn, spec.name, spec.output_dir)
+        token = str(uuid.uuid4())
+        write_json(probe, {"study": spec.name, "token": token})
+        detail = {"token": token, "path": str(Path(spec.output_dir).resolve()), "host": leases.this_host()}
+        log_event(conn, EventRecord(spec.name, FOLDER, f"its folder is {spec.folder.resolve()}", detail))
+
+
+def find_folder(conn: Connection, study: str, given: str | None, stored: str) -> str | None:
+    """Return the output_dir that holds the study's folder here; None before the study is ready for workers.
+
+    Without one given it is where the launch had it, by the same relative or else by the same absolute path.
+    """
+    known = last_event(conn, [study], [FOLDER])
+    if known is None:
+        return None
+    tried = [given] if given is not None else list(dict.fromkeys([stored, known.detail["path"]]))
+    for output_dir in tried:
+        if _token(Path(output_dir) / study / PROBE) == known.detail["token"]:
+            return output_dir
+    raise BadInputError(
+        f"output_dir={given or stored}: this machine does not see the folder of study {study!r} "
+        f"({known.detail['path']} on {leases.host_name(known.detail['host'])}): give both machines one "
+        "shared folder and name it with output_dir=..."
+    )
+
+
+def holds_token(conn: Connection, study: str, folder: Path) -> bool:
+    """Say whether a folder is the one that the launch of this study marked."""
+    known = last_event(conn, [study], [FOLDER])
+    return known is not None and _token(folder / PROBE) == known.detail["token"]
+
+
+def _refuse_scattered(conn: Connection, study: str, output_dir: str) -> None:
+    now, here = server_time(conn), leases.this_host()
+    lost = {lease.run_uuid for lease in leases.lost(conn, study, now, leases.owner_alive)}
+    for lease in leases.active(conn, study):
+        if lease.run_uuid not in lost and lease.host != here:
+            raise BadInputError(
+                f"output_dir={output_dir}: host {leases.host_name(lease.host)} works on study {study!r} in a "
+                "folder that this machine does not see: name the shared folder, or end the work there"
+            )
+
+
+def _token(probe: Path) -> str | None:
+    """Return the token of a folder, None where there is none to be read."""
+    try:
+        return str(json.loads(probe.read_text(encoding="utf-8"))["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

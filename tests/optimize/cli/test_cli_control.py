@@ -1,0 +1,143 @@
+"""The verbs that look after a study: status failures=true, study action=..., worker, doctor."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from optimize.cli.dispatch import compose
+from optimize.compose import WorkerConfig
+from optimize.database import open_engine
+from optimize.results.records import Outcome
+from tests.optimize.cli.conftest import Run
+from tests.optimize.results.factories import STUDY, run_to_end
+
+
+def test_status_tells_causes_actions_and_the_verdict(run: Run, filled: str) -> None:
+    code, out, err = run("status", "name=btc", "failures=true", filled)
+    assert (code, err) == (0, "")
+    for words in (
+        "oom",
+        "out of memory",
+        "1 skipped (it failed again)",
+        "2 of 8 complete (25.0 %), 1 failed",
+    ):
+        assert words in out
+    assert "btc.model: random: 1 of 3 ended trials failed (33.3 %), and no cause repeats itself" in out
+    (study,) = json.loads(run("status", "name=btc", "failures=true", "format=json", filled)[1])["studies"]
+    assert (study["verdict"], study["failed_trials"], study["stopped"]) == ("random", 1, False)
+    (cause,) = study["causes"]
+    assert (cause["kind"], cause["count"], cause["first_message"]) == ("oom", 1, "out of memory")
+
+
+def test_three_alike_are_systematic(run: Run, filled: str, database_url: str) -> None:
+    engine = open_engine(database_url)
+    for number in (3, 4, 5):
+        message = f"ValueError: batch {number} is empty\nand more"
+        failed = Outcome("FAIL", 1.0, failure_kind="bug", failure_message=message)
+        run_to_end(engine, number, failed)
+    engine.dispose()
+    out = run("status", "name=btc", "failures=true", filled)[1]
+    assert "ValueError: batch 3 is empty" in out
+    assert "and more" not in out
+    assert "btc.model: systematic: 3 of the last 6 trials failed in the same way" in out
+    assert "3 skipped (the same parameters and seeds would fail again)" in out
+    assert "2 retried" not in run("query", "sql=failures", "name=btc", filled)[1]
+
+
+def test_an_action_needs_a_name_and_a_database_and_nothing_else(run: Run, filled: str) -> None:
+    code, out, err = run("study", "name=btc", "action=pause", filled)
+    assert (code, err) == (0, "")
+    assert out.startswith("btc.model is paused now, 2 of 8 trials done; no trial runs")
+    (study,) = json.loads(run("status", "name=btc", "format=json", filled)[1])["studies"]
+    assert study["state"] == "paused"
+    assert (
+        "btc.model is paused: `walkforge study name=btc action=resume` goes on"
+        in run("status", "name=btc", filled)[1]
+    )
+    assert run("study", "name=btc.model", "action=resume", filled)[0] == 0
+    assert run("study", "name=btc", "action=stop", filled)[1].startswith("btc.model is stopped now")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["name=bt", "action=stop"], "name='bt': this database holds no such study.*did you mean btc"),
+        (["action=stop"], "name is missing"),
+        (["name=btc", "action=halt"], "action='halt' is not allowed: action must be one of run, pause"),
+    ],
+)
+def test_a_wrong_action_is_refused_in_one_line(
+    run: Run, filled: str, arguments: list[str], words: str
+) -> None:
+    code, out, err = run("study", *arguments, filled)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(words, err)
+
+
+def test_an_action_makes_no_database(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("study", "name=x", "action=stop")
+    assert (code, "there is no database" in err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_takes_nothing_of_the_study_from_the_command_line(run: Run, filled: str) -> None:
+    (config,) = compose("worker", ["name=btc", "worker.count=4", "data.path=bars.csv", "output_dir=shared"])
+    assert isinstance(config, WorkerConfig)
+    assert (config.worker.count, config.data.path, config.output_dir) == (4, "bars.csv", "shared")
+    for key in ("n_trials=3", "seed=1", "agent.net=tiny", "versions=maybe"):
+        code, _, err = run("worker", "name=btc", key, filled)
+        assert (code, err.count("\n")) == (2, 1), err
+    code, _, err = run("worker", "name=bt", filled)
+    assert (code, "no such study" in err) == (2, True)
+    code, _, err = run("worker", "name=btc", "wait_s=0", filled)
+    assert (code, "was not ready for workers" in err) == (1, True)
+
+
+def test_doctor_says_one_line_a_check_and_what_to_do(run: Run, filled: str, tmp_path: Path) -> None:
+    code, out, err = run("doctor", "name=btc", filled)
+    assert err == ""
+    # Its stored runs name files that nobody wrote.
+    assert code == 1
+    assert "FAIL  files       btc.model: no returns of its 5 windows are in studies/btc.model" in out
+    assert all(line.split()[0] in ("ok", "warn", "FAIL") for line in out.splitlines())
+    report = json.loads(run("doctor", "name=btc", "format=json", filled)[1])
+    assert report["failed"] == 1
+    assert {each["check"] for each in report["findings"]} >= {
+        "cores",
+        "gpu",
+        "database",
+        "leases",
+        "versions",
+    }
+    code, _, err = run("doctor", "name=bt", filled)
+    assert (code, "did you mean btc" in err) == (2, True)
+
+
+def test_doctor_before_the_first_study_is_content_and_makes_nothing(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("doctor")
+    assert (code, err) == (0, "")
+    assert "none yet" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_repairs_and_the_second_look_is_clean(run: Run, filled: str, tmp_path: Path) -> None:
+    (tmp_path / "studies" / STUDY / "trials").mkdir(parents=True)
+    code, out, _ = run("doctor", "name=btc", "repair=true", filled)
+    assert (code, "mended: recorded that the returns of 5 windows are lost" in out) == (0, True)
+    code, out, _ = run("doctor", "name=btc", "repair=true", filled)
+    assert (code, "mended" in out) == (0, False)
+
+
+def test_a_shown_configuration_hides_passwords_and_tokens(run: Run) -> None:
+    secret = "database.url=postgresql://me:sesame@host/db"
+    tokens = "notify.urls=[tgram://123:sesame/45,mailto://u:sesame@x.y]"
+    for flags in (["--cfg", "job"], ["-c", "job"], ["--info", "config"], ["--cfg=job"], ["--help"]):
+        code, out, _ = run("study", "name=x", "database=postgresql", secret, tokens, *flags)
+        assert code == 0
+        assert "sesame" not in out, flags
+    out = run("study", "name=x", "database=postgresql", secret, tokens, "--cfg", "job")[1]
+    assert "url: postgresql://me:***@host/db" in out
+    assert "- tgram://***" in out
+    assert "sqlite:///databases/walkforge.db" in run("study", "name=x", "--cfg", "job")[1]

@@ -1,0 +1,195 @@
+"""GPUs without a GPU: which ones a study may use, who gets which, and how a trial gets one to itself."""
+
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from optimize.agents.spec import AgentSpec
+from optimize.errors import BadInputError
+from optimize.study import devices
+from optimize.study.devices import (
+    VISIBLE,
+    Device,
+    environment_of,
+    find_devices,
+    memory_fraction,
+    place,
+    threads_of,
+    turn,
+    usable_cores,
+    visible_gpus,
+)
+from optimize.study.spec import WorkerSpec
+from optimize.study.supervisor import Supervisor
+from tests.optimize.study.studies import opened, run_of, small_spec
+from tests.optimize.study.trainers import report
+
+TWO = ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "agent", "gpus", "expected"),
+    [
+        ("auto", "cpu", TWO, ()),
+        ("cpu", "auto", TWO, ()),
+        ("auto", "auto", (), ()),
+        ("auto", "auto", TWO, (Device(0, "0"), Device(1, "1"))),
+        ("auto", "cuda", TWO, (Device(0, "0"), Device(1, "1"))),
+        ([1], "cuda", TWO, (Device(1, "1"),)),
+        ([1, 0], "auto", ("GPU-a", "GPU-b"), (Device(1, "GPU-b"), Device(0, "GPU-a"))),
+    ],
+)
+def test_the_gpus_of_a_study(
+    asked: object, agent: str, gpus: tuple[str, ...], expected: tuple[Device, ...]
+) -> None:
+    assert find_devices(WorkerSpec(devices=asked), agent, gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("worker", "agent", "gpus", "words"),
+    [
+        (WorkerSpec(devices=[7]), "cuda", TWO, r"worker\.devices=\[7\]: there is no GPU 7, .*2 GPUs, from 0"),
+        (WorkerSpec(devices=[0]), "cpu", (), r"no GPU 0, this machine has no GPU"),
+        (WorkerSpec(devices=[0]), "cpu", TWO, r"agent\.device=cpu never uses"),
+        (WorkerSpec(), "cuda", (), r"agent\.device=cuda: this machine has no GPU"),
+        (WorkerSpec(devices="cpu"), "cuda", TWO, r"contradicts worker\.devices=cpu"),
+        (WorkerSpec(), "cuda:1", TWO, r"write agent\.device=cuda worker\.devices=\[1\]"),
+        (WorkerSpec(count=3), "cuda", TWO, r"worker\.count=3 does not fit on 2 GPUs .* lower it to 2"),
+        (WorkerSpec(count=3, per_device=2), "auto", ("0",), r"fit on 1 GPU with worker\.per_device=2"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_in_one_line(
+    worker: WorkerSpec, agent: str, gpus: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(BadInputError, match=words) as error:
+        find_devices(worker, agent, gpus)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("asked", ["gpu", "0", 0, [], [0, 0], [-1], [0.5], [True], ["0"], None])
+def test_worker_devices_are_auto_cpu_or_numbers(asked: object) -> None:
+    with pytest.raises(BadInputError, match=r"worker\.devices=.* auto, cpu or a list"):
+        WorkerSpec(devices=asked)
+
+
+def test_a_worker_goes_to_the_gpu_with_the_fewest() -> None:
+    three = tuple(Device(index, str(index)) for index in range(3))
+    load: Counter[int] = Counter()
+    order = []
+    for _ in range(7):
+        found = place(three, load)
+        assert found is not None
+        order.append(found.index)
+        load[found.index] += 1
+    assert order == [0, 1, 2, 0, 1, 2, 0]
+    load[1] -= 1  # its worker died: the next one takes its place
+    assert place(three, load) == three[1]
+    assert place((), load) is None
+
+
+def test_the_gpus_named_by_the_environment_are_the_ones_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda: 2)
+    monkeypatch.delenv(VISIBLE, raising=False)
+    assert visible_gpus() == ("0", "1")
+    monkeypatch.setenv(VISIBLE, "3, GPU-b")
+    assert visible_gpus() == ("3", "GPU-b")
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
+    assert visible_gpus() == ()
+
+
+def test_shares_of_memory_and_cores() -> None:
+    assert memory_fraction(WorkerSpec(per_device=4)) == 0.25
+    assert memory_fraction(WorkerSpec(per_device=4, memory_fraction=0.2)) == 0.2
+    assert threads_of(WorkerSpec(count=3), cores=16) == 1
+    assert threads_of(WorkerSpec(count=3, threads=0), cores=16) == 5
+    assert threads_of(WorkerSpec(count=8, threads=0), cores=2) == 1
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_the_environment_is_given_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VISIBLE, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with environment_of(Device(1, "GPU-b"), 3):
+        assert (os.environ[VISIBLE], os.environ["OMP_NUM_THREADS"]) == ("GPU-b", "3")
+    assert VISIBLE not in os.environ
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    with environment_of(None, 1):
+        assert os.environ[VISIBLE] == ""
+
+
+def test_a_trial_alone_waits_for_the_others_and_keeps_new_ones_out(tmp_path: Path) -> None:
+    gpu, log = Device(0, "MIG-a/1"), []
+    leave = {name: threading.Event() for name in ("first", "second", "alone", "late")}
+    inside = {name: threading.Event() for name in leave}
+    waited = {name: threading.Event() for name in leave}
+
+    def run(name: str, *, alone: bool = False) -> None:
+        with turn(tmp_path, gpu, alone=alone, waiting=waited[name].set):
+            log.append(name)
+            inside[name].set()
+            assert leave[name].wait(20)
+            log.append(f"{name} left")
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("first", "second", "late")]
+    threads.insert(2, threading.Thread(target=run, args=("alone",), kwargs={"alone": True}))
+    for thread, name in zip(threads, ("first", "second", "alone", "late"), strict=True):
+        thread.start()
+        event = inside if name in ("first", "second") else waited  # alone drains; late queues behind it
+        assert event[name].wait(20)
+    leave["first"].set()
+    leave["second"].set()
+    assert inside["alone"].wait(20)
+    assert not inside["late"].is_set()
+    leave["alone"].set()
+    leave["late"].set()
+    for thread in threads:
+        thread.join(20)
+    assert log.index("alone") > max(log.index("first left"), log.index("second left"))
+    assert log.index("late") > log.index("alone left")
+
+
+def test_whoever_waits_for_a_gpu_can_be_stopped(tmp_path: Path) -> None:
+    gpu = Device(0, "0")
+
+    def give_up() -> None:
+        raise InterruptedError
+
+    with (
+        turn(tmp_path, gpu, alone=True, waiting=give_up),
+        pytest.raises(InterruptedError),
+        turn(tmp_path, gpu, alone=False, waiting=give_up),
+    ):
+        pass
+    with turn(tmp_path, gpu, alone=False, waiting=give_up), turn(tmp_path, gpu, alone=False, waiting=give_up):
+        pass
+
+
+@pytest.mark.slow
+def test_each_worker_starts_with_its_gpu_and_threads_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ("4", "5"))
+    worker = WorkerSpec(count=2, threads=3)
+    agent = AgentSpec(total_timesteps=64, n_envs=2, net="tiny", device="auto")
+    handle = opened(small_spec(tmp_path, worker=worker, agent=agent))
+    Supervisor(handle, report).run(lambda: None)
+    started = [path.read_text().splitlines() for path in (tmp_path / "studies").glob("environment_*")]
+    # Read from the kernel: it was there before Python was, so before torch was imported.
+    assert sorted(line for lines in started for line in lines if line.startswith(VISIBLE)) == [
+        f"{VISIBLE}={gpu}" for gpu in ("4", "5")
+    ]
+    assert all("OMP_NUM_THREADS=3" in lines for lines in started)
+
+
+@pytest.mark.slow
+def test_a_worker_on_the_cpu_says_so_and_sees_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: TWO)
+    agent = AgentSpec(total_timesteps=64, n_envs=2, net="tiny", device="auto")
+    spec = small_spec(tmp_path, n_trials=1, worker=WorkerSpec(devices="cpu"), agent=agent)
+    handle = opened(spec)
+    Supervisor(handle).run(lambda: None)
+    versions = run_of(handle, 0).versions
+    assert (versions["device"], versions["threads"]) == ("cpu", "1")

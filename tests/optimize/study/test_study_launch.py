@@ -1,0 +1,97 @@
+"""A launch: what is refused before anything, the preflight as others see it, a database that comes back."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+from sqlalchemy.exc import OperationalError
+
+from optimize.agents.spec import AgentSpec
+from optimize.agents.threads import used_threads
+from optimize.cli.status import study_status
+from optimize.errors import BadInputError, StudyStoppedError
+from optimize.results.progress import PREFLIGHT, preflighting
+from optimize.results.records import EventRecord, events, log_event
+from optimize.study import workers as workers_module
+from optimize.study.caps import Verdict
+from optimize.study.devices import VISIBLE, Device
+from optimize.study.handle import cache_dir
+from optimize.study.preflight import announced, preflight_on
+from optimize.study.runner import run_study
+from optimize.study.spec import WorkerSpec
+from optimize.study.versions import comparable, conditions, versions
+from optimize.study.workers import EXIT_DONE, run_claims
+from tests.optimize.study.studies import never, opened, run_of, small_spec
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path, worker=WorkerSpec(devices=[7]))
+    with pytest.raises(BadInputError, match=r"worker\.devices=\[7\]: there is no GPU 7"):
+        run_study(spec, Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_status_shows_the_preflight_while_it_runs_and_only_then(tmp_path: Path) -> None:
+    handle = opened(small_spec(tmp_path))
+    with announced(handle), handle.engine.connect() as conn:
+        assert preflighting(conn, "small") == (os.uname().nodename, os.getpid())
+        assert study_status(handle.engine, "small")["preflight"]["pid"] == os.getpid()
+    assert study_status(handle.engine, "small")["preflight"] is None
+    with pytest.raises(StudyStoppedError), announced(handle):
+        raise StudyStoppedError("a stage failed")
+    with handle.engine.begin() as conn:
+        states = [event.detail["state"] for event in events(conn, "small", PREFLIGHT)]
+        detail = events(conn, "small", PREFLIGHT)[-1].detail
+        assert states == ["runs", "passed", "runs", "failed"]
+        gone = {**detail, "state": "runs", "process_started": psutil.Process().create_time() - 1000}
+        log_event(conn, EventRecord("small", PREFLIGHT, "killed with -9", gone))
+        assert preflighting(conn, "small") is None
+
+
+@pytest.mark.slow
+def test_the_preflight_of_a_gpu_study_runs_where_its_gpu_is_seen(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = AgentSpec(
+        total_timesteps=64, n_envs=2, device="auto", hyperparameters={"n_steps": 16, "batch_size": 1}
+    )
+    spec, before = small_spec(tmp_path, agent=AgentSpec(device="auto")), dict(os.environ)
+    with pytest.raises(StudyStoppedError, match="preflight failed in stage 'Training'"):
+        preflight_on(Device(0, "0"), dataclasses.replace(spec, agent=broken), cache_dir(spec))
+    assert "[STAGE ok] Data and windows" in capfd.readouterr().out
+    assert dict(os.environ) == before
+    assert VISIBLE not in before
+
+
+def test_a_worker_waits_for_a_database_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = opened(small_spec(tmp_path))
+    answers: list[Verdict | Exception] = [OperationalError("claim", {}, Exception("away"))] * 2
+    answers.append(Verdict.FULL)
+
+    def claim(*_: object) -> Verdict:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(workers_module, "claim", claim)
+    monkeypatch.setattr(workers_module, "AWAY_S", 0.01)
+    assert run_claims(handle, 0, never) == EXIT_DONE
+    assert answers == []
+    answers.append(OperationalError("claim", {}, Exception("away")))
+    monkeypatch.setattr(workers_module, "PATIENCE_S", -1.0)
+    with pytest.raises(OperationalError):
+        run_claims(handle, 0, never)
+
+
+def test_a_run_says_on_what_it_was_trained_and_a_replay_compares_like_with_like(tmp_path: Path) -> None:
+    handle = opened(small_spec(tmp_path, n_trials=1))
+    run_claims(handle, 0, never)
+    stored = dict(run_of(handle, 0).versions)
+    assert stored == versions() | {"threads": str(used_threads()), "device": "cpu"}
+    assert comparable(stored) == stored
+    assert comparable(versions()) == versions()  # of before, and of bundles
+    assert conditions("auto")["device"] == comparable(stored | {"device": "some GPU"})["device"]
