@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,12 @@ from optimize.study import perform as perform_module
 from optimize.study.caps import Claim, Verdict, claim
 from optimize.study.handle import Handle, enroll, open_study
 from optimize.study.perform import perform
-from optimize.study.spec import StudySpec, WorkerSpec, resolve
+from optimize.study.spec import StudySpec, resolve
 from optimize.study.trial import Ground, TrialResult
 from optimize.study.workers import ground_source
 
+BEGIN_S = 300.0  # in which all workers of a crowd are there
 TARGET_MS = 10.0  # of a claim above an ask of Optuna's own sampler in memory
-FINISHED, QUICK_FINISHED = (1_000, 5_000), (200,)
-ROUNDS, QUICK_ROUNDS = 40, 8
-CROWD, TRIALS, QUICK_TRIALS = 16, 1_000, 32
 SPACE = {
     "agent": {
         "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
@@ -59,27 +58,48 @@ SPACE = {
 }
 
 
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    finished: tuple[int, ...] = (1_000, 5_000)  # trials that have finished before
+    rounds: int = 40
+    workers: int = 16
+    trials: int = 1_000  # of the crowd
+
+
+QUICK = Size((200,), 8, 16, 64)
+TINY = Size((4,), 2, 2, 4)
+
+
 def main() -> None:
     """Measure, print a table, end with one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few finished trials and a small crowd's study")
-    quick = parser.parse_args().quick
+    parser.add_argument("--tiny", action="store_true", help="see that it runs")
+    options = parser.parse_args()
+    size = TINY if options.tiny else QUICK if options.quick else Size()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     overheads = {}
-    for finished in QUICK_FINISHED if quick else FINISHED:
+    for finished in size.finished:
         with tempfile.TemporaryDirectory() as folder:
-            overheads[finished] = overhead(Path(folder), finished, QUICK_ROUNDS if quick else ROUNDS)
+            overheads[finished] = overhead(Path(folder), finished, size.rounds)
         for name, milliseconds in overheads[finished].items():
-            print(f"{finished:>6} finished trials  {name:<28} {milliseconds:7.1f} ms", flush=True)
+            print(f"{finished:>6} finished trials  {name:<24} {milliseconds:7.1f} ms", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        crowds = crowd(Path(folder), QUICK_TRIALS if quick else TRIALS)
+        crowds = crowd(Path(folder), size)
     for name, figures in crowds.items():
-        print(f"{CROWD} workers on one SQLite file, {name}: {figures}", flush=True)
-    reached = all(each["claim above memory"] <= TARGET_MS for each in overheads.values())
-    exact = crowds["engine"]["counted"] == (QUICK_TRIALS if quick else TRIALS)
-    result = {"overhead_ms": overheads, "crowd": crowds, "target_ms": TARGET_MS, "reached": reached}
-    machine = {"machine": platform.machine(), "python": platform.python_version()}
-    print(json.dumps(result | {"exact": exact} | machine))
+        print(f"{size.workers} workers on one SQLite file, {name}: {figures}", flush=True)
+    result = {
+        "overhead_ms": overheads,
+        "crowd": crowds,
+        "target_ms": TARGET_MS,
+        "reached": all(each["claim above memory"] <= TARGET_MS for each in overheads.values()),
+        "exact": crowds["engine"]["counted"] == size.trials,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    print(json.dumps(result))
 
 
 def overhead(folder: Path, finished: int, rounds: int) -> dict[str, float]:
@@ -141,7 +161,6 @@ def engine_spec(folder: Path, n_trials: int) -> StudySpec:
         window=WindowSpec(count=2, train_ratio=2.0, min_train_bars=20),
         score=ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0),
         database=DatabaseSpec(url=f"sqlite:///{folder / 'engine.db'}"),
-        worker=WorkerSpec(count=CROWD),
     )
     return resolve(spec)
 
@@ -217,21 +236,21 @@ def fill_engine(handle: Handle, ground: Ground, past: list[FrozenTrial]) -> None
         handle.study.add_trial(trial)
 
 
-def crowd(folder: Path, n_trials: int) -> dict[str, dict[str, Any]]:
+def crowd(folder: Path, size: Size) -> dict[str, dict[str, Any]]:
     """Let many processes work on one file: on a study of the engine, then on one of plain Optuna."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["optimize.study.workers", "optuna.storages"])
-    handle, _ = engine_study(folder, n_trials)
+    handle, _ = engine_study(folder, size.trials)
     load_or_create_study(open_storage(plain_url(folder)), "plain")
     results = {}
     for name, work in (("engine", work_engine), ("optuna", work_plain)):
         errors = context.SimpleQueue()
-        barrier = context.Barrier(CROWD + 1)
-        given = (folder, n_trials, barrier, errors)
-        workers = [context.Process(target=work, args=given) for _ in range(CROWD)]
+        barrier = context.Barrier(size.workers + 1)
+        given = (folder, size.trials, barrier, errors)
+        workers = [context.Process(target=work, args=given) for _ in range(size.workers)]
         for worker in workers:
             worker.start()
-        barrier.wait()
+        barrier.wait(BEGIN_S)
         started = time.perf_counter()
         for worker in workers:
             worker.join()
@@ -239,7 +258,7 @@ def crowd(folder: Path, n_trials: int) -> dict[str, dict[str, Any]]:
         counted = count(handle.study if name == "engine" else load_plain(folder))
         results[name] = {
             "counted": counted,
-            "cap": n_trials,
+            "cap": size.trials,
             "seconds": round(seconds, 1),
             "ms_per_trial": round(1e3 * seconds / counted, 1),
             "errors": sorted(set(drain(errors))),
@@ -253,7 +272,7 @@ def work_engine(folder: Path, n_trials: int, barrier: Any, errors: Any) -> None:
     with reported(errors):
         trivial_trials()
         handle, ground = engine_study(folder, n_trials)
-        barrier.wait()
+        barrier.wait(BEGIN_S)
         while (found := claim(handle, 0, lambda _: ground)) is not Verdict.FULL:
             if isinstance(found, Claim):
                 perform(handle, found, lambda: False)
@@ -266,7 +285,7 @@ def work_plain(folder: Path, n_trials: int, barrier: Any, errors: Any) -> None:
     with reported(errors):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study, space = load_plain(folder), parse_space(SPACE)
-        barrier.wait()
+        barrier.wait(BEGIN_S)
         while count(study) < n_trials:
             plain_trial(study, space)
 

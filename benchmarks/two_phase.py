@@ -44,7 +44,7 @@ from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec, resolv
 from optimize.study.trial import lay_ground
 from optimize.study.workers import run_claims
 
-DAYS = 365  # sessions of a year: the synthetic markets never close
+DAYS = 365.25  # sessions of a year: the synthetic markets never close
 LEVEL = 0.9
 PPO = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
 BLOCK = 5  # sessions drawn in one piece
@@ -70,9 +70,11 @@ QUICK = Size(walks=3, bars=1440, timesteps=256, trials=2, draws=10, bootstraps=2
 def spec_of(folder: Path, size: Size, seed: int, kind: str) -> StudySpec:
     """Return a study in two phases on a synthetic market, at zero cost."""
     timeframes, lookbacks = (["1h", "4h"], [2, 4]) if kind == "random_walk" else (["1h", "2h", "4h"], [2])
-    bars, timesteps = (size.bars, size.timesteps) if kind == "random_walk" else (4320, 8192)
+    bars, timesteps, trials = size.bars, size.timesteps, size.trials
+    if kind == "known_timeframe":
+        bars, timesteps, trials = 4320, 8192, 4
     count = len(timeframes) * len(lookbacks)
-    grid = TimeframePhaseSpec(size.trials * count, timeframes, lookbacks, LEVEL, size.bootstraps)
+    grid = TimeframePhaseSpec(trials * count, timeframes, lookbacks, LEVEL, size.bootstraps)
     spec = StudySpec(
         name=f"{kind}_{seed}",
         seed=seed,

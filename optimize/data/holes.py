@@ -58,17 +58,18 @@ def every_page(request: Request, holes: list[Hole], shown: Meter, *, begun: bool
 
 
 def _again(request: Request, start_ns: int, end_ns: int, holes: list[Hole], shown: Meter) -> Iterator[Page]:
-    """Yield the pages of an empty span as they come this time; add it to the holes if it is still empty."""
+    """Yield the pages of an empty span as they come this time; add what is still empty to the holes."""
     if end_ns - start_ns < MIN_BARS * request.length_ns:
         return
     shown.wait(f"{request.symbol}: no bars came {_span(start_ns, end_ns)}, asking {request.source} again")
     time.sleep(retry.FIRST_WAIT_S)
-    came = False
+    at_ns = start_ns
     for page in request.pages(start_ns, end_ns):
-        came |= _has_bars(page, start_ns, end_ns)
+        if not _has_bars(page, at_ns, end_ns):
+            begin_ns = holes.pop().start_ns if holes and holes[-1].end_ns == at_ns else at_ns
+            holes.append(Hole(begin_ns, min(page.end_ns, end_ns)))
         yield page
-    if not came:
-        holes.append(Hole(start_ns, end_ns))
+        at_ns = page.end_ns
 
 
 def _has_bars(page: Page, start_ns: int, end_ns: int) -> bool:

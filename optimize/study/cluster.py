@@ -36,6 +36,7 @@ from optimize.study.supervisor import (
 )
 
 ANSWER_S = 5.0  # for the head of a cluster
+REST_S = 5.0  # for the other workers to end, once one found nothing left to do
 LEAVE_S = 20.0  # for a worker that was told to stop at once, before Ray kills it
 
 
@@ -48,6 +49,7 @@ class RayCrew:
     stops: int = 0  # how often a stop was asked for
     tasks: dict[int, Any] = field(default_factory=dict)  # what Ray knows each worker by
     due: dict[int, float] = field(default_factory=dict)  # when a dead worker is replaced
+    ended_at: float = 0.0  # when the first worker ended because there is nothing left to do
 
     def __post_init__(self) -> None:
         self._finished = 0
@@ -68,6 +70,7 @@ class RayCrew:
                     ended, _ = ray.wait(list(self.tasks.values()), timeout=POLL_S) if self.tasks else ([], [])
                     for worker in [worker for worker, task in self.tasks.items() if task in ended]:
                         self._collect(ray, worker)
+                    self._call_off(ray)
                     show()
             finally:
                 self._end_all(ray)
@@ -98,10 +101,16 @@ class RayCrew:
             self._bury(worker, error)
         except ray.exceptions.RayError as error:
             self._bury(worker, error)
-        else:  # the study is at its cap or stopped: who waits for room need not come any more
+        else:  # the study is at its cap or stopped: the others end by themselves
             self.due.clear()
-            for rest in self.tasks.values():
-                ray.cancel(rest, force=False)
+            self.ended_at = self.ended_at or time.monotonic()
+
+    def _call_off(self, ray: Any) -> None:
+        """Call off the workers that still wait for room on a node when the others have ended."""
+        if self.ended_at and time.monotonic() - self.ended_at > REST_S:
+            for task in self.tasks.values():
+                ray.cancel(task, force=False)
+            self.ended_at = time.monotonic()
 
     def _bury(self, worker: int, error: Exception) -> None:
         """Have a lost worker replaced, later each time, unless too many were lost and no trial finished."""

@@ -10,9 +10,8 @@ from optimize.results.records import EventRecord, events, log_event
 
 EVIDENCE = "phase_evidence"
 RULE = (
-    "model confidence set (Hansen, Lunde & Nason 2011, T_max) of the session returns over all test windows, "
-    "each trial's at a volatility of 1, averaged over the trials of a combination; stationary bootstrap of "
-    "the sessions, and noise for what other seeds would have brought"
+    "model confidence set (Hansen, Lunde & Nason 2011) of the session returns at equal volatility, "
+    "with noise for what other seeds would have brought"
 )
 
 

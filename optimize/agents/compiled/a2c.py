@@ -19,7 +19,6 @@ class CompiledA2C(CompiledOnPolicy, A2C):
 
     def train(self) -> None:
         """Update the policy with the last rollout."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         collector, parameters = self._played(), self._flat.values()
         samples, losses = collector.samples, np.empty(6)

@@ -26,7 +26,8 @@ class CompiledOnPolicy(OnPolicyAlgorithm):
     `save` writes what SB3 writes: the network's parameters and the optimizer's moments are the very memory
     that the kernels work on. The rollout buffer holds bar indices, not observations. Callbacks hear of a
     step after the first one of a rollout, where a stop asked for at its start takes effect, and after its
-    last one; of a rollout's start and end as ever.
+    last one; of a rollout's start and end as ever. torch's training mode is left alone, for it means nothing
+    to a perceptron.
     """
 
     _network: Network
@@ -53,7 +54,6 @@ class CompiledOnPolicy(OnPolicyAlgorithm):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """Play a rollout; return False where the callback stopped it."""
-        self.policy.set_training_mode(False)
         collector = self._collector_of(env, n_rollout_steps)
         callback.on_rollout_start()
         parameters = self._flat.values()

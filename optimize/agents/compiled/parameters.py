@@ -12,57 +12,67 @@ import torch
 from optimize.agents.compiled.layers import Vector
 
 
+class _Vector:
+    """A flat vector and the views of it, one for each parameter, with where they lie in memory."""
+
+    def __init__(self, starts: Sequence[int], shapes: Sequence[torch.Size]) -> None:
+        self.flat = torch.zeros(starts[-1])
+        self.array: Vector = self.flat.numpy()
+        self.views = [
+            self.flat[start:end].view(shape)
+            for start, end, shape in zip(starts[:-1], starts[1:], shapes, strict=True)
+        ]
+        self.pointers = [view.data_ptr() for view in self.views]
+
+
 class FlatParameters:
     """Parameters laid end to end in a given order, and their optimizer's moments in the same places."""
 
     def __init__(self, parameters: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
-        self._parameters = list(parameters)
+        self.parameters = list(parameters)
         self._optimizer = optimizer
-        sizes = [parameter.numel() for parameter in self._parameters]
+        self._shapes = [parameter.shape for parameter in self.parameters]
+        sizes = [parameter.numel() for parameter in self.parameters]
         self.start = [0, *np.cumsum(sizes).tolist()]  # of each parameter, and the end
-        self._flat = torch.empty(self.start[-1])
-        self._moments: dict[str, torch.Tensor] = {}
+        self._values = _Vector(self.start, self._shapes)
+        self._moments: dict[str, _Vector] = {}
+        self._steps = torch.zeros(len(sizes))
+        self._step_views = list(self._steps)
         self.gradient: Vector = np.zeros(self.start[-1], np.float32)
 
     def values(self) -> Vector:
         """Return the vector; parameters that were moved elsewhere are copied in and aliased again."""
-        for parameter, view in zip(self._parameters, self._views(self._flat), strict=True):
-            if parameter.data_ptr() != view.data_ptr():
+        values = self._values
+        for parameter, view, pointer in zip(self.parameters, values.views, values.pointers, strict=True):
+            if parameter.data_ptr() != pointer:
                 view.copy_(parameter.data)
                 parameter.data = view
-        flat: Vector = self._flat.numpy()
-        return flat
+        return values.array
 
     def moment(self, name: str) -> Vector:
         """Return a moment of the optimizer (`exp_avg`) as a vector, zero before the first step."""
         if name not in self._moments:
-            self._moments[name] = torch.zeros_like(self._flat)
+            self._moments[name] = _Vector(self.start, self._shapes)
         moment = self._moments[name]
-        for parameter, view in zip(self._parameters, self._views(moment), strict=True):
+        for parameter, view in zip(self.parameters, moment.views, strict=True):
             state = self._optimizer.state[parameter]
             kept = state.get(name)
+            if kept is view:
+                continue
             if kept is None:
                 view.zero_()
-            elif kept.data_ptr() == view.data_ptr():
-                continue
             else:
                 view.copy_(kept)
             state[name] = view
-        flat: Vector = moment.numpy()
-        return flat
+        return moment.array
 
     def steps(self) -> int:
         """Return how many steps the optimizer has taken."""
-        state = self._optimizer.state.get(self._parameters[0], {})
+        state = self._optimizer.state.get(self.parameters[0], {})
         return int(state["step"]) if "step" in state else 0
 
     def set_steps(self, steps: int) -> None:
         """Say how many steps the optimizer has taken, as torch keeps it: once for each parameter."""
-        for parameter in self._parameters:
-            self._optimizer.state[parameter]["step"] = torch.tensor(float(steps))
-
-    def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        return [
-            flat[start : start + parameter.numel()].view(parameter.shape)
-            for start, parameter in zip(self.start, self._parameters, strict=False)
-        ]
+        self._steps.fill_(steps)
+        for parameter, view in zip(self.parameters, self._step_views, strict=True):
+            self._optimizer.state[parameter]["step"] = view

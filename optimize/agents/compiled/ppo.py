@@ -27,7 +27,6 @@ class CompiledPPO(CompiledOnPolicy, PPO):
 
     def train(self) -> None:
         """Update the policy with the last rollout."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         collector, parameters = self._played(), self._flat.values()
         samples, adam, objective = collector.samples, self._adam(), self._objective()

@@ -28,7 +28,11 @@ from tests.optimize.study.processes import leased, lives
 from tests.optimize.study.studies import PPO, ground_of, opened, rows, run_of, small_spec, states
 
 HUNDRED_MB = 100 * 2**20
-FINISHED = "SELECT COUNT(*) FROM wf_runs WHERE state IN ('COMPLETE', 'PRUNED')"
+IN_FIRST_WINDOW = (
+    "SELECT pid FROM wf_leases WHERE renewed_at > 0 AND NOT EXISTS "
+    "(SELECT 1 FROM wf_windows WHERE wf_windows.run_uuid = wf_leases.run_uuid)"
+)
+STORED = "SELECT COUNT(*) FROM wf_windows"
 
 
 @dataclass
@@ -38,8 +42,15 @@ class Nodes:
     cluster: Any
     second: Any
 
+    def on_second(self) -> list[psutil.Process]:
+        """Return the processes of the second node."""
+        raylet = psutil.Process(self.second.all_processes["raylet"][0].process.pid)
+        return [raylet, *raylet.children(recursive=True)]
+
     def remove_second(self) -> None:
-        """Take a node away as a cut cable does, with all its processes."""
+        """Take a node away as a power cut does, with all its processes at once."""
+        for process in self.on_second():
+            process.kill()
         self.cluster.remove_node(self.second, allow_graceful=False)
         self.second = None
 
@@ -102,8 +113,10 @@ def test_a_node_removed_in_mid_study_adds_no_trial_and_costs_none(
         running = leased(handle.spec)
         workers.update(running.values())
         sampled.append(sum(states(handle)[state] for state in ("COMPLETE", "PRUNED", "RUNNING")))
-        if nodes.second is not None and len(running) == 2 and rows(handle.spec, FINISHED) > [(0,)]:
-            nodes.remove_second()
+        if nodes.second is not None and rows(handle.spec, STORED) > [(0,)]:
+            there = {process.pid for process in nodes.on_second()}
+            if there & {pid for (pid,) in rows(handle.spec, IN_FIRST_WINDOW)}:
+                nodes.remove_second()
 
     RayCrew(handle).run(look)
     assert nodes.second is None
@@ -151,7 +164,7 @@ def test_ctrl_c_finishes_the_running_windows_on_every_node_and_gives_the_trials_
         RayCrew(handle).run(stop_once)
     assert leased(handle.spec) == {}  # given back, at no loss
     assert rows(handle.spec, "SELECT DISTINCT losses FROM wf_leases") == [(0,)]
-    assert rows(handle.spec, "SELECT COUNT(*) FROM wf_windows") >= [(2,)]  # those that ran
+    assert rows(handle.spec, STORED) >= [(2,)]  # those that ran
     assert set(states(handle)) <= {"RUNNING", "COMPLETE", "PRUNED"}
     assert states(handle).total() <= 3  # one may have been at its last window and claimed the next
 

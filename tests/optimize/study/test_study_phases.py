@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.two_phase import QUICK, simulate
 from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
-from optimize.errors import StudyStoppedError
+from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.windows import Window
 from optimize.results.records import EventRecord, events, log_event
 from optimize.results.runs import complete_but_untold
@@ -294,6 +294,19 @@ def test_phase_2_refuses_other_data_and_another_verdict(done: StudySpec) -> None
         log_event(conn, EventRecord("two.timeframe", EVIDENCE, "changed", detail | {"lookbacks": [99]}))
     with pytest.raises(StudyStoppedError, match=r"feature\.lookback is not what the timeframe phase kept"):
         require_evidence(model, detail["data_fingerprint"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"confidence": 1.0}, r"phase\.timeframe\.confidence=1\.0 .* from 0\.5 to below 1"),
+        ({"confidence": 0.1}, r"phase\.timeframe\.confidence=0\.1"),
+        ({"bootstraps": 50}, r"phase\.timeframe\.bootstraps=50 .* at least 100"),
+    ],
+)
+def test_a_test_that_could_not_be_trusted_is_refused(setting: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInputError, match=words):
+        dataclasses.replace(GRID, **setting)
 
 
 def test_phase_2_needs_evidence(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_a_study_whose_trials_fail_stops_itself_and_says_why(tmp_path: Path) -> 
     # Only the trainer looks at values together: a batch of one cannot be normalised.
     broken = dataclasses.replace(spec.agent, hyperparameters={"n_steps": 16, "batch_size": 1})
     handle = opened(dataclasses.replace(spec, agent=broken))
-    with pytest.raises(StudyStoppedError, match=r"max_failures=2 trials failed.*sql=failures name=small"):
+    with pytest.raises(
+        StudyStoppedError, match=r"max_failures=2 trials failed.*status name=small failures=true"
+    ):
         Supervisor(handle).run(lambda: None)
     assert states(handle) == {"FAIL": 2}
     assert run_of(handle, 0).failure_kind == "config"

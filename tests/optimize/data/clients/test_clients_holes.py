@@ -73,6 +73,25 @@ def test_a_span_that_stays_empty_is_said_aloud(
 
 
 @pytest.mark.market_data
+def test_what_stays_empty_of_a_span_is_said_aloud(
+    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with served(CASES["coinbase"], market_data, monkeypatch) as double:
+        double.answers = dict.fromkeys((2, 3, 6), EMPTY["coinbase"])  # page 2 comes when asked for again
+        fetch(CASES["coinbase"].spec_in(tmp_path), said.append)
+    assert (
+        sum(
+            "from 2019-02-26T01:00:00Z to 2019-03-23T01:00:00Z, asking coinbase again" in line
+            for line in said
+        )
+        == 1
+    )
+    (line,) = (line for line in said if "also when asked again" in line)
+    assert "has no bars from 2019-03-10T13:00:00Z to 2019-03-23T01:00:00Z, also" in line
+
+
+@pytest.mark.market_data
 def test_a_source_that_has_less_than_was_asked_for_is_said_aloud(
     market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
