@@ -144,7 +144,7 @@ def test_a_lease_outlives_a_database_that_is_away_for_a_moment(
 def test_a_worker_stopped_in_mid_training_gives_way_and_goes_on_with_its_life(
     small: Small, tmp_path: Path
 ) -> None:
-    agent = AgentSpec(total_timesteps=3000, n_envs=2, net="tiny", hyperparameters=PPO)
+    agent = AgentSpec(total_timesteps=3000, n_envs=2, net="tiny", engine="stock", hyperparameters=PPO)
     spec = small(n_trials=1, agent=agent, worker=WorkerSpec(count=1, lease_s=3 * LEASE_S))
     handle = opened(spec)
     log = tmp_path / "worker.log"

@@ -25,6 +25,7 @@ OVERRIDES = (
     "feature.indicators=[returns]",
     "agent.n_envs=2",
     "agent.net=tiny",
+    "agent.engine=stock",  # slow enough to be caught at it
     "agent.n_steps=16",
     "agent.batch_size=32",
     "agent.n_epochs=1",

@@ -51,7 +51,7 @@ def small_spec(folder: Path, **changes: Any) -> StudySpec:
         data=DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=1440)),
         feature=FeatureSpec(lookback=2, indicators=["returns"]),
         env=EnvSpec(rebalance_band=0.0),  # else an agent that learned little never trades
-        agent=AgentSpec(total_timesteps=64, n_envs=2, net="tiny", hyperparameters=PPO),
+        agent=AgentSpec(total_timesteps=64, n_envs=2, net="tiny", engine="stock", hyperparameters=PPO),
         space=SPACE,
         window=WindowSpec(count=2, train_ratio=2.0, min_train_bars=20),
         score=ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0),

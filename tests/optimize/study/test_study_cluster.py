@@ -85,7 +85,9 @@ def parents(process: psutil.Process) -> list[int]:
 
 def study(folder: Path, url: str, nodes: Nodes, **changes: Any) -> Handle:
     worker = WorkerSpec(kind="ray", count=2, address=nodes.cluster.address, lease_s=10.0)
-    agent = AgentSpec(total_timesteps=1500, n_envs=2, net="tiny", hyperparameters=PPO)  # a second a window
+    agent = AgentSpec(
+        total_timesteps=1500, n_envs=2, net="tiny", engine="stock", hyperparameters=PPO
+    )  # a second a window
     places = {"database": DatabaseSpec(url=url), "worker": worker, "agent": agent}
     handle = opened(small_spec(folder, **{**places, **changes}))
     mark_folder(handle)
