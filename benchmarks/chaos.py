@@ -234,6 +234,7 @@ def database(kind: str, folder: Path) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'chaos.db'}"
         return
+    sys.path.insert(0, str(REPOSITORY))  # this is a script
     from tests.postgres import find_binaries, run_server
 
     binaries = find_binaries()

@@ -10,8 +10,8 @@ import argparse
 import json
 import multiprocessing
 import platform
-import random
 import statistics
+import sys
 import tempfile
 import time
 import traceback
@@ -22,40 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import insert
+from optuna.trial import TrialState
 
-from envs.vector import EnvSpec
-from optimize import clock
-from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
-from optimize.database import DatabaseSpec
-from optimize.evaluate.score import Score, ScoreSpec
-from optimize.evaluate.windows import WindowSpec
-from optimize.results.tables import RUNS
 from optimize.search.samplers import SamplerSpec, make_sampler
-from optimize.search.space import SearchSpace, parse_space, suggest
+from optimize.search.space import parse_space
 from optimize.search.storage import load_or_create_study, open_storage
-from optimize.study import perform as perform_module
 from optimize.study.caps import Claim, Verdict, claim
-from optimize.study.handle import Handle, enroll, open_study
 from optimize.study.perform import perform
-from optimize.study.spec import StudySpec, resolve
-from optimize.study.trial import Ground, TrialResult
-from optimize.study.workers import ground_source
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this is a script
+
+from benchmarks.trivial import (
+    SPACE,
+    engine_study,
+    engine_trial,
+    fill_engine,
+    plain_trial,
+    random_trials,
+    trivial_trials,
+)
 
 BEGIN_S = 300.0  # in which all workers of a crowd are there
 TARGET_MS = 10.0  # of a claim above an ask of Optuna's own sampler in memory
-SPACE = {
-    "agent": {
-        "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
-        "gamma": {"low": 0.9, "high": 0.9999},
-        "gae_lambda": {"low": 0.8, "high": 1.0},
-        "ent_coef": {"low": 1e-8, "high": 1e-2, "log": True},
-        "clip_range": [0.1, 0.2, 0.3],
-        "n_epochs": [1, 2, 4],
-    }
-}
 
 
 @dataclass(frozen=True)
@@ -137,103 +125,6 @@ def overhead(folder: Path, finished: int, rounds: int) -> dict[str, float]:
         "optuna whole on SQLite": wholes["optuna on SQLite"],
         "optuna whole in memory": wholes["optuna in memory"],
     }
-
-
-def engine_study(folder: Path, n_trials: int) -> tuple[Handle, Ground]:
-    """Open a study whose one market is a small synthetic one."""
-    handle = open_study(engine_spec(folder, n_trials))
-    ground = ground_source(handle)(handle.spec)
-    enroll(handle, ground)
-    return handle, ground
-
-
-def engine_spec(folder: Path, n_trials: int) -> StudySpec:
-    """Return the spec of a study with the default sampler and pruner."""
-    spec = StudySpec(
-        name="engine",
-        n_trials=n_trials,
-        output_dir=str(folder / "studies"),
-        data=DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=1440)),
-        feature=FeatureSpec(lookback=2, indicators=["returns"]),
-        env=EnvSpec(rebalance_band=0.0),
-        agent=AgentSpec(hyperparameters={"gamma": 0.99}),
-        space=SPACE,
-        window=WindowSpec(count=2, train_ratio=2.0, min_train_bars=20),
-        score=ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0),
-        database=DatabaseSpec(url=f"sqlite:///{folder / 'engine.db'}"),
-    )
-    return resolve(spec)
-
-
-def trivial_trials() -> None:
-    """Let the trials of this process train nothing."""
-
-    def run_trial(spec: StudySpec, ground: Ground, entropy: list[int], **parts: Any) -> TrialResult:
-        value = random.Random(str(entropy)).gauss(0, 1)
-        for window in range(2):
-            if parts["report"](window, value) and not window:
-                return TrialResult(((),), Score(None, True, None, None, ()), 0)
-        return TrialResult(((),), Score(value, True, None, 0.1, (value, value)), None)
-
-    setattr(perform_module, "run_trial", run_trial)  # noqa: B010  # mypy: no assignment to a module's function
-    setattr(perform_module, "aggregate", lambda *_: {"trades": 1.0})  # noqa: B010
-
-
-def engine_trial(handle: Handle, ground: Ground) -> tuple[float, float]:
-    """Run one trial as a worker does; return the seconds of its claim and of all of it."""
-    started = time.perf_counter()
-    found = claim(handle, 0, lambda _: ground)
-    claimed = time.perf_counter()
-    if not isinstance(found, Claim):
-        raise RuntimeError(f"there is no trial to run: {found}")
-    perform(handle, found, lambda: False)
-    return claimed - started, time.perf_counter() - started
-
-
-def plain_trial(study: optuna.Study, space: SearchSpace) -> tuple[float, float]:
-    """Run one trial as an objective of Optuna does; return the seconds of its ask and of all of it."""
-    started = time.perf_counter()
-    trial = study.ask()
-    suggest(space, trial)
-    asked = time.perf_counter()
-    value = random.Random(trial.number).gauss(0, 1)
-    for window in range(2):
-        trial.report(value, window)
-        trial.should_prune()
-    study.tell(trial, value)
-    return asked - started, time.perf_counter() - started
-
-
-def random_trials(space: SearchSpace, count: int) -> list[FrozenTrial]:
-    """Return finished trials, as a study has them."""
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(SamplerSpec("random"), 0, space))
-    for number in range(count):
-        trial = study.ask()
-        suggest(space, trial)
-        value = random.Random(number).gauss(0, 1)
-        for window in range(2):
-            trial.report(value, window)
-        for key, attribute in {"run_uuid": "0" * 36, "repetition": 0, "feasible": True}.items():
-            trial.set_user_attr(key, attribute)
-        study.tell(trial, value)
-    return study.get_trials(deepcopy=False)
-
-
-def fill_engine(handle: Handle, ground: Ground, past: list[FrozenTrial]) -> None:
-    """Give a study finished trials, with a record of each."""
-    engine_trial(handle, ground)
-    with handle.engine.begin() as conn:
-        example = conn.execute(RUNS.select()).mappings().one()
-        row = {column.key: example[column] for column in RUNS.columns}
-        runs = [
-            row
-            | {"run_uuid": f"past {number}", "trial_number": number, "state": "COMPLETE"}
-            | {"score": trial.value, "parameters": trial.params, "finished_at": clock.now()}
-            for number, trial in enumerate(past, start=1)
-        ]
-        conn.execute(insert(RUNS), runs)
-    for trial in past:
-        handle.study.add_trial(trial)
 
 
 def crowd(folder: Path, size: Size) -> dict[str, dict[str, Any]]:

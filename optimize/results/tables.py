@@ -102,6 +102,7 @@ RUNS = Table(
     _json("metrics_json", "metrics"),
     Index("wf_runs_of_trial", "study_name", "trial_number"),
     Index("wf_runs_ended", "study_name", "finished_at"),  # asked before every trial that is handed out
+    Index("wf_runs_ranked", "study_name", "state", "score"),  # asked after every trial: whose weights to keep
 )
 
 LEASES = Table(

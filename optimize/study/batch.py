@@ -21,14 +21,20 @@ REPETITION = "repetition"
 BLIND = ("random", "qmc")  # samplers that look at no other trial
 
 
+def count(trials: Sequence[FrozenTrial], *states: TrialState) -> int:
+    """Return how many trials are in one of the states."""
+    found = [trial.state for trial in trials]
+    return sum(found.count(state) for state in states)
+
+
 def counted(trials: Sequence[FrozenTrial]) -> int:
     """Return how many trials count in the cap."""
-    return sum(trial.state in COUNTED for trial in trials)
+    return count(trials, *COUNTED)
 
 
 def ask(handle: Handle, trials: Sequence[FrozenTrial], cap: int) -> list[FrozenTrial]:
     """Ask for the next trial, or for the next batch; return all trials. Called under the study lock."""
-    if any(trial.state == TrialState.WAITING for trial in trials):  # somebody queued it by hand
+    if count(trials, TrialState.WAITING):  # somebody queued it by hand
         handle.study.ask()
         return handle.study.get_trials(deepcopy=False)
     if not in_batches(handle):
@@ -64,7 +70,7 @@ def repetition(number: int, parameters: Mapping[str, Scalar], trials: Sequence[F
     taken = {
         other.user_attrs.get(REPETITION)
         for other in trials
-        if other.number != number and other.state != TrialState.FAIL and other.params == parameters
+        if other.params == parameters and other.number != number and other.state != TrialState.FAIL
     }
     return next(candidate for candidate in range(len(trials) + 1) if candidate not in taken)
 

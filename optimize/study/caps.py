@@ -5,7 +5,7 @@ lock; training happens outside it.
 """
 
 import enum
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -99,19 +99,21 @@ def _next(handle: Handle, trials: list[FrozenTrial], takeable: set[int]) -> Froz
     if (held := gate(handle)) is not None:
         return Verdict[held]
     whole = batch.complete(handle, trials, cap)
-    takeable |= _running(whole) - running
+    takeable |= set(range(len(trials), len(whole)))
     if takeable:
         return whole[min(takeable)]
     if counted(trials) >= cap or (running and in_batches(handle)):
         return Verdict.WAIT
-    if sum(trial.state == TrialState.FAIL for trial in trials) >= handle.spec.max_failures:
+    if batch.count(trials, TrialState.FAIL) >= handle.spec.max_failures:
         return Verdict.FAILING
     asked = batch.ask(handle, trials, cap)
-    return asked[min(_running(asked) - running)]
+    queued = len(asked) == len(trials)  # by hand, and taken now
+    return asked[min(_running(asked) - running)] if queued else asked[len(trials)]
 
 
-def _running(trials: Collection[FrozenTrial]) -> set[int]:
-    return {trial.number for trial in trials if trial.state == TrialState.RUNNING}
+def _running(trials: Sequence[FrozenTrial]) -> set[int]:
+    states = [trial.state for trial in trials]  # a trial's place in the list is its number
+    return {number for number, state in enumerate(states) if state is TrialState.RUNNING}
 
 
 def _lost_trials(handle: Handle, numbers: set[int]) -> tuple[set[int], list[Lease]]:
@@ -195,7 +197,7 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
                 repetition=repeated,
             ),
         )
-        adopted = adopt_windows(conn, lease)
+        adopted = adopt_windows(conn, lease) if run.attempt > 1 else []
     handle.study._storage.set_trial_user_attr(trial._trial_id, "run_uuid", lease.run_uuid)
     if isinstance(ground, Outcome):
         with handle.engine.begin() as conn:

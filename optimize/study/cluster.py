@@ -8,7 +8,7 @@ import dataclasses
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,12 @@ from sqlalchemy.exc import DBAPIError
 
 from optimize.database import database_path, is_sqlite
 from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError
+from optimize.results import leases
 from optimize.results.records import load_study
 from optimize.results.runs import count_counted
 from optimize.study.handle import Handle, cache_dir, open_study
 from optimize.study.join import Here, refuse_data, refuse_versions
+from optimize.study.nodes import check_nodes
 from optimize.study.place import find_folder
 from optimize.study.preflight import Say, preflight
 from optimize.study.runner import lay_grounds
@@ -106,11 +108,21 @@ class RayCrew:
             self.ended_at = self.ended_at or time.monotonic()
 
     def _call_off(self, ray: Any) -> None:
-        """Call off the workers that still wait for room on a node when the others have ended."""
-        if self.ended_at and time.monotonic() - self.ended_at > REST_S:
+        """Call off the workers that still wait for room on a node, or start, when no trial runs any more."""
+        if not self.ended_at or time.monotonic() - self.ended_at < REST_S:
+            return
+        self.ended_at = time.monotonic()
+        if not self._trials_run():
             for task in self.tasks.values():
-                ray.cancel(task, force=False)
-            self.ended_at = time.monotonic()
+                ray.cancel(task, force=True)
+            self.tasks.clear()
+
+    def _trials_run(self) -> bool:
+        try:
+            with self.handle.engine.connect() as conn:
+                return bool(leases.active(conn, self.handle.spec.name))
+        except DBAPIError:  # the database is away, and so are those who could say
+            return True
 
     def _bury(self, worker: int, error: Exception) -> None:
         """Have a lost worker replaced, later each time, unless too many were lost and no trial finished."""
@@ -260,35 +272,6 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and "/" not in host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-
-
-def check_nodes(spec: StudySpec, nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a cluster that cannot run the study: SQLite on several hosts, or no node with enough room."""
-    hosts = {str(node["NodeManagerHostname"]) for node in nodes} | {socket.gethostname()}
-    if is_sqlite(spec.database.url) and len(hosts) > 1:
-        raise BadInputError(
-            f"worker=ray: the cluster has {len(hosts)} hosts ({', '.join(sorted(hosts)[:5])}), and a SQLite "
-            "file serves one: use database=postgresql"
-        )
-    worker = spec.worker
-    wanted = {"CPU": worker.cpus_per_worker, "GPU": worker.gpus_per_worker}
-    if not any(all(node["Resources"].get(key, 0) >= wanted[key] for key in wanted) for node in nodes):
-        most = ", ".join(
-            f"{max((node['Resources'].get(key, 0) for node in nodes), default=0):g} {key}" for key in wanted
-        )
-        raise BadInputError(
-            f"worker.cpus_per_worker={wanted['CPU']:g} worker.gpus_per_worker={wanted['GPU']:g}: no node of "
-            f"the Ray cluster has that much (at most {most}): lower them"
-        )
-    if spec.agent.device == "cuda" and not worker.gpus_per_worker:
-        raise BadInputError(
-            "agent.device=cuda needs worker.gpus_per_worker above 0, such as 0.25, with worker=ray"
-        )
-    if spec.agent.device == "cpu" and worker.gpus_per_worker:
-        raise BadInputError(
-            f"worker.gpus_per_worker={worker.gpus_per_worker:g} would hold GPUs that agent.device=cpu never "
-            "uses: set agent.device=cuda, or leave it out"
-        )
 
 
 def _remote(ray: Any, spec: StudySpec, function: Callable[..., Any]) -> Any:

@@ -15,17 +15,18 @@ import pytest
 
 from optimize.agents.spec import AgentSpec
 from optimize.database import DatabaseSpec
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.results.runs import windows_of
-from optimize.study.cluster import RayCrew, check_nodes, connected, spec_there, vet
+from optimize.study.cluster import RayCrew, connected, spec_there, vet
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle
+from optimize.study.nodes import check_nodes
 from optimize.study.place import mark_folder
 from optimize.study.spec import StudySpec, WorkerSpec
 from tests.optimize.study.databases import close_studies
 from tests.optimize.study.processes import leased, lives
-from tests.optimize.study.studies import PPO, ground_of, opened, rows, run_of, small_spec, states
+from tests.optimize.study.studies import PPO, ground_of, opened, play, rows, run_of, small_spec, states
 
 HUNDRED_MB = 100 * 2**20
 IN_FIRST_WINDOW = (
@@ -169,6 +170,18 @@ def test_ctrl_c_finishes_the_running_windows_on_every_node_and_gives_the_trials_
     assert rows(handle.spec, STORED) >= [(2,)]  # those that ran
     assert set(states(handle)) <= {"RUNNING", "COMPLETE", "PRUNED"}
     assert states(handle).total() <= 3  # one may have been at its last window and claimed the next
+
+
+def test_too_many_lost_workers_stop_the_study_unless_trials_finish(tmp_path: Path) -> None:
+    crew = RayCrew(opened(ray_spec(tmp_path, max_restarts=1)))
+    crew._bury(0, RuntimeError("the node is gone\nand more"))
+    assert list(crew.due) == [0]
+    play(crew.handle, 1)
+    crew._bury(0, RuntimeError("the node is gone"))
+    with pytest.raises(
+        StudyStoppedError, match=r"max_restarts=1 lost .*\(RuntimeError: the node is gone\): see"
+    ):
+        crew._bury(1, RuntimeError("the node is gone"))
 
 
 def fake(name: str, **resources: float) -> dict[str, Any]:

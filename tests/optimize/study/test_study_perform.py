@@ -206,7 +206,8 @@ def test_a_trial_below_the_median_of_the_same_step_is_pruned(
     ]
     assert ran == [0, 1, 2, 0, 1, 2, 0, 0, 1]
     assert states(handle) == {"COMPLETE": 2, "PRUNED": 2}
-    assert [trial.constraints for trial in handle.study.trials] == [{"feasible": 0.0}] * 4
+    assert [trial.constraints for trial in handle.study.trials] == [{}] * 4  # pruned is not infeasible
+    assert all(trial.user_attrs["feasible"] for trial in handle.study.trials)
 
 
 def test_only_the_best_trials_and_running_ones_keep_their_weights(

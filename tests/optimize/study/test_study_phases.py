@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
 
 from benchmarks.two_phase import QUICK, simulate
 from optimize.agents.spec import AgentSpec
@@ -18,7 +17,6 @@ from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.windows import Window
 from optimize.results.records import EventRecord, events, log_event
 from optimize.results.runs import complete_but_untold
-from optimize.search.space import parse_space
 from optimize.study.evidence import (
     EVIDENCE,
     Combination,
@@ -27,7 +25,7 @@ from optimize.study.evidence import (
     stored_evidence,
     verdict_lines,
 )
-from optimize.study.handle import Handle, open_study
+from optimize.study.handle import Handle
 from optimize.study.phases import (
     LOOKBACK,
     TIMEFRAME,
@@ -37,7 +35,6 @@ from optimize.study.phases import (
     require_evidence,
     timeframe_study,
 )
-from optimize.study.runner import run_study
 from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec
 from optimize.study.trial import Measured
 from tests.optimize.study.studies import (
@@ -47,10 +44,8 @@ from tests.optimize.study.studies import (
     claimed,
     opened,
     play,
-    rows,
     run_of,
     small_spec,
-    states,
 )
 
 GRID = TimeframePhaseSpec(n_trials=8, timeframes=["1h", "4h"], lookbacks=[2, 4])
@@ -243,59 +238,6 @@ def test_a_failed_repetition_of_the_grid_is_repeated_on_its_own_seed(
     assert [run.entropy for run in again] == [first.run.entropy]
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
-    grid = TimeframePhaseSpec(n_trials=4, timeframes=["1h", "4h"], lookbacks=[2])
-    folder = tmp_path_factory.mktemp("phases")
-    spec = small_spec(folder, name="two", n_trials=2, phase=PhaseSpec("two", grid))
-    assert run_study(spec, Console(quiet=True)) == "two.model"
-    return spec
-
-
-@pytest.mark.slow
-def test_both_phases_run_to_their_caps_and_the_second_stays_within_the_first(done: StudySpec) -> None:
-    counted = rows(done, "SELECT study_name, COUNT(*) FROM trials JOIN studies USING (study_id) GROUP BY 1")
-    assert sorted(counted) == [("two.model", 2), ("two.timeframe", 4)]
-    first = open_study(timeframe_study(done))
-    with first.engine.connect() as conn:
-        (verdict,) = events(conn, "two.timeframe", EVIDENCE)
-    kept = verdict.detail
-    assert [each["trials"] for each in kept["combinations"]] == [2, 2]
-    model = model_study(done, judge(first, kept["data_fingerprint"]))
-    space = {parameter.path: parameter.domain for parameter in parse_space(model.space).parameters}
-    assert list(getattr(space[TIMEFRAME], "values", ())) == kept["timeframes"]
-    assert list(getattr(space[LOOKBACK], "values", ())) == kept["lookbacks"]
-    handle = open_study(model)
-    for number in range(2):
-        run = run_of(handle, number)
-        assert run.parameters[TIMEFRAME] in kept["timeframes"]
-        assert run.parameters[LOOKBACK] in kept["lookbacks"]
-        assert "agent.learning_rate" in run.parameters
-        assert run.entropy == [0, number]
-
-
-@pytest.mark.slow
-def test_a_second_launch_adds_no_trial_and_no_second_verdict(done: StudySpec) -> None:
-    assert run_study(done, Console(quiet=True)) == "two.model"
-    assert rows(done, "SELECT COUNT(*) FROM trials") == [(6,)]
-    assert rows(done, "SELECT COUNT(*) FROM wf_events WHERE kind = :kind", kind=EVIDENCE) == [(1,)]
-
-
-@pytest.mark.slow
-def test_phase_2_refuses_other_data_and_another_verdict(done: StudySpec) -> None:
-    first = open_study(timeframe_study(done))
-    with first.engine.connect() as conn:
-        detail = events(conn, "two.timeframe", EVIDENCE)[0].detail
-    model = open_study(model_study(done, judge(first, detail["data_fingerprint"])))
-    assert require_evidence(model, detail["data_fingerprint"]) == detail
-    with pytest.raises(StudyStoppedError, match="was run on other data; choose another name"):
-        require_evidence(model, "0" * 64)
-    with first.engine.begin() as conn:
-        log_event(conn, EventRecord("two.timeframe", EVIDENCE, "changed", detail | {"lookbacks": [99]}))
-    with pytest.raises(StudyStoppedError, match=r"feature\.lookback is not what the timeframe phase kept"):
-        require_evidence(model, detail["data_fingerprint"])
-
-
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -336,13 +278,3 @@ def test_the_models_space_is_restricted_and_nothing_else_changes(tmp_path: Path)
     model = model_study(spec, verdict_of(timeframes=("4h",), lookbacks=(2, 4)))
     assert model.space == SPACE | {"data": {"timeframe": ["4h"]}, "feature": {"lookback": [2, 4]}}
     assert dataclasses.replace(model, name="two", space=spec.space) == spec
-
-
-@pytest.mark.slow
-def test_timeframe_only_stops_after_phase_1(tmp_path: Path) -> None:
-    grid = TimeframePhaseSpec(n_trials=2, timeframes=["1h"], lookbacks=[2])
-    spec = small_spec(tmp_path, name="first", phase=PhaseSpec("timeframe_only", grid))
-    assert run_study(spec, Console(quiet=True)) == "first.timeframe"
-    assert states(opened(timeframe_study(spec))).total() == 2
-    assert rows(spec, "SELECT study_name FROM studies") == [("first.timeframe",)]
-    assert rows(spec, "SELECT COUNT(*) FROM wf_events WHERE kind = :kind", kind=EVIDENCE) == [(1,)]

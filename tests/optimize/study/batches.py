@@ -1,0 +1,102 @@
+"""Trials that take no time, run in batches, with every kind of end."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimize.evaluate.score import Score
+from optimize.search.pruners import PrunerSpec
+from optimize.search.samplers import SamplerSpec
+from optimize.study import perform as perform_module
+from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.handle import Handle
+from optimize.study.perform import perform
+from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.trial import Ground, Key, Measured, Report, TrialResult
+from tests.optimize.study.studies import ground_of, never, opened, rows, small_spec
+
+CAP, SIZE = 10, 3
+FAILS, INFEASIBLE, RETRIES = 4, 1, 2
+BATCHES = WorkerSpec(count=4, mode="batch", batch_size=SIZE)
+SPACE = {
+    "agent": {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "gamma": {"low": 0.9, "high": 0.999},
+        "n_epochs": [1, 2, 4],
+    }
+}
+Lay = Callable[[StudySpec], Ground]
+Told = list[tuple[int, Mapping[str, Any], str, float | None, Mapping[int, float]]]
+
+
+class KilledError(BaseException):
+    """The process ended here."""
+
+
+def run_trial(
+    spec: StudySpec,
+    ground: Ground,
+    entropy: Sequence[int],
+    *,
+    keep: Callable[..., None],
+    report: Report,
+    finished: Mapping[Key, Measured] | None = None,
+) -> TrialResult:
+    """Take no time: score by parameters and number, fail once, ask to be tried again, be infeasible."""
+    number = entropy[1]
+    if number == FAILS:
+        raise RuntimeError("the fourth one fails")
+    if number == RETRIES and not retried(spec):
+        raise MemoryError
+    chance = random.Random(f"{number} {spec.agent.hyperparameters['gamma']}")
+    running = 0.0
+    for window in range(3):
+        running = 1e3 * float(spec.agent.hyperparameters["learning_rate"]) + chance.gauss(0, 1)
+        if report(window, running) and window < 2:
+            return TrialResult(((),), Score(None, True, None, None, ()), window)
+    feasible = number != INFEASIBLE
+    score = Score(running, True, None, 0.1, ()) if feasible else Score(None, False, "min_trades", None, ())
+    return TrialResult(((),), score, None)
+
+
+def take_no_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(perform_module, "run_trial", run_trial)
+    patch.setattr(perform_module, "aggregate", lambda *_: {"trades": 1.0})
+
+
+def retried(spec: StudySpec) -> bool:
+    return bool(rows(spec, "SELECT 1 FROM wf_runs WHERE state = 'RETRIED'"))
+
+
+def batched(folder: Path, name: str, **changes: Any) -> tuple[Handle, Lay]:
+    """Open a study in batches of which every trial is seen by the sampler and the pruner."""
+    defaults = {
+        "n_trials": CAP,
+        "space": SPACE,
+        "sampler": SamplerSpec(n_startup_trials=3),
+        "pruner": PrunerSpec(n_startup_trials=3, n_warmup_steps=0, exempt_share=0.0),
+        "worker": BATCHES,
+    }
+    spec = small_spec(folder, name=name, **(defaults | changes))
+    handle = opened(spec)
+    ground = ground_of(handle, spec)
+    return handle, lambda _: ground
+
+
+def told(handle: Handle) -> Told:
+    """Return what makes the sequence of trials."""
+    return [
+        (trial.number, trial.params, trial.state.name, trial.value, trial.intermediate_values)
+        for trial in handle.study.get_trials(deepcopy=False)
+    ]
+
+
+def in_turn(handle: Handle, lay: Lay) -> Told:
+    """Run the study with one worker that nothing disturbs."""
+    while isinstance(found := claim(handle, 0, lay), Claim):
+        perform(handle, found, never)
+    assert found is Verdict.FULL
+    return told(handle)
