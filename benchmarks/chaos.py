@@ -30,7 +30,7 @@ from optimize.database import open_engine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAME = "chaos"
-SESSIONS_PER_YEAR = 365  # the synthetic market never closes
+SESSIONS_PER_YEAR = 365.25  # the synthetic market never closes
 WINDOWS = 3
 POLL_S = 0.1
 MAX_LAUNCHES = 20

@@ -47,6 +47,7 @@ from optimize.study.workers import run_claims
 DAYS = 365.25  # sessions of a year: the synthetic markets never close
 LEVEL = 0.9
 PPO = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
+LONG = 1000  # sessions, some years
 BLOCK = 5  # sessions drawn in one piece
 
 
@@ -116,15 +117,17 @@ def walk(folder: Path, size: Size, seed: int) -> tuple[tuple[bool, ...], list[Fl
     return kept, [np.concatenate(groups[key]) for key in sorted(groups)]
 
 
-def draw(stored: Sequence[FloatArray], seed: int, *, edge: float, spread: float) -> list[FloatArray]:
+def draw(
+    stored: Sequence[FloatArray], seed: int, *, edge: float, spread: float, sessions: int
+) -> list[FloatArray]:
     """Return one simulated phase: trials drawn with replacement, sessions in blocks, the same for all.
 
     Each stored trial is freed of its own mean, which on a random walk at zero cost is luck.
     """
     rng = np.random.default_rng([seed, int(10 * edge), int(10 * spread)])
-    sessions = stored[0].shape[1]
-    starts = rng.integers(sessions, size=sessions // BLOCK + 1)
-    order = (starts[:, None] + np.arange(BLOCK)).ravel()[:sessions] % sessions
+    held = stored[0].shape[1]
+    starts = rng.integers(held, size=sessions // BLOCK + 1)
+    order = (starts[:, None] + np.arange(BLOCK)).ravel()[:sessions] % held
     drawn = []
     for index, trials in enumerate(stored):
         scaled = (trials - trials.mean(axis=1, keepdims=True)) / trials.std(axis=1, keepdims=True)
@@ -134,15 +137,19 @@ def draw(stored: Sequence[FloatArray], seed: int, *, edge: float, spread: float)
     return drawn
 
 
-def simulate(pool: Sequence[Sequence[FloatArray]], size: Size, edge: float, spread: float) -> dict[str, Any]:
+def simulate(
+    pool: Sequence[Sequence[FloatArray]], size: Size, edge: float, spread: float, sessions: int | None = None
+) -> dict[str, Any]:
     """Judge many simulated phases, with and without what other seeds would have brought."""
     full, alone = [], []
+    length = sessions or pool[0][0].shape[1]
     for seed in range(size.draws):
-        drawn = draw(pool[seed % len(pool)], seed, edge=edge, spread=spread)
+        drawn = draw(pool[seed % len(pool)], seed, edge=edge, spread=spread, sessions=length)
         full.append(judged(drawn, size, seed))
         with patch.object(confidence, "seed_deviation", lambda scaled: 0.0):
             alone.append(judged(drawn, size, seed))
-    return {"edge": edge, "spread": spread, **shares(full), "sessions_alone": shares(alone)}
+    case = {"sessions": length, "edge": edge, "spread": spread}
+    return {**case, **shares(full), "sessions_alone": shares(alone)}
 
 
 def judged(returns: Sequence[FloatArray], size: Size, seed: int) -> tuple[bool, ...]:
@@ -199,7 +206,12 @@ def main() -> None:
             kept.append(found)
             pool.append(returns)
             print(f"random walk {seed}: kept {sum(found)} of {len(found)}", flush=True)
-        cases = [(edge, spread) for spread in (0.0, 1.0, 3.0) for edge in (0.0, 2.0, 5.0, 10.0)]
+        cases = [
+            (edge, spread, sessions)
+            for sessions in (None, LONG)
+            for spread in (0.0, 1.0, 3.0)
+            for edge in (0.0, 2.0, 5.0, 10.0)
+        ]
         simulated = [simulate(pool, size, *case) for case in cases]
         for each in simulated:
             print(each, flush=True)

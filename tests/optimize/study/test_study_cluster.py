@@ -56,11 +56,16 @@ class Nodes:
         self.second = None
 
 
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else runs here
+        yield from two_nodes()
+
+
+def two_nodes() -> Iterator[Nodes]:
     from ray import cluster_utils
 
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else runs here
     size = {"num_cpus": 1, "object_store_memory": HUNDRED_MB}
     head = {**size, "include_dashboard": False}
     cluster: Any = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
@@ -87,7 +92,7 @@ def parents(process: psutil.Process) -> list[int]:
 def study(folder: Path, url: str, nodes: Nodes, **changes: Any) -> Handle:
     worker = WorkerSpec(kind="ray", count=2, address=nodes.cluster.address, lease_s=10.0)
     agent = AgentSpec(
-        total_timesteps=1500, n_envs=2, net="tiny", engine="stock", hyperparameters=PPO
+        total_timesteps=1000, n_envs=2, net="tiny", engine="stock", hyperparameters=PPO
     )  # a second a window
     places = {"database": DatabaseSpec(url=url), "worker": worker, "agent": agent}
     handle = opened(small_spec(folder, **{**places, **changes}))
@@ -100,6 +105,29 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
     close_studies()
+
+
+@pytest.mark.ray
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_ctrl_c_finishes_the_running_windows_on_every_node_and_gives_the_trials_back(
+    tmp_path: Path, postgres: str, nodes: Nodes
+) -> None:
+    handle = study(tmp_path, postgres, nodes, n_trials=4)
+    asked: list[int] = []
+
+    def stop_once() -> None:
+        if not asked and len(leased(handle.spec)) == 2:
+            asked.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        RayCrew(handle).run(stop_once)
+    assert leased(handle.spec) == {}  # given back, at no loss
+    assert rows(handle.spec, "SELECT DISTINCT losses FROM wf_leases") == [(0,)]
+    assert rows(handle.spec, STORED) >= [(2,)]  # those that ran
+    assert set(states(handle)) <= {"RUNNING", "COMPLETE", "PRUNED"}
+    assert states(handle).total() <= 3  # one may have been at its last window and claimed the next
 
 
 @pytest.mark.ray
@@ -149,29 +177,6 @@ def recount(handle: Handle) -> None:
         assert sharpe_ratio(returns, year) == pytest.approx(score, rel=1e-9)
 
 
-@pytest.mark.ray
-@pytest.mark.postgres
-@pytest.mark.slow
-def test_ctrl_c_finishes_the_running_windows_on_every_node_and_gives_the_trials_back(
-    tmp_path: Path, postgres: str, nodes: Nodes
-) -> None:
-    handle = study(tmp_path, postgres, nodes, n_trials=4)
-    asked: list[int] = []
-
-    def stop_once() -> None:
-        if not asked and len(leased(handle.spec)) == 2:
-            asked.append(1)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        RayCrew(handle).run(stop_once)
-    assert leased(handle.spec) == {}  # given back, at no loss
-    assert rows(handle.spec, "SELECT DISTINCT losses FROM wf_leases") == [(0,)]
-    assert rows(handle.spec, STORED) >= [(2,)]  # those that ran
-    assert set(states(handle)) <= {"RUNNING", "COMPLETE", "PRUNED"}
-    assert states(handle).total() <= 3  # one may have been at its last window and claimed the next
-
-
 def test_too_many_lost_workers_stop_the_study_unless_trials_finish(tmp_path: Path) -> None:
     crew = RayCrew(opened(ray_spec(tmp_path, max_restarts=1)))
     crew._bury(0, RuntimeError("the node is gone\nand more"))
@@ -189,7 +194,7 @@ def fake(name: str, **resources: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "changes", "words"),
+    ("alive", "changes", "words"),
     [
         ([fake("far")], {}, r"worker=ray: the cluster has 2 hosts \(.*far.*SQLite.*use database=postgresql"),
         ([fake("HERE", CPU=0.0)], {}, r"cpus_per_worker=1 .* no node of the Ray cluster .*at most 0 CPU"),
@@ -205,14 +210,14 @@ def fake(name: str, **resources: float) -> dict[str, Any]:
 def test_a_cluster_that_cannot_run_the_study_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    nodes: list[dict[str, Any]],
+    alive: list[dict[str, Any]],
     changes: dict[str, Any],
     words: str,
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "HERE")
     spec = ray_spec(tmp_path, **changes)
     with pytest.raises(BadInputError, match=words):
-        check_nodes(spec, nodes)
+        check_nodes(spec, alive)
 
 
 def ray_spec(folder: Path, **changes: Any) -> StudySpec:
