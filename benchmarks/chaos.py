@@ -179,7 +179,7 @@ def check(study: Study, storm: Storm) -> dict[str, int]:
     told = trials[trials.state.isin(["COMPLETE", "PRUNED"])]
     assert len(told) == storm.cap, f"{len(told)} counted trials, not {storm.cap}"
     assert set(trials.state) <= {"COMPLETE", "PRUNED", "FAIL"}, set(trials.state)
-    assert set(runs.state) <= {"COMPLETE", "PRUNED", "FAIL", "LOST"}, set(runs.state)
+    assert set(runs.state) <= {"COMPLETE", "PRUNED", "FAIL", "LOST", "RETRIED"}, set(runs.state)
     assert study.table("SELECT * FROM wf_leases").empty, "a lease is left"
     assert not ended.trial_number.duplicated().any(), "a trial was counted twice"
     assert set(ended.trial_number) == set(told.number), "records and trials differ"
@@ -204,7 +204,7 @@ def check_windows(runs: pd.DataFrame, ended: pd.DataFrame, windows: pd.DataFrame
     for run in ended.itertuples():
         last = of_run.get(run.run_uuid, set())
         assert len(last) == WINDOWS, f"trial {run.trial_number} ended with {len(last)} of {WINDOWS} windows"
-        lost = runs[(runs.trial_number == run.trial_number) & (runs.state == "LOST")]
+        lost = runs[(runs.trial_number == run.trial_number) & (runs.state.isin(["LOST", "RETRIED"]))]
         for uuid in lost.run_uuid:
             finished = of_run.get(uuid, set())
             assert finished <= last, f"trial {run.trial_number} ran a finished window again"

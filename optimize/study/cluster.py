@@ -39,6 +39,7 @@ from optimize.study.supervisor import (
 
 ANSWER_S = 5.0  # for the head of a cluster
 REST_S = 5.0  # for the other workers to end, once one found nothing left to do
+WORD_S = 1.0  # for a word to be heard: two at once are heard as one
 LEAVE_S = 20.0  # for a worker that was told to stop at once, before Ray kills it
 
 
@@ -164,8 +165,10 @@ class RayCrew:
         self.due.clear()
         if not rest:
             return
-        for task in rest * max(0, 2 - self.stops):
-            ray.cancel(task, force=False)
+        for _ in range(1 if self.stops else 2):  # two words in all: finish the window, stop at once
+            for task in rest:
+                ray.cancel(task, force=False)
+            time.sleep(WORD_S)
         ray.wait(rest, num_returns=len(rest), timeout=LEAVE_S)
         for task in rest:
             ray.cancel(task, force=True)
