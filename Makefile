@@ -9,7 +9,7 @@ quickstart: .venv/run  ## install, search, evaluate, show the leaderboard, expor
 	$(BIN)/walkforge export name=quickstart top_n=3
 
 test: .venv/dev  ## run every test that this machine can run
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/dev  ## style, types and layers
 	$(BIN)/ruff check .

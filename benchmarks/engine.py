@@ -27,8 +27,8 @@ from optuna.trial import TrialState
 from optimize.search.samplers import SamplerSpec, make_sampler
 from optimize.search.space import parse_space
 from optimize.search.storage import load_or_create_study, open_storage
-from optimize.study.caps import Claim, Verdict, claim
-from optimize.study.perform import perform
+from optimize.study.claims.caps import Claim, Verdict, claim
+from optimize.study.claims.perform import perform
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this is a script
 
@@ -130,7 +130,7 @@ def overhead(folder: Path, finished: int, rounds: int) -> dict[str, float]:
 def crowd(folder: Path, size: Size) -> dict[str, dict[str, Any]]:
     """Let many processes work on one file: on a study of the engine, then on one of plain Optuna."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["optimize.study.workers", "optuna.storages"])
+    context.set_forkserver_preload(["optimize.study.workers.process", "optuna.storages"])
     handle, _ = engine_study(folder, size.trials)
     load_or_create_study(open_storage(plain_url(folder)), "plain")
     results = {}

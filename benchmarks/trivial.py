@@ -19,13 +19,13 @@ from optimize.evaluate.windows import WindowSpec
 from optimize.results.tables import RUNS
 from optimize.search.samplers import SamplerSpec, make_sampler
 from optimize.search.space import SearchSpace, suggest
-from optimize.study import perform as perform_module
-from optimize.study.caps import Claim, claim
+from optimize.study.claims import perform as perform_module
+from optimize.study.claims.caps import Claim, claim
+from optimize.study.claims.perform import perform
 from optimize.study.handle import Handle, enroll, open_study
-from optimize.study.perform import perform
 from optimize.study.spec import StudySpec, resolve
 from optimize.study.trial import Ground, TrialResult
-from optimize.study.workers import ground_source
+from optimize.study.workers.process import ground_source
 
 SPACE = {
     "agent": {

@@ -42,7 +42,7 @@ from optimize.study.phases import excess_returns, judge, timeframe_study
 from optimize.study.runner import run_study
 from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec, resolve
 from optimize.study.trial import lay_ground
-from optimize.study.workers import run_claims
+from optimize.study.workers.process import run_claims
 
 DAYS = 365.25  # sessions of a year: the synthetic markets never close
 LEVEL = 0.9

@@ -6,6 +6,8 @@ from pathlib import Path
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in a shell's background: Ctrl-C is tested too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # started by nohup: so is a terminal that goes away
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -31,7 +33,7 @@ def market_data() -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     """In CI, where WALKFORGE_REQUIRED_MARKERS names a file, hold every marker it lists to account."""
     listed = os.environ.get("WALKFORGE_REQUIRED_MARKERS")
-    if listed:
+    if listed and not hasattr(config, "workerinput"):  # pytest-xdist: its workers see only a part
         config.pluginmanager.register(RequiredMarkers((REPOSITORY / listed).read_text().split()))
 
 

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import optuna
@@ -22,18 +23,17 @@ BEST = "SELECT trial_number, score FROM best_models WHERE study_name = ? ORDER B
 
 def walkforge(folder: Path, *arguments: str) -> str:
     """Run a command as a user does; it must leave nothing in the folder for temporary files."""
-    scratch = folder.with_name(f"{folder.name}_scratch")
-    scratch.mkdir(exist_ok=True)
-    ran = subprocess.run(
-        [sys.executable, "-m", "optimize", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200", "TMPDIR": str(scratch)},
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert not list(scratch.iterdir())
+    with tempfile.TemporaryDirectory() as scratch:  # not beside the folder: sockets need a short path
+        ran = subprocess.run(
+            [sys.executable, "-m", "optimize", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"COLUMNS": "200", "TMPDIR": scratch},
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert not os.listdir(scratch)
     return ran.stdout
 
 

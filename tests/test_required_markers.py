@@ -18,9 +18,10 @@ def test_real():
 """
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize(("body", "code"), [("pass", 0), ("pytest.skip('absent')", 1), ("assert False", 1)])
 def test_a_required_test_must_run(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, body: str, code: int
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, body: str, code: int, processes: str
 ) -> None:
     pytester.makeconftest(
         "from tests.conftest import RequiredMarkers\n"
@@ -30,7 +31,7 @@ def test_a_required_test_must_run(
     )
     pytester.makepyfile(SUITE.format(body=body))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    assert pytester.runpytest_subprocess("-p", "no:cacheprovider").ret == code
+    assert pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", processes).ret == code
 
 
 def test_a_marker_that_no_test_carries_fails(

@@ -1,7 +1,7 @@
 """walkforge dashboard: open optuna-dashboard on a study."""
 
 from optimize.compose import DashboardConfig
-from optimize.study.dashboard import serve
+from optimize.study.pages.dashboard import serve
 from optimize.study.spec import MISSING_NAME
 
 

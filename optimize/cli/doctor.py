@@ -5,8 +5,8 @@ from rich.markup import escape
 
 from optimize.cli.tables import make_console, show_json
 from optimize.compose import DoctorConfig
-from optimize.study.doctor import Treatment, treat
-from optimize.study.findings import FAIL, OK, WARN
+from optimize.study.doctor.examination import Treatment, treat
+from optimize.study.doctor.findings import FAIL, OK, WARN
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 

@@ -11,7 +11,7 @@ from optimize.errors import require
 from optimize.results.queries import find_study
 from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
-from optimize.study.export import Exported, export_best
+from optimize.study.export.best import Exported, export_best
 from optimize.study.spec import MISSING_NAME, check_name
 
 

@@ -11,7 +11,7 @@ from optimize.errors import BadInputError, require
 from optimize.results.queries import find_study
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
-from optimize.study.bundle import Replay, judge, lay_again, moved, replay_bundle
+from optimize.study.export.bundle import Replay, judge, lay_again, moved, replay_bundle
 from optimize.study.spec import MISSING_NAME, StudySpec, from_plain
 from optimize.study.trial import run_trial
 

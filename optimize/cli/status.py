@@ -14,9 +14,9 @@ from optimize.results.leases import Lease, active, host_name, owner_alive
 from optimize.results.progress import preflighting
 from optimize.results.queries import best_score, studies_of
 from optimize.results.records import load_study
-from optimize.study.control import base_name, state_of
-from optimize.study.failures import FailureReport, failure_report
-from optimize.study.triage import Policy
+from optimize.study.claims.control import base_name, state_of
+from optimize.study.claims.failures import FailureReport, failure_report
+from optimize.study.claims.triage import Policy
 
 REPEAT_S = 2.0
 HEALTH = text("SELECT * FROM study_health WHERE study_name = :name")

@@ -6,7 +6,7 @@ from optimize.cli.tables import say
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
 from optimize.results.queries import studies_of
-from optimize.study.control import StoppedByActionError, ask
+from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.runner import run_study
 
 

@@ -26,10 +26,10 @@ from optimize.data.scaling import load_scaler
 from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
-from optimize.study.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
+from optimize.study.claims.perform import aggregate
+from optimize.study.export.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
 from optimize.study.files import SCALER, window_folder, write_json, write_window
 from optimize.study.handle import cache_dir
-from optimize.study.perform import aggregate
 from optimize.study.spec import StudySpec, to_plain
 from optimize.study.trial import (
     Ground,

@@ -4,8 +4,9 @@ from rich.console import Console
 
 from optimize.cli.tables import say
 from optimize.compose import WorkerConfig
-from optimize.study.control import StoppedByActionError
-from optimize.study.join import Here, join_study
+from optimize.study.admission import Here
+from optimize.study.claims.control import StoppedByActionError
+from optimize.study.join import join_study
 
 
 def worker(config: WorkerConfig) -> int:

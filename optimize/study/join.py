@@ -1,43 +1,28 @@
 """Join a study that was started elsewhere: with its spec, on its data, by its versions, into its folder."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from rich.console import Console
 from sqlalchemy import Engine
 
-from optimize.database import DatabaseSpec, open_engine
-from optimize.errors import BadInputError, StudyStoppedError
+from optimize.database import open_engine
+from optimize.errors import StudyStoppedError
 from optimize.results.leases import host_name, this_host
 from optimize.results.queries import studies_of
 from optimize.results.records import EventRecord, StudyRecord, load_study, log_event
 from optimize.search.space import parse_space
-from optimize.study.control import refuse_stopped
-from optimize.study.handle import Handle, changeable, open_study
+from optimize.study.admission import Here, refuse_data, refuse_versions, spec_here
+from optimize.study.claims.control import refuse_stopped
+from optimize.study.claims.telling import counts
+from optimize.study.grounds import lay_grounds
+from optimize.study.handle import Handle, open_study
 from optimize.study.place import find_folder
-from optimize.study.runner import lay_grounds, supervise
-from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE, StudySpec, WorkerSpec, from_plain
-from optimize.study.telling import counts
-from optimize.study.trial import Ground
-from optimize.study.versions import package_differences, versions
+from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
+from optimize.study.workers.crew import supervise
 
 POLL_S = 2.0
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Here:
-    """What may differ from machine to machine."""
-
-    database: DatabaseSpec
-    worker: WorkerSpec = field(default_factory=WorkerSpec)
-    output_dir: str | None = None  # None: where the launch had it
-    data_path: str | None = None  # None: as stored
-    data_folder: str | None = None
-    same_versions: bool = True
-    wait_s: float = 600.0  # for a study, or its next phase, to be ready
 
 
 def join_study(name: str, here: Here, console: Console) -> str:
@@ -117,47 +102,6 @@ def _work(record: StudyRecord, output_dir: str, here: Here, console: Console) ->
             )
     finally:
         handle.close()
-
-
-def spec_here(record: StudyRecord, output_dir: str, here: Here) -> StudySpec:
-    """Return the stored spec with the places and the worker of this machine."""
-    stored = from_plain(StudySpec, dict(record.spec))
-    own = {
-        part.name: getattr(stored.worker, part.name)
-        for part in dataclasses.fields(WorkerSpec)
-        if not changeable(f"worker.{part.name}")
-    }
-    path, folder = here.data_path or stored.data.path, here.data_folder or stored.data.folder
-    return dataclasses.replace(
-        stored,
-        name=record.study_name,
-        n_trials=record.n_trials,
-        output_dir=output_dir,
-        data=dataclasses.replace(stored.data, path=path, folder=folder),
-        database=here.database,
-        worker=dataclasses.replace(here.worker, **own),
-    )
-
-
-def refuse_versions(record: StudyRecord, here: Here) -> None:
-    """Refuse packages that may compute other numbers than those of the study's machine."""
-    found = package_differences(record.versions, versions())
-    if found and here.same_versions:
-        raise BadInputError(
-            f"study {record.study_name!r} was started with other packages ({'; '.join(found)}): install the "
-            "same, or add versions=ignore where they make no difference"
-        )
-
-
-def refuse_data(record: StudyRecord, base: Ground) -> None:
-    """Refuse data that is not what the study was started on."""
-    fingerprint = base.market.fingerprint
-    if fingerprint != record.data_fingerprint:
-        raise BadInputError(
-            f"study {record.study_name!r} was started on other data (fingerprint "
-            f"{record.data_fingerprint[:12]} there, {fingerprint[:12]} here): copy the data of the machine "
-            "that started it, and say with data.path=... where it lies here"
-        )
 
 
 def _is_done(handle: Handle) -> bool:

@@ -22,9 +22,8 @@ from optimize.search.space import parse_space
 from optimize.study.evidence import EVIDENCE, RULE, Combination, Evidence
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle
-from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE, StudySpec
+from optimize.study.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE, StudySpec
 
-TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"
 MIN_SCORES = 2  # what seeds change shows between two trials
 Series = dict[np.datetime64, float]
 

@@ -19,13 +19,13 @@ from optimize.evaluate.windows import EDGES, WindowDates
 from optimize.results.leases import this_host
 from optimize.results.progress import PREFLIGHT
 from optimize.results.records import RETRIED, EventRecord, RunRecord, log_event
-from optimize.study.bundle import Grounds, replay_bundle
-from optimize.study.caps import Claim, claim
-from optimize.study.contents import write_bundle
+from optimize.study.claims.caps import Claim, claim
+from optimize.study.claims.perform import perform
 from optimize.study.devices import Device, environment_of
+from optimize.study.export.bundle import Grounds, replay_bundle
+from optimize.study.export.contents import write_bundle
 from optimize.study.files import SCALER, run_folder, window_folder, write_window
 from optimize.study.handle import Handle, enroll, open_study
-from optimize.study.perform import perform
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Trained, evaluate_window, lay_ground, run_window, seed_of
 

@@ -1,34 +1,27 @@
 """Run or resume a study to its cap: check, preflight, supervise, conclude."""
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-from optimize.data.cache import cached_market
 from optimize.data.quality_report import enforce, inspect
 from optimize.database import check_reachable
 from optimize.errors import BadInputError, StudyStoppedError
-from optimize.evaluate.baselines import Baseline
-from optimize.results.records import BaselineRecord, load_baselines, save_baselines
-from optimize.search.leaves import Choices, Range
+from optimize.search.leaves import Choices
 from optimize.search.samplers import check_sampler
 from optimize.search.space import Scalar, SearchSpace, apply, grid, lint_space, parse_space
-from optimize.study.batch import on_timing
-from optimize.study.control import Notice, refuse_stopped, resume_stopped
-from optimize.study.dashboard import decorate_study
+from optimize.study.claims.control import refuse_stopped, resume_stopped
+from optimize.study.claims.telling import counted, counts, tell_finished
 from optimize.study.devices import devices_of
 from optimize.study.evidence import Evidence, record_evidence, verdict_lines
 from optimize.study.files import write_json
-from optimize.study.handle import Handle, cache_dir, enroll, open_study
-from optimize.study.notify import NotifySpec, connect, notifying
+from optimize.study.grounds import fingerprint, lay_grounds, store_baselines
+from optimize.study.handle import Handle, enroll, open_study
+from optimize.study.pages.dashboard import decorate_study
 from optimize.study.phases import (
-    LOOKBACK,
-    TIMEFRAME,
     judge,
     model_study,
     require_evidence,
@@ -36,22 +29,22 @@ from optimize.study.phases import (
 )
 from optimize.study.place import mark_folder
 from optimize.study.preflight import announced, preflight, preflight_on
-from optimize.study.progress import Heard, progress
 from optimize.study.searchable import why_unsearchable
-from optimize.study.spec import StudySpec, to_plain
-from optimize.study.supervisor import Supervisor
-from optimize.study.telling import counts, tell_finished
-from optimize.study.triage import notable
-from optimize.study.trial import Ground, at_timeframe, lay_ground, yardsticks
+from optimize.study.spec import LOOKBACK, TIMEFRAME, StudySpec, to_plain
+from optimize.study.workers.crew import supervise
+from optimize.study.workers.notify import NotifySpec, connect, notifying
+from optimize.study.workers.process import check_sockets
+from optimize.study.workers.progress import Heard
 
 if TYPE_CHECKING:
-    from optimize.study.cluster import RayCrew
+    pass
 
 
 def run_study(spec: StudySpec, console: Console, notify: NotifySpec | None = None) -> str:
     """Run every phase to its cap and return the name of the last study."""
     services = connect(notify or NotifySpec())
     devices_of(spec)
+    check_sockets()
     words = partial(console.print, markup=False, soft_wrap=True)
     with notifying(notify or NotifySpec(), services, spec.name, words) as notifier:
         return _run_phases(spec, console, notifier.hear)
@@ -103,9 +96,9 @@ def run_phase(
         require_evidence(handle, evidence_of)
     write_json(spec.folder / "config.json", to_plain(spec))
     write_json(spec.folder / "windows.json", {"windows": [dataclasses.asdict(w) for w in base.windows]})
-    _store_baselines(handle, grounds)
+    store_baselines(handle, grounds)
     tell_finished(handle)
-    if _counted(handle) >= spec.n_trials and not counts(handle.study)["RUNNING"]:
+    if counted(handle) >= spec.n_trials and not counts(handle.study)["RUNNING"]:
         console.print(f"{spec.name}: {_done(handle)}, nothing to run", highlight=False)
         return handle
     if spec.preflight:
@@ -113,10 +106,10 @@ def run_phase(
             _try_out(probe, handle, console)
     mark_folder(handle)
     supervise(handle, console, len(base.windows), heard)
-    if _counted(handle) < spec.n_trials:
+    if counted(handle) < spec.n_trials:
         refuse_stopped(handle)
         raise StudyStoppedError(
-            f"study {spec.name!r} ended with {_counted(handle)} of {spec.n_trials} trials: launch it again; "
+            f"study {spec.name!r} ended with {counted(handle)} of {spec.n_trials} trials: launch it again; "
             f"the workers' words are in {spec.folder / 'logs'}"
         )
     decorate_study(handle)
@@ -127,45 +120,13 @@ def _try_out(probe: StudySpec, handle: Handle, console: Console) -> None:
     """Run the preflight where a worker would run: here, on a GPU of this machine, or on a cluster."""
     devices = devices_of(handle.spec)
     if probe.worker.kind == "ray":
-        from optimize.study.cluster import preflight_on_cluster  # Ray is an extra
+        from optimize.study.workers.cluster import preflight_on_cluster  # Ray is an extra
 
         preflight_on_cluster(probe, console.print)
     elif devices:
         preflight_on(devices[0], probe, handle.cache_dir)
     else:
         preflight(probe, handle.cache_dir, console.print)
-
-
-def _crew_of(handle: Handle) -> "Supervisor | RayCrew":
-    if handle.spec.worker.kind == "local":
-        return Supervisor(handle)
-    from optimize.study.cluster import RayCrew  # Ray is an extra
-
-    return RayCrew(handle)
-
-
-def supervise(handle: Handle, console: Console, windows: int, heard: Heard = lambda run, total: None) -> None:
-    """Run this machine's workers until the study is at its cap or stopped, and show how far it is."""
-    spec = handle.spec
-    if (word := on_timing(spec)) is not None:
-        console.print(f"{spec.name}: {word}", highlight=False, markup=False, soft_wrap=True)
-    supervisor = _crew_of(handle)
-    notice = Notice(handle, partial(console.print, highlight=False, markup=False, soft_wrap=True))
-    with progress(
-        handle, spec.n_trials, console, crew=supervisor.members, windows=windows, heard=heard
-    ) as shown:
-
-        def show() -> None:
-            notice.show()
-            shown.show()
-
-        try:
-            supervisor.run(show)
-        except StudyStoppedError as error:
-            ending = notable(_counted(handle), spec.n_trials, spec.name)
-            raise StudyStoppedError(f"{error}{ending}") from error
-        finally:
-            shown.refresh()
 
 
 def make_folder(spec: StudySpec) -> None:
@@ -178,33 +139,6 @@ def make_folder(spec: StudySpec) -> None:
         ) from None
 
 
-def fingerprint(spec: StudySpec) -> str:
-    """Return the fingerprint of the data at the study's own timeframe, whatever a phase searches."""
-    return cached_market(spec.data, spec.feature, spec.session, cache_dir(spec)).fingerprint
-
-
-def lay_grounds(spec: StudySpec, space: SearchSpace) -> dict[tuple[str, int], Ground]:
-    """Build the market and windows of every timeframe and lookback that a trial can have."""
-    timeframes = _reachable(space, TIMEFRAME, spec.data.timeframe)
-    lookbacks = _reachable(space, LOOKBACK, spec.feature.lookback)
-    grounds = {}
-    for timeframe, lookback in product(timeframes, lookbacks):
-        chosen = apply(spec, {TIMEFRAME: timeframe, LOOKBACK: lookback})
-        ground = lay_ground(at_timeframe(chosen, spec.data.timeframe), cache_dir(spec))
-        grounds[str(timeframe), int(lookback)] = ground
-    return grounds
-
-
-def _reachable(space: SearchSpace, path: str, default: Scalar) -> Sequence[Any]:
-    for parameter in space.parameters:
-        if parameter.path == path:
-            if isinstance(parameter.domain, Choices):
-                return parameter.domain.values
-            if isinstance(parameter.domain, Range):
-                return (parameter.domain.low, parameter.domain.high)
-    return (default,)
-
-
 def _first_choices(space: SearchSpace) -> dict[str, Scalar]:
     """Return a timeframe and lookback of the space: phases state these, so no configured default can."""
     inside = [
@@ -213,48 +147,9 @@ def _first_choices(space: SearchSpace) -> dict[str, Scalar]:
     return grid(SearchSpace(tuple(inside)))[0]
 
 
-def _store_baselines(handle: Handle, grounds: dict[tuple[str, int], Ground]) -> None:
-    """Evaluate flat, buy-and-hold and random policies once for each timeframe of the study."""
-    spec = handle.spec
-    with handle.engine.connect() as conn:
-        stored = {baseline.timeframe for baseline in load_baselines(conn, spec.name)}
-    for (timeframe, lookback), ground in grounds.items():
-        if timeframe in stored:
-            continue
-        stored.add(timeframe)
-        found = yardsticks(apply(spec, {LOOKBACK: lookback}), ground)
-        with handle.engine.begin() as conn:
-            save_baselines(conn, [baseline_record(spec.name, timeframe, ground, each) for each in found])
-
-
-def baseline_record(study: str, timeframe: str, ground: Ground, baseline: Baseline) -> BaselineRecord:
-    """Return the row of one baseline, its session returns included."""
-    dates = [ground.market.session_date[slice(*window.test_sessions)] for window in ground.windows]
-    return BaselineRecord(
-        study_name=study,
-        timeframe=timeframe,
-        name=baseline.name if baseline.turnover is None else f"{baseline.name}_{baseline.turnover:g}",
-        score=baseline.score,
-        sharpe_zero_cost=baseline.sharpe_zero_cost,
-        total_return=baseline.total_return,
-        cost=baseline.cost,
-        turnover=sum(window.turnover for window in baseline.windows),
-        windows={
-            "sessions": [[str(day) for day in window] for window in dates],
-            "returns": [window.tolist() for window in baseline.returns],
-            "bought_anew": baseline.bought_anew,
-        },
-    )
-
-
-def _counted(handle: Handle) -> int:
-    found = counts(handle.study)
-    return found["COMPLETE"] + found["PRUNED"]
-
-
 def _done(handle: Handle) -> str:
     """Say how many trials are done, and that a lower cap takes none of them back."""
-    done, cap = _counted(handle), handle.spec.n_trials
+    done, cap = counted(handle), handle.spec.n_trials
     return (
         f"{done} of {cap} trials done"
         if done <= cap

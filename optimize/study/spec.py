@@ -27,6 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 MISSING_NAME = "???"
 TIMEFRAME_PHASE = "timeframe"
 MODEL_PHASE = "model"
+TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"  # what phase 1 searches
 T = TypeVar("T")
 
 

@@ -16,11 +16,11 @@ from optimize.errors import StaleRunError
 from optimize.results import leases
 from optimize.results.records import Outcome
 from optimize.results.runs import adopt_windows, finish_run, save_window, start_run, windows_of
-from optimize.study.caps import Claim, claim
+from optimize.study.claims.caps import Claim, claim
+from optimize.study.claims.perform import Heartbeat, perform
 from optimize.study.handle import Handle, open_study
-from optimize.study.perform import Heartbeat, perform
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.workers import PRELOAD, ground_source, run_claims
+from optimize.study.workers.process import PRELOAD, ground_source, run_claims
 from tests.optimize.results.factories import make_window
 from tests.optimize.study.databases import Small, record
 from tests.optimize.study.processes import until

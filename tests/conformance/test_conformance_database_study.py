@@ -15,11 +15,11 @@ from optimize.evaluate.metrics import sharpe_ratio
 from optimize.results.runs import run_of_trial, windows_of
 from optimize.results.tables import METADATA
 from optimize.results.views import VIEWS
-from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.claims.caps import Claim, Verdict, claim
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle, open_study
 from optimize.study.spec import StudySpec
-from optimize.study.workers import PRELOAD, ground_source
+from optimize.study.workers.process import PRELOAD, ground_source
 from tests.optimize.study.databases import Small, record
 from tests.optimize.study.processes import finish, kill, leased, said, study_process, until
 from tests.optimize.study.studies import OPENED, opened, rows, states

@@ -10,10 +10,10 @@ import pytest
 from optimize.evaluate.score import Score
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
-from optimize.study import perform as perform_module
-from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.claims import perform as perform_module
+from optimize.study.claims.caps import Claim, Verdict, claim
+from optimize.study.claims.perform import perform
 from optimize.study.handle import Handle
-from optimize.study.perform import perform
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.trial import Ground, Key, Measured, Report, TrialResult
 from tests.optimize.study.studies import ground_of, never, opened, rows, small_spec

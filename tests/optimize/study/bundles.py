@@ -12,10 +12,10 @@ from optimize.database import DatabaseSpec
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.hashing import hash_file
-from optimize.study.caps import Claim, claim
-from optimize.study.export import Exported
+from optimize.study.claims.caps import Claim, claim
+from optimize.study.claims.perform import perform
+from optimize.study.export.best import Exported
 from optimize.study.handle import Handle, enroll, open_study
-from optimize.study.perform import perform
 from optimize.study.spec import StudySpec, resolve
 from optimize.study.trial import lay_ground
 

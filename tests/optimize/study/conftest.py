@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.study.export import export_best
+from optimize.study.export.best import export_best
 from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
 from tests.optimize.study.databases import close_studies, small
 

@@ -10,10 +10,10 @@ from optimize.database import DatabaseSpec, study_lock
 from optimize.results import leases
 from optimize.results.records import Outcome
 from optimize.results.runs import finish_run
-from optimize.study.caps import Claim
+from optimize.study.claims.caps import Claim
+from optimize.study.claims.telling import tell
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec
-from optimize.study.telling import tell
 from tests.optimize.study.studies import OPENED, small_spec
 
 Small = Callable[..., StudySpec]

@@ -21,9 +21,9 @@ from optimize.results.records import (
     save_baselines,
 )
 from optimize.results.runs import finish_run, save_window, start_run, windows_of
-from optimize.study.dashboard import decorate
 from optimize.study.files import RETURNS, run_folder, window_folder, write_returns
 from optimize.study.handle import Handle, open_study
+from optimize.study.pages.dashboard import decorate
 from optimize.study.spec import StudySpec, to_plain
 from optimize.study.trial import Measured
 

@@ -27,12 +27,12 @@ from optimize.results.tables import LEASES
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.study import trial as trial_module
-from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.claims.caps import Claim, Verdict, claim
+from optimize.study.claims.perform import perform
 from optimize.study.handle import Handle, enroll, open_study
-from optimize.study.perform import perform
 from optimize.study.spec import StudySpec, WorkerSpec, resolve
 from optimize.study.trial import Ground, Measured, Trained
-from optimize.study.workers import ground_source
+from optimize.study.workers.process import ground_source
 
 OPENED: list[Handle] = []  # closed after each test: a server's connections must not be dropped open
 Change = Callable[[Measured, StudySpec, Window], Measured]

@@ -13,11 +13,11 @@ from optimize.results import leases
 from optimize.search.proposals import store
 from optimize.search.pruners import BATCH, PrunerSpec
 from optimize.search.samplers import SamplerSpec
-from optimize.study import perform as perform_module
-from optimize.study.batch import COUNTED
-from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.claims import perform as perform_module
+from optimize.study.claims.batch import COUNTED
+from optimize.study.claims.caps import Claim, Verdict, claim
+from optimize.study.claims.perform import perform
 from optimize.study.handle import Handle
-from optimize.study.perform import perform
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.trial import Ground
 from tests.optimize.study.batches import (
@@ -83,7 +83,7 @@ def disturb(handle: Handle, lay: Lay, chance: random.Random) -> None:
         return store(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optimize.study.batch.store", store_or_die)
+        patch.setattr("optimize.study.claims.batch.store", store_or_die)
         _disturb(handle, lay, chance)
 
 

@@ -9,7 +9,7 @@ import pytest
 from optimize.errors import BadInputError
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
-from optimize.study.batch import on_timing
+from optimize.study.claims.batch import on_timing
 from optimize.study.spec import WorkerSpec
 from tests.optimize.study.studies import opened, small_spec
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from optimize.errors import BadInputError, WalkforgeError
-from optimize.study.bundle import (
+from optimize.study.export.bundle import (
     MANIFEST,
     judge,
     read_config,
@@ -43,7 +43,7 @@ KINDS = [
 
 def test_a_bundle_replays_in_a_new_process_without_the_database(bundle: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from optimize.study.bundle import replay_bundle\n"
+        "import sys; from pathlib import Path; from optimize.study.export.bundle import replay_bundle\n"
         "replay = replay_bundle(Path(sys.argv[1])); print(repr(replay.replayed), replay.bitwise)"
     )
     command = [sys.executable, "-c", program, str(bundle)]

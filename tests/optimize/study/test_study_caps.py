@@ -11,10 +11,10 @@ from optimize.results import leases
 from optimize.results.records import Outcome
 from optimize.results.runs import finish_run, save_window
 from optimize.study import trial as trial_module
-from optimize.study.caps import Verdict, claim
-from optimize.study.perform import perform
-from optimize.study.telling import tell_finished
-from optimize.study.workers import EXIT_FAILING, ground_source, run_claims
+from optimize.study.claims.caps import Verdict, claim
+from optimize.study.claims.perform import perform
+from optimize.study.claims.telling import tell_finished
+from optimize.study.workers.process import EXIT_FAILING, ground_source, run_claims
 from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import (
     change_windows,
@@ -74,10 +74,10 @@ def test_a_taken_over_trial_keeps_number_parameters_seeds_and_windows(
         conn.commit()
         raise SystemExit
 
-    monkeypatch.setattr("optimize.study.perform.save_window", die)
+    monkeypatch.setattr("optimize.study.claims.perform.save_window", die)
     with pytest.raises(SystemExit):
         perform(handle, lost, never)
-    monkeypatch.setattr("optimize.study.perform.save_window", save_window)
+    monkeypatch.setattr("optimize.study.claims.perform.save_window", save_window)
     expire(handle.spec, 0)
     successor = claimed(handle, 1)
     assert successor.run.trial_number == 0

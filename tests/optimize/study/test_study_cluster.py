@@ -18,12 +18,12 @@ from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.results.runs import windows_of
-from optimize.study.cluster import RayCrew, connected, spec_there, vet
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle
-from optimize.study.nodes import check_nodes
 from optimize.study.place import mark_folder
 from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.workers.cluster import RayCrew, connected, spec_there, vet
+from optimize.study.workers.nodes import check_nodes
 from tests.optimize.study.databases import close_studies
 from tests.optimize.study.processes import leased, lives
 from tests.optimize.study.studies import PPO, ground_of, opened, play, rows, run_of, small_spec, states

@@ -15,9 +15,9 @@ from optimize.errors import BadInputError
 from optimize.results.leases import Lease
 from optimize.results.records import EventRecord, WindowRecord, log_event
 from optimize.results.runs import save_window
-from optimize.study import control
-from optimize.study.caps import Verdict, claim
-from optimize.study.control import (
+from optimize.study.claims import control
+from optimize.study.claims.caps import Verdict, claim
+from optimize.study.claims.control import (
     StoppedByActionError,
     Watch,
     ask,
@@ -27,7 +27,7 @@ from optimize.study.control import (
 )
 from optimize.study.handle import Handle
 from optimize.study.runner import run_study
-from optimize.study.workers import EXIT_DONE, ground_source, run_claims
+from optimize.study.workers.process import EXIT_DONE, ground_source, run_claims
 from tests.optimize.study.databases import Small
 from tests.optimize.study.processes import finish, leased, said, study_process, until
 from tests.optimize.study.studies import (
@@ -97,7 +97,7 @@ def test_a_running_trial_ends_its_window_and_is_given_back(
         assert rows(handle.spec, "SELECT losses, renewed_at FROM wf_leases") == [(0, 0.0)]
         ask(handle.engine, "small", "resume")
 
-    monkeypatch.setattr("optimize.study.workers.time.sleep", sleep)
+    monkeypatch.setattr("optimize.study.workers.process.time.sleep", sleep)
     after_first_window(monkeypatch, lambda: ask(handle.engine, "small", "pause"))
     assert run_claims(handle, 0, never) == EXIT_DONE
     assert ran == [0, 1]
@@ -117,13 +117,13 @@ def after_first_window(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object
             conn.commit()  # what follows is another terminal's
             act()
 
-    monkeypatch.setattr("optimize.study.perform.save_window", save)
+    monkeypatch.setattr("optimize.study.claims.perform.save_window", save)
 
 
 def test_the_state_is_looked_up_seldom(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = opened(small())
     now = [100.0]
-    monkeypatch.setattr("optimize.study.control.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("optimize.study.claims.control.time.monotonic", lambda: now[0])
     watch = Watch(handle, looked_at=now[0])
     ask(handle.engine, "small", "stop")
     now[0] += 1.9

@@ -19,10 +19,10 @@ from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError
 from optimize.results.records import Outcome, load_baselines
 from optimize.results.runs import windows_of
-from optimize.study.dashboard import DashboardServer, decorate, decorate_study, serve
 from optimize.study.evidence import Combination, Evidence, record_evidence
 from optimize.study.handle import Handle
-from optimize.study.note import MINUS, NOTHING, percent, signed
+from optimize.study.pages.dashboard import DashboardServer, decorate, decorate_study, serve
+from optimize.study.pages.note import MINUS, NOTHING, percent, signed
 from tests.optimize.study.gallery import (
     SESSIONS,
     WINDOWS,

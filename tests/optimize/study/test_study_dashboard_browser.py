@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from optimize.study.dashboard import decorate_study
+from optimize.study.pages.dashboard import decorate_study
 from tests.optimize.study.gallery import add_trial, close, make_handle
 
 pytestmark = pytest.mark.browser
@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
 SERVE = (
-    "import sys; from optimize.study.dashboard import serve; "
+    "import sys; from optimize.study.pages.dashboard import serve; "
     "serve(sys.argv[1], sys.argv[2], '127.0.0.1', int(sys.argv[3]), 'gallery')"
 )
 

@@ -23,7 +23,7 @@ from optimize.study.devices import (
     visible_gpus,
 )
 from optimize.study.spec import WorkerSpec
-from optimize.study.supervisor import Supervisor
+from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.studies import opened, run_of, small_spec
 from tests.optimize.study.trainers import report
 

@@ -14,12 +14,12 @@ from optimize.results import leases
 from optimize.results.records import ExportRecord, Outcome, load_exports, save_export
 from optimize.results.runs import finish_run
 from optimize.results.tables import STUDIES
-from optimize.study import machine
-from optimize.study.audit import TRASH
-from optimize.study.caps import Verdict
+from optimize.study.claims.caps import Verdict
 from optimize.study.devices import THREAD_VARIABLES
-from optimize.study.doctor import Treatment, treat
-from optimize.study.findings import FAIL, OK, WARN
+from optimize.study.doctor import machine
+from optimize.study.doctor.audit import TRASH
+from optimize.study.doctor.examination import Treatment, treat
+from optimize.study.doctor.findings import FAIL, OK, WARN
 from optimize.study.handle import Handle
 from optimize.study.place import mark_folder
 from tests.optimize.study.databases import Small

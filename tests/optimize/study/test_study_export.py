@@ -22,11 +22,11 @@ from optimize.results.records import (
     save_baselines,
     save_export,
 )
-from optimize.study.bundle import (
+from optimize.study.export.best import MOVED, REPLAYED, REWRITTEN, UNCHANGED, export_best
+from optimize.study.export.bundle import (
     MANIFEST,
     replay_bundle,
 )
-from optimize.study.export import MOVED, REPLAYED, REWRITTEN, UNCHANGED, export_best
 from tests.optimize.study.bundles import Exports, flip, run_all, stamps, tiny_spec, write_prices
 
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowSpec
 from optimize.results.records import events
-from optimize.study import telling
+from optimize.study.claims import telling
 from optimize.study.handle import enroll, open_study
 from optimize.study.spec import resolve
 from optimize.study.trial import lay_ground

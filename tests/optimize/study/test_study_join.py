@@ -18,9 +18,10 @@ from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results.records import StudyRecord, load_study, set_cap
 from optimize.results.tables import STUDIES
 from optimize.study import join
-from optimize.study.control import StoppedByActionError, ask
+from optimize.study.admission import Here, spec_here
+from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.handle import Handle
-from optimize.study.join import Here, join_study, spec_here
+from optimize.study.join import join_study
 from optimize.study.place import PROBE, find_folder, mark_folder
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.versions import package_differences, versions

@@ -15,15 +15,15 @@ from optimize.cli.status import study_status
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results.progress import PREFLIGHT, preflighting
 from optimize.results.records import EventRecord, events, log_event
-from optimize.study import workers as workers_module
-from optimize.study.caps import Verdict
+from optimize.study.claims.caps import Verdict
 from optimize.study.devices import VISIBLE, Device
 from optimize.study.handle import cache_dir
 from optimize.study.preflight import announced, preflight_on
 from optimize.study.runner import run_study
 from optimize.study.spec import WorkerSpec
 from optimize.study.versions import comparable, conditions, versions
-from optimize.study.workers import EXIT_DONE, run_claims
+from optimize.study.workers import process as workers_module
+from optimize.study.workers.process import EXIT_DONE, run_claims
 from tests.optimize.study.studies import never, opened, run_of, small_spec
 
 

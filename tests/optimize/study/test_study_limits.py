@@ -11,10 +11,10 @@ import pytest
 
 from optimize.errors import StudyStoppedError
 from optimize.results.progress import ended_since
-from optimize.study.limits import Breach, Sight, breach, is_stopped, resident_mb
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.supervisor import Supervisor
-from optimize.study.workers import Seat
+from optimize.study.workers.limits import Breach, Sight, breach, is_stopped, resident_mb
+from optimize.study.workers.process import Seat
+from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.studies import opened, rows, run_of, small_spec, states
 from tests.optimize.study.trainers import ANY, misbehave
 

@@ -10,10 +10,10 @@ from rich.text import Text
 from sqlalchemy import event
 
 from optimize.results.progress import ended_since
-from optimize.study.live import Row, Total, clock_time, view
-from optimize.study.progress import StudyProgress, progress
 from optimize.study.spec import WorkerSpec
-from optimize.study.supervisor import Supervisor
+from optimize.study.workers.live import Row, Total, clock_time, view
+from optimize.study.workers.progress import StudyProgress, progress
+from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.studies import change_windows, opened, play, small_spec, unchanged
 
 TOTAL = Total("a_long_name_of_a_study_that_is.timeframe", 912, 1000, 123.456, 12, 71 * 3600 + 59 * 60 + 57)
@@ -106,7 +106,7 @@ def test_a_look_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.Monke
         runs = ended_since(conn, "small", None)
         newest = runs[-1].finished_at
         assert [run.trial_number for run in ended_since(conn, "small", newest)] == [2]
-    monkeypatch.setattr("optimize.study.progress.OVERLAP", newest - runs[1].finished_at)
+    monkeypatch.setattr("optimize.study.workers.progress.OVERLAP", newest - runs[1].finished_at)
     shown = StudyProgress(handle, 3, plain())
     assert [run.trial_number for run in shown.read()] == [0, 1, 2]
     read: list[str] = []

@@ -13,9 +13,9 @@ import pytest
 from optimize.clock import now
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results.progress import EndedRun
-from optimize.study.live import Total
-from optimize.study.notify import VARIABLE, NotifySpec, connect, notifying
 from optimize.study.spec import WorkerSpec
+from optimize.study.workers.live import Total
+from optimize.study.workers.notify import VARIABLE, NotifySpec, connect, notifying
 from tests.optimize.study.processes import OVERRIDES, said, study_process
 from tests.optimize.study.studies import rows, small_spec
 

@@ -13,12 +13,12 @@ from optimize.evaluate.windows import Window, WindowSpec
 from optimize.results.runs import windows_of
 from optimize.search.pruners import PrunerSpec
 from optimize.study import trial as trial_module
-from optimize.study.caps import Claim, Verdict, claim
+from optimize.study.claims.caps import Claim, Verdict, claim
+from optimize.study.claims.perform import StopRequestedError, perform
 from optimize.study.files import RETURNS, read_returns, run_folder, window_folder
-from optimize.study.perform import StopRequestedError, perform
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Measured, at_timeframe
-from optimize.study.workers import ground_source, run_claims
+from optimize.study.workers.process import ground_source, run_claims
 from tests.optimize.study.studies import (
     change_windows,
     claimed,

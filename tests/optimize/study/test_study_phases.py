@@ -27,15 +27,13 @@ from optimize.study.evidence import (
 )
 from optimize.study.handle import Handle
 from optimize.study.phases import (
-    LOOKBACK,
-    TIMEFRAME,
     excess_returns,
     judge,
     model_study,
     require_evidence,
     timeframe_study,
 )
-from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec
+from optimize.study.spec import LOOKBACK, TIMEFRAME, PhaseSpec, StudySpec, TimeframePhaseSpec
 from optimize.study.trial import Measured
 from tests.optimize.study.studies import (
     PPO,

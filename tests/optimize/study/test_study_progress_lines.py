@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from optimize.study.progress import progress
+from optimize.study.workers.progress import progress
 from tests.optimize.study.studies import opened, play, small_spec
 
 

@@ -1,6 +1,7 @@
 """What a study refuses before it takes its name in the database, or builds a market."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec, check_reachable
 from optimize.errors import BadInputError
-from optimize.study import runner
+from optimize.study import grounds, runner
 from optimize.study.runner import run_study
 from optimize.study.spec import StudySpec, resolve
 from tests.optimize.study.studies import small_spec
@@ -45,7 +46,7 @@ def no_market(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("looked at the data before the database")
 
     monkeypatch.setattr(runner, "inspect", build)
-    monkeypatch.setattr(runner, "lay_ground", build)
+    monkeypatch.setattr(grounds, "lay_ground", build)
 
 
 @pytest.mark.usefixtures("no_market")
@@ -65,3 +66,12 @@ def test_a_file_that_is_no_database_is_refused_before_any_market(tmp_path: Path)
 def test_a_file_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
     check_reachable(DatabaseSpec(url=f"sqlite:///{tmp_path / 'new' / 'walkforge.db'}"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_market")
+def test_a_folder_for_temporary_files_without_room_for_sockets_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "deep/" * 20)
+    with pytest.raises(BadInputError, match=r"TMPDIR=/tmp/deep/.* too long .* at most 71 bytes"):
+        run_study(small_spec(tmp_path), QUIET)

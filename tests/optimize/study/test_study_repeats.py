@@ -11,11 +11,11 @@ from optimize.evaluate.score import ScoreSpec, running_score
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.results import leases
 from optimize.search.pruners import PrunerSpec
-from optimize.study import perform as perform_module
 from optimize.study import trial as trial_module
+from optimize.study.claims import perform as perform_module
+from optimize.study.claims.perform import StopRequestedError, perform
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle
-from optimize.study.perform import StopRequestedError, perform
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Measured
 from tests.optimize.study.studies import (

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from optimize.errors import StudyStoppedError
-from optimize.study import supervisor as supervisor_module
-from optimize.study.limits import Breach
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.supervisor import Member, Supervisor
-from optimize.study.workers import Seat
+from optimize.study.workers import supervisor as supervisor_module
+from optimize.study.workers.limits import Breach
+from optimize.study.workers.process import Seat
+from optimize.study.workers.supervisor import Member, Supervisor
 from tests.conftest import REPOSITORY
 from tests.optimize.study.processes import kill, leased, lives, said, study_process, until
 from tests.optimize.study.studies import claimed, opened, rows, small_spec, states

@@ -15,13 +15,13 @@ from optimize.errors import BadInputError, DownloadError, NumericError
 from optimize.results.records import EventRecord, events
 from optimize.results.runs import windows_of
 from optimize.study import trial as trial_module
-from optimize.study.caps import Verdict, claim, fail_claimed
-from optimize.study.control import resume_stopped
-from optimize.study.failures import FailureReport, failure_report
+from optimize.study.claims.caps import Verdict, claim, fail_claimed
+from optimize.study.claims.control import resume_stopped
+from optimize.study.claims.failures import FailureReport, failure_report
+from optimize.study.claims.perform import perform
+from optimize.study.claims.triage import Ended, Policy, failure_kind, judge, notable, why_stopped
 from optimize.study.handle import Handle
-from optimize.study.perform import perform
-from optimize.study.triage import Ended, Policy, failure_kind, judge, notable, why_stopped
-from optimize.study.workers import EXIT_FAILING, ground_source, run_claims
+from optimize.study.workers.process import EXIT_FAILING, ground_source, run_claims
 from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import (
     change_windows,

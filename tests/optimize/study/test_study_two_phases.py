@@ -13,15 +13,13 @@ from optimize.study.evidence import (
 )
 from optimize.study.handle import open_study
 from optimize.study.phases import (
-    LOOKBACK,
-    TIMEFRAME,
     judge,
     model_study,
     require_evidence,
     timeframe_study,
 )
 from optimize.study.runner import run_study
-from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec
+from optimize.study.spec import LOOKBACK, TIMEFRAME, PhaseSpec, StudySpec, TimeframePhaseSpec
 from tests.optimize.study.studies import (
     opened,
     rows,

@@ -13,12 +13,12 @@ from optimize.data.spec import FeatureSpec
 from optimize.evaluate.baselines import BOUGHT_ANEW
 from optimize.results.records import RunRecord, WindowRecord, load_baselines, save_baselines
 from optimize.results.runs import windows_of
-from optimize.study.card import card_of, gather, metrics_of
+from optimize.study.claims.perform import StopRequestedError, perform
+from optimize.study.export.card import card_of, gather, metrics_of
 from optimize.study.files import read_returns
+from optimize.study.grounds import baseline_record
 from optimize.study.handle import Handle
-from optimize.study.note import trial_note
-from optimize.study.perform import StopRequestedError, perform
-from optimize.study.runner import baseline_record
+from optimize.study.pages.note import trial_note
 from optimize.study.trial import yardsticks
 from tests.optimize.study.studies import claimed, ground_of, never, opened, rows, run_of
 from tests.optimize.study.test_study_sessions import quarters as quarters  # the fixture

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from optimize.errors import StudyStoppedError
-from optimize.study.batch import COUNTED
+from optimize.study.claims.batch import COUNTED
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.supervisor import Supervisor
+from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.processes import finish, kill, leased, lives, said, study_process, until
 from tests.optimize.study.studies import opened, rows, run_of, small_spec, states
 

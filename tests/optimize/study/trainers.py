@@ -17,9 +17,9 @@ from optimize.agents.build import build
 from optimize.agents.train import train
 from optimize.search.space import suggest
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.supervisor import Supervisor
 from optimize.study.trial import run_trial
-from optimize.study.workers import Seat, work
+from optimize.study.workers.process import Seat, work
+from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.studies import opened, small_spec
 
 ANY = -1  # every trial that has no habit of its own
@@ -49,10 +49,10 @@ def misbehave(habits: dict[int, str], spec: StudySpec, seat: Seat) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         return suggest(*arguments)
 
-    patch.setattr("optimize.study.perform.run_trial", noting_trial)
+    patch.setattr("optimize.study.claims.perform.run_trial", noting_trial)
     patch.setattr("optimize.study.trial.train", bad_train)
     if "stop_in_lock" in habits.values():
-        patch.setattr("optimize.study.caps.suggest", stopping_suggest)
+        patch.setattr("optimize.study.claims.caps.suggest", stopping_suggest)
     work(spec, seat)
 
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from optimize.results.records import RunRecord, WindowRecord
 from optimize.study.evidence import Combination, Evidence, verdict_lines
-from optimize.study.picture import HOLD_COLOR, TRIAL_COLOR, Curve
+from optimize.study.pages.picture import HOLD_COLOR, TRIAL_COLOR, Curve
 
 MOST_POINTS = 400  # of one line: Optuna stores a figure as text in the database
 MOST_ROWS = 40

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.results.progress import EndedRun
-from optimize.study.live import Total
+from optimize.study.workers.live import Total
 
 if TYPE_CHECKING:
     from apprise import Apprise

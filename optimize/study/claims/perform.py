@@ -22,7 +22,9 @@ from optimize.evaluate.windows import Window, train_start
 from optimize.results import leases
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import best_runs, save_window
-from optimize.study.caps import Claim
+from optimize.study.claims.caps import Claim
+from optimize.study.claims.telling import illustrate, tell
+from optimize.study.claims.triage import failed, settle
 from optimize.study.files import (
     RETURNS,
     adopt_files,
@@ -33,8 +35,6 @@ from optimize.study.files import (
     write_window,
 )
 from optimize.study.handle import Handle
-from optimize.study.telling import illustrate, tell
-from optimize.study.triage import failed, settle
 from optimize.study.trial import Key, Measured, Trained, TrialResult, run_trial
 
 RENEWALS_PER_LEASE = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 from optimize.data.durable import sync
 from optimize.errors import WalkforgeError
 from optimize.results.records import RunRecord
-from optimize.study.bundle import (
+from optimize.study.export.bundle import (
     CARD,
     CONFIG,
     DEPLOYED,
@@ -23,7 +23,7 @@ from optimize.study.bundle import (
     returns_hash,
     write_manifest,
 )
-from optimize.study.card import LABEL, Evidence, card_of, draw_equity, gather, metrics_of
+from optimize.study.export.card import LABEL, Evidence, card_of, draw_equity, gather, metrics_of
 from optimize.study.files import RETURNS, read_returns, window_folder, write_json
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import Ground, Measured

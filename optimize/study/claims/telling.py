@@ -13,8 +13,8 @@ from optimize.database import server_time, study_lock
 from optimize.results import leases
 from optimize.results.records import EventRecord, RunRecord, load_baselines, log_event
 from optimize.results.runs import complete_but_untold, windows_of
-from optimize.study.dashboard import decorate
 from optimize.study.handle import Handle
+from optimize.study.pages.dashboard import decorate
 
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
 
@@ -129,3 +129,9 @@ def counts(study: optuna.Study) -> dict[str, int]:
     for trial in study.get_trials(deepcopy=False):
         found[trial.state.name] += 1
     return found
+
+
+def counted(handle: Handle) -> int:
+    """Return how many trials have ended that count against the cap."""
+    found = counts(handle.study)
+    return found["COMPLETE"] + found["PRUNED"]

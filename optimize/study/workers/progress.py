@@ -14,8 +14,8 @@ from optimize.results.leases import this_host
 from optimize.results.progress import EndedRun, ended_since, living
 from optimize.results.records import RETRIED
 from optimize.study.handle import Handle
-from optimize.study.live import Row, Total, view
-from optimize.study.supervisor import Member
+from optimize.study.workers.live import Row, Total, view
+from optimize.study.workers.supervisor import Member
 
 REFRESH_S = 0.5
 OVERLAP = timedelta(minutes=10)  # read again at each look: clocks of other machines may be behind

@@ -9,7 +9,7 @@ import psutil
 
 from optimize.agents.devices import count_gpus, device_name
 from optimize.study.devices import THREAD_VARIABLES, usable_cores
-from optimize.study.findings import FAIL, OK, WARN, Finding, gigabytes
+from optimize.study.doctor.findings import FAIL, OK, WARN, Finding, gigabytes
 
 LITTLE_MEMORY = 1e9  # bytes: a worker with torch takes about half of it
 LITTLE_DISK, NO_DISK = 5e9, 2e8  # bytes

@@ -28,8 +28,8 @@ from optimize.search.storage import open_storage
 from optimize.study.evidence import stored_evidence
 from optimize.study.files import run_folder
 from optimize.study.handle import Handle
-from optimize.study.note import signed, study_note, trial_note
-from optimize.study.picture import Curve, hold_curve, trial_curves, write_csv, write_picture
+from optimize.study.pages.note import signed, study_note, trial_note
+from optimize.study.pages.picture import Curve, hold_curve, trial_curves, write_csv, write_picture
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _attach(handle: Handle, trial: Trial, path: Path, write: Callable[[Path], No
 def decorate_study(handle: Handle) -> None:
     """Give a study its note and, once trials are complete, its figures; those of an earlier launch go."""
     # Plotly is needed here alone, once a study.
-    from optimize.study.figures import timeframe_figure, window_figure
+    from optimize.study.pages.figures import timeframe_figure, window_figure
 
     study, name = handle.study, handle.spec.name
     save_note(study, study_note(handle.spec))
@@ -129,7 +129,7 @@ def _save_equity(
     baselines: Sequence[BaselineRecord],
 ) -> None:
     """Save the equity of the best trials; of several repeats the first is drawn."""
-    from optimize.study.figures import equity_figure
+    from optimize.study.pages.figures import equity_figure
 
     curves = {}
     for run in runs:

@@ -22,19 +22,19 @@ from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.records import load_study
 from optimize.results.runs import count_counted
+from optimize.study.admission import Here, refuse_data, refuse_versions
+from optimize.study.grounds import lay_grounds
 from optimize.study.handle import Handle, cache_dir, open_study
-from optimize.study.join import Here, refuse_data, refuse_versions
-from optimize.study.nodes import check_nodes
 from optimize.study.place import find_folder
 from optimize.study.preflight import Say, preflight
-from optimize.study.runner import lay_grounds
 from optimize.study.spec import StudySpec
-from optimize.study.supervisor import (
+from optimize.study.workers.nodes import check_nodes
+from optimize.study.workers.signals import signals_answered
+from optimize.study.workers.supervisor import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
     POLL_S,
     Supervisor,
-    signals_answered,
 )
 
 ANSWER_S = 5.0  # for the head of a cluster

@@ -12,8 +12,8 @@ from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
 from optimize.evaluate.windows import train_start
 from optimize.results.records import RunRecord
-from optimize.study.note import SCORES, percent, signed
-from optimize.study.picture import BUY_AND_HOLD, Curve, write_picture
+from optimize.study.pages.note import SCORES, percent, signed
+from optimize.study.pages.picture import BUY_AND_HOLD, Curve, write_picture
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Ground, Measured, conclude, yardsticks
 

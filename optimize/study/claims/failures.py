@@ -8,8 +8,8 @@ from sqlalchemy import Connection, select
 
 from optimize.results.records import FINISHED, RETRIED
 from optimize.results.tables import RUNS
-from optimize.study.control import stopped_by_triage
-from optimize.study.triage import NOTABLE, Ended, Policy, ended_since_resume, first_line, judge, why_of
+from optimize.study.claims.control import stopped_by_triage
+from optimize.study.claims.triage import NOTABLE, Ended, Policy, ended_since_resume, first_line, judge, why_of
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from optimize.results.records import BaselineRecord, WindowRecord
 from optimize.study.files import read_returns
-from optimize.study.note import MINUS
+from optimize.study.pages.note import MINUS
 
 BUY_AND_HOLD = "buy_and_hold"
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130

@@ -29,7 +29,7 @@ from optimize.results.records import (
 )
 from optimize.results.runs import fail_run, finish_run, retried, retry_run, seconds_of
 from optimize.results.tables import RUNS
-from optimize.study.control import TRIAGE, phases_of, state_of, stopped_by_triage
+from optimize.study.claims.control import TRIAGE, phases_of, state_of, stopped_by_triage
 from optimize.study.handle import Handle
 
 TRANSIENT = frozenset({"oom", "timeout", "disk", "database"})  # `stale` is retried by take-over

@@ -14,9 +14,9 @@ from optimize.database.sqlite import find_place
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.results.orphans import count_orphans, drop_orphans, has_tables, stored_studies
 from optimize.results.queries import studies_of
-from optimize.study.audit import Audit, examine_strangers, examine_study
-from optimize.study.findings import FAIL, OK, WARN, Finding, gigabytes
-from optimize.study.machine import examine_machine
+from optimize.study.doctor.audit import Audit, examine_strangers, examine_study
+from optimize.study.doctor.findings import FAIL, OK, WARN, Finding, gigabytes
+from optimize.study.doctor.machine import examine_machine
 
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 60.0
 BUSY_SERVER = 0.8  # share of the connections that a server allows

@@ -19,8 +19,8 @@ from optimize.hashing import hash_file
 from optimize.results.queries import LeaderboardRow, find_study, leaderboard
 from optimize.results.records import ExportRecord, RunRecord, forget_exports, load_exports, save_export
 from optimize.results.runs import complete_but_untold, load_run
-from optimize.study.bundle import MANIFEST, Grounds, Replay, replay_bundle, verify_bundle
-from optimize.study.contents import write_bundle
+from optimize.study.export.bundle import MANIFEST, Grounds, Replay, replay_bundle, verify_bundle
+from optimize.study.export.contents import write_bundle
 from optimize.study.files import run_folder
 
 EXPORTS, LOCK, ASIDE = "exports", ".lock", ".aside_"

@@ -6,12 +6,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from types import FrameType
@@ -24,7 +22,8 @@ from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.leases import Lease
 from optimize.results.runs import count_counted
-from optimize.study.caps import fail_claimed
+from optimize.study.claims.caps import fail_claimed
+from optimize.study.claims.triage import why_stopped
 from optimize.study.devices import (
     devices_of,
     environment_of,
@@ -34,10 +33,17 @@ from optimize.study.devices import (
     usable_cores,
 )
 from optimize.study.handle import Handle
-from optimize.study.limits import Breach, Sight, breach, is_stopped, resident_mb
 from optimize.study.spec import StudySpec
-from optimize.study.triage import why_stopped
-from optimize.study.workers import EXIT_DONE, EXIT_FAILING, EXIT_LEFT, PRELOAD, STOP_SIGNALS, Seat, work
+from optimize.study.workers.limits import Breach, Sight, breach, is_stopped, resident_mb
+from optimize.study.workers.process import (
+    EXIT_DONE,
+    EXIT_FAILING,
+    EXIT_LEFT,
+    PRELOAD,
+    Seat,
+    work,
+)
+from optimize.study.workers.signals import signals_answered, signals_held
 
 POLL_S = 0.2
 FORKSERVER_DIED = 255  # what multiprocessing says of its children then, though they live
@@ -132,7 +138,7 @@ class Supervisor:
             threads=threads_of(spec.worker, usable_cores()),
         )
         process = self.context.Process(target=self.target, args=(spec, seat), name=f"worker_{worker}")
-        with environment_of(seat.device, seat.threads), _signals_held():
+        with environment_of(seat.device, seat.threads), signals_held():
             process.start()
             self.crew[worker] = Member(process, seat)
 
@@ -258,23 +264,6 @@ class Supervisor:
             print(f"\nstopping: {words}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def signals_answered(answer: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have Ctrl-C, SIGTERM and SIGHUP answered by a function, where this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup
-            signal.signal(number, answer)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _end_group(member: Member) -> None:
     """Kill a worker and whatever it started, and wait for its end."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -283,17 +272,3 @@ def _end_group(member: Member) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member.pid, signal.SIGKILL)
     member.process.join()
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Let a process start with the signals of a stop blocked, until it can answer them.
-
-    A forkserver keeps them blocked for good: it is in our group, and a SIGTERM to the group would end it.
-    """
-    resource_tracker.ensure_running()  # its own start would unblock them
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

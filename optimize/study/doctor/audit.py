@@ -28,13 +28,13 @@ from optimize.results.records import (
 )
 from optimize.results.runs import complete_but_untold
 from optimize.results.tables import RUNS, WINDOWS
-from optimize.study.bundle import MANIFEST
+from optimize.study.claims.telling import tell_finished
+from optimize.study.doctor.findings import FAIL, OK, WARN, Finding
+from optimize.study.export.bundle import MANIFEST
 from optimize.study.files import run_folder
-from optimize.study.findings import FAIL, OK, WARN, Finding
 from optimize.study.handle import open_study
 from optimize.study.place import holds_token
 from optimize.study.spec import StudySpec, from_plain
-from optimize.study.telling import tell_finished
 from optimize.study.versions import package_differences, versions
 
 TRASH = ".trash"

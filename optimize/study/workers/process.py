@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -21,28 +22,29 @@ from sqlalchemy.exc import DBAPIError
 from optimize.agents.devices import free_memory, limit_memory
 from optimize.agents.threads import limit_threads
 from optimize.database import local_folder
-from optimize.errors import StaleRunError
+from optimize.errors import BadInputError, StaleRunError
 from optimize.results.runs import retried
-from optimize.study.caps import Claim, Verdict, claim
-from optimize.study.control import Watch
+from optimize.study.claims.caps import Claim, Verdict, claim
+from optimize.study.claims.control import Watch
+from optimize.study.claims.perform import StopRequestedError, perform
 from optimize.study.devices import Device, turn
 from optimize.study.handle import Handle, open_study
-from optimize.study.perform import StopRequestedError, perform
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Ground, lay_ground
+from optimize.study.workers.signals import STOP_SIGNALS
 
 WAIT_S = 0.5  # between looks at trials that others run
 AWAY_S = 2.0  # between two calls on a database that is away
 PATIENCE_S = 300.0  # with it, from its last answer on
 PRELOAD = [
-    "optimize.study.workers",
+    "optimize.study.workers.process",
     "optuna.storages",
     "alembic.command",  # a storage that is opened imports it
     "torch._dynamo",  # the first optimizer imports it: a second of every worker's time
     "matplotlib.backends.backend_agg",
 ]
 EXIT_DONE, EXIT_FAILING, EXIT_LEFT = 0, 3, 4
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LONGEST_TEMPORARY = 71  # bytes: sockets 32 longer lie in it, and 103 are allowed everywhere
 Room = Callable[[Claim], AbstractContextManager[None]]
 
 
@@ -61,6 +63,16 @@ class Seat:
     device: Device | None = None  # None: the CPU
     memory_fraction: float = 1.0  # of the device
     threads: int = 1
+
+
+def check_sockets() -> None:
+    """Refuse a folder for temporary files that has no room in its name for the workers' sockets."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+        raise BadInputError(
+            f"TMPDIR={folder} is too long a path for the sockets of worker processes, at most "
+            f"{LONGEST_TEMPORARY} bytes are allowed: set a shorter one, such as TMPDIR=/tmp"
+        )
 
 
 def work(spec: StudySpec, seat: Seat) -> None:

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from optimize.search.leaves import Scalar
 from optimize.search.proposals import store
 from optimize.search.pruners import BATCH
+from optimize.study.claims.telling import in_batches
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec
-from optimize.study.telling import in_batches
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 REPETITION = "repetition"

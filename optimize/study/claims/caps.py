@@ -16,12 +16,12 @@ from optimize.results.leases import Lease
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_study
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
-from optimize.study import batch
-from optimize.study.batch import REPETITION, counted, repetition
+from optimize.study.claims import batch
+from optimize.study.claims.batch import REPETITION, counted, repetition
+from optimize.study.claims.telling import in_batches, tell, tell_recorded
+from optimize.study.claims.triage import failed, gate, settle, settle_killed
 from optimize.study.handle import Handle
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
-from optimize.study.telling import in_batches, tell, tell_recorded
-from optimize.study.triage import failed, gate, settle, settle_killed
 from optimize.study.trial import Ground, at_timeframe
 from optimize.study.versions import conditions, versions
 

@@ -1,0 +1,1 @@
+"""Bundles: the best trials made self-contained, and replayed before they get their name."""

@@ -1,0 +1,1 @@
+"""What people look at in optuna-dashboard: notes, pictures and figures."""
