@@ -201,14 +201,14 @@ def check_windows(runs: pd.DataFrame, ended: pd.DataFrame, windows: pd.DataFrame
         for uuid, group in windows.groupby("run_uuid")
     }
     kept: set[object] = set()
-    for run in ended.itertuples():
-        last = of_run.get(run.run_uuid, set())
-        assert len(last) == WINDOWS, f"trial {run.trial_number} ended with {len(last)} of {WINDOWS} windows"
-        lost = runs[(runs.trial_number == run.trial_number) & (runs.state.isin(["LOST", "RETRIED"]))]
+    for number, run_uuid in zip(ended.trial_number.tolist(), ended.run_uuid.tolist(), strict=True):
+        last = of_run.get(run_uuid, set())
+        assert len(last) == WINDOWS, f"trial {number} ended with {len(last)} of {WINDOWS} windows"
+        lost = runs[(runs.trial_number == number) & (runs.state.isin(["LOST", "RETRIED"]))]
         for uuid in lost.run_uuid:
             finished = of_run.get(uuid, set())
-            assert finished <= last, f"trial {run.trial_number} ran a finished window again"
-            kept |= {(run.trial_number, *window) for window in finished}
+            assert finished <= last, f"trial {number} ran a finished window again"
+            kept |= {(number, *window) for window in finished}
     return len(kept)
 
 
@@ -216,14 +216,15 @@ def check_scores(study: Study, ended: pd.DataFrame, windows: pd.DataFrame) -> No
     """Prove that best_models is what the session returns in the Parquet files come to."""
     paths = windows.sort_values("window").groupby("run_uuid").returns_path.apply(list)
     recount: dict[int, float] = {}
-    for run in ended[ended.state == "COMPLETE"].itertuples():
-        files = [study.folder / "studies" / NAME / path for path in paths[run.run_uuid]]
+    complete = ended[ended.state == "COMPLETE"]
+    for number, uuid in zip(complete.trial_number.tolist(), complete.run_uuid.tolist(), strict=True):
+        files = [study.folder / "studies" / NAME / path for path in paths[uuid]]
         returns = np.concatenate([pd.read_parquet(path)["return"] for path in files])
-        recount[run.trial_number] = float(returns.mean() / returns.std(ddof=1) * math.sqrt(SESSIONS_PER_YEAR))
+        recount[number] = float(returns.mean() / returns.std(ddof=1) * math.sqrt(SESSIONS_PER_YEAR))
     best = study.table("SELECT trial_number, score FROM best_models ORDER BY score DESC, trial_number")
     assert len(best) == ended[ended.state == "COMPLETE"].parameters_json.nunique(), "best_models lacks trials"
-    for row in best.itertuples():
-        assert math.isclose(row.score, recount[row.trial_number], rel_tol=1e-9), f"trial {row.trial_number}"
+    for number, score in zip(best.trial_number.tolist(), best.score.tolist(), strict=True):
+        assert math.isclose(score, recount[number], rel_tol=1e-9), f"trial {number}"
     ranked = sorted(best.trial_number, key=lambda number: (-recount[number], number))
     assert ranked == list(best.trial_number), "best_models is in another order"
 

@@ -31,7 +31,7 @@ class Market:
     exit_at_close: BoolArray  # (T,) last bar of a session that ends flat: what is left closes at its close
     features: NDArray[np.float32]  # (T, A, F)
     feature_names: tuple[str, ...]  # F names, in order
-    session: IntArray  # (T,) ordinal of the calendar session in which the bar ends, non-decreasing
+    session: IntArray  # (T,) ordinal of the calendar session that the bar belongs to, non-decreasing
     session_date: NDArray[np.datetime64]  # (S,) datetime64[D] label of ordinal 0..S-1, gaps in bars included
     sessions_per_year: float
     hold_moments: FloatArray  # (3,) of the train span, from rewards.hold_moments; NaN where none was given

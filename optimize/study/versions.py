@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from optimize.agents.compiled.qualify import choose_engine
 from optimize.agents.devices import device_name
+from optimize.agents.spec import AgentSpec
 from optimize.agents.threads import used_threads
+from optimize.errors import BadInputError
 
 PACKAGES = (
     "walkforge",
@@ -36,16 +39,22 @@ def versions() -> dict[str, str]:
     return dict(_versions())
 
 
-def conditions(device: str) -> dict[str, str]:
-    """Return what else the last bits of a training depend on in this process: threads, and the device."""
-    return {"threads": str(used_threads()), "device": device_name(device)}
+def conditions(agent: AgentSpec) -> dict[str, str]:
+    """Return what else the last bits of a training depend on in this process: threads, device and engine."""
+    device = device_name(agent.device)
+    try:
+        engine = choose_engine(agent, "cpu" if device == "cpu" else "cuda")
+    except BadInputError:  # the training is refused for the same reason
+        return _place(agent.device)
+    return _place(agent.device) | {"engine": f"{engine.name}, for {engine.why}"}
 
 
 def comparable(made_with: Mapping[str, str]) -> dict[str, str]:
     """Return what `versions` says here, with the conditions too where the other side has them."""
     if "threads" not in made_with:
         return versions()
-    return versions() | conditions("cpu" if made_with.get("device") == "cpu" else "auto")
+    engine = {key: made_with[key] for key in ("engine",) if key in made_with}  # the spec's and the device's
+    return versions() | _place("cpu" if made_with.get("device") == "cpu" else "auto") | engine
 
 
 def differences(stored: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
@@ -66,6 +75,10 @@ def package_differences(stored: Mapping[str, str], now: Mapping[str, str]) -> tu
         return {name: found.get(name, "none") for name in PACKAGES} | {"python": python}
 
     return differences(chosen(stored), chosen(now))
+
+
+def _place(device: str) -> dict[str, str]:
+    return {"threads": str(used_threads()), "device": device_name(device)}
 
 
 @functools.cache

@@ -192,7 +192,7 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
                 parameters=parameters,
                 spec=to_plain(resolved),
                 entropy=[spec.seed, repeated if is_timeframe_phase(spec) else trial.number],
-                versions=versions() | conditions(spec.agent.device),
+                versions=versions() | conditions(resolved.agent),
                 data_fingerprint=ground.market.fingerprint if isinstance(ground, Ground) else "",
                 repetition=repeated,
             ),

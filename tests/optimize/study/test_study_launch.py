@@ -91,7 +91,11 @@ def test_a_run_says_on_what_it_was_trained_and_a_replay_compares_like_with_like(
     handle = opened(small_spec(tmp_path, n_trials=1))
     run_claims(handle, 0, never)
     stored = dict(run_of(handle, 0).versions)
+    assert stored.pop("engine") == "stock, for agent.engine=stock asks for it"
     assert stored == versions() | {"threads": str(used_threads()), "device": "cpu"}
+    assert comparable(stored | {"engine": "of then"}) == stored | {"engine": "of then"}
     assert comparable(stored) == stored
     assert comparable(versions()) == versions()  # of before, and of bundles
-    assert conditions("auto")["device"] == comparable(stored | {"device": "some GPU"})["device"]
+    here = conditions(AgentSpec(device="auto"))
+    assert here["engine"].startswith(("compiled, for", "stock, for"))
+    assert here["device"] == comparable(stored | {"device": "some GPU"})["device"]
