@@ -20,8 +20,8 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
-from optimize.study.notify import NotifySpec
 from optimize.study.spec import MISSING_NAME, PhaseSpec, StudySpec, WorkerSpec, check_name, resolve
+from optimize.study.workers.notify import NotifySpec
 
 T = TypeVar("T")
 FORMATS = ("table", "csv", "json")

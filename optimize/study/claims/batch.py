@@ -21,34 +21,44 @@ REPETITION = "repetition"
 BLIND = ("random", "qmc")  # samplers that look at no other trial
 
 
-def count(trials: Sequence[FrozenTrial], *states: TrialState) -> int:
-    """Return how many trials are in one of the states."""
-    found = [trial.state for trial in trials]
-    return sum(found.count(state) for state in states)
+class Census:
+    """All trials of a study, gone through once for what a claim asks about them."""
+
+    def __init__(self, trials: list[FrozenTrial]) -> None:
+        self.trials = trials  # a trial's place in the list is its number
+        states = [trial.state for trial in trials]
+        self._of = {state: states.count(state) for state in TrialState}
+        live = self._of[TrialState.RUNNING]
+        self.running = {n for n, state in enumerate(states) if state is TrialState.RUNNING} if live else set()
+
+    def count(self, *states: TrialState) -> int:
+        """Return how many trials are in one of the states."""
+        return sum(self._of[state] for state in states)
+
+    @property
+    def counted(self) -> int:
+        """Return how many trials count in the cap."""
+        return self.count(*COUNTED)
 
 
-def counted(trials: Sequence[FrozenTrial]) -> int:
-    """Return how many trials count in the cap."""
-    return count(trials, *COUNTED)
-
-
-def ask(handle: Handle, trials: Sequence[FrozenTrial], cap: int) -> list[FrozenTrial]:
+def ask(handle: Handle, census: Census, cap: int) -> list[FrozenTrial]:
     """Ask for the next trial, or for the next batch; return all trials. Called under the study lock."""
-    if count(trials, TrialState.WAITING):  # somebody queued it by hand
+    if census.count(TrialState.WAITING):  # somebody queued it by hand
         handle.study.ask()
         return handle.study.get_trials(deepcopy=False)
     if not in_batches(handle):
-        return _ask(handle, trials, 1)
-    size = min(handle.spec.worker.batch_size, cap - counted(trials))
-    return _ask(handle, trials, size, [len(trials), size])
+        return _ask(handle, census.trials, 1)
+    size = min(handle.spec.worker.batch_size, cap - census.counted)
+    return _ask(handle, census.trials, size, [len(census.trials), size])
 
 
-def complete(handle: Handle, trials: Sequence[FrozenTrial], cap: int) -> Sequence[FrozenTrial]:
+def complete(handle: Handle, census: Census, cap: int) -> list[FrozenTrial]:
     """Ask for what is missing of the last batch, whose asker was killed; return all trials."""
+    trials = census.trials
     if not trials or not in_batches(handle):
         return trials
     first, size = trials[-1].user_attrs.get(BATCH, (len(trials), 0))
-    missing = min(first + size - len(trials), cap - counted(trials))
+    missing = min(first + size - len(trials), cap - census.counted)
     return _ask(handle, trials, missing, [first, size]) if missing > 0 else trials
 
 

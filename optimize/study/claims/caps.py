@@ -5,7 +5,7 @@ lock; training happens outside it.
 """
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -17,7 +17,7 @@ from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, 
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
 from optimize.study.claims import batch
-from optimize.study.claims.batch import REPETITION, counted, repetition
+from optimize.study.claims.batch import REPETITION, Census, repetition
 from optimize.study.claims.telling import in_batches, tell, tell_recorded
 from optimize.study.claims.triage import failed, gate, settle, settle_killed
 from optimize.study.handle import Handle
@@ -65,8 +65,8 @@ def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
     """Reap, count, and return a trial to run; every decision is made under the study lock."""
     with study_lock(handle.spec.database.url, handle.spec.name):
         while True:
-            trials, takeable = _reap(handle)
-            found = _next(handle, trials, takeable)
+            census, takeable = _reap(handle)
+            found = _next(handle, census, takeable)
             if isinstance(found, Verdict):
                 return found
             try:
@@ -75,45 +75,39 @@ def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
                 continue
 
 
-def _reap(handle: Handle) -> tuple[list[FrozenTrial], set[int]]:
+def _reap(handle: Handle) -> tuple[Census, set[int]]:
     """Tell what was recorded and fail what was lost twice; return all trials and those that nobody runs."""
-    trials = handle.study.get_trials(deepcopy=False)
-    running = _running(trials)
-    if not running:
-        return trials, set()
-    told, waiting = tell_recorded(handle, running)
-    takeable, stale = _lost_trials(handle, running - told - waiting)
+    census = Census(handle.study.get_trials(deepcopy=False))
+    if not census.running:
+        return census, set()
+    told, waiting = tell_recorded(handle, census.running)
+    takeable, stale = _lost_trials(handle, census.running - told - waiting)
     for lease in stale:
         _fail_stale(handle, lease)
-    return handle.study.get_trials(deepcopy=False) if told or stale else trials, takeable
+    return Census(handle.study.get_trials(deepcopy=False)) if told or stale else census, takeable
 
 
-def _next(handle: Handle, trials: list[FrozenTrial], takeable: set[int]) -> FrozenTrial | Verdict:
+def _next(handle: Handle, census: Census, takeable: set[int]) -> FrozenTrial | Verdict:
     """Return the trial to run next: one that nobody runs, else a new one."""
-    running = _running(trials)
+    running, known = census.running, len(census.trials)
     with handle.engine.connect() as conn:
         record = load_study(conn, handle.spec.name)
     cap = record.n_trials if record else handle.spec.n_trials
-    if counted(trials) >= cap and not running:
+    if census.counted >= cap and not running:
         return Verdict.FULL
     if (held := gate(handle)) is not None:
         return Verdict[held]
-    whole = batch.complete(handle, trials, cap)
-    takeable |= set(range(len(trials), len(whole)))
+    whole = batch.complete(handle, census, cap)
+    takeable |= set(range(known, len(whole)))
     if takeable:
         return whole[min(takeable)]
-    if counted(trials) >= cap or (running and in_batches(handle)):
+    if census.counted >= cap or (running and in_batches(handle)):
         return Verdict.WAIT
-    if batch.count(trials, TrialState.FAIL) >= handle.spec.max_failures:
+    if census.count(TrialState.FAIL) >= handle.spec.max_failures:
         return Verdict.FAILING
-    asked = batch.ask(handle, trials, cap)
-    queued = len(asked) == len(trials)  # by hand, and taken now
-    return asked[min(_running(asked) - running)] if queued else asked[len(trials)]
-
-
-def _running(trials: Sequence[FrozenTrial]) -> set[int]:
-    states = [trial.state for trial in trials]  # a trial's place in the list is its number
-    return {number for number, state in enumerate(states) if state is TrialState.RUNNING}
+    asked = batch.ask(handle, census, cap)
+    queued = len(asked) == known  # by hand, and taken now
+    return asked[min(Census(asked).running - running)] if queued else asked[known]
 
 
 def _lost_trials(handle: Handle, numbers: set[int]) -> tuple[set[int], list[Lease]]:
