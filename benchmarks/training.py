@@ -57,6 +57,8 @@ class Case:
     n_envs: int
     hyperparameters: dict[str, Any]
     target: float | None = None
+    net: str = "small"
+    stock_steps: int = 2048  # of each round
 
     @property
     def observation(self) -> int:
@@ -66,13 +68,19 @@ class Case:
     @property
     def rollout(self) -> int:
         """Return the steps between two updates, over all environments."""
-        return int(self.hyperparameters["n_steps"]) * self.n_envs
+        key = "n_steps" if find_algorithm(self.name).on_policy else "train_freq"
+        return int(self.hyperparameters[key]) * self.n_envs
 
     @property
     def spec(self) -> AgentSpec:
         """Return the agent."""
         return AgentSpec(
-            name=self.name, n_envs=self.n_envs, total_timesteps=10**7, hyperparameters=self.hyperparameters
+            name=self.name,
+            n_envs=self.n_envs,
+            total_timesteps=10**7,
+            net=self.net,
+            activation="tanh" if find_algorithm(self.name).on_policy else "relu",
+            hyperparameters=self.hyperparameters,
         )
 
 
@@ -82,10 +90,19 @@ def ppo(key: str, lookback: int, n_envs: int, n_steps: int, batch_size: int, tar
     return Case(f"ppo_{key}", "ppo", lookback, n_envs, settings, target)
 
 
+def sac(key: str, lookback: int, target: float, net: str = "small") -> Case:
+    """Return a case of SAC with an update of 256 transitions after each step."""
+    settings = {"batch_size": 256, "train_freq": 1, "learning_starts": 100, "buffer_size": 20_000}
+    return Case(f"sac_{key}", "sac", lookback, 1, settings, target, net, stock_steps=200)
+
+
 QUICK = (
     ppo("d33_b64", 1, 1, 2048, 64, 40.0),
     ppo("d153_b64", 5, 1, 2048, 64, 20.0),
     ppo("d903_b64", 30, 1, 2048, 64, 9.0),
+    sac("d33_h64", 1, 7.0),
+    sac("d153_h64", 5, 5.0),
+    sac("d903_h64", 30, 2.5),
 )
 FULL = (
     *QUICK,
@@ -96,12 +113,16 @@ FULL = (
     ppo("d903_b1024_64", 30, 64, 128, 1024, 1.5),
     Case("a2c_d33_8", "a2c", 1, 8, {"n_steps": 5}),
     Case("a2c_d153_8", "a2c", 5, 8, {"n_steps": 5}),
+    sac("d33_h256", 1, 1.7, "large"),
+    sac("d153_h256", 5, 1.7, "large"),
+    sac("d903_h256", 30, 1.7, "large"),
 )
 
 
 def tiny(case: Case) -> Case:
     """Return the case with rollouts that are over in a moment."""
-    return replace(case, hyperparameters=case.hyperparameters | {"n_steps": 64, "n_epochs": 1})
+    few = {"n_steps": 64, "n_epochs": 1} if find_algorithm(case.name).on_policy else {"batch_size": 16}
+    return replace(case, hyperparameters=case.hyperparameters | few, stock_steps=1)
 
 
 def make_market(lookback: int) -> Market:
@@ -172,9 +193,21 @@ def product_flops(case: Case) -> float:
     A layer costs 2 * inputs * outputs forward, as much for its weights' gradient, and as much for its
     inputs', which the first layer does not need.
     """
-    first, second = NETS[case.spec.net]
+    first, second = NETS[case.net]
+    if case.name == "sac":
+        return 2.0 * int(case.hyperparameters["batch_size"]) * sac_products(case.observation, first, second)
     forward_backward = 2 * (2 * case.observation * first + 3 * first * second + 3 * second) * 2
     return float(case.hyperparameters.get("n_epochs", 1) * forward_backward)
+
+
+def sac_products(observation: int, first: int, second: int) -> int:
+    """Return the multiplications of an update of SAC for one transition.
+
+    The actor goes forward in both states and back in one; each of two critics forward in the next state, in
+    the state, and with the actor's action, then back for itself, and for the actor without its weights.
+    """
+    actor, critic = first * second + 2 * second, first * second + second  # of the layers after the first
+    return 3 * observation * first + 4 * actor + 2 * (4 * (observation + 1) * first + 6 * critic)
 
 
 def product_speed() -> float:
@@ -188,11 +221,12 @@ def product_speed() -> float:
     return 2 * 512**3 / best
 
 
-def measure(case: Case, rounds: int, stock_steps: int) -> dict[str, Any]:
+def measure(case: Case, rounds: int) -> dict[str, Any]:
     """Return ratio, speeds and share of one case."""
     market = make_market(case.lookback)
     models = {"stock": make_stock(case, market), "compiled": make_compiled(case, market)}
-    steps = {"stock": whole_rollouts(case, stock_steps), "compiled": whole_rollouts(case, 4 * stock_steps)}
+    wanted = {"stock": case.stock_steps, "compiled": 4 * case.stock_steps}
+    steps = {engine: whole_rollouts(case, count) for engine, count in wanted.items()}
     speeds: dict[str, list[float]] = {engine: [] for engine in models}
     for number in range(rounds + 1):  # the first one compiles, warms up and counts for nothing
         for engine, model in models.items():
@@ -220,7 +254,9 @@ def show(key: str, found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure as asked and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three shapes, three rounds; under five minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="three shapes each of PPO and SAC; under five minutes"
+    )
     parser.add_argument(
         "--tiny", action="store_true", help="only show that it runs; the figures mean nothing"
     )
@@ -236,7 +272,7 @@ def main() -> None:
     detail = {}
     for case in cases:
         if case.key.startswith(asked.only):
-            detail[case.key] = measure(case, rounds, 1 if asked.tiny else 2048)
+            detail[case.key] = measure(tiny(case) if asked.tiny else case, rounds)
             show(case.key, detail[case.key])
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     ratios = {key: found["ratio"] for key, found in detail.items()}

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar, cast
 
 from numba import config, njit
 
@@ -26,6 +27,7 @@ _OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",  # divide without a guard
+    "fastmath": False,  # said, or it would be inherited from the kernel that calls this one first, and cached
     "forceinline": True,
     "_nrt": False,  # numba's run time: allocation and reference counts; its stubs do not list this option
 }
@@ -64,3 +66,16 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     one runs. So a kernel that allocates (np.zeros, a copy, a slice assigned to a slice) does not compile.
     """
     return compile_kernel(function, _CACHE, _OPTIONS)
+
+
+def bind(function: Callable[P, R], name: str, **kernels: Callable[..., Any]) -> Callable[P, R]:
+    """Return the plain function once more, under a name of its own, with these kernels as globals.
+
+    numba takes globals as constants and files its cache by name. A kernel that came as an argument would
+    have another type in each process, so that the cache would never be hit.
+    """
+    plain = cast(FunctionType, function)
+    copy = FunctionType(plain.__code__, plain.__globals__ | kernels, name, plain.__defaults__)
+    copy.__qualname__ = name
+    copy.__module__ = plain.__module__
+    return cast(Callable[P, R], copy)

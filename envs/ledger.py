@@ -15,6 +15,14 @@ from envs.types import BoolArray, FloatArray, IntArray
 RUNNING, RUINED, NOT_FINITE = 0, 1, 2
 
 
+def broken_equity(row: int, bar: int) -> str:
+    """Say that the step from this bar came to NOT_FINITE."""
+    return (
+        f"equity of env row {row} is not finite after bar {bar + 1}: "
+        f"check that the prices there are finite and positive"
+    )
+
+
 @compiled
 def must_exit(bar: int, bars: Bars, rules: Rules) -> bool:
     """Tell whether the orders of a step that starts at the close of bar may only close positions.
@@ -112,6 +120,30 @@ def step_account(
 
 
 @compiled
+def step_row(
+    row: int,
+    bar: IntArray,
+    last: IntArray,
+    target: FloatArray,
+    bars: Bars,
+    rates: Rates,
+    rules: Rules,
+    account: AccountRows,
+    fill: FillRows,
+) -> int:
+    """Step one of N accounts and its bar (N,) in place and return its status.
+
+    target (A,) comes in as actions and leaves as exposures.
+    """
+    closing = bar[row] + 1 == last[row]
+    scale_target(target, rules)
+    status = step_account(row, bar[row], closing, target, bars, rates, rules, account, fill)
+    if status != NOT_FINITE:
+        bar[row] += 1
+    return status
+
+
+@compiled
 def step_accounts(
     bar: IntArray,
     last: IntArray,
@@ -129,12 +161,9 @@ def step_accounts(
     target (N, A) comes in as actions and leaves as exposures.
     """
     for row in range(len(bar)):
-        closing = bar[row] + 1 == last[row]
-        scale_target(target[row], rules)
-        status = step_account(row, bar[row], closing, target[row], bars, rates, rules, account, fill)
+        status = step_row(row, bar, last, target[row], bars, rates, rules, account, fill)
         if status == NOT_FINITE:
             return row
-        bar[row] += 1
         terminated[row] = status == RUINED
-        truncated[row] = closing and status != RUINED
+        truncated[row] = bar[row] == last[row] and status != RUINED
     return -1

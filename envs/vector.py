@@ -17,7 +17,7 @@ from envs.actions import ActionSpace, action_space, allowed_actions, find_refuse
 from envs.costs import CostSpec, check_spread
 from envs.episodes import Episodes
 from envs.errors import BadInputError, WalkforgeError, require
-from envs.ledger import step_accounts
+from envs.ledger import broken_equity, step_accounts
 from envs.observations import flat_features, gather, layout_of
 from envs.orders import Rules
 from envs.rewards import RUIN_FLOOR, RewardFunction, RewardSpec
@@ -191,10 +191,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             truncated,
         )
         if broken >= 0:
-            raise WalkforgeError(
-                f"equity of env row {broken} is not finite after bar {self.bar[broken] + 1}: "
-                f"check that the prices there are finite and positive"
-            )
+            raise WalkforgeError(broken_equity(broken, int(self.bar[broken])))
         self._last[terminated] = self.bar[terminated]
         account = self._account
         self._active += self._reward(previous, account.equity, account.peak, self._state, self._terms, reward)

@@ -14,8 +14,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import ConstantSchedule
 
+from envs.policy import Fused
+from envs.rewards import RewardFunction
+from envs.world import World
 from optimize.agents import files
 from optimize.agents.build import policy_arguments
+from optimize.agents.compiled.playing import fuse
 from optimize.agents.registry import find_algorithm
 from optimize.agents.spec import NETS, AgentSpec
 from optimize.errors import BadInputError
@@ -34,8 +38,30 @@ class Agent:
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
-        """Return actions (N, A) or (N,) for observations (N, D)."""
-        return self.policy.predict(observation, state, start, deterministic=self.deterministic)
+        """Return actions (N, A) or (N,) for observations (N, D), as the policy's own `predict` does."""
+        policy = self.policy
+        if type(policy).predict is not BasePolicy.predict:  # that of a recurrent one threads its state
+            return policy.predict(observation, state, start, deterministic=self.deterministic)
+        if policy.training:
+            policy.set_training_mode(False)
+        with torch.inference_mode():
+            seen = torch.from_numpy(observation).to(policy.device)
+            said = policy._predict(seen, deterministic=self.deterministic).cpu().numpy()
+        space = policy.action_space
+        action = said.reshape(len(observation), *(space.shape or ()))
+        if isinstance(space, gymnasium.spaces.Box):
+            low, high = space.low, space.high
+            action = policy.unscale_action(action) if policy.squash_output else np.clip(action, low, high)
+        return action, state
+
+    def fuse(self, world: World, reward: RewardFunction) -> Fused | None:
+        """Return what plays a whole world in one compiled call, or None where the policy has to be asked.
+
+        That is: where it samples, where agent.engine=stock, and where its networks have no kernel.
+        """
+        if not self.deterministic or self.spec.engine == "stock":
+            return None
+        return fuse(self.policy, world, reward)
 
     def stochastic(self, seed: int) -> Self:
         """Return this agent sampling its actions, from torch's generator seeded here."""

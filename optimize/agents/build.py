@@ -10,8 +10,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
+from optimize.agents.budget import fit_to_budget
 from optimize.agents.compiled.qualify import choose_engine
-from optimize.agents.registry import find_algorithm, hyperparameters_of
+from optimize.agents.registry import find_algorithm
 from optimize.agents.spec import NETS, AgentSpec
 
 # torch's compiler, which the first optimizer imports, makes a cache folder in the temporary one although
@@ -28,6 +29,8 @@ def build(spec: AgentSpec, vec_env: VecEnv, seed: int) -> BaseAlgorithm:
     with warnings.catch_warnings():
         # The user chose the device; SB3 advises against a GPU for small networks each time.
         warnings.filterwarnings("ignore", message="You are trying to run .* on the GPU")
+        # The last minibatch of an epoch may be smaller: equal passes at all timeframes are worth that.
+        warnings.filterwarnings("ignore", message="You have specified a mini-batch size of")
         model = algorithm_of(spec)(
             "MlpPolicy",
             vec_env,
@@ -43,7 +46,7 @@ def build(spec: AgentSpec, vec_env: VecEnv, seed: int) -> BaseAlgorithm:
 
 
 def algorithm_of(spec: AgentSpec) -> type[BaseAlgorithm]:
-    """Return the class that trains this agent: stable-baselines3's own, or a compiled subclass of it."""
+    """Return the class that trains this agent: stable-baselines3's own, or a subclass of it."""
     engine = choose_engine(spec, get_device(spec.device).type)
     return find_algorithm(spec.name).load(engine.name)
 
@@ -53,28 +56,6 @@ def policy_arguments(net_arch: list[int], activation: str) -> dict[str, Any]:
     return {"net_arch": net_arch, "activation_fn": _ACTIVATIONS[activation]}
 
 
-def fit_to_budget(spec: AgentSpec) -> dict[str, Any]:
-    """Return the hyperparameters, with those cut that do not fit into `total_timesteps`.
-
-    A rollout longer than the budget would train past it: n_steps is cut to a power of two that fits, and
-    batch_size to the rollout. A replay buffer never holds more than the budget, so buffer_size is cut to it
-    to save memory; learning_starts is cut to half of it, so that the agent learns at all.
-    """
-    values = dict(spec.hyperparameters)
-    known = hyperparameters_of(spec.name)
-    full = {key: hyperparameter.default for key, hyperparameter in known.items()} | values
-    if find_algorithm(spec.name).on_policy:
-        if full["n_steps"] * spec.n_envs > spec.total_timesteps:
-            values["n_steps"] = _power_of_two_within(spec.total_timesteps // spec.n_envs)
-        rollout = values.get("n_steps", full["n_steps"]) * spec.n_envs
-        if full.get("batch_size", 0) > rollout:
-            values["batch_size"] = rollout
-    else:
-        values["buffer_size"] = min(full["buffer_size"], max(spec.total_timesteps, spec.n_envs))
-        values["learning_starts"] = min(full["learning_starts"], spec.total_timesteps // 2)
-    return values
-
-
 def _fuse_optimizers(model: BaseAlgorithm) -> None:
     """Let each Adam update all its parameters in one kernel: training is a tenth to a sixth faster."""
     holders = (model, model.policy, *model.policy.children())
@@ -82,8 +63,3 @@ def _fuse_optimizers(model: BaseAlgorithm) -> None:
         if type(optimizer) is torch.optim.Adam:
             for group in optimizer.param_groups:
                 group["fused"] = True
-
-
-def _power_of_two_within(limit: int) -> int:
-    """Return the largest power of two that is at most limit, and at least 2."""
-    return 1 << max(1, limit.bit_length() - 1)

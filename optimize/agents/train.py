@@ -18,8 +18,10 @@ from envs.vector import EnvSpec, TradingVectorEnv
 from optimize.agents.agent import Agent
 from optimize.agents.build import build
 from optimize.agents.callbacks import Report, Watch, check_finite
+from optimize.agents.compiled.off_policy import CompiledOffPolicy
 from optimize.agents.compiled.on_policy import CompiledOnPolicy
 from optimize.agents.compiled.qualify import choose_engine
+from optimize.agents.graphed.algorithm import Graphed
 from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.agents.vecenv import SB3VecEnv
@@ -98,5 +100,5 @@ def _release(model: BaseAlgorithm) -> None:
         model.replay_buffer = None
     if isinstance(model, OnPolicyAlgorithm):
         del model.rollout_buffer
-    if isinstance(model, CompiledOnPolicy):
+    if isinstance(model, (CompiledOnPolicy, CompiledOffPolicy, Graphed)):
         model.release()

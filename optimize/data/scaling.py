@@ -33,7 +33,9 @@ class Scaler:
 
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (..., A, F): numbers standardised and clipped, categories as they are, bins as -1, 0, 1."""
-        scaled = np.clip((features - self.mean) / self.std, -CLIP, CLIP)
+        scaled = features - self.mean
+        scaled /= self.std
+        np.clip(scaled, -CLIP, CLIP, out=scaled)
         if self.binned.any():
             values, (low, high) = features[..., self.binned], np.moveaxis(self.edges[:, self.binned], 2, 0)
             scaled[..., self.binned] = (values >= low).astype(np.float64) + (values > high) - 1.0
@@ -107,6 +109,7 @@ def scale_market(market: Market, scaler: Scaler, first: int, end: int) -> Market
     The features of rows [first, end) are scaled; the others are NaN, never used.
     """
     scaler.check_names(market.feature_names, "the market")
-    features = np.full_like(market.features, np.nan)
+    features = np.empty_like(market.features)
+    features[:first], features[end:] = np.nan, np.nan
     features[first:end] = scaler.transform(market.features[first:end])
     return replace(market, features=features, hold_moments=scaler.hold_moments)

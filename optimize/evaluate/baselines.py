@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 from envs.actions import ActionSpace, still_action
 from envs.costs import CostSpec
 from envs.observations import Layout, layout_of
-from envs.policy import Policy
-from envs.rewards import RewardSpec
+from envs.playing import play_recorded
+from envs.policy import Fused, Policy
+from envs.recording import Recording
+from envs.rewards import RewardFunction, RewardSpec
 from envs.types import FloatArray, Market
 from envs.vector import EnvSpec
+from envs.world import World
 from optimize.evaluate.metrics import WindowMetrics, measure, session_returns, sharpe_ratio, total_return
 from optimize.evaluate.rollout import replay_free, rollout
 from optimize.evaluate.score import ScoreSpec, score
@@ -38,6 +42,10 @@ class FlatPolicy:
         """Order no exposure."""
         return still(self.space, len(observation)), state
 
+    def fuse(self, world: World, reward: RewardFunction) -> Fused:
+        """Return what plays it without asking: a recording orders nothing at first."""
+        return play_recorded
+
 
 @dataclass(frozen=True, eq=False)
 class BuyAndHoldPolicy:
@@ -55,6 +63,10 @@ class BuyAndHoldPolicy:
         """Order what is not held yet, else the weight that is held, so that nothing trades."""
         held = observation[:, self.layout.weight : self.layout.weight + len(self.weight)]
         return np.where(held == 0, self.weight.astype(np.float32), held), state
+
+    def fuse(self, world: World, reward: RewardFunction) -> Fused:
+        """Return what plays it without asking."""
+        return partial(play_recorded, hold=self.weight.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +88,21 @@ class RandomPolicy:
         rows = (slice(None), *[None] * (flat.ndim - 1))
         action = np.where(fresh[rows], drawn, np.where(start[rows], flat, kept))
         return action, (generator, action)
+
+    def fuse(self, world: World, reward: RewardFunction) -> Fused:
+        """Return what plays it without asking: it looks at nothing, so all is drawn ahead."""
+
+        def fused(world: World, recording: Recording) -> None:
+            rows, steps = recording.equity.shape
+            nothing = np.empty((rows, 0), np.float32)
+            start, state = np.ones(rows, np.bool_), None
+            for step in range(steps):
+                action, state = self.act(nothing, state, start)
+                recording.action[:, step] = action.reshape(rows, -1)
+                start = np.zeros(rows, np.bool_)
+            play_recorded(world, recording)
+
+        return fused
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
         if isinstance(self.space, spaces.Discrete):

@@ -1,22 +1,27 @@
-"""Run a policy over test spans in lock step and record every bar of the ledger."""
+"""Run a policy over test spans, in one compiled call or in lock step, and record every bar of the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.accounts import fill_rows
 from envs.actions import still_action
 from envs.costs import CostSpec
 from envs.episodes import SequentialEpisodes
-from envs.policy import Policy
-from envs.rewards import RewardSpec
-from envs.types import BoolArray, Fill, FloatArray, IntArray, Market
+from envs.ledger import broken_equity
+from envs.playing import play_recorded
+from envs.policy import Fused, FusedPolicy, Policy
+from envs.recording import BROKEN, RUINED, UNSEEN, Recording, blank_recording, record_rows
+from envs.rewards import RewardFunction, RewardSpec
+from envs.types import BoolArray, FloatArray, IntArray, Market
 from envs.vector import EnvSpec, TradingVectorEnv
+from envs.world import World
 from optimize.errors import NumericError, WalkforgeError
 
-FILL = tuple(field.name for field in fields(Fill))
 KEPT = ("quantity", "price", "financing", "turnover", "forced", "exit_quantity", "exit_price")
 
 
@@ -56,7 +61,10 @@ def rollout(
     reward: RewardSpec,
     lookback: int,
 ) -> tuple[Evaluation, ...]:
-    """Evaluate a policy on spans of bars (test_first, test_last), one environment row a span."""
+    """Evaluate a policy on spans of bars (test_first, test_last), one environment row a span.
+
+    A policy that can plays them in one compiled call, any other in lock step.
+    """
     first = np.array([span[0] for span in spans], dtype=np.int64)
     last = np.array([span[1] for span in spans], dtype=np.int64)
     market_env = TradingVectorEnv(
@@ -69,30 +77,43 @@ def rollout(
         lookback=lookback,
     )
     length = last - first + 1
-    record = _Record(market_env, int(length.max()))
-    observation, _ = market_env.reset()
+    recording = blank_recording(market_env.world, market_env.single_action_space, int(length.max()))
+    fused = None
+    if isinstance(policy, FusedPolicy):
+        fused = policy.fuse(market_env.world, market_env.reward_function)
+    if fused is None:
+        play_in_lock_step(policy, market_env, recording)
+    else:
+        market_env.reset()
+        fused(market_env.world, recording)
+        _check_outcome(market_env.world, recording)
+    space = market_env.single_action_space
+    return tuple(_read(recording, row, int(first[row]), int(length[row]), space) for row in range(len(spans)))
+
+
+def play_in_lock_step(policy: Policy, env: TradingVectorEnv, recording: Recording) -> None:
+    """Play all rows at once, the policy asked at every step for the actions of all of them."""
+    space, rows = env.single_action_space, env.num_envs
+    action = np.full((rows, *(space.shape or ())), still_action(space), dtype=space.dtype)
+    sent = action.reshape(rows, -1)
+    observation, _ = env.reset()
     state: Any = None
-    start = np.ones(len(spans), dtype=bool)
-    running = np.ones(len(spans), dtype=bool)
-    ruined = np.zeros(len(spans), dtype=bool)
-    steps = np.zeros(len(spans), dtype=np.int64)
-    for step in range(int(length.max())):
+    start = np.ones(rows, dtype=bool)
+    running = np.ones(rows, dtype=bool)
+    for step in range(recording.equity.shape[1]):
         _check_finite(observation[running], "observation", step)
-        action, state = policy.act(observation, state, start)
-        _check_finite(action[running], "action", step)
-        record.action[step, running] = action[running]
-        observation, terminated, truncated = _step(market_env, record.action[step])
-        record.write(step, market_env)
-        steps += running
-        ruined |= terminated & running
+        said, state = policy.act(observation, state, start)
+        _check_finite(said[running], "action", step)
+        action[...] = still_action(space)
+        action[running] = said[running]
+        recording.action[:, step] = sent
+        observation, terminated, truncated = _step(env, action)
+        record_rows(running, env.last_equity, env.last_weight, fill_rows(env.fill), recording)
+        recording.outcome[terminated & running] = RUINED
         start = terminated | truncated
         running &= ~start
         if not running.any():
             break
-    return tuple(
-        record.read(row, int(first[row]), int(length[row]), int(steps[row]), bool(ruined[row]))
-        for row in range(len(spans))
-    )
 
 
 def replay_free(
@@ -101,7 +122,7 @@ def replay_free(
     """Re-run the recorded actions without any cost, for the zero-cost Sharpe ratio and the cost drag."""
     spans = [(int(evaluation.bar[0]), int(evaluation.bar[-1])) for evaluation in evaluations]
     return rollout(
-        _RecordedPolicy([evaluation.action for evaluation in evaluations]),
+        RecordedPolicy([evaluation.action for evaluation in evaluations]),
         market,
         spans,
         env=env,
@@ -122,70 +143,70 @@ def _step(
     return observation, terminated, truncated
 
 
-class _Record:
-    """Preallocated arrays (steps, N, ...) of what the environments did; a row past its end sends no order."""
-
-    def __init__(self, env: TradingVectorEnv, steps: int) -> None:
-        shape, space = (steps, env.num_envs), env.single_action_space
-        self.action = np.full((*shape, *(space.shape or ())), still_action(space), dtype=space.dtype)
-        self._equity = np.zeros(shape)
-        self._weight = np.zeros((steps, *env.last_weight.shape))
-        self._made = {name: getattr(env.fill, name) for name in FILL}  # written in place by every step
-        self._fill = {name: np.zeros((steps, *now.shape), now.dtype) for name, now in self._made.items()}
-
-    def write(self, step: int, env: TradingVectorEnv) -> None:
-        """Keep one step of all rows, also of those past their end: to choose among them takes longer."""
-        self._equity[step] = env.last_equity
-        self._weight[step] = env.last_weight
-        for name, now in self._made.items():
-            self._fill[name][step] = now
-
-    def read(self, row: int, first: int, length: int, steps: int, ruined: bool) -> Evaluation:
-        """Return the span of one row as arrays of its own, zero after the steps that it was running."""
-        fill = {name: _until(steps, array[:length, row]) for name, array in self._fill.items()}
-        trades = np.count_nonzero(fill["quantity"], axis=1) + np.count_nonzero(fill["exit_quantity"], axis=1)
-        return Evaluation(
-            bar=np.arange(first, first + length, dtype=np.int64),
-            equity=_until(steps, self._equity[:length, row]),
-            weight=_until(steps, self._weight[:length, row]),
-            commission=(fill["commission"] + fill["exit_commission"]).sum(axis=1),
-            slippage=(fill["slippage"] + fill["exit_slippage"]).sum(axis=1),
-            fills=trades,
-            cost=fill["commission"] + fill["slippage"],
-            exit_cost=fill["exit_commission"] + fill["exit_slippage"],
-            action=self.action[:length, row].copy(),
-            ruined=ruined,
-            **{name: fill[name] for name in KEPT},
-        )
+def _check_outcome(world: World, recording: Recording) -> None:
+    """Raise NumericError for the first step at which a row met a number that is none."""
+    failed = np.flatnonzero(recording.outcome >= UNSEEN)
+    if not len(failed):
+        return
+    row = min(failed, key=lambda row: (recording.steps[row], recording.outcome[row]))
+    outcome, step = int(recording.outcome[row]), int(recording.steps[row])
+    if outcome == BROKEN:
+        raise NumericError(f"the evaluation cannot go on: {broken_equity(int(row), int(world.bar[row]))}")
+    raise NumericError(_not_finite("observation" if outcome == UNSEEN else "action", step))
 
 
-def _until(steps: int, values: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy of values (n, ...) that is zero after the first steps."""
-    kept = values.copy()
-    kept[steps:] = 0
-    return kept
+def _read(recording: Recording, row: int, first: int, length: int, space: spaces.Space[Any]) -> Evaluation:
+    """Return the span of one row."""
+    span = (row, slice(length))
+    fill = {name: array[span] for name, array in recording.fill._asdict().items()}
+    action = recording.action[span].reshape(length, *(space.shape or ())).astype(space.dtype)
+    action[recording.steps[row] :] = still_action(space)
+    trades = np.count_nonzero(fill["quantity"], axis=1) + np.count_nonzero(fill["exit_quantity"], axis=1)
+    return Evaluation(
+        bar=np.arange(first, first + length, dtype=np.int64),
+        equity=recording.equity[span],
+        weight=recording.weight[span],
+        commission=(fill["commission"] + fill["exit_commission"]).sum(axis=1),
+        slippage=(fill["slippage"] + fill["exit_slippage"]).sum(axis=1),
+        fills=trades,
+        cost=fill["commission"] + fill["slippage"],
+        exit_cost=fill["exit_commission"] + fill["exit_slippage"],
+        action=action,
+        ruined=bool(recording.outcome[row] == RUINED),
+        **{name: fill[name] for name in KEPT},
+    )
 
 
-class _RecordedPolicy:
-    """Send recorded actions again; the state is the step."""
+@dataclass(frozen=True, eq=False)
+class RecordedPolicy:
+    """Send recorded actions again, one array (n, ...) for each row."""
 
-    def __init__(self, actions: Sequence[NDArray[Any]]) -> None:
-        steps = max(len(action) for action in actions)
-        self._actions = np.stack(
-            [
-                np.concatenate([action, np.repeat(action[-1:], steps - len(action), axis=0)])
-                for action in actions
-            ],
-            axis=1,
-        )
+    actions: Sequence[NDArray[Any]]
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
+        """Send those of the next step, the last one again where there are no more; the state is the step."""
         step = 0 if state is None else int(state)
-        return self._actions[step], step + 1
+        return np.stack([action[min(step, len(action) - 1)] for action in self.actions]), step + 1
+
+    def fuse(self, world: World, reward: RewardFunction) -> Fused:
+        """Return what plays them without asking."""
+
+        def fused(world: World, recording: Recording) -> None:
+            steps = recording.equity.shape[1]
+            for row, action in enumerate(self.actions):
+                sent = action[:steps]
+                recording.action[row, : len(sent)] = sent.reshape(len(sent), -1)
+            play_recorded(world, recording)
+
+        return fused
 
 
 def _check_finite(values: NDArray[Any], what: str, step: int) -> None:
     if not np.all(np.isfinite(values)):
-        raise NumericError(f"the {what} became NaN or infinite at step {step} of the evaluation")
+        raise NumericError(_not_finite(what, step))
+
+
+def _not_finite(what: str, step: int) -> str:
+    return f"the {what} became NaN or infinite at step {step} of the evaluation"

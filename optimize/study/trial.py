@@ -1,6 +1,7 @@
 """The spine: spec -> market -> windows -> train -> rollout -> score."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from envs.costs import check_spread
 from envs.episodes import session_spans
 from envs.types import FloatArray, Market
 from optimize.agents.agent import Agent
+from optimize.agents.budget import divide_budget
 from optimize.agents.registry import find_algorithm, hyperparameters_of
 from optimize.agents.spec import AgentSpec
 from optimize.agents.train import train
@@ -114,12 +116,10 @@ def at_timeframe(spec: StudySpec, base: str) -> StudySpec:
     ratio = timeframe_ns(spec.data.timeframe) / timeframe_ns(base)
     if ratio == 1:
         return spec
-    hyperparameters = dict(spec.agent.hyperparameters)
-    known = hyperparameters_of(spec.agent.name)
+    agent, known = divide_budget(spec.agent, ratio), hyperparameters_of(spec.agent.name)
     if "gamma" in known:
-        hyperparameters["gamma"] = float(hyperparameters.get("gamma", known["gamma"].default)) ** ratio
-    steps = max(1, round(spec.agent.total_timesteps / ratio))
-    agent = dataclasses.replace(spec.agent, total_timesteps=steps, hyperparameters=hyperparameters)
+        gamma = float(agent.hyperparameters.get("gamma", known["gamma"].default)) ** ratio
+        agent = dataclasses.replace(agent, hyperparameters={**agent.hyperparameters, "gamma": gamma})
     return dataclasses.replace(spec, agent=agent)
 
 
@@ -163,10 +163,10 @@ def run_window(
 ) -> tuple[Trained, Measured, Trades]:
     """Fit the scaler and the agent on the purged train span, then evaluate on the test span."""
     started = time.perf_counter()
-    scaler = fit_scaler(ground.market, window.train_first, window.train_last + 1)
+    scaler, market = _scaled(ground, window, spec.feature.lookback)
     agent = train(
         spec.agent,
-        scaled_to(spec, ground, window, scaler),
+        market,
         (window.train_first, window.train_last),
         env=spec.env,
         cost=spec.cost,
@@ -175,7 +175,7 @@ def run_window(
         seed=seed,
     )
     trained = Trained(agent, scaler)
-    measured, trades = evaluate_window(spec, ground, window, trained)
+    measured, trades = _evaluate(spec, market, window, trained)
     return trained, dataclasses.replace(measured, seconds=time.perf_counter() - started), trades
 
 
@@ -184,7 +184,13 @@ def evaluate_window(
 ) -> tuple[Measured, Trades]:
     """Run a trained agent over the test span of a window, net and at zero cost; return its trades as well."""
     started = time.perf_counter()
-    market = scaled_to(spec, ground, window, trained.scaler)
+    market = scaled_to(ground, window, trained.scaler, spec.feature.lookback)
+    measured, trades = _evaluate(spec, market, window, trained)
+    return dataclasses.replace(measured, seconds=time.perf_counter() - started), trades
+
+
+def _evaluate(spec: StudySpec, market: Market, window: Window, trained: Trained) -> tuple[Measured, Trades]:
+    """Do so on the market as the agent sees it; whoever knows when it began says how long it took."""
     span = (window.test_first, window.test_last)
     env, reward, lookback = spec.env, spec.reward, spec.feature.lookback
     net = rollout(trained.agent, market, [span], env=env, cost=spec.cost, reward=reward, lookback=lookback)
@@ -194,7 +200,7 @@ def evaluate_window(
         returns=session_returns(market, net[0], window),
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
         reward_active_share=trained.agent.reward_active_share,
     )
     return measured, trades_of(net[0], market, env.fill)
@@ -216,9 +222,15 @@ def yardsticks(
     )
 
 
-def scaled_to(spec: StudySpec, ground: Ground, window: Window, scaler: Scaler) -> Market:
+@functools.lru_cache(maxsize=1)  # all repeats of a window train on one market
+def _scaled(ground: Ground, window: Window, lookback: int) -> tuple[Scaler, Market]:
+    scaler = fit_scaler(ground.market, window.train_first, window.train_last + 1)
+    return scaler, scaled_to(ground, window, scaler, lookback)
+
+
+def scaled_to(ground: Ground, window: Window, scaler: Scaler, lookback: int) -> Market:
     """Return the market with its features scaled over the bars that this window can observe."""
-    first = max(0, window.train_first - spec.feature.lookback + 1)
+    first = max(0, window.train_first - lookback + 1)
     return scale_market(ground.market, scaler, first, window.test_last + 1)
 
 

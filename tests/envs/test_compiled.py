@@ -5,11 +5,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from numba import config
+import numpy as np
+from numba import config, njit
 
 import envs
 from envs.compiled import compiled, digest_sources
+from envs.types import FloatArray
 
 PROBE = """
 import numpy as np
@@ -30,6 +33,21 @@ def test_a_compiled_function_computes_and_leaves_the_settings_alone() -> None:
     before = vars(config)["CACHE_DIR"]
     assert compiled(add)(1.0, 2.0) == 3.0
     assert vars(config)["CACHE_DIR"] == before
+
+
+def ratio(values: FloatArray) -> float:
+    return float(values[0] * values[1] / values[2] ** 1.5 - values[0] * 0.5)
+
+
+def test_a_caller_with_fast_math_does_not_lend_it_to_what_it_calls() -> None:
+    exact: Any = compiled(ratio)
+
+    def call(given: FloatArray) -> float:
+        return float(exact(given))
+
+    values = np.array([0.1, 0.7, 0.3])
+    assert njit(fastmath=True)(call)(values) == exact(values)  # the caller compiles it, for the first time
+    assert " fast " not in exact.inspect_llvm(exact.signatures[0])
 
 
 def test_digest_follows_names_and_bytes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from envs.types import BoolArray, FloatArray
 from envs.world import World
 from optimize.agents.compiled.actor_critic import Network
 from optimize.agents.compiled.kernels import counting_kernel, kernel
-from optimize.agents.compiled.layers import Matrix, Vector, rational_tanh
+from optimize.agents.compiled.layers import Branch, Matrix, Vector, rational_tanh
 
 CHUNK = 256  # bars whose first layer is computed in one product
 
@@ -85,20 +85,38 @@ def activate_row(values: Vector, units: int, tanh: bool) -> None:
 @kernel
 def think(network: Network, parameters: Vector, actor: Actor, bar: int, beside: Vector) -> int:
     """Pass the observation of a bar and an account through the policy; return which row of values has it."""
-    branch, tanh = network.actor, network.stem.tanh
-    given = actor.values[0]
     known = actor.known[actor.row_of[bar]]
+    tanh = network.stem.tanh
+    return go_on(network.actor, tanh, parameters, actor.transposed, known, actor.beside, beside, actor.values)
+
+
+@kernel
+def go_on(
+    branch: Branch,
+    tanh: bool,
+    parameters: Vector,
+    transposed: Vector,
+    known: Vector,
+    weights_beside: Matrix,
+    beside: Vector,
+    values: Matrix,
+) -> int:
+    """Go on from a first layer (units,) that knows its features alone; return the row of the last values.
+
+    The biases of the later layers are read from the parameters, their matrices (in, out) from `transposed`.
+    """
+    given = values[0]
     units = branch.units[0]
     for unit in range(units):
         given[unit] = known[unit]
     for index in range(len(beside)):
-        seen, weights = beside[index], actor.beside[index]
+        seen, weights = beside[index], weights_beside[index]
         for unit in range(units):
             given[unit] += seen * weights[unit]
     activate_row(given, units, tanh)
     layers = len(branch.weight)
     for layer in range(layers):
-        given, made = actor.values[layer % 2], actor.values[(layer + 1) % 2]
+        given, made = values[layer % 2], values[(layer + 1) % 2]
         inputs, units = units, branch.units[layer + 1]
         bias = parameters[branch.bias[layer] : branch.bias[layer] + units]
         for unit in range(units):
@@ -106,7 +124,7 @@ def think(network: Network, parameters: Vector, actor: Actor, bar: int, beside: 
         start = branch.weight[layer]
         for source in range(inputs):
             value = given[source]
-            weights = actor.transposed[start + source * units : start + (source + 1) * units]
+            weights = transposed[start + source * units : start + (source + 1) * units]
             for unit in range(units):
                 made[unit] += value * weights[unit]
         if layer < layers - 1:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from envs.observations import account_layout, gather
 from envs.types import BoolArray
+from envs.world import World
 from optimize.agents.compiled.acting import CHUNK, Actor, know_bars
 from optimize.agents.compiled.actor_critic import (
     Network,
@@ -99,7 +100,7 @@ class Collector:
                 stop,
             )
             if outcome != PLAYED:
-                raise NumericError(self._explain(outcome, row))
+                raise NumericError(explain(self.world, outcome, row))
             self.vec_env.env.count_scored((self._done_steps - before) * len(self._all), active)
             done = self._step.terminated | self._step.truncated
             if done.any():
@@ -184,15 +185,15 @@ class Collector:
             values=np.empty((2, int(units.max())), np.float32),
         )
 
-    def _explain(self, outcome: int, row: int) -> str:
-        """Say what broke, as the vector environment and SB3VecEnv say it."""
-        broke = "training broke the environment: "
-        if outcome == REFUSED:
-            return f"{broke}what the policy says in env row {row} is NaN or infinite"
-        if outcome == BROKEN:
-            after = self.world.bar[row] + 1
-            return f"{broke}equity of env row {row} is not finite after bar {after}"
-        return f"{broke}a reward is NaN or infinite"
+
+def explain(world: World, outcome: int, row: int) -> str:
+    """Say what broke, as the vector environment and SB3VecEnv say it."""
+    broke = "training broke the environment: "
+    if outcome == REFUSED:
+        return f"{broke}what the policy says in env row {row} is NaN or infinite"
+    if outcome == BROKEN:
+        return f"{broke}equity of env row {row} is not finite after bar {world.bar[row] + 1}"
+    return f"{broke}a reward is NaN or infinite"
 
 
 def blank_samples(count: int, beside: int, action_size: int) -> Samples:

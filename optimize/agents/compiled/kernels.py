@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import envs
-from envs.compiled import cache_folder, compile_kernel
+from envs.compiled import bind, cache_folder, compile_kernel
+
+__all__ = ["bind", "counting_kernel", "inner_kernel", "kernel"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,14 +32,7 @@ def counting_kernel(function: Callable[P, R]) -> Callable[P, R]:
     return compile_kernel(function, _CACHE, _OPTIONS)
 
 
-def bind(function: Callable[P, R], name: str, **kernels: Callable[..., Any]) -> Callable[P, R]:
-    """Return the plain function once more, under a name of its own, with these kernels as globals.
-
-    numba takes globals as constants and files its cache by name. A kernel that came as an argument would
-    have another type in each process, so that the cache would never be hit.
-    """
-    plain = cast(FunctionType, function)
-    copy = FunctionType(plain.__code__, plain.__globals__ | kernels, name, plain.__defaults__)
-    copy.__qualname__ = name
-    copy.__module__ = plain.__module__
-    return cast(Callable[P, R], copy)
+def inner_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a counting kernel that only kernels call: without its form for Python, half the work."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return compile_kernel(function, _CACHE, _OPTIONS | options)

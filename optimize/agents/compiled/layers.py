@@ -159,7 +159,7 @@ def backward_branch(
     batch: int,
     tanh: bool,
 ) -> None:
-    """Write the gradient by every layer and by the stem's values.
+    """Write the gradient by every layer and by the stem's values; by these values alone if gradient is empty.
 
     The last layer of delta comes in as the gradient by the output; the rest of it is written.
     """
@@ -173,8 +173,9 @@ def backward_branch(
         else:
             given = block(values, branch.place[layer - 1] * batch, inputs, batch)
             by_given = block(delta, branch.place[layer - 1] * batch, inputs, batch)
-        np.dot(by_made, given.T, block(gradient, branch.weight[layer], units, inputs))
-        sum_rows(by_made, gradient[branch.bias[layer] : branch.bias[layer] + units])
+        if len(gradient) > 0:
+            np.dot(by_made, given.T, block(gradient, branch.weight[layer], units, inputs))
+            sum_rows(by_made, gradient[branch.bias[layer] : branch.bias[layer] + units])
         np.dot(weight.T, by_made, by_given)
         if layer > 0:
             through_activation(by_given, given, tanh)

@@ -1,6 +1,6 @@
 """From an SB3 actor-critic policy to the layout that the kernels read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import numpy as np
@@ -35,12 +35,14 @@ def why_not(policy: ActorCriticPolicy) -> str | None:
         return f"{' and '.join(map(str, sorted(depths)))} hidden layers, not 1 to {DEEPEST}"
     if policy.device.type != "cpu":
         return f"on the device {policy.device}"
-    return _why_not_optimizer(policy.optimizer)
+    return why_not_optimizer(policy.optimizer, _PLAIN)
 
 
-def _why_not_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
-    """Return what keeps an optimizer's steps from being taken by the kernels, or None."""
-    changes = _PLAIN.get(type(optimizer))
+def why_not_optimizer(
+    optimizer: torch.optim.Optimizer, known: Collection[type[torch.optim.Optimizer]]
+) -> str | None:
+    """Return what keeps an optimizer's steps from being taken by the kernels that are known, or None."""
+    changes = _PLAIN[type(optimizer)] if type(optimizer) in known else None
     if changes is None or len(optimizer.param_groups) > 1:
         return f"with the optimizer {type(optimizer).__name__}"
     changed = [key for key in changes if optimizer.param_groups[0].get(key)]

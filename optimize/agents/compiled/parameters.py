@@ -25,20 +25,15 @@ class _Vector:
         self.pointers = [view.data_ptr() for view in self.views]
 
 
-class FlatParameters:
-    """Parameters laid end to end in a given order, and their optimizer's moments in the same places."""
+class FlatTensors:
+    """Parameters laid end to end in a given order, such as those of a target network."""
 
-    def __init__(self, parameters: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
         self.parameters = list(parameters)
-        self._optimizer = optimizer
         self._shapes = [parameter.shape for parameter in self.parameters]
         sizes = [parameter.numel() for parameter in self.parameters]
         self.start = [0, *np.cumsum(sizes).tolist()]  # of each parameter, and the end
         self._values = _Vector(self.start, self._shapes)
-        self._moments: dict[str, _Vector] = {}
-        self._steps = torch.zeros(len(sizes))
-        self._step_views = list(self._steps)
-        self.gradient: Vector = np.zeros(self.start[-1], np.float32)
 
     def values(self) -> Vector:
         """Return the vector; parameters that were moved elsewhere are copied in and aliased again."""
@@ -48,6 +43,18 @@ class FlatParameters:
                 view.copy_(parameter.data)
                 parameter.data = view
         return values.array
+
+
+class FlatParameters(FlatTensors):
+    """Parameters that an optimizer moves, and its moments in the same places."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(parameters)
+        self._optimizer = optimizer
+        self._moments: dict[str, _Vector] = {}
+        self._steps = torch.zeros(len(self.parameters))
+        self._step_views = list(self._steps)
+        self.gradient: Vector = np.zeros(self.start[-1], np.float32)
 
     def moment(self, name: str) -> Vector:
         """Return a moment of the optimizer (`exp_avg`) as a vector, zero before the first step."""

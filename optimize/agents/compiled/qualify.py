@@ -2,29 +2,31 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from optimize.agents.registry import ALGORITHMS, find_algorithm
+from optimize.agents.registry import ALGORITHMS, GRAPHED, find_algorithm
 from optimize.errors import BadInputError
 
 if TYPE_CHECKING:
     from optimize.agents.spec import AgentSpec
 
-ENGINES = ("auto", "compiled", "stock")
+ENGINES = ("auto", "compiled", "graphed", "stock")
 
 
 class Engine(NamedTuple):
     """An engine and the reason for it."""
 
-    name: str  # compiled or stock
+    name: str  # compiled, graphed or stock
     why: str  # a clause
 
 
 def choose_engine(spec: "AgentSpec", device: str | None = None) -> Engine:
-    """Return the engine of an agent; BadInputError where agent.engine=compiled cannot train it.
+    """Return the engine of an agent; BadInputError where the one asked for cannot train it.
 
     `device` is what agent.device came to, cpu or cuda; while that is not known, auto counts as cpu.
     """
     if spec.engine == "stock":
         return Engine("stock", "agent.engine=stock asks for it")
+    if spec.engine == "graphed":
+        return _choose_graphed(spec)
     if (reason := _obstacle(spec, device or spec.device)) is None:
         return Engine("compiled", "there are kernels for its networks on a CPU")
     if spec.engine == "compiled":
@@ -32,6 +34,17 @@ def choose_engine(spec: "AgentSpec", device: str | None = None) -> Engine:
             f"agent.engine='compiled' cannot be used: {reason}; set agent.engine=auto or stock"
         )
     return Engine("stock", reason)
+
+
+def _choose_graphed(spec: "AgentSpec") -> Engine:
+    reason = "agent.use_sde=true is not graphed" if spec.hyperparameters.get("use_sde") else None
+    if spec.name not in GRAPHED:
+        reason = f"agent.name={spec.name!r} is not graphed, only {', '.join(GRAPHED)}"
+    if reason is not None:
+        raise BadInputError(
+            f"agent.engine='graphed' cannot be used: {reason}; set agent.engine=auto or stock"
+        )
+    return Engine("graphed", "agent.engine=graphed asks for it")
 
 
 def _obstacle(spec: "AgentSpec", device: str) -> str | None:

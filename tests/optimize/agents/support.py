@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "a2c": {"n_steps": 8},
     "ppo": {"n_steps": 32, "batch_size": 64, "n_epochs": 2},
     "sac": {"learning_starts": 50, "batch_size": 32, "train_freq": 4},
+    "td3": {"learning_starts": 50, "batch_size": 32, "train_freq": 4},
     "dqn": {"learning_starts": 50, "batch_size": 32, "target_update_interval": 50, "learning_rate": 0.001},
 }
 

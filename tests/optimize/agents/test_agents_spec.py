@@ -91,6 +91,8 @@ def test_null_is_allowed_where_the_constructor_takes_it() -> None:
 
 def test_off_policy_ranges() -> None:
     assert "agent.gradient_steps=0" in _message("sac", gradient_steps=0)
+    assert "agent.policy_delay=0 is not allowed" in _message("td3", policy_delay=0)
+    assert "agent.target_policy_noise=-1" in _message("td3", target_policy_noise=-1)
     assert "agent.exploration_final_eps=2" in _message("dqn", exploration_final_eps=2)
     with pytest.raises(BadInputError, match=r"agent.target_update_interval=4 .* agent.n_envs=8"):
         check_agent(AgentSpec(name="dqn", n_envs=8, hyperparameters={"target_update_interval": 4}))

@@ -59,6 +59,42 @@ def test_acts_within_the_action_space(name: str, shape: tuple[int, ...]) -> None
     assert all(agent.policy.action_space.contains(row) for row in action)
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_acts_as_the_policy_predicts(name: str, deterministic: bool) -> None:
+    agent = replace(train_small(small_spec(name)), deterministic=deterministic)
+    observation, start = probe_observations(agent), np.zeros(16, dtype=bool)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002  (SB3's DQN explores by this generator)
+    expected, _ = agent.policy.predict(observation, None, start, deterministic=deterministic)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    agent.policy.set_training_mode(True)  # as a training leaves it
+    action, _ = agent.act(observation, None, start)
+    assert not agent.policy.training
+    np.testing.assert_array_equal(action, expected)
+    assert action.dtype == expected.dtype
+
+
+def test_a_policy_that_predicts_in_its_own_way_threads_its_state() -> None:
+    agent = train_small(small_spec("ppo"))
+
+    class Recurrent(type(agent.policy)):  # type: ignore[misc]
+        def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> Any:
+            memory = np.where(episode_start, 0, state if state is not None else 7)
+            return memory[:, None].astype(np.float32), memory + 1
+
+    agent.policy.__class__ = Recurrent
+    observation, none = probe_observations(agent), np.zeros(16, dtype=bool)
+    _, state = agent.act(observation, None, none)
+    some = np.arange(16) % 2 == 0
+    action, state = agent.act(observation, state, some)
+    np.testing.assert_array_equal(action[:, 0], np.where(some, 0, 8))
+    np.testing.assert_array_equal(state, np.where(some, 1, 9))
+    world = make_env(noise_market(), "ppo", num_envs=1)
+    assert agent.fuse(world.world, world.reward_function) is None  # it would forget
+
+
 def test_stochastic_actions_repeat_by_seed() -> None:
     agent = train_small(small_spec("ppo"))
     observation, start = probe_observations(agent), np.zeros(16, dtype=bool)

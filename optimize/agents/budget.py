@@ -1,0 +1,79 @@
+"""How many environment steps a training takes, and the same training in fewer or more of them."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from optimize.agents.registry import find_algorithm, hyperparameters_of
+from optimize.agents.spec import AgentSpec
+
+NEAR_ENOUGH = 0.02  # of the steps, for rollouts that minibatches divide without a rest
+
+
+def fit_to_budget(spec: AgentSpec) -> dict[str, Any]:
+    """Return the hyperparameters, with those cut that do not fit into `total_timesteps`.
+
+    A rollout longer than the budget would train past it: n_steps is cut to a power of two that fits, and
+    batch_size to the rollout. A replay buffer never holds more than the budget, so buffer_size is cut to it
+    to save memory; learning_starts is cut to half of it, so that the agent learns at all.
+    """
+    values = dict(spec.hyperparameters)
+    full = _defaults(spec) | values
+    if find_algorithm(spec.name).on_policy:
+        if full["n_steps"] * spec.n_envs > spec.total_timesteps:
+            values["n_steps"] = _power_of_two_within(spec.total_timesteps // spec.n_envs)
+        rollout = values.get("n_steps", full["n_steps"]) * spec.n_envs
+        if full.get("batch_size", 0) > rollout:
+            values["batch_size"] = rollout
+    else:
+        values["buffer_size"] = min(full["buffer_size"], max(spec.total_timesteps, spec.n_envs))
+        values["learning_starts"] = min(full["learning_starts"], spec.total_timesteps // 2)
+    return values
+
+
+def divide_budget(spec: AgentSpec, ratio: float) -> AgentSpec:
+    """Return the agent with 1/ratio of the environment steps that its training takes.
+
+    An on-policy agent trains whole rollouts, past `total_timesteps` where these do not divide it; so it gets
+    rollouts of another length, as near to its own as the number of steps allows.
+    """
+    if not find_algorithm(spec.name).on_policy:
+        return replace(spec, total_timesteps=max(1, round(spec.total_timesteps / ratio)))
+    full = _defaults(spec) | fit_to_budget(spec)
+    rollout = full["n_steps"] * spec.n_envs
+    wanted = math.ceil(spec.total_timesteps / rollout) * rollout / ratio
+    fewest = max(1, math.floor(wanted / rollout))
+    lengths = [
+        (abs(count * steps * spec.n_envs - wanted) / wanted, abs(steps - full["n_steps"]), count, steps)
+        for count in (fewest, fewest + 1)
+        for steps in _lengths(wanted / count / spec.n_envs, spec.n_envs, full.get("batch_size"))
+    ]
+    even = [each for each in lengths if each[0] <= NEAR_ENOUGH and _is_even(each[3], spec.n_envs, full)]
+    _, _, count, steps = min(even or lengths)
+    hyperparameters = dict(spec.hyperparameters)
+    if steps != (_defaults(spec) | hyperparameters)["n_steps"]:
+        hyperparameters["n_steps"] = steps
+    return replace(spec, total_timesteps=count * steps * spec.n_envs, hyperparameters=hyperparameters)
+
+
+def _lengths(exact: float, n_envs: int, batch_size: int | None) -> set[int]:
+    """Return lengths of a rollout near an exact one: the nearest, and those that minibatches divide."""
+    nearest = max(2, round(exact))
+    if batch_size is None:
+        return {nearest}
+    unit = batch_size // math.gcd(batch_size, n_envs)
+    below = math.floor(exact / unit) * unit
+    return {nearest} | {steps for steps in (below, below + unit) if steps >= 2}
+
+
+def _is_even(steps: int, n_envs: int, full: dict[str, Any]) -> bool:
+    return steps * n_envs % full.get("batch_size", 1) == 0
+
+
+def _defaults(spec: AgentSpec) -> dict[str, Any]:
+    return {key: hyperparameter.default for key, hyperparameter in hyperparameters_of(spec.name).items()}
+
+
+def _power_of_two_within(limit: int) -> int:
+    """Return the largest power of two that is at most limit, and at least 2."""
+    return 1 << max(1, limit.bit_length() - 1)

@@ -1,0 +1,263 @@
+"""What the compiled SAC, TD3 and DQN share: SB3's loop around steps and updates that the kernels make."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
+
+from envs.types import BoolArray
+from optimize.agents.compiled.off_policy_loop import Draws, Plan, Rules, learner_of
+from optimize.agents.compiled.off_policy_player import Player
+from optimize.agents.threads import keep_blas_single
+from optimize.agents.vecenv import SB3VecEnv
+from optimize.errors import BadInputError
+
+LOSSES = 4  # columns, at least as many as any algorithm notes
+MOST_UPDATES = 256  # that are drawn ahead
+MOST_STEPS = 500  # between two calls of a callback
+LEAST_ROLLOUTS = 32  # between two calls, so that the calls themselves cost little
+
+
+class CompiledOffPolicy(OffPolicyAlgorithm):
+    """An off-policy algorithm of SB3 whose rollouts and the updates between them are made by one kernel.
+
+    `save` writes what SB3 writes: the networks' parameters and the optimizers' moments are the very memory
+    that the kernels work on. The replay holds bar indices, not observations, and begins anew with other
+    environments. Several rollouts are played in one go, a half percent of the training but at most 500
+    steps; where that is below 32 rollouts, so many, but at most 5 percent of the training. Callbacks hear of
+    these as of one rollout, and of its first step, where a stop asked for at its start takes effect, and of
+    its last one. What is logged is of the last rollout's updates. The weights do not depend on where a go
+    ends.
+    """
+
+    _rules: ClassVar[Rules]
+    _kinds: ClassVar[int]  # of noise that an update draws
+    _player: Player | None
+    _room: tuple[int, Any] | None
+
+    def _setup_model(self) -> None:
+        wanted, self.buffer_size = self.buffer_size, self.n_envs  # SB3's own buffer, of windows, is not used
+        super()._setup_model()
+        self.buffer_size, self.replay_buffer = wanted, None
+        keep_blas_single()
+        self._player = self._room = None
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Let the networks live in flat vectors; BadInputError where the kernels cannot train them."""
+        raise NotImplementedError
+
+    def _learner(self, batch: int) -> Any:
+        """Return what the kernels read and write, with room for batches of up to this size."""
+        raise NotImplementedError
+
+    def _make_room(self, batch: int) -> Any:
+        """Return the same without what is learned."""
+        raise NotImplementedError
+
+    def _note(self, learner: Any) -> None:
+        """Let the optimizers know of the steps that the kernels have taken."""
+        raise NotImplementedError
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        raise NotImplementedError
+
+    def _draw_actions(self, done: int, steps: int, learning_starts: int) -> tuple[BoolArray, Any]:
+        """Return at_random (steps,) and the noise (steps, N, A) of the steps after `done` timesteps."""
+        raise NotImplementedError
+
+    def _draw_noise(self, noise: torch.Tensor) -> None:
+        """Fill the noise (kinds, B, A) of one update."""
+        raise NotImplementedError
+
+    def _record(self, losses: NDArray[np.float64]) -> None:
+        """Log the losses (U, LOSSES) of the updates after a rollout."""
+        raise NotImplementedError
+
+    def _room_for(self, batch: int) -> Any:
+        """Return room for batches of up to this size and for all environments."""
+        wanted = max(batch, self.n_envs)
+        if self._room is None or self._room[0] < wanted:
+            self._room = wanted, self._make_room(wanted)
+        return self._room[1]
+
+    def _before(self, done: int, steps: int, learning_starts: int) -> BoolArray:
+        """Return which of the steps (steps,) after `done` timesteps are the random ones before learning."""
+        found: BoolArray = done + np.arange(steps) * self.n_envs < learning_starts
+        return found
+
+    def _draw_uniform(self, steps: int) -> NDArray[np.float32]:
+        """Return random actions (steps, N, A) between -1 and 1."""
+        shape = (steps, self.n_envs, self._action_size)
+        return np.random.uniform(-1.0, 1.0, shape).astype(np.float32)  # noqa: NPY002 (as SB3)
+
+    @property
+    def _action_size(self) -> int:
+        """Return A, 1 for a choice."""
+        return int(np.prod(self.action_space.shape or (1,)))
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """Play rollouts, with the updates after each but the last; `train` makes those after the last."""
+        player = self._player_of(env)
+        callback.on_rollout_start()
+        if train_freq.unit == TrainFrequencyUnit.STEP:
+            rollouts = self._rollouts_ahead(train_freq.frequency)
+            plan = self._draw_plan(player, train_freq.frequency, rollouts, learning_starts)
+            taken, episodes, going = self._follow(plan, player, callback, log_interval, False)
+            taken = train_freq.frequency
+        else:
+            assert env.num_envs == 1, "episodes are counted in one environment"
+            taken, episodes, going = 0, 0, True
+            while going and episodes < train_freq.frequency:
+                plan = self._draw_plan(player, player.steps_left(), 1, learning_starts)
+                steps, ended, going = self._follow(plan, player, callback, log_interval, True)
+                taken, episodes = taken + steps, episodes + ended
+        self._last_obs = player.observe()
+        if going:
+            callback.on_rollout_end()
+        return RolloutReturn(taken * env.num_envs, episodes, going)
+
+    def _follow(
+        self,
+        plan: Plan,
+        player: Player,
+        callback: BaseCallback,
+        log_interval: int | None,
+        one_episode: bool,
+    ) -> tuple[int, int, bool]:
+        """Do what is planned, or stop with the first episode; return steps, episodes, whether to go on."""
+        learner = self._learner(plan.draws.slot.shape[1])
+        losses = np.zeros((len(plan.draws.slot), LOSSES))
+        n_envs, taken, episodes = len(player.world.bar), 0, 0
+        for stop in sorted({1, len(plan.at_random)}):
+            while taken < stop and not (one_episode and episodes):
+                reached, ended = player.play(learner, plan, taken, stop, losses)
+                self._count_steps(reached - taken, n_envs)
+                taken, episodes = reached, episodes + len(ended)
+                self._end_episodes(ended, log_interval)
+            self._note(learner)
+            if stop == len(plan.at_random):
+                self._n_updates += len(losses)
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return taken, episodes, False
+        return taken, episodes, True
+
+    def _count_steps(self, steps: int, n_envs: int) -> None:
+        self.num_timesteps += steps * n_envs
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+
+    def _end_episodes(self, ended: Sequence[dict[str, float]], log_interval: int | None) -> None:
+        assert self.ep_info_buffer is not None
+        self.ep_info_buffer.extend(ended)
+        for _ in ended:
+            self._episode_num += 1
+            if log_interval is not None and self._episode_num % log_interval == 0:
+                self.dump_logs()
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Update the networks that often, each time with a batch of this size from the replay."""
+        assert self._player is not None, "train() follows collect_rollouts()"
+        self._update_learning_rate(self._optimizers())
+        player, learner = self._player, self._learner(batch_size)
+        rate = float(self.lr_schedule(self._current_progress_remaining))
+        losses = np.zeros((gradient_steps, LOSSES))
+        for first in range(0, gradient_steps, MOST_UPDATES):
+            some = losses[first : first + MOST_UPDATES]
+            draws = self._blank_draws(len(some), batch_size)
+            for number in range(len(some)):
+                self._draw_update(draws, number, player.filled)
+            learner_of(self._rules)(
+                learner, player.world.features, player.replay, draws, 0, len(some), -first, rate, some
+            )
+        self._note(learner)
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self._record(losses)
+
+    def _rollouts_ahead(self, steps: int) -> int:
+        """Return how many rollouts of so many steps to play in one go."""
+        rollout, total = steps * self.n_envs, self._total_timesteps - self._num_timesteps_at_start
+        most = max(1, min(total // 200, MOST_STEPS), min(LEAST_ROLLOUTS * rollout, total // 20))
+        done = self.num_timesteps - self._num_timesteps_at_start
+        until = min((done // most + 1) * most, total)
+        updates = max(self._updates_after(steps), 1)
+        return max(1, min(math.ceil((until - done) / rollout), MOST_UPDATES // updates))
+
+    def _updates_after(self, steps: int) -> int:
+        return self.gradient_steps if self.gradient_steps >= 0 else steps * self.n_envs
+
+    def _draw_plan(self, player: Player, steps: int, rollouts: int, learning_starts: int) -> Plan:
+        """Draw what rollouts of so many steps do, one rollout after the other as if each were drawn alone."""
+        rollout, updates = steps * self.n_envs, self._updates_after(steps)
+        trains_from = max(0, (learning_starts - self.num_timesteps) // rollout)
+        draws = self._blank_draws(max(0, rollouts - 1 - trains_from) * updates, self.batch_size)
+        drawn, at_random, noise, rates = 0, [], [], np.empty(rollouts)
+        slots = len(player.replay.bar)
+        for number in range(rollouts):
+            done = self.num_timesteps + number * rollout
+            here, how = self._draw_actions(done, steps, learning_starts)
+            at_random.append(here)
+            noise.append(how)
+            rates[number] = self.lr_schedule(self._progress_after(done + rollout))
+            if trains_from <= number < rollouts - 1:
+                filled = min(player.filled + (number + 1) * steps, slots)
+                for _ in range(updates):
+                    self._draw_update(draws, drawn, filled)
+                    drawn += 1
+        both = np.concatenate(at_random), np.concatenate(noise)
+        return Plan(steps, trains_from, updates, rates, *both, draws)
+
+    def _progress_after(self, timesteps: int) -> float:
+        """Return the progress remaining, as SB3 computes it."""
+        return 1.0 - timesteps / float(self._total_timesteps)
+
+    def _blank_draws(self, updates: int, batch: int) -> Draws:
+        shape = (updates, batch)
+        noise = np.zeros((updates, self._kinds, batch, self._action_size), np.float32)
+        return Draws(np.zeros(shape, np.int64), np.zeros(shape, np.int64), noise)
+
+    def _draw_update(self, draws: Draws, number: int, filled: int) -> None:
+        """Draw a batch as SB3's buffers do, and then the noise."""
+        batch = draws.slot.shape[1]
+        draws.slot[number] = np.random.randint(0, filled, size=batch)  # noqa: NPY002 (as SB3)
+        if self.n_envs > 1:
+            draws.row[number] = np.random.randint(0, self.n_envs, size=batch)  # noqa: NPY002
+        self._draw_noise(torch.from_numpy(draws.noise[number]))
+
+    def _player_of(self, env: VecEnv) -> Player:
+        found = self._player
+        if found is None or found.vec_env is not env:
+            if not isinstance(env, SB3VecEnv):
+                raise BadInputError(
+                    f"agent.engine='compiled' plays an SB3VecEnv and no {type(env).__name__}: wrap nothing "
+                    "around it, or set agent.engine=stock"
+                )
+            found = self._player = Player(env, self._rules, self.buffer_size, self._action_size)
+        return found
+
+    def release(self) -> None:
+        """Let go of the environments, of the replay and of the room to work."""
+        self._player = self._room = None
+
+    def _excluded_save_params(self) -> list[str]:
+        own = [name for name in vars(self) if name.startswith("_flat_")]
+        return [*super()._excluded_save_params(), *own, "_nets", "_player", "_room"]

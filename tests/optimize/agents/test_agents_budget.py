@@ -1,0 +1,62 @@
+"""Every timeframe trains the same number of passes over the same days."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimize.agents.budget import divide_budget, fit_to_budget
+from optimize.agents.spec import AgentSpec
+
+PPO = {"n_steps": 256, "batch_size": 64}
+
+
+def trained(agent: AgentSpec) -> int:
+    """Return the steps that SB3's learn() takes: whole rollouts until the budget is reached."""
+    rollout = fit_to_budget(agent)["n_steps"] * agent.n_envs
+    return math.ceil(agent.total_timesteps / rollout) * rollout
+
+
+@pytest.mark.parametrize("total", [20_000, 50_000])
+@pytest.mark.parametrize("ratio", [0.5, 2, 4, 6, 12, 24])
+def test_coarse_bars_get_their_share_of_the_steps(total: int, ratio: float) -> None:
+    agent = AgentSpec("ppo", total_timesteps=total, n_envs=8, hyperparameters=PPO)
+    scaled = divide_budget(agent, ratio)
+    assert trained(scaled) * ratio == pytest.approx(trained(agent), rel=0.02)
+    assert trained(scaled) == scaled.total_timesteps
+
+
+def test_minibatches_divide_a_rollout_where_they_can() -> None:
+    agent = AgentSpec("ppo", total_timesteps=50_000, n_envs=8, hyperparameters=PPO)
+    lengths = [divide_budget(agent, ratio).hyperparameters["n_steps"] for ratio in (2, 4, 6)]
+    assert all(length * 8 % 64 == 0 for length in lengths), lengths
+
+
+def test_rollouts_that_divide_keep_their_length() -> None:
+    agent = AgentSpec("ppo", total_timesteps=8192, n_envs=8, hyperparameters=PPO)
+    scaled = divide_budget(agent, 2)
+    assert scaled.hyperparameters == agent.hyperparameters
+    assert scaled.total_timesteps == 4096
+
+
+def test_off_policy_agents_count_single_steps() -> None:
+    assert divide_budget(AgentSpec("sac", total_timesteps=1001), 4).total_timesteps == 250
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    total=st.integers(5_000, 10**6),
+    n_envs=st.integers(1, 16),
+    n_steps=st.integers(32, 1024),
+    batch_size=st.sampled_from([32, 50, 64, 256]),
+    ratio=st.sampled_from([0.25, 0.5, 2.0, 3.0, 8.0]),
+)
+def test_any_ppo_keeps_its_passes(
+    total: int, n_envs: int, n_steps: int, batch_size: int, ratio: float
+) -> None:
+    chosen = {"n_steps": n_steps, "batch_size": batch_size}
+    agent = AgentSpec("ppo", total_timesteps=total, n_envs=n_envs, hyperparameters=chosen)
+    scaled = divide_budget(agent, ratio)
+    few = n_envs / 2 * max(1, scaled.total_timesteps / (fit_to_budget(scaled)["n_steps"] * n_envs))
+    assert abs(trained(scaled) - trained(agent) / ratio) <= max(few, 0.02 * trained(agent) / ratio) + 1
