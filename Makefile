@@ -17,10 +17,8 @@ lint: .venv/dev  ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/dev  ## trials per minute of the quickstart, steps per second of the environment and of training, measured here
-	$(BIN)/python benchmarks/quickstart.py
-	$(BIN)/python benchmarks/environments.py --quick
-	$(BIN)/python benchmarks/training.py --quick
+bench: .venv/dev  ## the short form of every benchmark, measured here, and benchmarks/RESULTS.md from what they say
+	$(BIN)/python benchmarks/report.py --quick
 
 dashboard: .venv/run  ## browse the quickstart's trials
 	$(BIN)/walkforge dashboard name=quickstart

@@ -64,14 +64,14 @@ def ratio(rates: list[float], all_rates: dict[int, list[float]]) -> float:
     return statistics.median(ours / theirs for ours, theirs in zip(rates, first, strict=True))
 
 
-def study(workers: int, trials: int, steps: int, device: str) -> tuple[float, float]:
-    """Run a study in a fresh folder; return trials per minute and the seconds of the whole process."""
+def study(workers: int, trials: int, steps: int, device: str, *more: str) -> tuple[float, float]:
+    """Run a study, with more overrides; return trials per minute and the seconds of the whole process."""
     sizes = [f"worker.count={workers}", f"n_trials={trials}", f"agent.total_timesteps={steps}"]
     where = [f"agent.device={device}"]
     if device != "cpu":
         where += ["worker.devices=[0]", f"worker.per_device={workers}"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "optimize", "study", *OVERRIDES, *sizes, *where]
+        command = [sys.executable, "-m", "optimize", "study", *OVERRIDES, *sizes, *where, *more]
         started = time.perf_counter()
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - started

@@ -88,11 +88,15 @@ def batch(env: Any, actions: Iterable[Any], width: int) -> Player:
     return Player(play, width)
 
 
-def serve(makers: dict[str, Callable[[], Player]]) -> None:
+Clock = Callable[[], float]
+
+
+def serve(makers: dict[str, Callable[[], Player]], clock: Clock = time.perf_counter) -> None:
     """Name the forms on standard output, then play one round for each line that asks for one.
 
     The first question about a form builds it, warms it up (compilation included) and settles how many
-    calls fill the seconds asked for; every round of the form then has that number.
+    calls fill the seconds asked for; every round of the form then has that number. Seconds are what the clock
+    says, of the wall or of the processor.
     """
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a peer prints must not be taken for an answer
@@ -102,23 +106,23 @@ def serve(makers: dict[str, Callable[[], Player]]) -> None:
         ask = json.loads(line)
         if ask["form"] not in players:
             player = makers[ask["form"]]()
-            players[ask["form"]] = player, _settle(player, ask["seconds"])
+            players[ask["form"]] = player, _settle(player, ask["seconds"], clock)
         player, calls = players[ask["form"]]
-        elapsed_s = _time(player, calls)
+        elapsed_s = _time(player, calls, clock)
         steps = calls * player.width
         print(json.dumps({"steps": steps, "steps_per_s": steps / elapsed_s}), file=channel)
 
 
-def _settle(player: Player, seconds: float) -> int:
+def _settle(player: Player, seconds: float, clock: Clock) -> int:
     """Return the number of calls that take about the seconds, measured after a warm-up."""
     player.play(WARM_UP_CALLS)
     calls = 1
-    while (elapsed_s := _time(player, calls)) < seconds / 4:
+    while (elapsed_s := _time(player, calls, clock)) < seconds / 4:
         calls *= 2
     return max(1, round(calls * seconds / elapsed_s))
 
 
-def _time(player: Player, calls: int) -> float:
-    started = time.perf_counter()
+def _time(player: Player, calls: int, clock: Clock) -> float:
+    started = clock()
     player.play(calls)
-    return time.perf_counter() - started
+    return clock() - started

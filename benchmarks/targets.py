@@ -1,0 +1,107 @@
+"""The targets beside what was measured, as RESULTS.md shows them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from benchmarks.markdown import table, times
+
+WORK = {
+    "b64": "PPO 64x64, batch 64, 1 env",
+    "b64_8": "PPO 64x64, batch 64, 8 envs",
+    "b1024_64": "PPO 64x64, batch 1024, 64 envs",
+    "h64": "SAC 64x64, batch 256, 1 update a step",
+    "h256": "SAC 256x256, batch 256, 1 update a step",
+}
+
+
+class Row(NamedTuple):
+    """One target: what was measured, what was wanted, and whether that is met."""
+
+    work: str
+    measured: str
+    target: str
+    share: str  # of the matrix products' limit
+    met: bool
+
+
+def target_table(records: dict[str, dict[str, Any]]) -> str:
+    """Return every target beside what was measured."""
+    cells = []
+    for name, rows_of in TARGETS.items():
+        if name not in records:
+            cells.append([f"`{name}.py`", "not measured yet", "", "", ""])
+            continue
+        record = records[name]
+        form = f"{name}, quick" if record["quick"] else name
+        for row in rows_of(record["result"]):
+            verdict = "met" if row.met else "**missed**"
+            cells.append([row.work, row.measured, row.target, row.share, f"{verdict} ({form})"])
+    return table(("work", "measured", "target", "share of the GEMM limit", ""), cells)
+
+
+def training_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the targets of training."""
+    for key, found in result["detail"].items():
+        if found["target"] is not None:
+            size, shape = key.split("_", 2)[1:]
+            work = f"{WORK[shape]}, D {size[1:]}"
+            ratio, share = found["ratio"], f"{found['share_of_products']:.0%}"
+            yield Row(work, f"{times(ratio)} x", f">= {found['target']:g} x", share, ratio >= found["target"])
+
+
+def evaluation_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the targets of evaluation, each for the worst of the agents."""
+    for way, target in result["targets"].items():
+        ratio = result[f"{way}_8x2000"]
+        work = f"walk-forward evaluation, 8 x 2,000 bars, {way}"
+        yield Row(work, f"{times(ratio)} x", f">= {target:g} x", "", ratio >= target)
+
+
+def environments_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the target of the vector environment, for each market."""
+    for market, found in result["markets"].items():
+        ratio, target = found["vector_over"]["walkforge dummy"], result["target"]
+        work = f"vector environment, 64 rows, full costs, {market.replace('_', ' ')}"
+        yield Row(work, f"{times(ratio)} x DummyVecEnv", f">= {target:g} x", "", ratio >= target)
+
+
+def trials_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the targets of whole trials."""
+    for size, target in result["targets"].items():
+        if (ratio := result.get(f"trial_{size}")) is not None:
+            work = f"whole trial, 20k PPO steps and 4 evaluations, D {size[1:]}"
+            yield Row(work, f"{times(ratio)} x", f">= {target:g} x", "", ratio >= target)
+
+
+def scaling_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the target of two workers."""
+    if (ratio := result["times_the_first"].get("2")) is not None:
+        target, work = result["target"], f"1 -> 2 workers on {result['cores']} cores"
+        yield Row(work, f"{times(ratio)} x", f">= {target:g} x", "", ratio >= target)
+
+
+def memory_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the target of the replay."""
+    found = result["replay"]
+    work = "replay memory, 1M transitions, D 903"
+    measured = f"{found['index_mb']:g} MB (stock {found['stock_mb']:,.0f} MB)"
+    yield Row(work, measured, f"< {found['target_mb']:g} MB", "", found["index_mb"] < found["target_mb"])
+
+
+def engine_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the target of the overhead, for each number of finished trials."""
+    for finished, found in result["overhead_ms"].items():
+        above, target = found["claim above memory"], result["target_ms"]
+        work = f"engine overhead per trial at {int(finished):,} finished trials"
+        yield Row(work, f"{above:.1f} ms above in-memory", f"<= {target:g} ms", "", above <= target)
+
+
+TARGETS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
+    "training": training_targets,
+    "evaluation": evaluation_targets,
+    "environments": environments_targets,
+    "trials": trials_targets,
+    "scaling": scaling_targets,
+    "memory": memory_targets,
+    "engine": engine_targets,
+}
