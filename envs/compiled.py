@@ -40,6 +40,11 @@ def cache_folder(*folders: Path) -> Path:
     return parent / f"kernels-{digest.hexdigest()[:16]}"
 
 
+def is_cold(cache: Path) -> bool:
+    """Say whether no kernel was compiled into a cache yet, so that the first call takes its time."""
+    return next(cache.glob("*/*.nbi"), None) is None
+
+
 def compile_kernel(function: Callable[P, R], cache: Path, options: dict[str, Any]) -> Callable[P, R]:
     """Compile a function with these options of numba, and keep what comes of it in this cache.
 
@@ -66,6 +71,11 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     one runs. So a kernel that allocates (np.zeros, a copy, a slice assigned to a slice) does not compile.
     """
     return compile_kernel(function, _CACHE, _OPTIONS)
+
+
+def kernels_missing() -> bool:
+    """Say whether the kernels of the market are yet to be compiled on this machine."""
+    return is_cold(_CACHE)
 
 
 def bind(function: Callable[P, R], name: str, **kernels: Callable[..., Any]) -> Callable[P, R]:

@@ -20,7 +20,15 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
-from optimize.study.spec import MISSING_NAME, PhaseSpec, StudySpec, WorkerSpec, check_name, resolve
+from optimize.study.spec import (
+    MISSING_NAME,
+    PhaseSpec,
+    StudySpec,
+    WorkerSpec,
+    check_name,
+    require_count,
+    resolve,
+)
 from optimize.study.workers.notify import NotifySpec
 
 T = TypeVar("T")
@@ -49,8 +57,9 @@ class StudyConfig:
     name: str = MISSING_NAME
     seed: int = 0
     n_trials: int = 100
-    max_failures: int = 10
+    max_failures: int | None = None
     max_consecutive_failures: int = 5
+    max_alike_failures: int = 6
     keep_models: int = 20
     preflight: bool = True
     output_dir: str = "studies"
@@ -128,7 +137,7 @@ class RecordsConfig:
 
     def __post_init__(self) -> None:
         require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
-        require(self.limit >= 1, "limit", self.limit, "at least 1")
+        require_count("limit", self.limit)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class ExportConfig(RecordsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.top_n >= 1, "top_n", self.top_n, "at least 1")
+        require_count("top_n", self.top_n)
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,28 @@ from envs.errors import BadInputError, WalkforgeError, require
 
 __all__ = [
     "BadInputError",
+    "DatabaseAwayError",
     "DownloadError",
+    "LockLostError",
     "NumericError",
     "StaleRunError",
     "StudyStoppedError",
     "WalkforgeError",
+    "install_hint",
     "require",
 ]
 
 
 class DownloadError(WalkforgeError):
     """A source of bars failed again and again; what it had given before is kept."""
+
+
+class DatabaseAwayError(BadInputError):
+    """A database server gives no connection; whoever had one before waits for the next."""
+
+
+class LockLostError(WalkforgeError):
+    """A lock was not held to the end; what it guards is done again under a new one."""
 
 
 class NumericError(WalkforgeError):
@@ -27,3 +38,8 @@ class StaleRunError(WalkforgeError):
 
 class StudyStoppedError(WalkforgeError):
     """The study stopped itself; the message says why."""
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra into a checkout, at the versions that are tested."""
+    return f"pip install -c constraints.txt -e '.[{extra}]'"

@@ -67,7 +67,7 @@ def _lengths(exact: float, n_envs: int, batch_size: int | None) -> set[int]:
 
 
 def _is_even(steps: int, n_envs: int, full: dict[str, Any]) -> bool:
-    return steps * n_envs % full.get("batch_size", 1) == 0
+    return bool(steps * n_envs % full.get("batch_size", 1) == 0)
 
 
 def _defaults(spec: AgentSpec) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import io
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,14 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 1
 PRINTING = {"-c", "--cfg", "-i", "--info", "-h", "--help"}  # flags that let Hydra print the configuration
-PASSWORD = re.compile(r"(\w+://[^\s/:@]*):[^\s@]+@")  # of a database URL
-TOKEN = re.compile(r"^(\s*- \W?\w+://).*$", re.MULTILINE)  # of a service that is notified
+PASSWORD = re.compile(r"(\w+://[^\s/:@]*):\S+@")  # of a database URL
+OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]+")  # of one too
+# Of a service that is notified: any URL may be one, but a database's and those of the configuration's places.
+TOKEN = re.compile(
+    r"(?<![\w+.-])(?!(?:sqlite|postgres|postgresql|postgresql\+psycopg|pkg|file|structured)://)"
+    r"(\w[\w+.-]*://)\S+"
+)
+MULTIRUN = {"-m", "--multirun"}
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,27 @@ class Verb:
 
     function: str
     help: str
+    launches: bool = False  # it keeps its words, for whoever goes on with what it began
 
-    def load(self) -> Callable[[Any], int | None]:
+    def load(self) -> Callable[..., int | None]:
         """Import and return the verb's function."""
         module, name = self.function.split(":")
-        function: Callable[[Any], int | None] = getattr(importlib.import_module(module), name)
+        function: Callable[..., int | None] = getattr(importlib.import_module(module), name)
         return function
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a verb is called with: one of several with -m."""
+
+    config: Any
+    typed: list[str]  # its overrides, and the flags where there is one job
 
 
 VERBS: dict[str, Verb] = {
     "data": Verb("optimize.cli.data:data", "fetch, resample, check and describe a data set"),
     "walk-forward": Verb("optimize.cli.walk_forward:walk_forward", "evaluate one configuration, no search"),
-    "study": Verb("optimize.cli.study:study", "run or resume a study to its cap"),
+    "study": Verb("optimize.cli.study:study", "run or resume a study to its cap", launches=True),
     "worker": Verb("optimize.cli.worker:worker", "join a study from any machine that reaches its database"),
     "status": Verb("optimize.cli.status:status", "show progress, workers and failures of a study"),
     "leaderboard": Verb("optimize.cli.leaderboard:leaderboard", "show the best trials of a study"),
@@ -71,8 +87,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(verb: str, overrides: list[str]) -> int:
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        configs = compose(verb, overrides)
-        codes = [VERBS[verb].load()(config) or 0 for config in configs]
+        chosen = VERBS[verb]
+        if chosen.launches and sys.stderr.isatty() and not _only_printing(overrides):
+            print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
+        jobs = compose_jobs(verb, overrides)
+        codes = [chosen.load()(job.config, *([job.typed] if chosen.launches else [])) or 0 for job in jobs]
         return max(codes, default=0)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
@@ -87,7 +106,13 @@ def _run(verb: str, overrides: list[str]) -> int:
 
 def compose(verb: str, overrides: list[str]) -> list[Any]:
     """Return the composed, checked configuration of each job (one, or several with -m)."""
+    return [job.config for job in compose_jobs(verb, overrides)]
+
+
+def compose_jobs(verb: str, overrides: list[str]) -> list[Job]:
+    """Return each job with its words."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -96,19 +121,32 @@ def compose(verb: str, overrides: list[str]) -> list[Any]:
 
     check_flags(verb, overrides)
     register_schemas()
-    composed: list[Any] = []
+    composed: list[Job] = []
+    several = MULTIRUN & set(overrides) or any(word.startswith("hydra.mode=") for word in overrides)
+
+    def keep(config: Any) -> None:
+        composed.append(Job(config, list(HydraConfig.get().overrides.task) if several else overrides))
+
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits; the one line is ours to write
     sys.argv = [f"walkforge {verb}", *overrides]
     try:
-        with _masked() if PRINTING & {word.partition("=")[0] for word in overrides} else nullcontext():
-            hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(composed.append)()
-        return [to_config(config, SCHEMAS[verb]) for config in composed]
+        with ExitStack() as held:
+            if _only_printing(overrides):
+                held.enter_context(_masked())
+            if several:
+                sys.argv = _with_setting(sys.argv, held.enter_context(_passing_folder()))
+            hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(keep)()
+        return [Job(to_config(job.config, SCHEMAS[verb]), job.typed) for job in composed]
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra merges with ValueError
-        raise BadInputError(one_line(verb, error)) from error
+        raise BadInputError(hide_secrets(one_line(verb, error, overrides))) from error
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _only_printing(overrides: list[str]) -> bool:
+    return bool(PRINTING & {word.partition("=")[0] for word in overrides})
 
 
 @contextmanager
@@ -119,7 +157,26 @@ def _masked() -> Iterator[None]:
         with redirect_stdout(said):
             yield
     finally:
-        print(TOKEN.sub(r"\1***", PASSWORD.sub(r"\1:***@", said.getvalue())), end="")
+        print(hide_secrets(said.getvalue()), end="")
+
+
+@contextmanager
+def _passing_folder() -> Iterator[str]:
+    """Yield the setting of a folder, soon deleted, for the configuration that Hydra saves with a sweep."""
+    with tempfile.TemporaryDirectory() as folder:  # nobody else may read it
+        escaped = folder.replace("\\", "\\\\").replace("'", "\\'")
+        yield f"hydra.sweep.dir='{escaped}'"
+
+
+def _with_setting(words: list[str], setting: str) -> list[str]:
+    """Return a command with one more setting beside its others: argparse takes those of one place alone."""
+    first = next((n for n, word in enumerate(words) if n and "=" in word and word[0] != "-"), len(words))
+    return [*words[:first], setting, *words[first:]]
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text without the passwords of databases and the tokens of services in it."""
+    return TOKEN.sub(r"\1***", OPTION.sub(r"\1***", PASSWORD.sub(r"\1:***@", text)))
 
 
 def _complete(arguments: list[str]) -> int:

@@ -5,7 +5,7 @@ import dataclasses
 from sqlalchemy import Engine
 
 from optimize.cli.tables import Column, number, say, show, signed
-from optimize.study.evidence import Combination, stored_evidence, verdict_lines
+from optimize.study.evidence import Combination, Evidence, stored_evidence, verdict_lines
 
 COLUMNS = (
     Column("timeframe", "timeframe"),
@@ -30,8 +30,16 @@ def show_evidence(engine: Engine, study: str) -> None:
         evidence.combinations, key=lambda each: -(unscored if each.mean is None else each.mean)
     )
     show([_row(each) for each in best_first], COLUMNS, "table", title=f"timeframe x lookback of {study}")
-    for line in verdict_lines(evidence):
+    for line in (_explained(evidence), *verdict_lines(evidence)):
         say(line)
+
+
+def _explained(evidence: Evidence) -> str:
+    size = 1 - evidence.confidence
+    return (
+        "p: how likely it would fall as far behind the best by luck alone; kept: where that is above "
+        f"{size:.2g}, so that the best is among the kept with {100 * evidence.confidence:g} % confidence"
+    )
 
 
 def _row(each: Combination) -> dict[str, object]:

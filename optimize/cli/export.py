@@ -25,7 +25,7 @@ def export(config: ExportConfig) -> None:
     try:
         study = find_study(engine, config.name)
         create_tables(engine)  # what a database of an older version lacks
-        exported = export_best(engine, config.output_dir, study, config.top_n)
+        exported = export_best(engine, config.output_dir, study, config.top_n, _tell)
         with engine.connect() as conn:
             better = best_baseline(load_baselines(conn, study), exported[0].score)
     finally:
@@ -42,18 +42,20 @@ def export(config: ExportConfig) -> None:
         print(json.dumps([dataclasses.asdict(one) for one in exported], indent=2, default=str))
         print(warning, end="\n" if warning else "", file=sys.stderr)
     else:
-        print("\n".join(_lines(exported, config, warning)))
+        print("\n".join(_lines(exported, warning)))
 
 
-def _lines(exported: list[Exported], config: ExportConfig, warning: str) -> list[str]:
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # what was exported alone is for a program to read
+
+
+def _lines(exported: list[Exported], warning: str) -> list[str]:
     width = max(len(one.folder.as_posix()) for one in exported)
     lines = [
         f"{one.rank:>2}  trial {one.trial:<5} score {one.score:>8.4f}  "
         f"{one.folder.as_posix():<{width}}  {one.outcome}"
         for one in exported
     ]
-    if len(exported) < config.top_n:
-        lines.append(f"top_n={config.top_n} were asked for; {len(exported)} distinct trials are feasible")
     if warning:
         lines.append(warning)
     first = exported[0].folder.as_posix()

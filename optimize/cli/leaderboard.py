@@ -17,16 +17,19 @@ from optimize.cli.tables import (
     say,
     share,
     show,
+    show_json,
     signed,
     spell,
 )
 from optimize.compose import RecordsConfig
 from optimize.database import open_engine
+from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.baselines import BOUGHT_ANEW
 from optimize.results.queries import LeaderboardRow, find_study, studies_of
 from optimize.results.queries import leaderboard as best_rows
 from optimize.results.records import BaselineRecord, load_baselines, load_study
+from optimize.study.evidence import stored_evidence
 
 COLUMNS = (
     Column("rank", "rank"),
@@ -57,17 +60,21 @@ def leaderboard(config: RecordsConfig) -> None:
     rows = best_rows(engine, name, config.limit)
     plain = [dataclasses.asdict(row) for row in rows]
     if config.format != "table":
-        show(plain, COLUMNS, config.format)
+        with engine.connect() as conn:
+            evidence = stored_evidence(conn, name)
+        if config.format == "json" and evidence is not None:
+            show_json({"rows": plain, "evidence": dataclasses.asdict(evidence)})
+        else:
+            show(plain, COLUMNS, config.format)
         return
     if not rows:
-        say(
-            f"study {name} has no complete trial yet; `walkforge status name={config.name}` shows where it is"
-        )
+        seen = f"`walkforge status name={config.name}{in_words(config.database.url)}`"
+        say(f"study {name} has no complete trial yet; {seen} shows where it is")
         return
     shown = [each | {"spread": _spread(row)} for each, row in zip(plain, rows, strict=True)]
     show(shown, COLUMNS, "table", title=f"best of study {name}")
     for row in rows:
-        say(f"  {row.rank:>3}  {spell(row.parameters)}")
+        say(f"  rank {row.rank} (trial {row.trial_number}): {spell(row.parameters)}")
     say("")
     for line in _caption(engine, name, rows[0]):
         say(line)
@@ -102,7 +109,7 @@ def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
     ]
     unbeaten = best_baseline(baselines, best.score)
     if unbeaten is not None:
-        lines.append(f"no trial beats the baseline {unbeaten.name}: there is nothing here to export")
+        lines.append(f"no trial beats the baseline {unbeaten.name}: nothing here is worth trading")
     return lines
 
 

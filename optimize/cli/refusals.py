@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -30,6 +31,11 @@ FLAGS = (
 )
 QUOTING = "'data.path=\"my file.csv\"'"
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+NO_CHOICE = re.compile(r"Could not find '(?P<group>[^']+)/(?P<name>[^'/]+)'")
+NO_STRING = "Config group override must be a string"
+LIST_OVER_TREE = re.compile(
+    r"Error merging override (?P<key>[\w.]+)=(?P<value>\[.*\]): .*Cannot merge DictConfig with ListConfig"
+)
 UNKNOWN_KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
 WRONG_TYPE = re.compile(
     r"(?P<key>[\w.]+): Value '(?P<value>.*)' "
@@ -47,7 +53,7 @@ def check_flags(verb: str, arguments: Sequence[str]) -> None:
             )
 
 
-def one_line(verb: str, error: BaseException) -> str:
+def one_line(verb: str, error: BaseException, overrides: Sequence[str] = ()) -> str:
     """Return what Hydra or OmegaConf says about the overrides of a verb as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = first_line(error)
@@ -56,7 +62,9 @@ def one_line(verb: str, error: BaseException) -> str:
         options = [
             line for line in lines[start + 1 :] if not line.startswith(("Config search path", "provider"))
         ]
-        return f"{text}; the choices are {', '.join(options)}"
+        return _no_choice(text, options)
+    if NO_STRING in text:
+        return _no_file(text, overrides)
     if type(error).__name__ == "OverrideParseException":
         return f"{text}; write key=value, and quote a value with spaces, '=' or braces twice: {QUOTING}"
     if unknown := UNKNOWN_KEY.match(text):
@@ -64,6 +72,11 @@ def one_line(verb: str, error: BaseException) -> str:
     cause = error.__cause__
     if cause is not None and first_line(cause) not in text:
         text = f"{text}: {first_line(cause)}"
+    if refused := LIST_OVER_TREE.match(text):
+        key, value = refused["key"], refused["value"]
+        return (
+            f"{key}={value} would put a list over a tree: write '~{key}' '+{key}={value}', which replaces it"
+        )
     wrong = WRONG_TYPE.search(text)
     return text if wrong is None else _wrong_type(**wrong.groupdict())
 
@@ -94,6 +107,31 @@ def _unknown_key(verb: str, key: str) -> str:
     if not near and group in ("agent", "space"):
         hint = f"; one that conf/{group} leaves out is added with a plus: +{key}=..."
     return f"there is no key {key!r}: `walkforge {verb} --cfg job` lists the keys{hint}"
+
+
+def _no_choice(text: str, options: Sequence[str]) -> str:
+    """Say that a group has no such file, and name the one that was probably meant."""
+    choices = f"the choices are {', '.join(options)}"
+    wrong = NO_CHOICE.search(text)
+    if wrong is None:
+        return f"{text}; {choices}"
+    near = difflib.get_close_matches(wrong["name"], options, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{wrong['group']}={wrong['name']} is not allowed: {hint}{choices}"
+
+
+def _no_file(text: str, overrides: Sequence[str]) -> str:
+    """Say which group was given something else than the name of one of its files."""
+    folder = resources.files("optimize.conf")
+    for key, _, value in (word.partition("=") for word in overrides):
+        group = folder / key
+        if key.isidentifier() and group.is_dir() and value in ("null", ""):
+            options = sorted(
+                f.name.removesuffix(".yaml") for f in group.iterdir() if f.name.endswith(".yaml")
+            )
+            nothing = "; '~space' searches nothing" if key == "space" else ""
+            return f"{key}={value} is not allowed: the choices are {', '.join(options)}{nothing}"
+    return text
 
 
 def _wrong_type(key: str, value: str, kind: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from optimize.agents.threads import limit_threads
 from optimize.compose import ReplayConfig
 from optimize.database import open_engine
+from optimize.database.address import in_words
 from optimize.errors import BadInputError, require
 from optimize.results.queries import find_study
 from optimize.results.records import RunRecord
@@ -69,7 +70,7 @@ def _stored(config: ReplayConfig) -> RunRecord:
     if run is None:
         raise BadInputError(
             f"trial={config.trial}: {study} has no finished trial of that number; "
-            f"walkforge leaderboard name={study} lists the best"
+            f"walkforge leaderboard name={study}{in_words(config.database.url)} lists the best"
         )
     return run
 

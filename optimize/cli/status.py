@@ -2,21 +2,26 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, text
 
 from optimize.cli.tables import Column, duration, number, say, short, show, show_json, signed
 from optimize.compose import StatusConfig
 from optimize.database import open_engine, server_time
+from optimize.database.address import in_words
+from optimize.results.launches import in_sentence, running_launch, typed_command
 from optimize.results.leases import Lease, active, host_name, owner_alive
-from optimize.results.progress import preflighting
+from optimize.results.progress import preflighting, time_left
 from optimize.results.queries import best_score, studies_of
 from optimize.results.records import load_study
-from optimize.study.claims.control import base_name, state_of
+from optimize.study.claims.control import base_name, state_of, stopped_by_triage
 from optimize.study.claims.failures import FailureReport, failure_report
-from optimize.study.claims.triage import Policy
+from optimize.study.claims.judgement import Policy
+from optimize.study.claims.patience import short_now
+from optimize.study.claims.triage import way_on
 
 REPEAT_S = 2.0
 HEALTH = text("SELECT * FROM study_health WHERE study_name = :name")
@@ -51,15 +56,19 @@ CAUSE_COLUMNS = (
 def status(config: StatusConfig) -> None:
     """Show how far a study and its phases are, who works on them and what failed."""
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
-    while True:
-        names = studies_of(engine, config.name)
-        if config.failures:
-            show_failures([failures_of(engine, name) for name in names], config.format)
-        else:
-            _show([study_status(engine, name) for name in names], config.format)
-        if not config.watch:
-            return
-        time.sleep(REPEAT_S)
+    _look(engine, config)
+    with suppress(KeyboardInterrupt):  # how it is meant to end
+        while config.watch:
+            time.sleep(REPEAT_S)
+            _look(engine, config)
+
+
+def _look(engine: Engine, config: StatusConfig) -> None:
+    names = studies_of(engine, config.name)
+    if config.failures:
+        show_failures([failures_of(engine, name) for name in names], config.format)
+    else:
+        _show([study_status(engine, name) for name in names], config)
 
 
 def study_status(engine: Engine, name: str) -> dict[str, Any]:
@@ -67,21 +76,31 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
     with engine.connect() as conn:
         health = conn.execute(HEALTH, {"name": name}).mappings().one()
         workers = _workers(conn, name)
-        state = state_of(conn, name)
-        preflight = preflighting(conn, name)
-        best = best_score(conn, name)
+        state, own = state_of(conn, name), stopped_by_triage(conn, name)
+        preflight, launch = preflighting(conn, name), running_launch(conn, name)
+        command = typed_command(conn, name)
+        best, shortage = best_score(conn, name), short_now(conn, name)
     live = sum(worker["alive"] for worker in workers)
+    where = in_words(engine.url)
+    done, unfinished = health["complete"] + health["pruned"], health["running"] + health["waiting"]
+    running = min(live, unfinished)  # a lease may outlast its process, which only its own machine can see
     return {
         "name": name,
         "phase": health["phase"],
-        "state": state,
+        "state": "finished" if done >= (health["cap"] or 0) and not unfinished else state,
+        "stopped_itself": None if own is None else f"{own.message}: {way_on(own, name, where)}",
         "preflight": None if preflight is None else {"host": preflight[0], "pid": preflight[1]},
+        "launch": None if launch is None else asdict(launch),
+        "command": command,
         **{key: health[key] for key in COUNTS},
+        "running": running,
+        "waiting": unfinished - running,
         "best_score": best,
         "workers": workers,
+        "shortage": shortage,
         "failures": json.loads(health["failures"] or "{}"),
         "seconds_per_trial": health["seconds_per_trial"],
-        "eta_s": _eta_s(health, live),
+        "eta_s": time_left((health["remaining"] or 0) + unfinished, health["seconds_per_trial"], live),
         "last_finished_at": health["last_finished_at"],
     }
 
@@ -91,8 +110,11 @@ def failures_of(engine: Engine, name: str) -> FailureReport:
     with engine.connect() as conn:
         record = load_study(conn, name)
         stored = {} if record is None else record.spec
-        limit = stored.get("max_consecutive_failures", Policy.max_consecutive)
-        return failure_report(conn, name, 0 if record is None else record.n_trials, Policy(limit))
+        policy = Policy(
+            stored.get("max_consecutive_failures", Policy.max_consecutive),
+            stored.get("max_alike_failures", Policy.max_alike),
+        )
+        return failure_report(conn, name, 0 if record is None else record.n_trials, policy)
 
 
 def show_failures(reports: list[FailureReport], form: str) -> None:
@@ -105,8 +127,9 @@ def show_failures(reports: list[FailureReport], form: str) -> None:
         show(rows, CAUSE_COLUMNS, form)
     for report in reports if form == "table" else ():
         say(f"{report.study_name}: {report.progress}")
-        verdict = f"{report.verdict}: {report.why}" if report.failed_trials else "nothing failed"
-        say(f"{report.study_name}: {verdict}" + ("; the study stopped itself" if report.stopped else ""))
+        if report.causes or report.stopped:
+            own = "; the study stopped itself" if report.stopped else ""
+            say(f"{report.study_name}: {report.verdict}: {report.why}{own}")
 
 
 def _workers(conn: Connection, name: str) -> list[dict[str, Any]]:
@@ -129,17 +152,13 @@ def _worker(lease: Lease, now: float) -> dict[str, Any]:
     }
 
 
-def _eta_s(health: RowMapping, live: int) -> float | None:
-    """Return the seconds to the cap at the pace so far, or None while nobody works or nothing is known."""
-    left = (health["remaining"] or 0) + health["running"]
-    if left == 0:
-        return 0.0
-    if live == 0 or health["seconds_per_trial"] is None:
-        return None
-    return float(left * health["seconds_per_trial"] / live)
+def _unfinished(study: dict[str, Any]) -> bool:
+    """Say whether trials are yet to run; one that lost its worker leaves none remaining, and waits."""
+    return bool(study["remaining"] or study["running"] or study["waiting"])
 
 
-def _show(studies: list[dict[str, Any]], form: str) -> None:
+def _show(studies: list[dict[str, Any]], config: StatusConfig) -> None:
+    form, where = config.format, in_words(config.database.url)
     if form == "json":
         show_json({"studies": studies})
         return
@@ -152,15 +171,38 @@ def _show(studies: list[dict[str, Any]], form: str) -> None:
     for study in studies:
         if study["failures"]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in study["failures"].items())
-            why = f"`walkforge status name={study['name']} failures=true` says why"
+            why = f"`walkforge status name={study['name']}{where} failures=true` says why"
             say(f"failed runs of {study['name']} by kind: {kinds}; {why}")
-        if study["state"] != "running":
+        if study["shortage"]:
             say(
-                f"{study['name']} is {study['state']}: `walkforge study name={base_name(study['name'])}"
-                f"{' action=resume' if study['state'] == 'paused' else ''}` goes on"
+                f"workers of {study['name']} wait and try again ({study['shortage']}): no trial is lost by it"
             )
-        elif study["preflight"]:
-            where = f"pid {study['preflight']['pid']} on {study['preflight']['host']}"
-            say(f"the preflight of {study['name']} runs ({where}); its workers start when it has passed")
-        elif not any(worker["alive"] for worker in study["workers"]) and study["remaining"]:
-            say(f"nobody works on {study['name']} now: the command that started it resumes it")
+        if (line := _state_line(study, where)) is not None:
+            say(line)
+
+
+def _state_line(study: dict[str, Any], where: str) -> str | None:
+    """Return who works on an unfinished study, or who has to do what before somebody does."""
+    name, launch, state = study["name"], study["launch"], study["state"]
+    goes_on = f"{in_sentence(study['command'], name, where)} goes on"
+    works = any(worker["alive"] for worker in study["workers"])
+    if study["stopped_itself"]:
+        return f"{name} stopped itself: {study['stopped_itself']}"
+    if state == "paused":
+        released = f"`walkforge study name={base_name(name)}{where} action=resume`"
+        starts = "" if works or launch else "; no worker of a launch is there: then " + goes_on
+        return f"{name} is paused: {released} {'releases it' if starts else 'goes on'}{starts}"
+    if state == "stopped":
+        return f"{name} is stopped: {goes_on}"
+    if study["preflight"]:
+        process = f"pid {study['preflight']['pid']} on {study['preflight']['host']}"
+        return f"the preflight of {name} runs ({process}); its workers start when it has passed"
+    if works or not _unfinished(study):
+        return None
+    if launch is None:
+        return f"nobody works on {name} now: {goes_on}"
+    process = f"pid {launch['pid']} on {launch['host']}"
+    unseen = "" if launch["seen"] else f"; if that process is gone, {goes_on}"
+    if launch["began_trials"]:
+        return f"no trial of {name} runs at this moment, its launch looks after it ({process}){unseen}"
+    return f"{name} is being launched ({process}): its workers have no trial yet{unseen}"

@@ -1,36 +1,46 @@
 """`walkforge study`."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
+from optimize.cli.launch import storable
 from optimize.cli.tables import say
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
+from optimize.database.address import in_words
 from optimize.results.queries import studies_of
 from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.runner import run_study
 
 
-def study(config: RunStudyConfig) -> int:
-    """Run or resume a study (one or two phases) to its cap, and say what to do next."""
+def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
+    """Run or resume a study (one or two phases) to its cap, and say what to do next.
+
+    `typed` are the words of the command, which the study keeps without what is secret in them.
+    """
     if config.action != "run":
         act(config)
         return 0
     console = Console()
     spec = to_spec(config)
     try:
-        name = run_study(spec, console, config.notify)
+        name = run_study(spec, console, config.notify, None if typed is None else storable(typed))
     except KeyboardInterrupt:
         console.print(f"study {spec.name} is interrupted: nothing is lost, the same command resumes it")
         return 1
     except StoppedByActionError as stopped:
         say(str(stopped))
         return stopped.exit_code
+    where = f"name={spec.name}{in_words(spec.database.url)}"
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
-        f"  walkforge leaderboard name={spec.name}\n"
-        f"  walkforge export name={spec.name} top_n={min(3, spec.keep_models)}\n"
-        f"  walkforge dashboard name={spec.name}",
+        f"  walkforge leaderboard {where}\n"
+        f"  walkforge export {where} top_n={min(3, spec.keep_models)}\n"
+        f"  walkforge dashboard {where}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     return 0
 

@@ -31,7 +31,8 @@ def read_files(spec: DataSpec) -> list[RawBars]:
 
 def symbol_files(spec: DataSpec) -> dict[str, Path]:
     """Return the existing file of each symbol; an unnamed symbol is read off the file's name."""
-    require(bool(spec.path), "data.path", spec.path, "a CSV or Parquet file, e.g. data.path=prices.csv")
+    if not spec.path:
+        raise BadInputError("data.path is missing: name a CSV or Parquet file, such as data.path=prices.csv")
     template = str(spec.path)
     if "{symbol}" in template:
         given = "given where data.path holds {symbol}, such as data.symbols=[btc,eth]"

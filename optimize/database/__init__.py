@@ -86,6 +86,12 @@ def lock_schema(conn: Connection) -> None:
         postgresql.lock_schema(conn)
 
 
+def lock_trials(conn: Connection, study_id: int) -> None:
+    """Keep others from adding trials to a study until the transaction ends, whatever became of its lock."""
+    if conn.dialect.name == "postgresql":  # in SQLite the first INSERT locks the database
+        postgresql.lock_trials(conn, study_id)
+
+
 def server_time(conn: Connection) -> float:
     """Return what the clock of leases says, in seconds since the epoch: the server's, where there is one."""
     return clock.now().timestamp() if conn.dialect.name == "sqlite" else postgresql.server_time(conn)
@@ -121,6 +127,7 @@ __all__ = [
     "is_sqlite",
     "local_folder",
     "lock_schema",
+    "lock_trials",
     "open_engine",
     "optuna_arguments",
     "reading",

@@ -1,5 +1,8 @@
 """Database URLs: which ones can be opened, and how they are shown and stored without their password."""
 
+import shlex
+from pathlib import Path
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -8,6 +11,11 @@ from optimize.errors import BadInputError, require
 EXAMPLES = "sqlite:///path/to/file.db or postgresql://user@host/dbname"
 DRIVER = "postgresql+psycopg"
 SECRETS = {"password", "sslpassword"}
+DEFAULTS = {
+    "sqlite:///databases/walkforge.db": "",
+    "postgresql://localhost/walkforge": " database=postgresql",
+}  # of conf/database
+QUOTED = " =,{}[]()'\""  # Hydra reads a value with one of these only within quotes
 
 
 def parse_url(url: str) -> URL:
@@ -44,6 +52,24 @@ def without_password(url: str) -> str:
 def shown(url: URL) -> str:
     """Return the URL for a message, the driver's name and the password left out."""
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def in_words(url: str | URL) -> str:
+    """Return what a command adds to name this database, without its password: nothing for the default one."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return ""  # whoever opens it refuses it
+    if parsed.get_backend_name() == "sqlite":
+        path, here = Path(parsed.database or "").expanduser().resolve(), Path.cwd()
+        given = f"sqlite:///{path.relative_to(here) if path.is_relative_to(here) else path}"
+    else:
+        bare = without_password(parsed.render_as_string(hide_password=False))
+        given = make_url(bare).set(drivername="postgresql").render_as_string(hide_password=False)
+    if given in DEFAULTS:
+        return DEFAULTS[given]
+    plain = not set(given) & set(QUOTED)
+    return f" {shlex.quote(f'database.url={given}' if plain else f'database.url={chr(34)}{given}{chr(34)}')}"
 
 
 def _checked(url: URL) -> URL:

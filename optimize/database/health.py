@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from optimize import clock
 from optimize.database.postgresql import server_time
@@ -19,6 +19,7 @@ class DatabaseHealth:
     version: str
     size_bytes: int
     problems: tuple[str, ...]  # of its integrity
+    checked: str  # what was looked at for them
     journal: str | None  # of a SQLite file
     skew_s: float  # the server's clock ahead of this machine's
     connections: tuple[int, int] | None  # of a server: open, and allowed
@@ -36,7 +37,8 @@ def _look_at_file(engine: Engine) -> DatabaseHealth:
         journal = conn.execute(text("PRAGMA journal_mode")).scalar_one()
         version = conn.execute(text("SELECT sqlite_version()")).scalar_one()
     problems = () if said == ["ok"] else tuple(said)
-    return DatabaseHealth(f"SQLite {version}", os.path.getsize(path), problems, str(journal), 0.0, None)
+    size = os.path.getsize(path)
+    return DatabaseHealth(f"SQLite {version}", size, problems, "every page is sound", str(journal), 0.0, None)
 
 
 def _look_at_server(engine: Engine) -> DatabaseHealth:
@@ -48,4 +50,15 @@ def _look_at_server(engine: Engine) -> DatabaseHealth:
         asked = clock.now().timestamp()
         server = server_time(conn)
         skew = server - (asked + clock.now().timestamp()) / 2  # the answer was on its way for half the time
-    return DatabaseHealth(f"PostgreSQL {version}", size, (), None, skew, (used, allowed))
+        problems, checked = _checksums(conn)
+    return DatabaseHealth(f"PostgreSQL {version}", size, problems, checked, None, skew, (used, allowed))
+
+
+def _checksums(conn: Connection) -> tuple[tuple[str, ...], str]:
+    """Return the damage that a server has met while it read pages, and what is known where it met none."""
+    counted = "SELECT checksum_failures FROM pg_stat_database WHERE datname = current_database()"
+    if conn.execute(text("SHOW data_checksums")).scalar_one() != "on":
+        return (), "reached, and not checked for damage, as the server keeps no checksums"
+    failures = conn.execute(text(counted)).scalar() or 0
+    problems = (f"{failures} pages failed their checksum",) if failures else ()
+    return problems, "no page that the server read failed its checksum"

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from optimize.database.address import shown
-from optimize.errors import BadInputError, WalkforgeError
+from optimize.errors import BadInputError, DatabaseAwayError, LockLostError, WalkforgeError, install_hint
 
 SCHEMA_LOCK = "schema"
 CONNECT_TIMEOUT_S = 10
@@ -63,7 +63,7 @@ def require_psycopg() -> None:
         import psycopg  # noqa: F401  (an extra)
     except ImportError:
         raise BadInputError(
-            "database.url: PostgreSQL needs its driver: pip install 'walkforge[postgres]'"
+            f"database.url: PostgreSQL needs its driver: {install_hint('postgres')}"
         ) from None
 
 
@@ -89,7 +89,15 @@ def advisory_lock(url: URL, name: str, timeout_s: float) -> Iterator[None]:
 
 def lock_schema(conn: Connection) -> None:
     """Take the lock of the schema until the transaction ends."""
-    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _key(SCHEMA_LOCK)})
+    _lock_transaction(conn, SCHEMA_LOCK)
+
+
+def lock_trials(conn: Connection, study_id: int) -> None:
+    """Keep others from adding trials to a study until the transaction ends.
+
+    The study lock is a session's own and may be gone with it; this one cannot outlive or leave its writer.
+    """
+    _lock_transaction(conn, f"trials of {study_id}")
 
 
 def server_time(conn: Connection) -> float:
@@ -164,13 +172,17 @@ def _check(engine: Engine, url: URL, read_only: bool) -> None:
         )
 
 
-def _refusal(url: URL, error: DBAPIError) -> BadInputError:
+def _refusal(url: URL, error: DBAPIError) -> DatabaseAwayError:
     """Return what psycopg said in several lines as one, and what to do."""
     said = " ".join(str(error.orig).split())
     remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in said), "mend database.url")
     if f'database "{url.database}" does not exist' in said:
         remedy = f"create it with createdb {url.database}"
-    return BadInputError(f"database.url={shown(url)}: cannot connect ({said}): {remedy}")
+    return DatabaseAwayError(f"database.url={shown(url)}: cannot connect ({said}): {remedy}")
+
+
+def _lock_transaction(conn: Connection, name: str) -> None:
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _key(name)})
 
 
 def _take(conn: Connection, name: str, timeout_s: float) -> None:
@@ -189,16 +201,16 @@ def _take(conn: Connection, name: str, timeout_s: float) -> None:
 
 
 def _give_back(conn: Connection, name: str) -> None:
-    """Free a lock at once; raise WalkforgeError if it was not held to the end."""
+    """Free a lock at once; raise LockLostError if it was not held to the end."""
     try:
         held = conn.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)}).scalar()
     except DBAPIError as error:
-        raise WalkforgeError(
+        raise LockLostError(
             f"the connection that held the lock of {name} broke ({' '.join(str(error.orig).split())}): "
             "see that the server runs, then launch again"
         ) from error
     if not held:
-        raise WalkforgeError(f"the lock of {name} was lost: a pooler must be in session mode")
+        raise LockLostError(f"the lock of {name} was lost: a pooler must be in session mode")
 
 
 def _milliseconds(timeout_s: float) -> int:

@@ -19,9 +19,23 @@ LOCK_TIMEOUT_S = 60.0
 POLL_INTERVAL_S = 0.02
 NETWORK_FILE_SYSTEMS = (
     {"9p", "afpfs", "afs", "cifs", "ncpfs", "nfs", "nfs3", "nfs4", "smb", "smb2", "smb3", "smbfs"}
-    | {"beegfs", "ceph", "davfs", "davfs2", "glusterfs", "gpfs", "lustre", "webdav"}
-    | {"fuse.ceph", "fuse.davfs2", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone"}
-    | {"fuse.s3fs", "fuse.sshfs"}
+    | {"beegfs", "ceph", "coda", "davfs", "davfs2", "gfs", "gfs2", "glusterfs", "gpfs", "lustre", "ocfs2"}
+    | {"orangefs", "panfs", "pvfs2", "wekafs", "webdav"}
+    | {
+        "grpcfuse",
+        "osxfs",
+        "prl_fs",
+        "vboxsf",
+        "virtiofs",
+        "vmhgfs",
+    }  # folders of the host of a virtual machine
+)
+# Behind FUSE lies anything, and mostly a disk: these are remote.
+REMOTE_FUSE = (
+    {"afp", "alluxio", "blobfuse", "blobfuse2", "ceph", "ceph-fuse", "cifs", "curlftpfs", "davfs2", "gcsfuse"}
+    | {"glusterfs", "goofys", "grpcfuse", "hdfs", "juicefs", "lizardfs", "mfs", "moosefs", "mount-s3"}
+    | {"mountpoint-s3", "nfs", "objectivefs", "quobyte", "rclone", "s3fs", "seaweedfs", "smb", "smbnetfs"}
+    | {"sshfs", "vmhgfs", "vmhgfs-fuse", "webdav"}
 )
 
 
@@ -47,7 +61,9 @@ def network_file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str | 
         parts = len(Path(point).parts)
         if path.is_relative_to(point) and parts >= depth:
             depth, holder = parts, kind
-    return holder if holder.lower() in NETWORK_FILE_SYSTEMS else None
+    kind = holder.lower()
+    remote = kind in NETWORK_FILE_SYSTEMS or kind.removeprefix("fuse.") in REMOTE_FUSE
+    return holder if remote else None
 
 
 def find_place(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:

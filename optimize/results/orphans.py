@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, inspect, text
 
-from optimize.results.views import OPTUNA_TABLES
+from optimize.results.views import OPTUNA_TABLES, refuse_foreign
 
 _NO_TRIAL = (
     "NOT EXISTS (SELECT 1 FROM trials t JOIN studies s ON s.study_id = t.study_id "
@@ -24,7 +24,8 @@ ORPHANS = {
 
 
 def has_tables(conn: Connection) -> bool:
-    """Say whether a study was ever stored in this database."""
+    """Say whether a study was ever stored in this database; refuse one of another program."""
+    refuse_foreign(conn)
     return set(inspect(conn).get_table_names()) >= OPTUNA_TABLES | ORPHANS.keys()
 
 

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text
 
-from optimize.results.leases import active, host_name, process_alive
-from optimize.results.records import last_event
+from optimize.database import server_time
+from optimize.results.launches import announced_process
+from optimize.results.leases import Lease, active, host_name, owner_alive
 from optimize.results.tables import RUNS, WINDOWS
 
 PREFLIGHT = "preflight"  # the kind of its events
@@ -70,17 +71,35 @@ def ended_since(conn: Connection, study: str, since: datetime | None) -> list[En
 
 def preflighting(conn: Connection, study: str) -> tuple[str, int] | None:
     """Return the host and the process in which a study's preflight runs now, or None."""
-    event = last_event(conn, [study], [PREFLIGHT])
-    who = None if event is None else event.detail
-    if who is None or who["state"] != "runs":
+    event = announced_process(conn, study, PREFLIGHT)
+    return None if event is None else (host_name(event.detail["host"]), event.detail["pid"])
+
+
+def time_left(trials: int, seconds_per_trial: float | None, workers: int) -> float | None:
+    """Return the seconds that so many trials take, from what the finished ones took; None: not known.
+
+    Neither a pause nor a start counts, and each trial takes one worker.
+    """
+    if trials <= 0:
+        return 0.0
+    if workers < 1 or seconds_per_trial is None:
         return None
-    alive = process_alive(who["host"], who["pid"], who["process_started"])
-    return (host_name(who["host"]), who["pid"]) if alive else None
+    return seconds_per_trial * max(1.0, trials / workers)
+
+
+def living_leases(conn: Connection, study: str) -> list[Lease]:
+    """Return the leases that were renewed in time, by a process that lives as far as one can tell."""
+    now = server_time(conn)
+    return [
+        lease
+        for lease in active(conn, study)
+        if not lease.abandoned and lease.renewed_at + lease.lease_s >= now and owner_alive(lease)
+    ]
 
 
 def living(conn: Connection, study: str) -> list[LivingRun]:
     """Return the runs that hold a trial, by trial number."""
-    held = [lease for lease in active(conn, study) if not lease.abandoned]
+    held = living_leases(conn, study)
     uuids = [lease.run_uuid for lease in held]
     counted = select(WINDOWS.c.run_uuid, func.count()).where(WINDOWS.c.run_uuid.in_(uuids))
     finished: Mapping[str, int] = {

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, inspect, select, text
 
 from optimize.database import reading
+from optimize.database.address import shown
 from optimize.errors import BadInputError, require
 from optimize.results.tables import RUNS
 from optimize.results.views import INFEASIBLE
@@ -117,7 +118,8 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     typed = list(dict.fromkeys(study.rpartition(".")[0] or study for study in known))
     close = difflib.get_close_matches(name, [*typed, *known], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    said = f"name={name!r}: this database holds no such study" if name.strip("?") else "name is missing"
+    where = f"this database holds no such study ({shown(engine.url)})"
+    said = f"name={name!r}: {where}" if name.strip("?") else "name is missing"
     choices = f"choose one of {', '.join(typed)}" if typed else "it holds none yet: start one"
     raise BadInputError(f"{said}: {choices}{hint}")
 
@@ -154,7 +156,7 @@ def _reading(engine: Engine) -> Iterator[Connection]:
     """Yield a connection that refuses to write, to a database that holds the views."""
     if "best_models" not in inspect(engine).get_view_names():
         raise BadInputError(
-            f"database.url={engine.url.render_as_string()}: this database holds no study yet; "
+            f"database.url={shown(engine.url)}: this database holds no study yet; "
             "start one, or name the database that holds it"
         )
     with reading(engine) as conn:

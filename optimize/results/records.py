@@ -201,9 +201,9 @@ def set_cap(conn: Connection, name: str, n_trials: int) -> None:
 
 
 def follow_launch(conn: Connection, study: StudyRecord) -> None:
-    """Store the cap, the limits and the spec of the latest launch, which workers that join will follow."""
+    """Store cap, limits, spec and versions of the latest launch, which workers that join will follow."""
     set_cap(conn, study.study_name, study.n_trials)
-    launched = {"max_failures": study.max_failures, "spec": study.spec}
+    launched = {"max_failures": study.max_failures, "spec": study.spec, "versions": study.versions}
     conn.execute(update(STUDIES).where(STUDIES.c.study_name == study.study_name).values(**launched))
 
 

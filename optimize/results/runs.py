@@ -4,7 +4,8 @@ A run writes only while it holds the lease of its trial; storing the same again 
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from datetime import datetime
 
 from sqlalchemy import Connection, func, select, update
 
@@ -41,15 +42,20 @@ def save_window(conn: Connection, lease: Lease, window: WindowRecord) -> None:
     replace_row(conn, WINDOWS, values_of(window))
 
 
-def adopt_windows(conn: Connection, lease: Lease) -> list[WindowRecord]:
-    """Copy what earlier runs of this trial finished into the run that took over; return its windows."""
+def adopt_windows(
+    conn: Connection, lease: Lease, whole: Callable[[WindowRecord], bool] = lambda window: True
+) -> list[WindowRecord]:
+    """Copy what earlier runs of this trial finished into the run that took over; return its windows.
+
+    Of each window the newest run's counts whose files are `whole`; where none is, the window is run again.
+    """
     check_token(conn, lease.study_name, lease.trial_number, lease.run_uuid, lease.token)
     of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
-    lost_runs = select(RUNS.c.run_uuid).where(*of_trial, RUNS.c.state.in_(("LOST", RETRIED)))
-    for window in load_rows(
-        conn, WindowRecord, WINDOWS, select(WINDOWS).where(WINDOWS.c.run_uuid.in_(lost_runs))
-    ):
-        insert_if_absent(conn, WINDOWS, {**values_of(window), "run_uuid": lease.run_uuid})
+    finished = select(WINDOWS).join(RUNS, RUNS.c.run_uuid == WINDOWS.c.run_uuid)
+    finished = finished.where(*of_trial, RUNS.c.state.in_(("LOST", RETRIED))).order_by(RUNS.c.attempt.desc())
+    for window in load_rows(conn, WindowRecord, WINDOWS, finished):
+        if whole(window):  # an older row of the same window changes nothing any more
+            insert_if_absent(conn, WINDOWS, {**values_of(window), "run_uuid": lease.run_uuid})
     return windows_of(conn, lease.run_uuid)
 
 
@@ -97,10 +103,20 @@ def retry_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
     return run
 
 
-def retried(conn: Connection, study: str, number: int) -> str | None:
-    """Return the kind of the failure for which a trial was given back to be tried again, or None."""
+def retried(conn: Connection, study: str, number: int) -> set[str]:
+    """Return the kinds of the failures for which a trial was given back to be tried again."""
     of_trial = (RUNS.c.study_name == study, RUNS.c.trial_number == number, RUNS.c.state == RETRIED)
-    return conn.execute(select(RUNS.c.failure_kind).where(*of_trial).limit(1)).scalar()
+    return set(conn.execute(select(RUNS.c.failure_kind).where(*of_trial)).scalars())
+
+
+def short_since(conn: Connection, lease: Lease, kinds: Collection[str]) -> datetime | None:
+    """Return when the run's trial was first given back for one of these kinds since its last window."""
+    done = select(func.count()).where(WINDOWS.c.run_uuid == RUNS.c.run_uuid).scalar_subquery()
+    of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
+    given_back = (RUNS.c.state == RETRIED, RUNS.c.failure_kind.in_(list(kinds)))
+    mine = select(func.count()).where(WINDOWS.c.run_uuid == lease.run_uuid).scalar_subquery()
+    since = select(RUNS.c.finished_at).where(*of_trial, *given_back, done >= mine)
+    return conn.execute(since.order_by(RUNS.c.attempt).limit(1)).scalar()
 
 
 def count_counted(conn: Connection, study: str) -> int:
@@ -129,6 +145,13 @@ def windows_of(conn: Connection, run_uuid: str) -> list[WindowRecord]:
     """Return the windows of a run, by window and repeat."""
     rows = where(WINDOWS, run_uuid=run_uuid).order_by(WINDOWS.c.window, WINDOWS.c.repeat)
     return load_rows(conn, WindowRecord, WINDOWS, rows)
+
+
+def with_windows(conn: Connection, study: str, numbers: Collection[int]) -> set[int]:
+    """Return those of the trials of which some run finished a window."""
+    done = select(RUNS.c.trial_number).join(WINDOWS, WINDOWS.c.run_uuid == RUNS.c.run_uuid)
+    of_study = done.where(RUNS.c.study_name == study, RUNS.c.trial_number.in_(sorted(numbers)))
+    return set(conn.execute(of_study.distinct()).scalars())
 
 
 def best_runs(conn: Connection, study: str, limit: int) -> list[tuple[int, str]]:

@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, inspect, text
 
 from optimize.database import lock_schema
+from optimize.database.address import shown
+from optimize.errors import BadInputError
 from optimize.results.tables import WINDOWS
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
+OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
+CLOSED = "closed"  # user attribute of a trial that was over a lowered cap: FAIL to Optuna, and no failure
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Three columns that each database has its own words for: compact JSON, and pids joined by commas."""
+    """What each database has its own words for: compact JSON, pids joined by commas, the time."""
 
     parameters: str  # of trial t, by name: {"agent.net":"small","agent.n_steps":64}
     pids: str  # of the workers that hold a trial of study `counts`
     failures: str  # of study `counts`, number of runs by kind
+    now: str  # seconds since the epoch, as leases count them
 
 
 # A categorical is stored as the index of its choice. Floats come out with 15 digits, which is for reading:
@@ -40,7 +45,7 @@ SELECT json_group_object(decoded.param_name, json(decoded.value)) FROM (
     pids="""
 SELECT group_concat(pid) FROM (
   SELECT DISTINCT l.pid FROM wf_leases l
-  WHERE l.study_name = counts.study_name AND l.renewed_at > 0 ORDER BY l.pid)
+  WHERE l.study_name = counts.study_name AND (<held>) ORDER BY l.pid)
 """,
     failures="""
 SELECT json_group_object(kind, n) FROM (
@@ -48,6 +53,7 @@ SELECT json_group_object(kind, n) FROM (
   WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
   GROUP BY f.failure_kind ORDER BY f.failure_kind)
 """,
+    now="(julianday('now') - 2440587.5) * 86400.0",
 )
 
 # A double cast to numeric keeps the same 15 digits; names are ordered by bytes, whatever the locale.
@@ -71,7 +77,7 @@ SELECT '{' || COALESCE(string_agg(
     pids="""
 SELECT string_agg(CAST(held.pid AS text), ',' ORDER BY held.pid) FROM (
   SELECT DISTINCT l.pid FROM wf_leases l
-  WHERE l.study_name = counts.study_name AND l.renewed_at > 0) held
+  WHERE l.study_name = counts.study_name AND (<held>)) held
 """,
     failures="""
 SELECT '{' || COALESCE(string_agg(
@@ -81,7 +87,11 @@ SELECT '{' || COALESCE(string_agg(
   WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
   GROUP BY f.failure_kind) kinds
 """,
+    now="CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
 )
+
+# Of lease l: its run renewed it in time and did not give the trial back.
+_HELD = "l.renewed_at > 0 AND l.renewed_at + l.lease_s >= <now>"
 
 # The last attempt, and only if it is the one that ended the trial: an earlier attempt failed or was lost.
 _FINISHING_RUN = """
@@ -129,9 +139,10 @@ JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', '
 JOIN wf_windows w ON w.run_uuid = (<finishing_run>)
 """
 
+# running: by a worker that holds its lease; waiting: queued by hand, or asked for and in nobody's hands.
 _STUDY_HEALTH = """
-SELECT study_name, phase, cap, complete, pruned, running, waiting, failed,
-  CASE WHEN cap < complete + pruned + running THEN 0 ELSE cap - complete - pruned - running END AS remaining,
+SELECT study_name, phase, cap, complete, pruned, running, asked - running + queued AS waiting, failed,
+  CASE WHEN cap < complete + pruned + asked THEN 0 ELSE cap - complete - pruned - asked END AS remaining,
   (<pids>) AS pids,
   (<failures>) AS failures,
   (SELECT MAX(r.finished_at) FROM wf_runs r WHERE r.study_name = counts.study_name) AS last_finished_at,
@@ -141,12 +152,16 @@ FROM (
   SELECT s.study_name, o.phase, o.n_trials AS cap,
     COUNT(CASE t.state WHEN 'COMPLETE' THEN 1 END) AS complete,
     COUNT(CASE t.state WHEN 'PRUNED' THEN 1 END) AS pruned,
-    COUNT(CASE t.state WHEN 'RUNNING' THEN 1 END) AS running,
-    COUNT(CASE t.state WHEN 'WAITING' THEN 1 END) AS waiting,
-    COUNT(CASE t.state WHEN 'FAIL' THEN 1 END) AS failed
+    COUNT(CASE t.state WHEN 'RUNNING' THEN 1 END) AS asked,
+    COUNT(CASE WHEN t.state = 'RUNNING' AND EXISTS (
+      SELECT 1 FROM wf_leases l
+      WHERE l.study_name = s.study_name AND l.trial_number = t.number AND (<held>)) THEN 1 END) AS running,
+    COUNT(CASE t.state WHEN 'WAITING' THEN 1 END) AS queued,
+    COUNT(CASE t.state WHEN 'FAIL' THEN 1 END) - COUNT(a.trial_id) AS failed
   FROM studies s
   LEFT JOIN wf_studies o ON o.study_name = s.study_name
   LEFT JOIN trials t ON t.study_id = s.study_id
+  LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = '<closed>' AND t.state = 'FAIL'
   GROUP BY s.study_id, s.study_name, o.phase, o.n_trials
 ) counts
 """
@@ -156,6 +171,18 @@ _WINDOW_COLUMNS = ", ".join(f'w."{column.name}"' for column in WINDOWS.columns)
 
 VIEWS = {"best_models": _BEST_MODELS, "trial_windows": _TRIAL_WINDOWS, "study_health": _STUDY_HEALTH}
 DIALECTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
+
+
+def refuse_foreign(bind: Engine | Connection) -> None:
+    """Refuse a database in which another program has tables of the names that Optuna's bear."""
+    found = inspect(bind)
+    there = set(found.get_table_names())
+    for table, columns in OWN_COLUMNS.items():
+        if table in there and not {column["name"] for column in found.get_columns(table)} >= columns:
+            raise BadInputError(
+                f"database.url={shown(bind.engine.url)}: the table {table!r} in it is another program's: "
+                "name another database"
+            )
 
 
 def create_views(engine: Engine) -> bool:
@@ -193,10 +220,10 @@ def view_body(name: str, dialect: str) -> str:
         "finishing_run": _FINISHING_RUN,
         "infeasible": INFEASIBLE,
     }
-    body = VIEWS[name].replace("(<window_columns>)", _WINDOW_COLUMNS)
+    body = VIEWS[name].replace("(<window_columns>)", _WINDOW_COLUMNS).replace("<closed>", CLOSED)
     for part, sql in parts.items():
         body = body.replace(f"(<{part}>)", f"({sql})")
-    return body.strip()
+    return body.replace("(<held>)", f"({_HELD.replace('<now>', words.now)})").strip()
 
 
 def _is_stored(conn: Connection, name: str, statement: str) -> bool:

@@ -77,10 +77,17 @@ def running(drawn: FrozenTrial, attributes: Mapping[str, Any] | None = None) -> 
 
 
 def store(
-    storage: RDBStorage, study: Study, drawn: FrozenTrial, attributes: Mapping[str, Any]
+    storage: RDBStorage,
+    study: Study,
+    drawn: FrozenTrial,
+    attributes: Mapping[str, Any],
+    cap: int | None = None,
 ) -> FrozenTrial:
-    """Store a drawn trial as running, with user attributes, in one transaction; return what is stored."""
+    """Store a drawn trial as running, with user attributes, in one transaction; return what is stored.
+
+    Raises LockLostError where the study is no longer what it was drawn on, or already at its cap.
+    """
     stored = running(drawn, attributes)
     stored.number = drawn.number
-    stored._trial_id = insert_running(storage, study._study_id, stored)
+    stored._trial_id = insert_running(storage, study._study_id, stored, cap)
     return stored

@@ -214,15 +214,36 @@ def make_sampler(spec: SamplerSpec, seed: int, space: SearchSpace) -> BaseSample
 def check_sampler(spec: SamplerSpec, space: SearchSpace) -> None:
     """Refuse a sampler that cannot search the space: a grid needs choices, CMA-ES needs ranges."""
     if spec.name == "grid":
-        grid(space)
-    if spec.name != "cmaes":
-        return
-    listed = [p.path for p in space.parameters if isinstance(p.domain, Choices) and len(p.domain.values) > 1]
-    if listed:
+        ranges = [p.path for p in space.parameters if not isinstance(p.domain, Choices)]
+        _refuse("grid tries the combinations of lists", "ranges", ranges, "agent.gamma=[0.9,0.99]")
+    if spec.name == "cmaes":
+        lists = [p.path for p in space.parameters if isinstance(p.domain, Choices) and p.domain.values[1:]]
+        example = "agent.learning_rate={low: 0.0001, high: 0.003, log: true}"
+        _refuse("cmaes searches ranges alone", "lists", lists, example)
+
+
+def _refuse(what: str, kind: str, paths: Sequence[str], example: str) -> None:
+    if paths:
         raise BadInputError(
-            f"sampler.name='cmaes' searches ranges alone, and the space has choices for {', '.join(listed)}: "
-            "give each a range or one value, or set sampler=tpe"
+            f"sampler={what}, and the space has {kind} for {', '.join(paths)}: leave each out, as in "
+            f"space.{paths[0]}=null, write a space of your own, such as '~space' '+space.{example}', or set "
+            "sampler=tpe"
         )
+
+
+def grid_words(spec: SamplerSpec, space: SearchSpace, n_trials: int) -> str | None:
+    """Say how a grid and a number of trials fit, None where every point is tried once or there is no grid."""
+    points = len(grid(space)) if spec.name == "grid" else n_trials
+    times, more = divmod(n_trials, points)
+    if points == n_trials:
+        return None
+    if not times:
+        return f"sampler=grid: n_trials={n_trials} tries the first {n_trials} of the space's {points} points"
+    often = f"{times} or {times + 1}" if more else f"{times}"
+    return (
+        f"sampler=grid: n_trials={n_trials} tries each of the space's {points} points {often} times, "
+        "with other seeds each time; score.repeats=3 would judge a point by three seeds at once"
+    )
 
 
 def _cmaes(spec: SamplerSpec, seed: int) -> BaseSampler:

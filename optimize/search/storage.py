@@ -10,12 +10,14 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial
-from sqlalchemy import func, insert, select
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, func, insert, select, update
 
 from optimize import clock
-from optimize.database import BUSY_TIMEOUT_S, optuna_arguments, schema_lock
-from optimize.errors import BadInputError
+from optimize.database import BUSY_TIMEOUT_S, lock_trials, optuna_arguments, schema_lock
+from optimize.errors import BadInputError, LockLostError
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # in the cap of a study
 
 
 def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> RDBStorage:
@@ -50,11 +52,12 @@ def load_or_create_study(
     return study
 
 
-def insert_running(storage: RDBStorage, study_id: int, trial: FrozenTrial) -> int:
+def insert_running(storage: RDBStorage, study_id: int, trial: FrozenTrial, cap: int | None = None) -> int:
     """Store a trial that runs, with its parameters and attributes, and return Optuna's id of it.
 
     Writes the rows of `storage.create_new_trial(study_id, template_trial=trial)`, which looks each of them up
-    before it writes it, by five times as many statements. Call it under the study lock.
+    before it writes it, by five times as many statements. Call it under the study lock: where that was lost,
+    so that the trial's number is taken or the cap is reached, LockLostError is raised and nothing is stored.
     """
     past = select(func.count()).where(models.TrialModel.study_id == study_id).scalar_subquery()
     row = {"study_id": study_id, "state": trial.state, "number": past}
@@ -70,7 +73,9 @@ def insert_running(storage: RDBStorage, study_id: int, trial: FrozenTrial) -> in
     with storage.engine.begin() as conn:
         table = models.TrialModel.__table__
         made = insert(table).values(**row, datetime_start=started).returning(table.c.trial_id)
+        lock_trials(conn, study_id)
         trial_id = int(conn.execute(made).scalar_one())
+        _check_alone(conn, study_id, trial.number if trial.number >= 0 else None, cap)
         for model, rows in (
             (models.TrialParamModel, values),
             (models.TrialUserAttributeModel, _attributes(trial.user_attrs)),
@@ -79,6 +84,44 @@ def insert_running(storage: RDBStorage, study_id: int, trial: FrozenTrial) -> in
             if rows:
                 conn.execute(insert(model.__table__), [{"trial_id": trial_id} | each for each in rows])
     return trial_id
+
+
+def start_waiting(storage: RDBStorage, study_id: int, cap: int) -> None:
+    """Let the oldest trial that somebody queued run, as `study.ask()` does, unless the cap is reached."""
+    table = models.TrialModel.__table__
+    of_study = table.c.study_id == study_id
+    with storage.engine.begin() as conn:
+        lock_trials(conn, study_id)
+        oldest = select(func.min(table.c.trial_id)).where(of_study, table.c.state == TrialState.WAITING)
+        started = clock.now().astimezone(UTC).replace(tzinfo=None)
+        chosen = update(table).where(table.c.trial_id == oldest.scalar_subquery())
+        conn.execute(chosen.values(state=TrialState.RUNNING, datetime_start=started))
+        _check_alone(conn, study_id, None, cap)
+
+
+def set_intermediate(conn: Connection, trial_id: int, step: int, value: float) -> None:
+    """Store what a running trial reports at a step, in a transaction of the caller's; one that ended refuses.
+
+    Writes the row of `storage.set_trial_intermediate_value`, which commits by itself.
+    """
+    trials, values = models.TrialModel.__table__, models.TrialIntermediateValueModel
+    state = conn.execute(select(trials.c.state).where(trials.c.trial_id == trial_id)).scalar_one()
+    if state.is_finished():
+        raise optuna.exceptions.UpdateFinishedTrialError(f"trial {trial_id} of Optuna has ended")
+    table, (number, kind) = values.__table__, values.intermediate_value_to_stored_repr(value)
+    stored = {"intermediate_value": number, "intermediate_value_type": kind}
+    same = (table.c.trial_id == trial_id, table.c.step == step)
+    if conn.execute(update(table).where(*same).values(**stored)).rowcount == 0:
+        conn.execute(insert(table).values(trial_id=trial_id, step=step, **stored))
+
+
+def _check_alone(conn: Connection, study_id: int, number: int | None, cap: int | None) -> None:
+    """Raise LockLostError where somebody added a trial since this process counted them."""
+    table = models.TrialModel.__table__
+    counted = func.count().filter(table.c.state.in_(COUNTED))
+    known, taken = conn.execute(select(func.count(), counted).where(table.c.study_id == study_id)).one()
+    if (number is not None and known != number + 1) or (cap is not None and taken > cap):
+        raise LockLostError("another process added a trial since they were counted under the study lock")
 
 
 def _attributes(attributes: dict[str, object]) -> list[dict[str, object]]:

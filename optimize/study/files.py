@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from optimize.agents.files import SPEC
 from optimize.data.durable import sync
 from optimize.evaluate.metrics import WindowMetrics
 from optimize.evaluate.trades import Trades
@@ -30,6 +31,11 @@ METRICS = b"walkforge.measured"
 def run_folder(study_folder: Path, number: int, run_uuid: str) -> Path:
     """Return the folder of one run of a trial."""
     return study_folder / "trials" / f"{number:04d}_{run_uuid[:8]}"
+
+
+def run_folders(study_folder: Path, number: int) -> list[Path]:
+    """Return the folders of all runs of a trial."""
+    return sorted((study_folder / "trials").glob(f"{number:04d}_*"))
 
 
 def window_folder(folder: Path, window: int, repeat: int) -> Path:
@@ -104,6 +110,11 @@ def adopt_files(earlier: Path, folder: Path) -> None:
     """Copy the finished windows of a lost run into the folder of the run that took over."""
     if earlier.is_dir():
         shutil.copytree(earlier, folder, dirs_exist_ok=True)
+
+
+def holds_agent(folder: Path) -> bool:
+    """Say whether the folder of a window holds all that was written of it, the agent included."""
+    return all((folder / name).is_file() for name in (SPEC, SCALER, RETURNS))
 
 
 def drop_weights(folder: Path) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from envs import compiled as market
+from optimize.agents.compiled import kernels as training
+from optimize.agents.compiled.qualify import choose_engine
 from optimize.data.cache import cached_market
 from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
@@ -24,6 +27,21 @@ def lay_grounds(spec: StudySpec, space: SearchSpace) -> dict[tuple[str, int], Gr
         ground = lay_ground(at_timeframe(chosen, spec.data.timeframe), cache_dir(spec))
         grounds[str(timeframe), int(lookback)] = ground
     return grounds
+
+
+def opening(spec: StudySpec, space: SearchSpace) -> list[str]:
+    """Return what a launch does before its first trial, for whoever waits for it."""
+    timeframes = _reachable(space, TIMEFRAME, spec.data.timeframe)
+    lookbacks = _reachable(space, LOOKBACK, spec.feature.lookback)
+    many = [
+        f"{len(values)} {word}{'s' if len(values) > 1 else ''}"
+        for values, word in ((timeframes, "timeframe"), (lookbacks, "lookback"))
+    ]
+    lines = [f"{spec.name}: building the market and windows of {' x '.join(many)}"]
+    trains = choose_engine(spec.agent).name == "compiled" and training.kernels_missing()
+    if market.kernels_missing() or trains:
+        lines.append("compiling kernels for this machine, once: this takes about half a minute")
+    return lines
 
 
 def _reachable(space: SearchSpace, path: str, default: Scalar) -> Sequence[Any]:

@@ -1,7 +1,7 @@
 """An open study: its spec, its space, Optuna's side of it and ours."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,19 @@ from sqlalchemy import Engine
 from optimize.database import local_folder, open_engine, server_time, study_lock
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
+from optimize.results.launches import command_of
 from optimize.results.leases import refuse_other_hosts
-from optimize.results.records import StudyRecord, follow_launch, forget_study, load_study, save_study
+from optimize.results.records import (
+    EventRecord,
+    StudyRecord,
+    follow_launch,
+    forget_study,
+    load_study,
+    log_event,
+    save_study,
+)
 from optimize.results.tables import create_tables
-from optimize.results.views import create_views
+from optimize.results.views import create_views, refuse_foreign
 from optimize.search.proposals import Proposals
 from optimize.search.pruners import make_pruner
 from optimize.search.samplers import make_sampler
@@ -25,19 +34,22 @@ from optimize.search.space import SearchSpace, parse_space, space_hash
 from optimize.search.storage import load_or_create_study, open_storage
 from optimize.study.spec import StudySpec, WorkerSpec, to_plain
 from optimize.study.trial import Ground
-from optimize.study.versions import versions
+from optimize.study.versions import differences, versions
 
 # What may change between two launches of one study: how fast it runs and how far, never what is measured, nor
 # what a trial may learn from, which is the mode of its workers.
 WORKER_MODE = {"mode", "batch_size"}
 CHANGEABLE = {
-    "n_trials", "max_failures", "max_consecutive_failures", "keep_models", "preflight",
+    "n_trials", "max_failures", "max_consecutive_failures", "max_alike_failures", "keep_models", "preflight",
     "database", "phase",
     "data.path", "data.folder", "data.refresh", "data.check",
     "data.max_age", "data.max_gap_days", "data.severity",
     *(f"worker.{part.name}" for part in dataclasses.fields(WorkerSpec) if part.name not in WORKER_MODE),
 }  # fmt: skip
 MARKET_CACHE = "market"
+LAST_DIGITS = (
+    "new trials may differ from the old in their last digits, and each keeps the versions it ran with"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +86,11 @@ def open_study(spec: StudySpec) -> Handle:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with study_lock(url, spec.name):
         engine = open_engine(url, busy_timeout_s=spec.database.busy_timeout_s)
+        try:
+            refuse_foreign(engine)
+        except BadInputError:
+            engine.dispose()
+            raise
         create_tables(engine)
         with engine.connect() as conn:
             refuse_other_hosts(conn, server_time(conn))
@@ -88,8 +105,18 @@ def open_study(spec: StudySpec) -> Handle:
     return Handle(spec, space, study, storage, engine, Proposals(space, make))
 
 
-def enroll(handle: Handle, ground: Ground) -> StudyRecord:
-    """Store what the study is, or refuse to resume it as something else; the cap may move."""
+def cap_of(handle: Handle) -> int:
+    """Return the cap as the latest launch set it, which may have been another than this one."""
+    with handle.engine.connect() as conn:
+        record = load_study(conn, handle.spec.name)
+    return handle.spec.n_trials if record is None else record.n_trials
+
+
+def enroll(handle: Handle, ground: Ground, say: Callable[[str], None] = lambda text: None) -> StudyRecord:
+    """Store what the study is, or refuse to resume it as something else; the cap and versions may move.
+
+    `say` hears which packages or processor its last launch did not have.
+    """
     spec = handle.spec
     plain = to_plain(spec)
     record = StudyRecord(
@@ -97,7 +124,7 @@ def enroll(handle: Handle, ground: Ground) -> StudyRecord:
         phase=spec.name.rpartition(".")[2] if "." in spec.name else "single",
         n_trials=spec.n_trials,
         seed=spec.seed,
-        max_failures=spec.max_failures,
+        max_failures=spec.failures_allowed,
         spec=plain,
         space=spec.space,
         space_hash=space_hash(handle.space),
@@ -108,38 +135,51 @@ def enroll(handle: Handle, ground: Ground) -> StudyRecord:
     )
     with study_lock(spec.database.url, spec.name), handle.engine.begin() as conn:
         stored = save_study(conn, record)
-        refuse_other(stored, record)
+        refuse_other(stored, record, command_of(conn, spec.name))
         follow_launch(conn, record)
+        if changed := "; ".join(differences(stored.versions, record.versions, ("then", "now"))):
+            log_event(conn, EventRecord(spec.name, "versions", f"launched with other versions: {changed}"))
+            say(f"{spec.name} was launched with other versions before ({changed}): {LAST_DIGITS}")
         found = load_study(conn, spec.name)
     if found is None:
         raise BadInputError(f"study {spec.name!r} vanished from its database while it was opened")
-    return dataclasses.replace(found, max_failures=spec.max_failures)
+    return dataclasses.replace(found, max_failures=spec.failures_allowed)
 
 
-def refuse_other(stored: StudyRecord, now: StudyRecord) -> None:
-    """Raise BadInputError where a resumed study would measure something else than it did."""
+def refuse_other(stored: StudyRecord, now: StudyRecord, command: str) -> None:
+    """Raise BadInputError where a resumed study would measure something else than it did.
+
+    `command` is what goes on with the study as it was, for the refusal to show.
+    """
     name = stored.study_name
-    remedy = "resume it as it was, or choose another name"
-    if stored.space_hash != now.space_hash:
-        before, after = dict(flat(stored.space)), dict(flat(now.space))
-        differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-        raise BadInputError(
-            f"study {name!r} was started with another search space ({', '.join(differing[:5])}): {remedy}"
-        )
+    remedy = f"resume it as it was by {command}, or choose another name"
     before, after = dict(flat(stored.spec)), dict(flat(now.spec))
     defaults = dict(flat(to_plain(StudySpec())))  # in force for keys that an older version did not have
     before |= {key: defaults.get(key) for key in after.keys() - before.keys()}
-    for key in sorted(before.keys() | after.keys()):
-        if not changeable(key) and before.get(key) != after.get(key):
-            raise BadInputError(
-                f"study {name!r} was started with {key}={before.get(key)!r}, "
-                f"now {key}={after.get(key)!r}: {remedy}"
-            )
+    differing = [key for key in different(before, after) if not changeable(key) and not searched(key)]
+    then = [f"{key}={before.get(key)!r}" for key in differing]
+    here = [f"{key}={after.get(key)!r}" for key in differing]
+    if stored.space_hash != now.space_hash:
+        keys = different(dict(flat(stored.space)), dict(flat(now.space)))
+        then.append(f"another search space ({', '.join(keys)})")
+    if then:
+        now_has = f", now {', '.join(here)}" if here else ""
+        raise BadInputError(f"study {name!r} was started with {', '.join(then)}{now_has}: {remedy}")
     if stored.data_fingerprint != now.data_fingerprint:
         raise BadInputError(
             f"study {name!r} was started on other data (fingerprint {stored.data_fingerprint[:12]}, "
             f"now {now.data_fingerprint[:12]}): {remedy}"
         )
+
+
+def different(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the keys that do not have the same value in both, in order."""
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def searched(key: str) -> bool:
+    """Say whether a key of the spec is one of its space, which is compared by its hash."""
+    return key.partition(".")[0] == "space"
 
 
 def changeable(key: str) -> bool:

@@ -16,7 +16,7 @@ from optimize.study.admission import Here, refuse_data, refuse_versions, spec_he
 from optimize.study.claims.control import refuse_stopped
 from optimize.study.claims.telling import counts
 from optimize.study.grounds import lay_grounds
-from optimize.study.handle import Handle, open_study
+from optimize.study.handle import Handle, cap_of, open_study
 from optimize.study.place import find_folder
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
 from optimize.study.workers.crew import supervise
@@ -106,8 +106,5 @@ def _work(record: StudyRecord, output_dir: str, here: Here, console: Console) ->
 
 def _is_done(handle: Handle) -> bool:
     """Say whether a study is at its cap, which may have moved since this machine joined."""
-    with handle.engine.connect() as conn:
-        record = load_study(conn, handle.spec.name)
     found = counts(handle.study)
-    cap = handle.spec.n_trials if record is None else record.n_trials
-    return found["COMPLETE"] + found["PRUNED"] >= cap and not found["RUNNING"]
+    return found["COMPLETE"] + found["PRUNED"] >= cap_of(handle) and not found["RUNNING"]

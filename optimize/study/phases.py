@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.types import FloatArray
 from optimize.data.cache import cached_market
+from optimize.database.address import in_words
 from optimize.errors import StudyStoppedError
 from optimize.evaluate.confidence import ConfidenceSet, confidence_set, scale
 from optimize.results.records import RunRecord, events
@@ -19,9 +20,9 @@ from optimize.results.runs import complete_but_untold, windows_of
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.search.space import parse_space
-from optimize.study.evidence import EVIDENCE, RULE, Combination, Evidence
+from optimize.study.evidence import EVIDENCE, RULE, Combination, Evidence, stored_evidence
 from optimize.study.files import read_returns
-from optimize.study.handle import Handle
+from optimize.study.handle import Handle, cap_of
 from optimize.study.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE, StudySpec
 
 MIN_SCORES = 2  # what seeds change shows between two trials
@@ -65,10 +66,10 @@ def judge(handle: Handle, data_fingerprint: str) -> Evidence:
     combinations = [_combine(*pair, of_pair, returns, years) for pair, of_pair in runs.items()]
     compared = [each for each in combinations if each.reason is None]
     if not compared:
+        seen = f"`walkforge query sql=study_progress name={spec.name}{in_words(spec.database.url)}`"
         raise StudyStoppedError(
             f"study {spec.name!r}: no combination of timeframe and lookback has a score in half its trials; "
-            f"see `walkforge query sql=study_progress name={spec.name}`, then raise agent.total_timesteps or "
-            "lower score.min_trades"
+            f"see {seen}, then raise agent.total_timesteps or lower score.min_trades"
         )
     scored = [
         [run for run in runs[each.timeframe, each.lookback] if run.score is not None] for each in compared
@@ -78,14 +79,28 @@ def judge(handle: Handle, data_fingerprint: str) -> Evidence:
     return _evidence(spec, data_fingerprint, _judged(combinations, verdict), verdict, years)
 
 
+def standing_evidence(handle: Handle, data_fingerprint: str) -> Evidence | None:
+    """Return the stored verdict, without a look at any file, where judging again could not change it."""
+    grid = handle.spec.phase.timeframe
+    runs = _finished(handle)
+    with handle.engine.connect() as conn:
+        found = stored_evidence(conn, handle.spec.name)
+    if found is None:
+        return None
+    by = (found.rule, found.confidence, found.bootstraps, found.data_fingerprint)
+    judged = {(each.timeframe, each.lookback): each.trials for each in found.combinations}
+    same = by == (RULE, grid.confidence, grid.bootstraps, data_fingerprint)
+    return found if same and judged == {pair: len(of_pair) for pair, of_pair in runs.items()} else None
+
+
 def _finished(handle: Handle) -> dict[tuple[str, int], list[RunRecord]]:
     """Return the counted runs of every timeframe and lookback; raise StudyStoppedError below the cap."""
     spec = handle.spec
     with handle.engine.connect() as conn:
         runs = [run for run in complete_but_untold(conn, spec.name) if run.state in ("COMPLETE", "PRUNED")]
-    if len(runs) < spec.n_trials:
+    if len(runs) < (cap := cap_of(handle)):
         raise StudyStoppedError(
-            f"study {spec.name!r} has {len(runs)} of {spec.n_trials} trials, so the model phase cannot "
+            f"study {spec.name!r} has {len(runs)} of {cap} trials, so the model phase cannot "
             "start: launch it again to finish it"
         )
     pairs = product(spec.space["data"]["timeframe"], spec.space["feature"]["lookback"])

@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from optimize.agents.agent import load_agent
 from optimize.data.scaling import load_scaler
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import EDGES, WindowDates
-from optimize.results.leases import this_host
+from optimize.results import launches
 from optimize.results.progress import PREFLIGHT
-from optimize.results.records import RETRIED, EventRecord, RunRecord, log_event
+from optimize.results.records import RETRIED, RunRecord
 from optimize.study.claims.caps import Claim, claim
 from optimize.study.claims.perform import perform
 from optimize.study.devices import Device, environment_of
@@ -76,21 +75,8 @@ def _say_at_once(line: str) -> None:
 @contextmanager
 def announced(handle: Handle) -> Iterator[None]:
     """Let `status` see that the preflight runs, in which process, and how it ended."""
-    process = psutil.Process()
-    who = {"host": this_host(), "pid": process.pid, "process_started": process.create_time()}
-
-    def log(state: str) -> None:
-        with handle.engine.begin() as conn:
-            message = f"the preflight {state}"
-            log_event(conn, EventRecord(handle.spec.name, PREFLIGHT, message, {"state": state} | who))
-
-    log("runs")
-    try:
+    with launches.announced(handle.engine, handle.spec.name, PREFLIGHT, "the preflight"):
         yield
-    except BaseException:
-        log("failed")
-        raise
-    log("passed")
 
 
 def shrink(spec: StudySpec, window: WindowDates, folder: Path) -> StudySpec:

@@ -1,8 +1,8 @@
 """Run or resume a study to its cap: check, preflight, supervise, conclude."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,47 +10,59 @@ from rich.markup import escape
 from optimize.data.quality_report import enforce, inspect
 from optimize.database import check_reachable
 from optimize.errors import BadInputError, StudyStoppedError
+from optimize.results import launches
 from optimize.search.leaves import Choices
-from optimize.search.samplers import check_sampler
+from optimize.search.samplers import check_sampler, grid_words
 from optimize.search.space import Scalar, SearchSpace, apply, grid, lint_space, parse_space
+from optimize.study.claims.caps import is_timeframe_phase
 from optimize.study.claims.control import refuse_stopped, resume_stopped
 from optimize.study.claims.telling import counted, counts, tell_finished
 from optimize.study.devices import devices_of
 from optimize.study.evidence import Evidence, record_evidence, verdict_lines
 from optimize.study.files import write_json
-from optimize.study.grounds import fingerprint, lay_grounds, store_baselines
-from optimize.study.handle import Handle, enroll, open_study
+from optimize.study.grounds import fingerprint, lay_grounds, opening, store_baselines
+from optimize.study.handle import Handle, cap_of, enroll, open_study
 from optimize.study.pages.dashboard import decorate_study
 from optimize.study.phases import (
     judge,
     model_study,
     require_evidence,
+    standing_evidence,
     timeframe_study,
 )
 from optimize.study.place import mark_folder
 from optimize.study.preflight import announced, preflight, preflight_on
 from optimize.study.searchable import why_unsearchable
 from optimize.study.spec import LOOKBACK, TIMEFRAME, StudySpec, to_plain
-from optimize.study.workers.crew import supervise
+from optimize.study.trial import Ground
+from optimize.study.workers.crew import supervise, workplace
 from optimize.study.workers.notify import NotifySpec, connect, notifying
 from optimize.study.workers.process import check_sockets
 from optimize.study.workers.progress import Heard
 
-if TYPE_CHECKING:
-    pass
 
+def run_study(
+    spec: StudySpec,
+    console: Console,
+    notify: NotifySpec | None = None,
+    typed: Sequence[str] | None = None,
+) -> str:
+    """Run every phase to its cap and return the name of the last study.
 
-def run_study(spec: StudySpec, console: Console, notify: NotifySpec | None = None) -> str:
-    """Run every phase to its cap and return the name of the last study."""
+    `typed` are the words of the command that goes on with it, without secrets.
+    """
     services = connect(notify or NotifySpec())
     devices_of(spec)
     check_sockets()
     words = partial(console.print, markup=False, soft_wrap=True)
     with notifying(notify or NotifySpec(), services, spec.name, words) as notifier:
-        return _run_phases(spec, console, notifier.hear)
+        _check(spec)
+        with workplace(spec, words):
+            return _run_phases(spec, console, notifier.hear, typed)
 
 
-def _run_phases(spec: StudySpec, console: Console, heard: Heard) -> str:
+def _check(spec: StudySpec) -> None:
+    """Refuse a space, a sampler or a database before anything is built or started."""
     space = parse_space(spec.space)
     lint_space(space, spec, lambda path: why_unsearchable(spec, path))
     if spec.phase.kind == "two":  # before the first phase: the second may get all of its timeframes
@@ -58,25 +70,33 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard) -> str:
     if spec.phase.kind != "timeframe_only":
         check_sampler(spec.sampler, space)
     check_reachable(spec.database)  # a server that is away is no news for after the markets are built
+
+
+def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence[str] | None) -> str:
     enforce(inspect(spec.data, spec.session), lambda text: console.print(escape(text), soft_wrap=True))
     if spec.phase.kind == "single":
-        run_phase(spec, console, heard=heard)
+        run_phase(spec, console, heard=heard, typed=typed)
         return spec.name
     first = timeframe_study(spec)
-    handle = run_phase(first, console, heard=heard)
-    evidence = judge(handle, fingerprint(spec))
+    handle = run_phase(first, console, heard=heard, typed=typed)
+    data = fingerprint(spec)
+    evidence = standing_evidence(handle, data) or judge(handle, data)
     record_evidence(handle.engine, evidence)
     _say_evidence(evidence, console)
     decorate_study(handle)
     if spec.phase.kind == "timeframe_only":
         return first.name
     second = model_study(spec, evidence)
-    run_phase(second, console, evidence_of=fingerprint(spec), heard=heard)
+    run_phase(second, console, evidence_of=evidence.data_fingerprint, heard=heard, typed=typed)
     return second.name
 
 
 def run_phase(
-    spec: StudySpec, console: Console, evidence_of: str | None = None, heard: Heard = lambda run, total: None
+    spec: StudySpec,
+    console: Console,
+    evidence_of: str | None = None,
+    heard: Heard = lambda run, total: None,
+    typed: Sequence[str] | None = None,
 ) -> Handle:
     """Run one study to its cap; everything that can be refused is refused before the first trial.
 
@@ -85,12 +105,35 @@ def run_phase(
     space = parse_space(spec.space)
     probe = apply(spec, _first_choices(space))
     lint_space(space, probe, lambda path: why_unsearchable(spec, path))
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    for line in opening(spec, space):
+        say(line)
     grounds = lay_grounds(spec, space)
-    base = next(iter(grounds.values()))
     make_folder(spec)
     handle = open_study(spec)
-    enroll(handle, base)
-    if (word := resume_stopped(handle)) is not None:
+    before = cap_of(handle)
+    enroll(handle, next(iter(grounds.values())), say)
+    if before != spec.n_trials:
+        done = counted(handle)
+        say(
+            f"the cap of {spec.name} was {before} and is now {spec.n_trials}: {done} trials are done and kept"
+        )
+    with launches.announced(handle.engine, spec.name, launches.LAUNCH, "the launch", typed):
+        _conduct(handle, grounds, probe, console, evidence_of, heard)
+    return handle
+
+
+def _conduct(
+    handle: Handle,
+    grounds: dict[tuple[str, int], Ground],
+    probe: StudySpec,
+    console: Console,
+    evidence_of: str | None,
+    heard: Heard,
+) -> None:
+    """Prepare an enrolled study, try the whole path out and have its workers run it to the cap."""
+    spec, base = handle.spec, next(iter(grounds.values()))
+    if (word := resume_stopped(handle, launched=evidence_of is None)) is not None:
         console.print(word, highlight=False, soft_wrap=True)
     if evidence_of is not None:
         require_evidence(handle, evidence_of)
@@ -99,21 +142,26 @@ def run_phase(
     store_baselines(handle, grounds)
     tell_finished(handle)
     if counted(handle) >= spec.n_trials and not counts(handle.study)["RUNNING"]:
-        console.print(f"{spec.name}: {_done(handle)}, nothing to run", highlight=False)
-        return handle
+        console.print(f"{spec.name}: {_done(handle, spec.n_trials)}, nothing to run", highlight=False)
+        return
+    fitting = None if is_timeframe_phase(spec) else grid_words(spec.sampler, handle.space, spec.n_trials)
+    if fitting is not None:
+        console.print(f"{spec.name}: {fitting}", highlight=False, markup=False, soft_wrap=True)
     if spec.preflight:
+        console.print(f"{spec.name}: the preflight goes through every stage of a trial once", highlight=False)
         with announced(handle):
             _try_out(probe, handle, console)
     mark_folder(handle)
     supervise(handle, console, len(base.windows), heard)
-    if counted(handle) < spec.n_trials:
+    if counted(handle) < (cap := cap_of(handle)):
         refuse_stopped(handle)
         raise StudyStoppedError(
-            f"study {spec.name!r} ended with {counted(handle)} of {spec.n_trials} trials: launch it again; "
+            f"study {spec.name!r} ended with {counted(handle)} of {cap} trials: launch it again; "
             f"the workers' words are in {spec.folder / 'logs'}"
         )
+    if cap != spec.n_trials:
+        console.print(f"{spec.name}: {_done(handle, cap)}, as another launch set it", highlight=False)
     decorate_study(handle)
-    return handle
 
 
 def _try_out(probe: StudySpec, handle: Handle, console: Console) -> None:
@@ -122,7 +170,7 @@ def _try_out(probe: StudySpec, handle: Handle, console: Console) -> None:
     if probe.worker.kind == "ray":
         from optimize.study.workers.cluster import preflight_on_cluster  # Ray is an extra
 
-        preflight_on_cluster(probe, console.print)
+        preflight_on_cluster(probe, partial(console.print, markup=False, soft_wrap=True))
     elif devices:
         preflight_on(devices[0], probe, handle.cache_dir)
     else:
@@ -147,9 +195,9 @@ def _first_choices(space: SearchSpace) -> dict[str, Scalar]:
     return grid(SearchSpace(tuple(inside)))[0]
 
 
-def _done(handle: Handle) -> str:
+def _done(handle: Handle, cap: int) -> str:
     """Say how many trials are done, and that a lower cap takes none of them back."""
-    done, cap = counted(handle), handle.spec.n_trials
+    done = counted(handle)
     return (
         f"{done} of {cap} trials done"
         if done <= cap

@@ -7,7 +7,7 @@ from optimize.agents.registry import searchable_keys, unsearchable
 from optimize.search.space import Choices, Scalar, SearchSpace, parse_space
 from optimize.study.spec import StudySpec
 
-FAILURES = {"max_failures", "max_consecutive_failures"}
+FAILURES = {"max_failures", "max_consecutive_failures", "max_alike_failures"}
 MODEL_NEUTRAL = FAILURES | {"keep_models", "preflight", "env.action", "agent.name"}
 REWARD = "reward.name"
 

@@ -27,6 +27,9 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 MISSING_NAME = "???"
 TIMEFRAME_PHASE = "timeframe"
 MODEL_PHASE = "model"
+MOST = 2**31 - 1  # of what is counted: more fits into no column
+DAY_S = 86_400  # a lost worker is found after a lease at the latest
+FAILURES, FAILED_SHARE = 10, 0.1  # that end a study, unless max_failures says otherwise
 TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"  # what phase 1 searches
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ class WorkerSpec:
         require(cpus > 0, "worker.cpus_per_worker", cpus, "above 0")
         require(0 <= gpus <= 1, "worker.gpus_per_worker", gpus, "from 0 to 1: a trial uses one GPU")
         require(self.count >= 1, "worker.count", self.count, "at least 1")
-        require(self.lease_s >= 1, "worker.lease_s", self.lease_s, "at least 1 second")
+        require(1 <= self.lease_s <= DAY_S, "worker.lease_s", self.lease_s, f"from 1 to {DAY_S} seconds")
         require(self.max_restarts >= 0, "worker.max_restarts", self.max_restarts, "0 or more")
         listed = isinstance(self.devices, list) and bool(self.devices)
         numbers = listed and all(type(index) is int and index >= 0 for index in self.devices)
@@ -71,7 +74,9 @@ class WorkerSpec:
         )
         require(self.per_device >= 1, "worker.per_device", self.per_device, "at least 1")
         share = self.memory_fraction
-        require(share is None or 0 < share <= 1, "worker.memory_fraction", share, "above 0 and at most 1")
+        most = 1 / self.per_device
+        fits = f"above 0 and at most {most:g}, as worker.per_device={self.per_device} workers share a GPU"
+        require(share is None or 0 < share <= most, "worker.memory_fraction", share, fits)
         require(self.threads >= 0, "worker.threads", self.threads, "at least 1, or 0 (cores // worker.count)")
         limit_s, limit_mb = self.trial_timeout_s, self.max_memory_mb
         require(limit_s is None or limit_s > 0, "worker.trial_timeout_s", limit_s, "above 0 seconds")
@@ -79,7 +84,8 @@ class WorkerSpec:
         require(self.mode in ("async", "batch"), "worker.mode", self.mode, "async or batch")
         size, batch = self.batch_size, self.mode == "batch"
         allowed = "at least 1 where worker.mode=batch" if batch else "0 where worker.mode=async"
-        require(type(size) is int and (size >= 1 if batch else size == 0), "worker.batch_size", size, allowed)
+        fine = type(size) is int and (1 <= size <= MOST if batch else size == 0)
+        require(fine, "worker.batch_size", size, allowed)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class TimeframePhaseSpec:
         sure, drawn = self.confidence, self.bootstraps
         require(0.5 <= sure < 1, "phase.timeframe.confidence", sure, "from 0.5 to below 1, such as 0.9")
         require(drawn >= 100, "phase.timeframe.bootstraps", drawn, "at least 100")
+        require_count("phase.timeframe.n_trials", self.n_trials)
         combinations = len(self.timeframes) * len(self.lookbacks)
         for key in ("timeframes", "lookbacks"):
             values = getattr(self, key)
@@ -129,8 +136,11 @@ class StudySpec:
     name: str = MISSING_NAME
     seed: int = 0
     n_trials: int = 100  # total cap on COMPLETE + PRUNED of a single-phase study, or of the model phase
-    max_failures: int = 10  # FAIL trials (they never count in the cap) before the study stops itself
+    max_failures: int | None = (
+        None  # FAIL trials (never in the cap) before it stops itself; None: 10, or a tenth of n_trials
+    )
     max_consecutive_failures: int = 5  # trials that fail in a row before the study stops itself
+    max_alike_failures: int = 6  # of one cause, among the last 11 trials (2 * 6 - 1), before it stops itself
     keep_models: int = 20  # trials whose weights are kept
     preflight: bool = True  # run the whole path once, tiny, before trial 1
     output_dir: str = "studies"
@@ -153,17 +163,27 @@ class StudySpec:
     def __post_init__(self) -> None:
         if self.name != MISSING_NAME:
             check_name(self.name.removesuffix(f".{TIMEFRAME_PHASE}").removesuffix(f".{MODEL_PHASE}"))
-        require(self.n_trials >= 1, "n_trials", self.n_trials, "at least 1")
-        require(self.max_failures >= 1, "max_failures", self.max_failures, "at least 1")
-        in_a_row = self.max_consecutive_failures
-        require(in_a_row >= 1, "max_consecutive_failures", in_a_row, "at least 1")
-        require(self.keep_models >= 1, "keep_models", self.keep_models, "at least 1")
+        limits = ("max_consecutive_failures", "max_alike_failures", "keep_models")
+        for key in ("n_trials", *limits, *(("max_failures",) if self.max_failures is not None else ())):
+            require_count(key, getattr(self, key))
         require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
+
+    @property
+    def failures_allowed(self) -> int:
+        """Return how many failed trials end the study: max_failures, else 10 or a tenth of a longer cap."""
+        if self.max_failures is not None:
+            return self.max_failures
+        return max(FAILURES, int(FAILED_SHARE * self.n_trials))
 
     @property
     def folder(self) -> Path:
         """Return the folder of this study's own files."""
         return Path(self.output_dir) / self.name
+
+
+def require_count(key: str, value: int) -> None:
+    """Refuse a number of trials or models that is no positive one, or more than a database can hold."""
+    require(1 <= value <= MOST, key, value, f"at least 1 and at most {MOST}")
 
 
 def check_name(name: str) -> None:

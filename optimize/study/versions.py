@@ -57,11 +57,13 @@ def comparable(made_with: Mapping[str, str]) -> dict[str, str]:
     return versions() | _place("cpu" if made_with.get("device") == "cpu" else "auto") | engine
 
 
-def differences(stored: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
+def differences(
+    stored: Mapping[str, str], now: Mapping[str, str], places: tuple[str, str] = ("there", "here")
+) -> tuple[str, ...]:
     """Return what differs between two answers of `versions`, one text a difference."""
     keys = sorted(stored.keys() | now.keys())
     return tuple(
-        f"{key} {stored.get(key, 'none')} there, {now.get(key, 'none')} here"
+        f"{key} {stored.get(key, 'none')} {places[0]}, {now.get(key, 'none')} {places[1]}"
         for key in keys
         if stored.get(key) != now.get(key)
     )

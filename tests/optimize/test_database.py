@@ -120,6 +120,18 @@ def test_the_deepest_and_latest_mount_decides(path: str, kind: str | None) -> No
     assert network_file_system(Path(path), MOUNTS) == kind
 
 
+REMOTE = (
+    *("fuse.ceph-fuse", "wekafs", "panfs", "orangefs", "vboxsf", "virtiofs", "fuse.vmhgfs-fuse", "fuse.mfs"),
+    *("fuse.blobfuse2", "fuse.nfs", "ocfs2", "NFS4", "fuse.sshfs", "fuse.s3fs", "fuse.mount-s3", "gfs2"),
+)
+LOCAL = ("ext4", "xfs", "fuseblk", "fuse.mergerfs", "fuse.fuse-overlayfs", "overlay")
+
+
+@pytest.mark.parametrize("kind", [*REMOTE, *LOCAL])
+def test_a_disk_that_other_machines_see_too_is_known_by_its_type(kind: str) -> None:
+    assert network_file_system(Path("/a.db"), [("/", kind)]) == (kind if kind in REMOTE else None)
+
+
 def test_a_network_disk_is_refused_and_nothing_is_created(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"network file system \(nfs\).*choose a path on a local disk"):
         prepare_database(f"sqlite:///{tmp_path}/new/a.db", [("/", "ext4"), (str(tmp_path), "nfs")])

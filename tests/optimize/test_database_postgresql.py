@@ -87,7 +87,7 @@ def test_without_the_driver_the_way_to_get_it_is_named(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    assert "pip install 'walkforge[postgres]'" in refusal(postgres)
+    assert "pip install -c constraints.txt -e '.[postgres]'" in refusal(postgres)
     with pytest.raises(BadInputError, match="pip install"), study_lock(postgres, "other driver"):
         pass
 

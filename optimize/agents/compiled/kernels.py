@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import envs
-from envs.compiled import bind, cache_folder, compile_kernel
+from envs.compiled import bind, cache_folder, compile_kernel, is_cold
 
-__all__ = ["bind", "counting_kernel", "inner_kernel", "kernel"]
+__all__ = ["bind", "counting_kernel", "inner_kernel", "kernel", "kernels_missing"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +20,11 @@ _OPTIONS: dict[str, Any] = {
     # all but nnan and ninf: a NaN must stay one, for that is how a diverged training is found
     "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"},
 }
+
+
+def kernels_missing() -> bool:
+    """Say whether the kernels of training are yet to be compiled on this machine."""
+    return is_cold(_CACHE)
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

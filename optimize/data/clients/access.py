@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, install_hint
 
 KEYS = {  # what each secret is called in the environment; the first that is set counts
     "alpaca": (("ALPACA_API_KEY", "APCA_API_KEY_ID"), ("ALPACA_SECRET_KEY", "APCA_API_SECRET_KEY")),
@@ -27,7 +27,7 @@ def import_extra(provider: str, package: str, module: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise BadInputError(
-            f"data.provider={provider} needs the {package} package: pip install 'walkforge[{provider}]'"
+            f"data.provider={provider} needs the {package} package: {install_hint(provider)}"
         ) from error
 
 

@@ -12,11 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 from optimize.search.leaves import Scalar
 from optimize.search.proposals import store
 from optimize.search.pruners import BATCH
+from optimize.search.storage import COUNTED, start_waiting
+from optimize.study.claims.surplus import is_closed
 from optimize.study.claims.telling import in_batches
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec
 
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 REPETITION = "repetition"
 BLIND = ("random", "qmc")  # samplers that look at no other trial
 
@@ -28,12 +29,18 @@ class Census:
         self.trials = trials  # a trial's place in the list is its number
         states = [trial.state for trial in trials]
         self._of = {state: states.count(state) for state in TrialState}
+        self._closed = sum(map(is_closed, trials)) if self._of[TrialState.FAIL] else 0
         live = self._of[TrialState.RUNNING]
         self.running = {n for n, state in enumerate(states) if state is TrialState.RUNNING} if live else set()
 
     def count(self, *states: TrialState) -> int:
         """Return how many trials are in one of the states."""
         return sum(self._of[state] for state in states)
+
+    @property
+    def failed(self) -> int:
+        """Return how many trials failed, without those that a lowered cap closed."""
+        return self._of[TrialState.FAIL] - self._closed
 
     @property
     def counted(self) -> int:
@@ -44,12 +51,12 @@ class Census:
 def ask(handle: Handle, census: Census, cap: int) -> list[FrozenTrial]:
     """Ask for the next trial, or for the next batch; return all trials. Called under the study lock."""
     if census.count(TrialState.WAITING):  # somebody queued it by hand
-        handle.study.ask()
+        start_waiting(handle.storage, handle.study._study_id, cap)
         return handle.study.get_trials(deepcopy=False)
     if not in_batches(handle):
-        return _ask(handle, census.trials, 1)
+        return _ask(handle, census.trials, 1, cap)
     size = min(handle.spec.worker.batch_size, cap - census.counted)
-    return _ask(handle, census.trials, size, [len(census.trials), size])
+    return _ask(handle, census.trials, size, cap, [len(census.trials), size])
 
 
 def complete(handle: Handle, census: Census, cap: int) -> list[FrozenTrial]:
@@ -59,19 +66,18 @@ def complete(handle: Handle, census: Census, cap: int) -> list[FrozenTrial]:
         return trials
     first, size = trials[-1].user_attrs.get(BATCH, (len(trials), 0))
     missing = min(first + size - len(trials), cap - census.counted)
-    return _ask(handle, trials, missing, [first, size]) if missing > 0 else trials
+    return _ask(handle, trials, missing, cap, [first, size]) if missing > 0 else trials
 
 
 def _ask(
-    handle: Handle, trials: Sequence[FrozenTrial], count: int, batch: list[int] | None = None
+    handle: Handle, trials: Sequence[FrozenTrial], count: int, cap: int, batch: list[int] | None = None
 ) -> list[FrozenTrial]:
     asked = list(trials)
     for _ in range(count):
         drawn = handle.proposals.draw(asked)
-        attributes = {REPETITION: repetition(drawn.number, drawn.params, asked)}
-        asked.append(
-            store(handle.storage, handle.study, drawn, attributes | ({BATCH: batch} if batch else {}))
-        )
+        attributes: dict[str, object] = {REPETITION: repetition(drawn.number, drawn.params, asked)}
+        attributes |= {BATCH: batch} if batch else {}
+        asked.append(store(handle.storage, handle.study, drawn, attributes, cap))
     return asked
 
 

@@ -7,10 +7,12 @@ lock; training happens outside it.
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from optimize.database import server_time, study_lock
+from optimize.errors import LockLostError
 from optimize.results import leases
 from optimize.results.leases import Lease
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_study
@@ -18,8 +20,10 @@ from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
 from optimize.study.claims import batch
 from optimize.study.claims.batch import REPETITION, Census, repetition
+from optimize.study.claims.surplus import close_surplus
 from optimize.study.claims.telling import in_batches, tell, tell_recorded
-from optimize.study.claims.triage import failed, gate, settle, settle_killed
+from optimize.study.claims.triage import SHORTAGES, failed, gate, settle, settle_killed, stop_at_limit
+from optimize.study.files import holds_agent
 from optimize.study.handle import Handle
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
 from optimize.study.trial import Ground, at_timeframe
@@ -36,12 +40,17 @@ class Verdict(enum.Enum):
     WAIT = "all that may run now runs elsewhere, and a worker there may yet be lost"
     FAILING = "too many trials failed"
     SYSTEMATIC = "the study stopped itself, because its failures have a cause that will not pass"
+    SHORT = "the disk is full or the database away, so a trial was given back before it began"
     PAUSED = "the study is paused"
     STOPPED = "the study is stopped"
 
 
 class _OverError(Exception):
     """There is nothing to run of this trial: the run that seemed lost recorded its outcome, or it failed."""
+
+    def __init__(self, short: bool = False) -> None:
+        super().__init__()
+        self.short = short  # for what its worker is to wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +72,27 @@ class Claim:
 
 def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
     """Reap, count, and return a trial to run; every decision is made under the study lock."""
-    with study_lock(handle.spec.database.url, handle.spec.name):
-        while True:
-            census, takeable = _reap(handle)
-            found = _next(handle, census, takeable)
-            if isinstance(found, Verdict):
-                return found
-            try:
-                return _start(handle, found, worker, lay)
-            except _OverError:
-                continue
+    found: Claim | Verdict | None = None
+    try:
+        with study_lock(handle.spec.database.url, handle.spec.name):
+            found = _claim(handle, worker, lay)
+    except LockLostError:  # what was handed out stands: its rows have locks of their own
+        if found is None:
+            raise
+    return found
+
+
+def _claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
+    while True:
+        census, takeable = _reap(handle)
+        found = _next(handle, census, takeable)
+        if isinstance(found, Verdict):
+            return found
+        try:
+            return _start(handle, found, worker, lay)
+        except _OverError as over:
+            if over.short:
+                return Verdict.SHORT
 
 
 def _reap(handle: Handle) -> tuple[Census, set[int]]:
@@ -89,10 +109,12 @@ def _reap(handle: Handle) -> tuple[Census, set[int]]:
 
 def _next(handle: Handle, census: Census, takeable: set[int]) -> FrozenTrial | Verdict:
     """Return the trial to run next: one that nobody runs, else a new one."""
-    running, known = census.running, len(census.trials)
     with handle.engine.connect() as conn:
         record = load_study(conn, handle.spec.name)
     cap = record.n_trials if record else handle.spec.n_trials
+    if closed := close_surplus(handle, takeable, census.counted - cap, cap):
+        census, takeable = Census(handle.study.get_trials(deepcopy=False)), takeable - closed
+    running, known = census.running, len(census.trials)
     if census.counted >= cap and not running:
         return Verdict.FULL
     if (held := gate(handle)) is not None:
@@ -103,7 +125,7 @@ def _next(handle: Handle, census: Census, takeable: set[int]) -> FrozenTrial | V
         return whole[min(takeable)]
     if census.counted >= cap or (running and in_batches(handle)):
         return Verdict.WAIT
-    if census.count(TrialState.FAIL) >= handle.spec.max_failures:
+    if stop_at_limit(handle, census.failed):
         return Verdict.FAILING
     asked = batch.ask(handle, census, cap)
     queued = len(asked) == known  # by hand, and taken now
@@ -191,14 +213,20 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
                 repetition=repeated,
             ),
         )
-        adopted = adopt_windows(conn, lease) if run.attempt > 1 else []
+        adopted = adopt_windows(conn, lease, partial(_is_whole, handle)) if run.attempt > 1 else []
     handle.study._storage.set_trial_user_attr(trial._trial_id, "run_uuid", lease.run_uuid)
     if isinstance(ground, Outcome):
         with handle.engine.begin() as conn:
             run = settle(conn, lease, ground)
         _tell_failed(handle, lease, run)
-        raise _OverError
+        raise _OverError(short=run.state == RETRIED and run.failure_kind in SHORTAGES)
     return Claim(trial, lease, run, resolved, ground, tuple(adopted))
+
+
+def _is_whole(handle: Handle, window: WindowRecord) -> bool:
+    """Say whether the files of a finished window are all there: its row may have come to disk alone."""
+    path = handle.spec.folder / (window.returns_path or "")
+    return holds_agent(path.parent)
 
 
 def _lay(spec: StudySpec, parameters: Mapping[str, Scalar], lay: Lay) -> tuple[StudySpec, Ground | Outcome]:

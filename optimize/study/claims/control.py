@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from optimize.database import server_time
+from optimize.database.address import in_words
 from optimize.errors import WalkforgeError, require
-from optimize.results import leases
+from optimize.results.launches import command_of, running_launch
+from optimize.results.progress import living_leases
 from optimize.results.queries import studies_of
 from optimize.results.records import EventRecord, last_event, load_study, log_event, newest_trial
 from optimize.study.handle import Handle
@@ -22,7 +23,9 @@ from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
 STATES = {"pause": "paused", "resume": "running", "stop": "stopped"}
 POLL_S = 2.0
 TRIAGE = "triage"
-HEALTH = text("SELECT cap, complete, pruned, running FROM study_health WHERE study_name = :name")
+HEALTH = text(
+    "SELECT cap, complete, pruned, running + waiting AS unfinished FROM study_health WHERE study_name = :name"
+)
 
 
 class StoppedByActionError(WalkforgeError):
@@ -62,21 +65,29 @@ def ask(engine: Engine, name: str, action: str) -> list[str]:
 
 
 def resume(conn: Connection, study: str, why: str) -> None:
-    """Let a study run on; what failed before this does not count against it."""
-    detail = {"after_trial": newest_trial(conn, study)}
-    log_event(conn, EventRecord(study, "resume", why, detail))
+    """Let a study and its phases run on; what failed before this counts against none of them."""
+    for phase in phases_of(study):
+        if phase == study or load_study(conn, phase) is not None:
+            detail = {"after_trial": newest_trial(conn, phase)}
+            log_event(conn, EventRecord(phase, "resume", why, detail))
 
 
-def resume_stopped(handle: Handle) -> str | None:
-    """Let a stopped study run, because it is launched again; return what to say, also of a paused one."""
+def resume_stopped(handle: Handle, *, launched: bool = True) -> str | None:
+    """Let a stopped study run, because it is launched again; return what to say, also of a paused one.
+
+    A phase that follows another in one launch is not `launched`: it resumes nothing, and raises
+    StoppedByActionError where somebody stopped the study meanwhile.
+    """
     name = handle.spec.name
+    if not launched:
+        refuse_stopped(handle)
     with handle.engine.begin() as conn:
         state = state_of(conn, name)
-        if state == "stopped":
+        if state == "stopped" and launched:
             resume(conn, name, "launched again")
             return f"{name} was stopped; this launch resumes it"
     if state == "paused":
-        return f"{name} is paused: {_way_on(name)}"
+        return f"{name} is paused: {_way_on(name, in_words(handle.spec.database.url))}"
     return None
 
 
@@ -98,38 +109,40 @@ def _ask(engine: Engine, study: str, action: str) -> str:
         done = health["complete"] + health["pruned"]
         record = load_study(conn, study)
         more = record is not None and record.phase == TIMEFRAME_PHASE  # its model phase may come yet
-        if done >= (health["cap"] or 0) and not health["running"] and not more:
+        if done >= (health["cap"] or 0) and not health["unfinished"] and not more:
             return f"{study} is at its cap ({done} of {health['cap']}): there is nothing to {action}"
         if before == STATES[action]:
-            return f"{study} is {before} already; {_follows(conn, study, action, health)}"
+            return f"{study} is {before} already; {_follows(conn, study, action)}"
         if action == "resume":
             resume(conn, study, "asked by action=resume")
         else:
             log_event(conn, EventRecord(study, action, f"asked by action={action}"))
-        return f"{study} is {STATES[action]} now, {done} of {health['cap']} trials done; " + _follows(
-            conn, study, action, health
-        )
+        freed = action == "resume" and not living_leases(conn, study) and running_launch(conn, study) is None
+        state = "released" if freed else f"{STATES[action]} now"
+        return f"{study} is {state}, {done} of {health['cap']} trials done; {_follows(conn, study, action)}"
 
 
-def _follows(conn: Connection, study: str, action: str, health: RowMapping) -> str:
+def _follows(conn: Connection, study: str, action: str) -> str:
     """Say how many trials run and what happens next."""
-    now = server_time(conn)
-    away = {lease.run_uuid for lease in leases.lost(conn, study, now, leases.owner_alive)}
-    live = sum(lease.run_uuid not in away for lease in leases.active(conn, study))
+    live, launch = len(living_leases(conn, study)), running_launch(conn, study)
     runs = "no trial runs" if live == 0 else "1 trial runs" if live == 1 else f"{live} trials run"
-    command = f"`walkforge study name={base_name(study)}`"
+    goes_on = f"{command_of(conn, study)} goes on"
+    way_on = _way_on(study, in_words(conn.engine.url))
     if action == "resume":
-        return f"{runs}: waiting workers go on within seconds; where none is left, {command} starts them"
+        if live or launch is not None:
+            return f"{runs}: waiting workers go on within seconds; where none is left, {goes_on}"
+        joined = "those that joined by `walkforge worker` go on by themselves"
+        return f"no worker of a launch is there: {goes_on}; {joined}"
     if live == 0:
-        waits = f"workers that come wait until {command[:-1]} action=resume`"
-        return f"{runs}: {waits if action == 'pause' else f'{command} goes on'}"
+        return f"{runs}: {f'workers that come wait; {way_on}' if action == 'pause' else goes_on}"
     ends = "the running windows are finished first and the trials given back"
-    rest = f"then the workers wait: {_way_on(study)}" if action == "pause" else "then the workers leave"
-    return f"{runs}: {ends}, {rest}" + ("" if action == "pause" else f"; {command} goes on")
+    rest = f"then the workers wait: {way_on}" if action == "pause" else "then the workers leave"
+    return f"{runs}: {ends}, {rest}" + ("" if action == "pause" else f"; {goes_on}")
 
 
-def _way_on(study: str) -> str:
-    return f"`walkforge study name={base_name(study)} action=resume` goes on"
+def _way_on(study: str, where: str) -> str:
+    """Say what lets a paused study go on; `where` names its database."""
+    return f"`walkforge study name={base_name(study)}{where} action=resume` goes on"
 
 
 @dataclass
@@ -169,5 +182,6 @@ class Notice:
         if self._watch.state != self.state:
             self.state = self._watch.state
             name = self.handle.spec.name
-            way = f": {_way_on(name)}" if self.state == "paused" else ""
+            where = in_words(self.handle.spec.database.url)
+            way = f": {_way_on(name, where)}" if self.state == "paused" else ""
             self.say(f"{name} is {self.state} now{way}")

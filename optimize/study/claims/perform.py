@@ -4,15 +4,14 @@ import copy
 import dataclasses
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from sqlalchemy.exc import DBAPIError
 
 from optimize.database import server_time, study_lock
 from optimize.errors import StaleRunError
@@ -20,15 +19,23 @@ from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.results import leases
-from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_baselines
-from optimize.results.runs import best_runs, save_window
+from optimize.results.records import (
+    RETRIED,
+    BaselineRecord,
+    Outcome,
+    RunRecord,
+    WindowRecord,
+    load_baselines,
+)
+from optimize.results.runs import save_window
+from optimize.search.storage import set_intermediate
 from optimize.study.claims.caps import Claim
+from optimize.study.claims.patience import in_full, patiently, say
 from optimize.study.claims.telling import illustrate, tell
 from optimize.study.claims.triage import failed, settle
 from optimize.study.files import (
     RETURNS,
     adopt_files,
-    drop_weights,
     read_returns,
     run_folder,
     window_folder,
@@ -38,6 +45,7 @@ from optimize.study.handle import Handle
 from optimize.study.trial import Key, Measured, Trained, TrialResult, run_trial
 
 RENEWALS_PER_LEASE = 4
+RENEW_AGAIN_S = 1.0  # after a renewal that failed: before the next claim of a worker that waits as well
 PRUNED_FOR = {"median": "below the median", "successive_halving": "not in the better half"}
 SUMMED = ("cost", "turnover", "trades", "forced_exits")
 NO_ROOM: AbstractContextManager[None] = nullcontext()
@@ -69,14 +77,19 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._ended.wait(self._lease.lease_s / RENEWALS_PER_LEASE):
+        pause_s = self._lease.lease_s / RENEWALS_PER_LEASE
+        failing = False
+        while not self._ended.wait(min(pause_s, RENEW_AGAIN_S) if failing else pause_s):
             try:
                 self.renew()
+                failing = False
             except StaleRunError as error:
                 self.stale = error
                 return
-            except DBAPIError:  # the database is away or busy: the lease may outlive that
-                traceback.print_exc()
+            except Exception as error:  # whatever it is, the lease may outlive it, and must have its chance
+                if not failing:
+                    say(in_full(error))
+                failing = True
 
     def renew(self) -> None:
         """Prolong the lease; raise StaleRunError where another run owns the trial."""
@@ -104,42 +117,58 @@ def perform(
                 result = _run(handle, claim, folder, heartbeat, stopping)
             outcome = _outcome(handle, claim, result, time.perf_counter() - started)
         except StopRequestedError:
-            with handle.engine.begin() as conn:
-                leases.abandon(conn, claim.lease)
+            patiently(lambda: _give_back(handle, claim.lease))
             raise
         except StaleRunError:
             raise
         except Exception as error:  # whatever a trainer raises fails its trial, typed, and not the worker
             outcome = failed(error, time.perf_counter() - started)
-        with handle.engine.begin() as conn:
-            run = settle(conn, claim.lease, outcome)
+        run = patiently(lambda: _settle(handle, claim.lease, outcome))
         if run.state == RETRIED:
             return run
-        illustrate(handle, run)
+        patiently(lambda: illustrate(handle, run))
+    patiently(lambda: _tell(handle, claim.lease, run))
+    return run
+
+
+def _give_back(handle: Handle, lease: leases.Lease) -> None:
+    with handle.engine.begin() as conn:
+        leases.abandon(conn, lease)
+
+
+def _settle(handle: Handle, lease: leases.Lease, outcome: Outcome) -> RunRecord:
+    with handle.engine.begin() as conn:
+        return settle(conn, lease, outcome)
+
+
+def _tell(handle: Handle, lease: leases.Lease, run: RunRecord) -> None:
     with study_lock(handle.spec.database.url, handle.spec.name):
         tell(handle, run)
         with handle.engine.begin() as conn:
-            leases.release(conn, claim.lease)
-        _drop_surplus_weights(handle, run, folder)
-    return run
+            leases.release(conn, lease)
 
 
 def _run(
     handle: Handle, claim: Claim, folder: Path, heartbeat: Heartbeat, stopping: Callable[[], bool]
 ) -> TrialResult:
     finished = _adopt(handle, claim, folder)
-    study, own = handle.study, copy.deepcopy(claim.trial)
+    own = copy.deepcopy(claim.trial)
     reported = own.last_step
     heartbeat.window = 0
 
     def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
-        _check_owned(heartbeat)
         target = window_folder(folder, window.index, repeat)
         sessions = claim.ground.market.session_date[slice(*window.test_sessions)]
-        write_window(target, sessions, trained, measured, trades)
         path = (target / RETURNS).relative_to(handle.spec.folder)
-        with handle.engine.begin() as conn:
-            save_window(conn, claim.lease, window_record(claim, window, repeat, measured, str(path)))
+        record = window_record(claim, window, repeat, measured, str(path))
+
+        def store() -> None:
+            _check_owned(heartbeat)
+            write_window(target, sessions, trained, measured, trades)
+            with handle.engine.begin() as conn:
+                save_window(conn, claim.lease, record)
+
+        patiently(store)  # what was trained for hours is not given up for a disk that is full now
         heartbeat.window = window.index + (repeat + 1 == claim.spec.score.repeats)
         _check_owned(heartbeat)
         if stopping():  # only now: the window that ran when the stop came is not lost
@@ -149,9 +178,9 @@ def _run(
         if reported is not None and step < reported:  # a lost run reported it, and was not stopped by it
             return False
         if step != reported:
-            study._storage.set_trial_intermediate_value(own._trial_id, step, value)
+            patiently(lambda: _report(handle, claim, step, value))
             own.intermediate_values[step] = value
-        return study.pruner.prune(study, own)
+        return patiently(lambda: handle.study.pruner.prune(handle.study, own))
 
     return run_trial(claim.spec, claim.ground, claim.entropy, keep=keep, report=report, finished=finished)
 
@@ -159,21 +188,28 @@ def _run(
 def _adopt(handle: Handle, claim: Claim, folder: Path) -> dict[Key, Measured]:
     """Take over the windows that lost runs finished: files first, then what they measured."""
     finished: dict[Key, Measured] = {}
-    lost_runs: set[Path] = set()
     for record in claim.adopted:
         source = handle.spec.folder / (record.returns_path or "")
-        if not source.is_file():  # the row came to disk and the file did not: the window is run again
-            continue
         target = window_folder(folder, record.window, record.repeat)
-        adopt_files(source.parent, target)
         path = str((target / RETURNS).relative_to(handle.spec.folder))
-        with handle.engine.begin() as conn:
-            save_window(conn, claim.lease, dataclasses.replace(record, returns_path=path))
+        adopted = dataclasses.replace(record, returns_path=path)
+        patiently(partial(_copy, handle, claim.lease, source.parent, target, adopted))
         finished[record.window, record.repeat] = read_returns(source)[1]
-        lost_runs.add(source.parents[3])
-    for lost_run in lost_runs - {folder}:
-        drop_weights(lost_run)  # its successor has them now
     return finished
+
+
+def _copy(handle: Handle, lease: leases.Lease, source: Path, target: Path, adopted: WindowRecord) -> None:
+    adopt_files(source, target)
+    with handle.engine.begin() as conn:
+        save_window(conn, lease, adopted)
+
+
+def _report(handle: Handle, claim: Claim, step: int, value: float) -> None:
+    """Store what a pruner looks at, as Optuna does, while the run still owns its trial."""
+    lease = claim.lease
+    with handle.engine.begin() as conn:
+        leases.check_token(conn, lease.study_name, lease.trial_number, lease.run_uuid, lease.token)
+        set_intermediate(conn, claim.trial._trial_id, step, value)
 
 
 def _check_owned(heartbeat: Heartbeat) -> None:
@@ -207,8 +243,7 @@ def window_record(
 def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) -> Outcome:
     """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason."""
     metrics = aggregate(result, claim.ground.market.sessions_per_year, claim.spec.score.risk_free)
-    with handle.engine.connect() as conn:
-        baselines = load_baselines(conn, handle.spec.name)
+    baselines = patiently(lambda: _baselines(handle))
     timeframe = claim.spec.data.timeframe
     hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == "buy_and_hold"]
     metrics["buy_and_hold"] = hold[0] if hold else None
@@ -219,6 +254,11 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     if not result.score.feasible:
         return dataclasses.replace(outcome, reason=result.score.reason)
     return dataclasses.replace(outcome, state="COMPLETE", score=result.score.value)
+
+
+def _baselines(handle: Handle) -> list[BaselineRecord]:
+    with handle.engine.connect() as conn:
+        return load_baselines(conn, handle.spec.name)
 
 
 def aggregate(result: TrialResult, sessions_per_year: float, risk_free: float) -> dict[str, float | None]:
@@ -242,14 +282,3 @@ def _aggregate_repeat(
         "max_drawdown": max_drawdown(returns),
         "exposure": exposure,
     }
-
-
-def _drop_surplus_weights(handle: Handle, run: RunRecord, folder: Path) -> None:
-    """Keep the weights of the best keep_models trials: drop this run's, or those it pushed out."""
-    kept = handle.spec.keep_models
-    with handle.engine.connect() as conn:
-        ranked = best_runs(conn, handle.spec.name, kept + 1)
-    if run.run_uuid not in [uuid for _, uuid in ranked[:kept]]:
-        drop_weights(folder)
-    for number, uuid in ranked[kept:]:
-        drop_weights(run_folder(handle.spec.folder, number, uuid))

@@ -1,22 +1,24 @@
 """What a failure means: tried once more, skipped, or the end of the study.
 
-A passing cause (out of memory, a limit of time, a full disk, a database that is away) is tried once more with
-the same number, parameters and seeds. Any other would fail again. Where trials fail in a row, or by the same
-words, the cause lies in the study and not in a trial, so the study stops itself.
+A passing cause (out of memory, a limit of time) is tried once more with the same number, parameters and
+seeds. A shortage (a full disk, a database that is away) is no trial's fault: its worker waits and tries
+again, and the trial fails only if that lasts. Any other cause would fail again. Where trials fail in a row,
+or by the same words, the cause lies in the study and not in a trial, so the study stops itself.
 """
 
 import errno
 import re
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import optuna
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from optimize.errors import BadInputError, DownloadError, NumericError
+from optimize import clock
+from optimize.database.address import in_words
+from optimize.errors import BadInputError, DatabaseAwayError, DownloadError, LockLostError, NumericError
 from optimize.results.leases import Lease
 from optimize.results.records import (
     FINISHED,
@@ -27,14 +29,24 @@ from optimize.results.records import (
     last_event,
     log_event,
 )
-from optimize.results.runs import fail_run, finish_run, retried, retry_run, seconds_of
+from optimize.results.runs import (
+    fail_run,
+    finish_run,
+    load_run,
+    retried,
+    retry_run,
+    seconds_of,
+    short_since,
+)
 from optimize.results.tables import RUNS
-from optimize.study.claims.control import TRIAGE, phases_of, state_of, stopped_by_triage
+from optimize.study.claims.control import TRIAGE, state_of, stopped_by_triage
+from optimize.study.claims.judgement import Ended, Policy, first_line, judge
 from optimize.study.handle import Handle
 
-TRANSIENT = frozenset({"oom", "timeout", "disk", "database"})  # `stale` is retried by take-over
-REPEATS = 3  # times that the same words make a cause systematic
-LAST = 6  # ended trials among which they are looked for
+SHORTAGES = frozenset({"disk", "database"})
+TRANSIENT = SHORTAGES | {"oom", "timeout"}  # `stale` is retried by take-over
+PATIENCE_S = 300.0  # a shortage that lasts longer fails a trial, or ends a worker
+LIMIT = "max_failures"  # the rule behind a stop that no single cause explains
 NOTABLE = 0.9  # share of the cap from which a stopped study is worth reading
 ENDED_LIMIT = 200  # ended trials that a judgement looks at
 OUT_OF_MEMORY = re.compile(
@@ -44,74 +56,23 @@ OUT_OF_MEMORY = re.compile(
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large|disk is full", re.I)
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SQLITE_AWAY = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL"}
-CHANGING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|[-+]?\d+(?:[._]\d+)*(?:e[-+]?\d+)?", re.I)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A trial that ended, as far as triage looks at it."""
-
-    trial_number: int
-    state: str
-    kind: str | None = None
-    message: str | None = None
-
-    @property
-    def signature(self) -> str:
-        """Return what two failures of one cause have in common."""
-        return f"{self.kind}: {CHANGING.sub('#', first_line(self.message))}"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When failures end a study."""
-
-    max_consecutive: int = 5
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the failures of a study come to."""
-
-    kind: str  # none, random or systematic
-    action: str  # go on, or stop
-    why: str
-
-
-def judge(ended: Sequence[Ended], policy: Policy) -> Judgement:
-    """Say whether trials that ended, oldest first, fail by chance or for a reason that will not pass.
-
-    Lost workers (`stale`) say nothing about the study and count neither way.
-    """
-    told = [each for each in ended if each.kind != "stale"]
-    failed = [each for each in told if each.state == "FAIL"]
-    if not failed:
-        return Judgement("none", "go on", "no trial failed")
-    in_a_row = next((n for n, each in enumerate(reversed(told)) if each.state != "FAIL"), len(told))
-    if in_a_row >= policy.max_consecutive:
-        return _stop(f"{in_a_row} trials in a row failed", told[-1])
-    recent = told[-LAST:]
-    causes = Counter(each.signature for each in recent if each.state == "FAIL")
-    cause, times = causes.most_common(1)[0] if causes else ("", 0)
-    if times >= REPEATS and 2 * times >= len(recent):
-        same = next(each for each in recent if each.signature == cause)
-        return _stop(f"{times} of the last {len(recent)} trials failed in the same way", same)
-    share = 100 * len(failed) / len(told)
-    why = f"{len(failed)} of {len(told)} ended trials failed ({share:.1f} %), and no cause repeats itself"
-    return Judgement("random", "go on", why)
-
-
-def _stop(why: str, example: Ended) -> Judgement:
-    return Judgement("systematic", "stop", f"{why} ({example.kind}: {first_line(example.message)})")
 
 
 def settle(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
-    """Store how a run ended; one that failed for a passing reason, for the first time, is given back."""
+    """Store how a run ended; one that failed for a passing reason is given back.
+
+    Storing it again, as whoever got no answer does, changes nothing.
+    """
     if outcome.state != "FAIL":
         return finish_run(conn, lease, outcome)
+    stored = load_run(conn, lease.run_uuid)
+    if stored is not None and stored.state in (*FINISHED, RETRIED):
+        return stored
+    waits = bool(retried(conn, lease.study_name, lease.trial_number) & SHORTAGES)
     again = _again(conn, lease, outcome.failure_kind)
     run = retry_run(conn, lease, outcome) if again else finish_run(conn, lease, outcome)
-    return _logged(conn, run)
+    known = waits and run.state == RETRIED and run.failure_kind in SHORTAGES  # said the first time
+    return run if known else _logged(conn, run)
 
 
 def settle_killed(conn: Connection, lease: Lease, kind: str, message: str) -> RunRecord:
@@ -126,7 +87,10 @@ def settle_killed(conn: Connection, lease: Lease, kind: str, message: str) -> Ru
 
 
 def _again(conn: Connection, lease: Lease, kind: str | None) -> bool:
-    return kind in TRANSIENT and retried(conn, lease.study_name, lease.trial_number) is None
+    if kind in SHORTAGES:
+        since = short_since(conn, lease, SHORTAGES)
+        return since is None or (clock.now() - since).total_seconds() <= PATIENCE_S
+    return kind in TRANSIENT and not retried(conn, lease.study_name, lease.trial_number) - SHORTAGES
 
 
 def _logged(conn: Connection, run: RunRecord) -> RunRecord:
@@ -166,20 +130,34 @@ def gate(handle: Handle) -> str | None:
         found = judge(ended_since_resume(conn, name), policy_of(handle))
         if found.action != "stop":
             return None
-        log_event(conn, EventRecord(name, "stop", found.why, {"by": TRIAGE, "why": found.why}))
+        _log_stop(conn, name, found.why, {"causes": list(found.causes)})
         return "SYSTEMATIC"
+
+
+def stop_at_limit(handle: Handle, failed: int) -> bool:
+    """Stop the study, for the workers of all machines, where too many trials failed; say whether they did."""
+    allowed = handle.spec.failures_allowed
+    if failed < allowed:
+        return False
+    with handle.engine.begin() as conn:
+        if state_of(conn, handle.spec.name) == "running":
+            _log_stop(conn, handle.spec.name, f"{LIMIT}={allowed} trials failed", {"rule": LIMIT})
+    return True
+
+
+def _log_stop(conn: Connection, study: str, why: str, detail: dict[str, Any]) -> None:
+    log_event(conn, EventRecord(study, "stop", why, {"by": TRIAGE, "why": why} | detail))
 
 
 def policy_of(handle: Handle) -> Policy:
     """Return when failures end this study."""
-    return Policy(handle.spec.max_consecutive_failures)
+    return Policy(handle.spec.max_consecutive_failures, handle.spec.max_alike_failures)
 
 
 def ended_since_resume(conn: Connection, study: str) -> list[Ended]:
     """Return the trials that ended, oldest first, without those from before the last resume."""
-    last = last_event(conn, phases_of(study), ["resume"])
-    own = last is not None and last.study_name == study
-    after = (last.detail or {}).get("after_trial", -1) if own and last is not None else -1
+    last = last_event(conn, [study], ["resume"])  # each phase has its own, as trials are counted anew
+    after = -1 if last is None else (last.detail or {}).get("after_trial", -1)
     return ended_trials(conn, study, after, ENDED_LIMIT)
 
 
@@ -196,26 +174,31 @@ def ended_trials(conn: Connection, study: str, after: int = -1, limit: int | Non
 def why_stopped(handle: Handle) -> str:
     """Say why a study stopped itself, and what to do."""
     name = handle.spec.name
-    failed = f"max_failures={handle.spec.max_failures} trials failed"
-    remedy = f"see `walkforge status name={name} failures=true`, mend the cause, then launch it again"
     with handle.engine.connect() as conn:
         own = stopped_by_triage(conn, name)
-    if own is not None:
-        return f"study {name!r} stopped itself: {own.message}: {remedy}"
-    return f"study {name!r} stopped itself: {failed}: {remedy} with a higher max_failures"
+    if own is None:  # it was launched again meanwhile
+        own = EventRecord(
+            name, "stop", f"{LIMIT}={handle.spec.failures_allowed} trials failed", {"rule": LIMIT}
+        )
+    way = way_on(own, name, in_words(handle.spec.database.url))
+    return f"study {name!r} stopped itself: {own.message}: {way}"
 
 
-def notable(done: int, cap: int, name: str) -> str:
-    """Say of a study that ended early how much of it is there, where that is nearly all."""
+def way_on(own: EventRecord, study: str, where: str = "") -> str:
+    """Say what to do about a study that stopped itself; `where` names its database."""
+    higher = f" with a higher {LIMIT}" if (own.detail or {}).get("rule") == LIMIT else ""
+    seen = f"`walkforge status name={study}{where} failures=true`"
+    return f"see {seen}, mend the cause, then launch it again{higher}"
+
+
+def notable(done: int, cap: int, name: str, where: str = "") -> str:
+    """Say of a study that ended early how much of it is there, where that is nearly all.
+
+    `where` names its database in a command.
+    """
     if not NOTABLE * cap <= done < cap:
         return ""
-    return f"; {done} of {cap} complete, enough to read: `walkforge leaderboard name={name}`"
-
-
-def first_line(message: str | None) -> str:
-    """Return the first line of a message, shortened to what fits on a screen."""
-    line = next(iter((message or "no message").strip().splitlines()), "no message")
-    return line if len(line) <= 200 else f"{line[:199]}…"
+    return f"; {done} of {cap} finished, enough to read: `walkforge leaderboard name={name}{where}`"
 
 
 def failed(error: Exception, seconds: float) -> Outcome:
@@ -247,6 +230,8 @@ def _kind(error: BaseException) -> str | None:
         return "numeric"
     if isinstance(error, DownloadError):
         return "data"
+    if isinstance(error, (DatabaseAwayError, LockLostError)):
+        return "database"
     if isinstance(error, BadInputError):
         return "config"
     if isinstance(error, DBAPIError):

@@ -72,7 +72,7 @@ def examine_study(audit: Audit) -> Iterator[Finding]:
     if record is not None and record.spec.get("worker", {}).get("mode") == "batch":  # told in their order
         over = list(takewhile(over.__contains__, sorted(running)))
     yield from _untold(audit, over, record)
-    yield _leases(audit, [lease for lease in lost if not lease.abandoned], states, working, running)
+    yield _leases(audit, _stale(lost), [lease for lease in lost if _lives_here(lease)], states, working)
     yield from _folders(audit, record)
     yield from _returns(audit)
     yield from _exports(audit)
@@ -102,21 +102,39 @@ def _spec_of(record: StudyRecord, audit: Audit) -> StudySpec:
     return dataclasses.replace(stored, database=audit.database, output_dir=str(audit.output_dir))
 
 
+def _lives_here(lease: Lease) -> bool:
+    """Say whether the process that took a lease runs on this machine, late as it may be with renewing it."""
+    return lease.host == leases.this_host() and not lease.abandoned and leases.owner_alive(lease)
+
+
+def _stale(lost: list[Lease]) -> list[Lease]:
+    return [lease for lease in lost if not lease.abandoned and not _lives_here(lease)]
+
+
 def _leases(
-    audit: Audit, stale: list[Lease], states: Mapping[int, str], working: list[int], running: list[int]
+    audit: Audit, stale: list[Lease], late: list[Lease], states: Mapping[int, str], working: list[int]
 ) -> Finding:
     """Find leases whose owner is gone: of running trials, to be taken over, and of ended ones."""
-    waiting = sorted(set(running) - set(working))
-    said = f"{audit.name}: {len(working)} trials run, {len(waiting)} wait to be taken over"
+    running = {number for number, state in states.items() if state == "RUNNING"}
+    run = {*working, *(lease.trial_number for lease in late)} & running
+    waiting = running - run
+    said = f"{audit.name}: {len(run)} trials run, {len(waiting)} wait to be taken over"
+    if late:  # a machine that is overloaded, a process that is stopped: ending it is no mending
+        said += f"; {len(late)} leases are late though their processes live here (pids {_pids(late)})"
     if not stale:
-        return Finding("leases", OK, said)
+        level, remedy = (WARN, "see why they stand still") if late else (OK, "")
+        return Finding("leases", level, said, remedy)
 
     def mend() -> str:
+        found = {lease.run_uuid for lease in stale}
         with study_lock(audit.database.url, audit.name), audit.engine.begin() as conn:
-            for lease in stale:
-                give_up = leases.abandon if states.get(lease.trial_number) == "RUNNING" else leases.release
+            lost = leases.lost(conn, audit.name, server_time(conn), leases.owner_alive)
+            still = [lease for lease in _stale(lost) if lease.run_uuid in found]
+            now = trial_states(conn, audit.name)
+            for lease in still:
+                give_up = leases.abandon if now.get(lease.trial_number) == "RUNNING" else leases.release
                 give_up(conn, lease)
-        return f"released the leases of {_list(lease.trial_number for lease in stale)}"
+        return f"released the leases of {_list(lease.trial_number for lease in still) or 'none any more'}"
 
     numbers = _list(lease.trial_number for lease in stale)
     return Finding(
@@ -126,6 +144,10 @@ def _leases(
         "the next launch takes their trials over, or repair=true gives them back without a loss",
         mend,
     )
+
+
+def _pids(held: list[Lease]) -> str:
+    return _list(sorted({lease.pid for lease in held}))
 
 
 def _folders(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:

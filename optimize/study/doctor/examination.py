@@ -78,10 +78,15 @@ def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable
 def _database(database: DatabaseSpec, health: DatabaseHealth) -> Iterator[Finding]:
     where = f"{health.version}, {gigabytes(health.size_bytes)}, {without_password(database.url)}"
     if health.problems:
-        remedy = "stop every worker, keep a copy, and recover it: sqlite3 FILE .recover"
+        recover = (
+            "sqlite3 FILE .recover"
+            if is_sqlite(database.url)
+            else "from a backup, as PostgreSQL's manual says"
+        )
+        remedy = f"stop every worker, keep a copy, and recover it: {recover}"
         yield Finding("database", FAIL, f"{where}: damaged: {'; '.join(health.problems)}", remedy)
     else:
-        yield Finding("database", OK, f"{where}: sound")
+        yield Finding("database", OK, f"{where}: {health.checked}")
     if health.journal not in (None, "wal"):
         remedy = "a study switches it to wal when it opens the file"
         yield Finding("journal", WARN, f"journal_mode is {health.journal}", remedy)

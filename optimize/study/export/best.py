@@ -4,7 +4,7 @@ import multiprocessing
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,11 +13,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 
+from optimize.agents.files import WEIGHTS
 from optimize.data.durable import sync
+from optimize.database.address import in_words
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.hashing import hash_file
 from optimize.results.queries import LeaderboardRow, find_study, leaderboard
-from optimize.results.records import ExportRecord, RunRecord, forget_exports, load_exports, save_export
+from optimize.results.records import (
+    ExportRecord,
+    RunRecord,
+    forget_exports,
+    load_exports,
+    load_study,
+    save_export,
+)
 from optimize.results.runs import complete_but_untold, load_run
 from optimize.study.export.bundle import MANIFEST, Grounds, Replay, replay_bundle, verify_bundle
 from optimize.study.export.contents import write_bundle
@@ -25,6 +34,8 @@ from optimize.study.files import run_folder
 
 EXPORTS, LOCK, ASIDE = "exports", ".lock", ".aside_"
 LOCK_TIMEOUT_S = 600.0
+REPLAYED_ON: Grounds = {}  # in the process that replays, from bundle to bundle
+Say = Callable[[str], None]
 REPLAYED, UNCHANGED, MOVED = "replayed bit for bit", "unchanged", "unchanged, moved to its new rank"
 REWRITTEN = "written again (the bundle there was damaged or of another run), replayed bit for bit"
 
@@ -56,13 +67,20 @@ class Candidate:
         return self.run.trial_number
 
 
-def export_best(engine: Engine, output_dir: str | Path, study_name: str, top_n: int) -> list[Exported]:
-    """Export the best trials, one a parameter set; raise WalkforgeError for one that does not replay."""
+def export_best(
+    engine: Engine, output_dir: str | Path, study_name: str, top_n: int, say: Say = lambda line: None
+) -> list[Exported]:
+    """Export the best trials, one a parameter set; raise WalkforgeError for one that does not replay.
+
+    `say` is told what is being done: to build a market and replay on it takes a while.
+    """
     require(top_n >= 1, "top_n", top_n, "at least 1")
     study = find_study(engine, study_name)
     rows = leaderboard(engine, study, top_n)
     if not rows:
         raise WalkforgeError(_why_none(engine, study))
+    if len(rows) < top_n:
+        say(f"top_n={top_n} were asked for; {len(rows)} distinct trials are feasible")
     folder = Path(output_dir) / study
     candidates = [_candidate(engine, row, folder) for row in rows]
     exports = folder / EXPORTS
@@ -70,50 +88,53 @@ def export_best(engine: Engine, output_dir: str | Path, study_name: str, top_n: 
     try:
         with FileLock(exports / LOCK, timeout=LOCK_TIMEOUT_S):
             _sweep(exports)
-            return _export(engine, study, candidates)
+            return _export(engine, study, candidates, say)
     except Timeout:
         raise WalkforgeError(
             f"another export has held {exports / LOCK} for over {LOCK_TIMEOUT_S:g} s: end it, or try again"
         ) from None
 
 
-def replay_afresh(folders: Sequence[Path]) -> list[Replay | WalkforgeError]:
+def replay_afresh(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
     """Replay bundles in one new process, which knows nothing of how they were written."""
     if not folders:
-        return []
+        return
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
-            return executor.submit(_replay_each, list(folders)).result()
+            yield from executor.map(_replay, folders)
     except BrokenProcessPool:
         raise WalkforgeError(
             "the process that replays the bundles died: free memory and export again"
         ) from None
 
 
-def _replay_each(folders: Sequence[Path]) -> list[Replay | WalkforgeError]:
-    grounds: Grounds = {}
-    results: list[Replay | WalkforgeError] = []
-    for folder in folders:
-        try:
-            results.append(replay_bundle(folder, grounds=grounds))
-        except WalkforgeError as error:
-            results.append(error)
-    return results
+def _replay(folder: Path) -> Replay | WalkforgeError:
+    try:
+        return replay_bundle(folder, grounds=REPLAYED_ON)
+    except WalkforgeError as error:
+        return error
 
 
-def _export(engine: Engine, study: str, candidates: Sequence[Candidate]) -> list[Exported]:
+def _export(engine: Engine, study: str, candidates: Sequence[Candidate], say: Say) -> list[Exported]:
     """Settle what is there, write the rest aside, replay it, and give it its name."""
     done = {c.rank: outcome for c in candidates if (outcome := _settle(c)) is not None}
     waiting = [c for c in candidates if c.rank not in done]
+    _refuse_dropped(engine, study, waiting, len(candidates))
     grounds: Grounds = {}
     asides: list[Path] = []
     refusals: list[WalkforgeError] = []
     try:
-        for candidate in waiting:
+        for place, candidate in enumerate(waiting, start=1):
+            say(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
             asides.append(candidate.target.with_name(f"{ASIDE}{uuid.uuid4().hex}"))
             write_bundle(asides[-1], candidate.run, candidate.score, candidate.source, grounds)
-        for candidate, aside, replay in zip(waiting, asides, replay_afresh(asides), strict=True):
+        replays = replay_afresh(asides)
+        for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
+            say(
+                f"replaying bundle {place} of {len(waiting)} in a process of its own: trial {candidate.trial}"
+            )
+            replay = next(replays)
             if isinstance(replay, WalkforgeError) or not replay.bitwise:
                 refusals.append(_refusal(candidate, aside, replay))
                 continue
@@ -129,6 +150,21 @@ def _export(engine: Engine, study: str, candidates: Sequence[Candidate]) -> list
     if refusals:
         raise refusals[0]
     return exported
+
+
+def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate], top_n: int) -> None:
+    """Refuse, before anything is written, trials whose weights gave way to those of better ones."""
+    with engine.connect() as conn:
+        record = load_study(conn, study)
+    kept = (record.spec if record else {}).get("keep_models", top_n)
+    gone = [c for c in waiting if c.rank > kept and c.source.is_dir() and not any(c.source.rglob(WEIGHTS))]
+    if gone:
+        first, remedy = gone[0], f"export top_n={gone[0].rank - 1}"
+        anew = f"`walkforge replay name={study} trial={first.trial}{in_words(engine.url)}`"
+        raise WalkforgeError(
+            f"top_n={top_n} is more than the keep_models={kept} models that {study} keeps: the weights of "
+            f"trial {first.trial} (rank {first.rank}) are gone; {remedy}, or {anew} trains it anew"
+        )
 
 
 def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:

@@ -69,7 +69,8 @@ def _check_files(spec: StudySpec, run: RunRecord, ground: Ground, source: Path) 
         if not path.is_file():
             raise WalkforgeError(
                 f"{where}: {path} is gone; a study keeps the weights of its best "
-                f"keep_models={spec.keep_models} trials only: lower top_n"
+                f"keep_models={spec.keep_models} trials only: lower top_n, or `walkforge replay "
+                f"name={run.study_name} trial={run.trial_number}` trains it anew"
             )
 
 

@@ -1,4 +1,4 @@
-"""`worker=ray`: the workers of a study as tasks of a Ray cluster. Nothing else imports Ray.
+"""`worker=ray`: the workers of a study as tasks of a Ray cluster. Ray is imported here and in `nodes` alone.
 
 Each task is a supervisor with one worker process on the node that Ray chose, so that a trial is held to the
 same limits as on this machine. Trials, leases and the cap are the database's, which every node must reach.
@@ -8,8 +8,7 @@ import dataclasses
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -28,7 +27,7 @@ from optimize.study.handle import Handle, cache_dir, open_study
 from optimize.study.place import find_folder
 from optimize.study.preflight import Say, preflight
 from optimize.study.spec import StudySpec
-from optimize.study.workers.nodes import check_nodes
+from optimize.study.workers.nodes import connected, load_ray
 from optimize.study.workers.signals import signals_answered
 from optimize.study.workers.supervisor import (
     FIRST_DELAY_S,
@@ -37,7 +36,7 @@ from optimize.study.workers.supervisor import (
     Supervisor,
 )
 
-ANSWER_S = 5.0  # for the head of a cluster
+NEWS_S = 30.0  # of silence until it is said what is waited for
 REST_S = 5.0  # for the other workers to end, once one found nothing left to do
 WORD_S = 1.0  # for a word to be heard: two at once are heard as one
 LEAVE_S = 20.0  # for a worker that was told to stop at once, before Ray kills it
@@ -56,6 +55,8 @@ class RayCrew:
 
     def __post_init__(self) -> None:
         self._finished = 0
+        self._began = time.monotonic()
+        self._waits = True  # no worker was seen with a trial, and nothing was said of it
 
     def members(self) -> tuple[()]:
         """Return the worker processes of this machine: they are the nodes', and Ray's page shows them."""
@@ -64,7 +65,7 @@ class RayCrew:
     def run(self, show: Callable[[], None]) -> None:
         """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
         spec = self.handle.spec
-        self._finished = self._count_finished()
+        self._finished, self._began = self._count_finished(), time.monotonic()
         with connected(spec) as ray, signals_answered(self._asked_to_stop):
             try:
                 self.due = dict.fromkeys(range(spec.worker.count), 0.0)
@@ -74,6 +75,7 @@ class RayCrew:
                     for worker in [worker for worker, task in self.tasks.items() if task in ended]:
                         self._collect(ray, worker)
                     self._call_off(ray)
+                    self._say_what_is_waited_for()
                     show()
             finally:
                 self._end_all(ray)
@@ -118,6 +120,14 @@ class RayCrew:
                 ray.cancel(task, force=True)
             self.tasks.clear()
 
+    def _say_what_is_waited_for(self) -> None:
+        """Say so once, where no worker took a trial for a while: Ray itself may wait for room for ever."""
+        if not self._waits or time.monotonic() - self._began < NEWS_S:
+            return
+        self._waits = False
+        if not self._trials_run() and self._count_finished() == self._finished:
+            print(f"no worker has a trial yet: {room_words(self.handle.spec)}", file=sys.stderr)
+
     def _trials_run(self) -> bool:
         try:
             with self.handle.engine.connect() as conn:
@@ -156,7 +166,7 @@ class RayCrew:
             words = "the running windows are finished first; Ctrl-C again stops at once"
             print(f"\nstopping: {words}", file=sys.stderr)
             for task in self.tasks.values():
-                _load_ray().cancel(task, force=False)  # is Ctrl-C to the supervisor there
+                load_ray().cancel(task, force=False)  # is Ctrl-C to the supervisor there
 
     def _end_all(self, ray: Any) -> None:
         """End what still runs: its supervisors give their trials back, and what does not end is killed."""
@@ -202,9 +212,13 @@ def vet(handle: Handle) -> None:
 
 def preflight_on_cluster(spec: StudySpec, say: Say) -> None:
     """Go through every stage of a trial on a node, with what a worker there may use."""
-    with connected(spec) as ray:
+    with connected(spec, say) as ray:
+        say(f"the preflight runs on a node of the cluster: {room_words(spec)}")
+        task, began = _remote(ray, spec, _preflight_there).remote(spec_there(spec)), time.monotonic()
+        while not ray.wait([task], timeout=NEWS_S)[0]:
+            say(f"the preflight has run, or waited for a node, for {time.monotonic() - began:.0f} s")
         try:
-            lines = ray.get(_remote(ray, spec, _preflight_there).remote(spec_there(spec)))
+            lines = ray.get(task)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, WalkforgeError):
                 raise error.cause from error
@@ -217,6 +231,14 @@ def _preflight_there(spec: StudySpec) -> list[str]:
     lines: list[str] = []
     preflight(spec, cache_dir(spec), lines.append)
     return lines
+
+
+def room_words(spec: StudySpec) -> str:
+    """Say what a worker waits for before it can start, and where to look."""
+    worker = spec.worker
+    gpus = f" and {worker.gpus_per_worker:g} GPU" if worker.gpus_per_worker else ""
+    free = f"a node must have {worker.cpus_per_worker:g} CPU{gpus} free"
+    return f"{free}, and its first start of Walkforge takes a while (`ray status` shows the nodes)"
 
 
 def spec_there(spec: StudySpec) -> StudySpec:
@@ -246,49 +268,8 @@ def spec_there(spec: StudySpec) -> StudySpec:
     )
 
 
-@contextmanager
-def connected(spec: StudySpec) -> Iterator[Any]:
-    """Yield Ray, connected to the cluster of the study, which is refused where it cannot run it."""
-    ray = _load_ray()
-    ours = not ray.is_initialized()
-    if ours:
-        address = spec.worker.address
-        try:
-            _knock(address)
-            ray.init(address=address, configure_logging=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            words = str(error).strip().partition("\n")[0]
-            raise BadInputError(
-                f"worker.address={address}: no Ray cluster answers ({words}): start one with `ray start "
-                "--head`, name another, or write worker.address=local for a new one on this machine"
-            ) from None
-    try:
-        check_nodes(spec, [node for node in ray.nodes() if node["Alive"]])
-        yield ray
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and "/" not in host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-
-
 def _remote(ray: Any, spec: StudySpec, function: Callable[..., Any]) -> Any:
     """Return a function as a task that Ray itself never repeats, each in a process of its own."""
     worker = spec.worker
     room = {"num_cpus": worker.cpus_per_worker, "num_gpus": worker.gpus_per_worker}
     return ray.remote(**room, max_retries=0, max_calls=1)(function)
-
-
-def _load_ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise BadInputError(
-            "worker=ray needs Ray, which is not installed: pip install 'walkforge[ray]'"
-        ) from None
-    return ray

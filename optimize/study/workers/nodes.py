@@ -1,12 +1,54 @@
-"""Whether a Ray cluster can run a study at all."""
+"""The Ray cluster of a study: reached, or refused where it cannot run the study at all."""
 
+import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from optimize.database import is_sqlite
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, install_hint
 from optimize.study.spec import StudySpec
+
+ANSWER_S = 5.0  # for the head of a cluster
+AUTO, LOCAL = "auto", "local"
+
+
+def load_ray() -> Any:
+    """Import Ray, or say how to install it."""
+    try:
+        import ray
+    except ImportError:
+        raise BadInputError(f"worker=ray needs Ray, which is not installed: {install_hint('ray')}") from None
+    return ray
+
+
+@contextmanager
+def connected(spec: StudySpec, say: Callable[[str], None] = lambda line: None) -> Iterator[Any]:
+    """Yield Ray, connected to the cluster of the study, which is refused where it cannot run it.
+
+    Inside another one, of a whole launch, it is that connection.
+    """
+    ray = load_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        address = spec.worker.address
+        say(
+            "starting a Ray cluster on this machine"
+            if address == LOCAL
+            else f"connecting to the Ray cluster (worker.address={address})"
+        )
+        try:
+            _knock(_resolved(address))
+            ray.init(address=address, configure_logging=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _no_answer(spec, str(error).strip().partition("\n")[0]) from None
+    try:
+        check_nodes(spec, [node for node in ray.nodes() if node["Alive"]])
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def check_nodes(spec: StudySpec, nodes: Sequence[Mapping[str, Any]]) -> None:
@@ -36,3 +78,36 @@ def check_nodes(spec: StudySpec, nodes: Sequence[Mapping[str, Any]]) -> None:
             f"worker.gpus_per_worker={worker.gpus_per_worker:g} would hold GPUs that agent.device=cpu never "
             "uses: set agent.device=cuda, or leave it out"
         )
+
+
+def _resolved(address: str) -> str:
+    """Return which HOST:PORT Ray would try: RAY_ADDRESS, or what the last `ray start` here wrote down."""
+    named = os.environ.get("RAY_ADDRESS") or address if address == AUTO else address
+    if named != AUTO:
+        return named
+    from ray._private.services import canonicalize_bootstrap_address  # as ray.init itself does
+
+    return str(canonicalize_bootstrap_address(address))
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+
+
+def _no_answer(spec: StudySpec, words: str) -> BadInputError:
+    """Return the refusal of a cluster that is not there; with SQLite another one would not do either."""
+    address = spec.worker.address
+    remedy = "start one with `ray start --head`, name another, or write worker.address=local"
+    if not is_sqlite(spec.database.url):
+        return BadInputError(
+            f"worker.address={address}: no Ray cluster answers ({words}): {remedy} for a new one on this "
+            "machine"
+        )
+    return BadInputError(
+        "worker=ray needs database=postgresql, as a SQLite file serves one machine alone; and "
+        f"worker.address={address}: no Ray cluster answers ({words}): {remedy} for a new one on this "
+        "machine, for which SQLite will do"
+    )

@@ -7,13 +7,14 @@ notification that fails is said once, and harms nothing.
 import logging
 import os
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.errors import BadInputError, WalkforgeError, install_hint, require
 from optimize.results.progress import EndedRun
 from optimize.study.workers.live import Total
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 VARIABLE = "WALKFORGE_NOTIFY_URLS"  # URLs, apart by spaces
 OCCASIONS = ("finish", "stop", "failure")
 FAILURES = 3  # in a row make a repeated failure
+HOLD_S = 30.0  # a word of failures is kept back, as a study that fails may stop itself by then
 LAST_WORD_S = 20.0  # that the end of a study waits for its notification
 
 
@@ -38,26 +40,34 @@ class NotifySpec:
         require(bool(self.on) and set(self.on) <= set(OCCASIONS), "notify.on", self.on, allowed)
 
 
+@dataclass(frozen=True)
+class Service:
+    """One URL's service, which is called by what its URL begins with: the rest may hold a token."""
+
+    scheme: str
+    apprise: "Apprise"
+
+
 @dataclass
 class Notifier:
-    """Sends words about one study, each from a thread of its own."""
+    """Sends words about one study, each to each service from a thread of its own."""
 
     spec: NotifySpec
-    services: "Apprise | None"
+    services: Sequence[Service]
     study: str
     complain: Callable[[str], None]
     total: Total | None = None  # as of the last trial that ended
     in_a_row: int = 0  # trials that failed
-    failed: bool = False  # a notification did, and it was said
+    failed: set[int] = field(default_factory=set)  # services that did, of which it was said
+    stopped: bool = False
+    over: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
-    def send(self, occasion: str, text: str) -> None:
+    def send(self, occasion: str, text: str, kind: str) -> None:
         """Send words on an occasion that was asked for, without waiting."""
-        if self.services is None or occasion not in self.spec.on:
-            return
-        thread = threading.Thread(target=self._send, args=(text,), name="notify", daemon=True)
-        self.threads.append(thread)
-        thread.start()
+        if occasion in self.spec.on:
+            for number, service in enumerate(self.services):
+                self._start(self._send, number, service, text, kind)
 
     def hear(self, run: EndedRun, total: Total) -> None:
         """Count trials that fail in a row, and say so once for each row."""
@@ -66,53 +76,73 @@ class Notifier:
             self.in_a_row = 0
         elif run.state == "FAIL":
             self.in_a_row += 1
-            if self.in_a_row == FAILURES:
+            if self.in_a_row == FAILURES and self.services:
                 why = f"{run.failure_kind}: {run.failure_message}"
-                self.send("failure", f"{FAILURES} trials in a row failed, the last with {why}")
+                self._start(self._warn, f"{FAILURES} trials in a row failed, the last with {why}")
+
+    def stop(self, text: str, kind: str) -> None:
+        """Tell that the study stopped, and why."""
+        self.stopped = True
+        self.send("stop", text, kind)
 
     def close(self) -> None:
         """Wait a little for what is being sent."""
-        for thread in self.threads:
-            thread.join(LAST_WORD_S)
+        self.over.set()
+        until = time.monotonic() + LAST_WORD_S
+        while self.threads:
+            self.threads.pop(0).join(max(0.0, until - time.monotonic()))
 
-    def _send(self, text: str) -> None:
+    def _start(self, function: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=function, args=arguments, name="notify", daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _warn(self, text: str) -> None:
+        """Tell of failures, unless the study stops itself meanwhile: then that is told, and alone."""
+        self.over.wait(HOLD_S)
+        if not (self.stopped and "stop" in self.spec.on):
+            self.send("failure", text, "warning")
+
+    def _send(self, number: int, service: Service, text: str, kind: str) -> None:
         try:
-            sent = self.services is not None and self.services.notify(
-                title=f"walkforge {self.study}", body=text
-            )
-            why = "" if sent else "a service did not take it"
-        except (
-            Exception
-        ) as error:  # whatever a service's client raises, without its words: they may hold a token
+            title = f"walkforge {self.study}"
+            sent = service.apprise.notify(title=title, body=text, notify_type=kind)
+            why = "" if sent else "the service did not take it"
+        except Exception as error:  # of any service's client, without its words: they may hold a token
             why = type(error).__name__
-        if why and not self.failed:
-            self.failed = True
-            self.complain(f"no notification about {self.study} could be sent ({why}); the study goes on")
+        if why and number not in self.failed:
+            self.failed.add(number)
+            self.complain(
+                f"a notification about {self.study} could not be sent to {service.scheme}... ({why}); "
+                "the study goes on"
+            )
 
 
-def connect(spec: NotifySpec) -> "Apprise | None":
-    """Return the services that the URLs name, None where there is none; BadInputError for a bad URL."""
+def connect(spec: NotifySpec) -> list[Service]:
+    """Return the services that the URLs name; BadInputError for a bad URL."""
     urls = [*spec.urls, *os.environ.get(VARIABLE, "").split()]
     if not urls:
-        return None
+        return []
     try:
         from apprise import Apprise
     except ImportError:
         raise BadInputError(
-            "notify.urls needs apprise, which is not installed: pip install 'walkforge[notify]'"
+            f"notify.urls needs apprise, which is not installed: {install_hint('notify')}"
         ) from None
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its words may hold a token
-    services = Apprise()
+    services: list[Service] = []
     for number, url in enumerate(urls):
         where = f"notify.urls[{number}]" if number < len(spec.urls) else VARIABLE
         with warnings.catch_warnings():  # its services import modules that Python will drop
             warnings.simplefilter("ignore", DeprecationWarning)
-            known = services.add(url)
+            service = Service(_scheme(url), Apprise())
+            known = service.apprise.add(url)
         if not known:
             raise BadInputError(
                 f"{where}: apprise knows no service of this form (it begins with {_scheme(url)!r}, the rest "
                 "may hold a token and is not shown): write one such as tgram://TOKEN/CHAT or mailto://..."
             )
+        services.append(service)
     return services
 
 
@@ -123,7 +153,7 @@ def _scheme(url: str) -> str:
 
 @contextmanager
 def notifying(
-    spec: NotifySpec, services: "Apprise | None", study: str, complain: Callable[[str], None]
+    spec: NotifySpec, services: Sequence[Service], study: str, complain: Callable[[str], None]
 ) -> Iterator[Notifier]:
     """Yield the notifier of a study, and tell how the study ended."""
     notifier = Notifier(spec, services, study, complain)
@@ -132,15 +162,16 @@ def notifying(
     except BadInputError:  # whoever typed it reads the answer
         raise
     except WalkforgeError as error:
-        notifier.send("stop", str(error))
+        notifier.stop(str(error), "failure")
         raise
     except BaseException as error:  # a bug's own words may hold anything
-        why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
-        notifier.send("stop", f"{why}: the same command goes on")
+        interrupted = isinstance(error, KeyboardInterrupt)
+        why = "it was interrupted" if interrupted else type(error).__name__
+        notifier.stop(f"{why}: the same command goes on", "warning" if interrupted else "failure")
         raise
     else:
         total = notifier.total
         far = "" if total is None else f" ({total.done}/{total.cap} trials, {total.words})"
-        notifier.send("finish", f"the study is at its cap{far}")
+        notifier.send("finish", f"the study is at its cap{far}", "success")
     finally:
         notifier.close()

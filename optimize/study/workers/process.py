@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,17 +15,17 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError
-
 from optimize.agents.devices import free_memory, limit_memory
 from optimize.agents.threads import limit_threads
 from optimize.database import local_folder
 from optimize.errors import BadInputError, StaleRunError
+from optimize.results.records import RETRIED
 from optimize.results.runs import retried
 from optimize.study.claims.caps import Claim, Verdict, claim
 from optimize.study.claims.control import Watch
+from optimize.study.claims.patience import Shortage, in_full, let_others_renew, passes, patiently, say
 from optimize.study.claims.perform import StopRequestedError, perform
+from optimize.study.claims.triage import SHORTAGES
 from optimize.study.devices import Device, turn
 from optimize.study.handle import Handle, open_study
 from optimize.study.spec import StudySpec
@@ -34,8 +33,6 @@ from optimize.study.trial import Ground, lay_ground
 from optimize.study.workers.signals import STOP_SIGNALS
 
 WAIT_S = 0.5  # between looks at trials that others run
-AWAY_S = 2.0  # between two calls on a database that is away
-PATIENCE_S = 300.0  # with it, from its last answer on
 PRELOAD = [
     "optimize.study.workers.process",
     "optuna.storages",
@@ -89,7 +86,7 @@ def work(spec: StudySpec, seat: Seat) -> None:
         limit_threads(seat.threads)
         if seat.device is not None:
             limit_memory(seat.memory_fraction)
-        handle = open_study(spec)
+        handle = patiently(lambda: open_study(spec))
 
         def stopping() -> bool:
             return bool(seat.stop.value) or asked_to_leave.is_set()
@@ -113,35 +110,42 @@ def run_claims(
     """Run trials one after another in this process; return the exit code.
 
     `enter(claim)` is held while a claimed trial trains: its place on a device, the clock it is under; `rest`
-    is called when nothing is left of a trial. A database that is away is waited for.
+    is called when nothing is left of a trial. A database that is away, or a disk that is full, is waited for.
     """
     lay = ground_source(handle)
     held = Watch(handle)  # paused or stopped from another terminal: claim says which
-    answered_at = time.monotonic()
+    away, short = Shortage(), Shortage()
     while not stopping():
         try:
+            if away.since is not None:
+                let_others_renew(handle.engine)
             claimed = claim(handle, worker, lay)
-        except (DBAPIError, StorageInternalError):
-            if time.monotonic() - answered_at > PATIENCE_S:
+        except Exception as error:
+            if not passes(error) or away.lasts():
                 raise
-            traceback.print_exc()
-            time.sleep(AWAY_S)
+            away.wait(in_full(error), stopping)
             continue
-        answered_at = time.monotonic()
+        away.over()
         if claimed in (Verdict.FULL, Verdict.STOPPED):
             return EXIT_DONE
         if claimed in (Verdict.FAILING, Verdict.SYSTEMATIC):
             return EXIT_FAILING
         if isinstance(claimed, Claim):
             try:
-                perform(handle, claimed, lambda: stopping() or held(), enter(claimed))
+                run = perform(handle, claimed, lambda: stopping() or held(), enter(claimed))
             except StopRequestedError:
                 continue
-            except StaleRunError:
-                traceback.print_exc()  # into the worker's log: the trial has another run now
+            except StaleRunError as error:
+                say(in_full(error))  # the trial has another run now
+                continue
             finally:
                 rest()
-                answered_at = time.monotonic()
+            if run.state == RETRIED and run.failure_kind in SHORTAGES:
+                short.wait(str(run.failure_message), stopping)
+            else:
+                short.over()
+        elif claimed is Verdict.SHORT:
+            short.wait(claimed.value, stopping)
         else:
             time.sleep(WAIT_S)
     return EXIT_DONE
@@ -169,7 +173,7 @@ def _place_on(
     device: Device, handle: Handle, claimed: Claim, seat: Seat, stopping: Callable[[], bool]
 ) -> Iterator[None]:
     with handle.engine.connect() as conn:
-        alone = retried(conn, handle.spec.name, claimed.trial.number) == "oom"
+        alone = "oom" in retried(conn, handle.spec.name, claimed.trial.number)
 
     def waiting() -> None:
         if stopping():

@@ -1,5 +1,6 @@
 """What a running study shows: a live view on a terminal, one plain line a finished trial otherwise."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from rich.live import Live
 from sqlalchemy.exc import DBAPIError
 
 from optimize.results.leases import this_host
-from optimize.results.progress import EndedRun, ended_since, living
+from optimize.results.progress import EndedRun, ended_since, living, living_leases, time_left
 from optimize.results.records import RETRIED
 from optimize.study.handle import Handle
 from optimize.study.workers.live import Row, Total, view
@@ -19,6 +20,7 @@ from optimize.study.workers.supervisor import Member
 
 REFRESH_S = 0.5
 OVERLAP = timedelta(minutes=10)  # read again at each look: clocks of other machines may be behind
+COUNTED = ("COMPLETE", "PRUNED")  # in the cap
 Crew = Callable[[], Sequence[Member]]
 Heard = Callable[[EndedRun, Total], None]
 
@@ -36,8 +38,7 @@ class StudyProgress:
     heard: Heard = lambda run, total: None  # told of each run that ends from now on
     runs: dict[int, EndedRun] = field(default_factory=dict)  # the last of each trial
     recent: dict[str, EndedRun] = field(default_factory=dict)  # seen, and within the overlap
-    earlier: int = 0  # trials that counted when this launch began
-    began: float = field(default_factory=time.monotonic)
+    workers: int = 1  # that work on the study now, on any machine
     looked_at: float = 0.0
 
     def show(self) -> None:
@@ -50,7 +51,9 @@ class StudyProgress:
     def refresh(self) -> None:
         """Read what is new and show it; a database that is away shows nothing new."""
         try:
-            for run in self.read():
+            new = self.read()
+            self.workers = self._count_workers()
+            for run in new:
                 self.count(run)  # one by one: each line says how far the study was then
                 self.heard(run, self.total())
                 if self.live is None:
@@ -71,6 +74,12 @@ class StudyProgress:
         self.recent = {run.run_uuid: run for run in found}
         return new
 
+    def _count_workers(self) -> int:
+        """Return how many workers there are: those of this launch, and those that hold a trial elsewhere."""
+        with self.handle.engine.connect() as conn:
+            held = {(lease.host, lease.pid) for lease in living_leases(conn, self.handle.spec.name)}
+        return max(1, len(held | {(this_host(), member.pid) for member in self.crew()}))
+
     def count(self, run: EndedRun) -> None:
         """Let a run stand for its trial, unless a later attempt does."""
         before = self.runs.get(run.trial_number)
@@ -82,19 +91,19 @@ class StudyProgress:
         ended = self.runs.values()
         scores = [run.score for run in ended if run.state == "COMPLETE" and run.score is not None]
         done = self.counted()
-        new, elapsed_s = done - self.earlier, time.monotonic() - self.began
+        took = [run.seconds for run in ended if run.state in COUNTED and run.seconds is not None]
         return Total(
             name=self.handle.spec.name,
             done=done,
             cap=self.cap,
             best=max(scores, default=None),
             failed=sum(run.state == "FAIL" for run in ended),
-            left_s=max(0, self.cap - done) * elapsed_s / new if new else None,
+            left_s=time_left(self.cap - done, statistics.fmean(took) if took else None, self.workers),
         )
 
     def counted(self) -> int:
         """Return how many trials count in the cap by now."""
-        return sum(run.state in ("COMPLETE", "PRUNED") for run in self.runs.values())
+        return sum(run.state in COUNTED for run in self.runs.values())
 
     def _rows(self) -> list[Row]:
         """Return what each worker of this launch does."""
@@ -128,7 +137,8 @@ class StudyProgress:
         if run.score is not None:
             result = f"score {run.score:+.3f}"
         elif run.failure_kind is not None:
-            again = ", tried again" if run.state == RETRIED else ""
+            second = f", try {run.attempt}" if run.attempt > 1 else ""
+            again = ", tried once more" if run.state == RETRIED else second
             result = f"{run.failure_kind}: {(run.failure_message or '').partition(chr(10))[0]}{again}"
         else:
             result = run.reason or ""
@@ -152,7 +162,6 @@ def progress(
     shown = StudyProgress(handle, cap, console, crew=crew, windows=windows, heard=heard)
     for run in shown.read():
         shown.count(run)
-    shown.earlier = shown.counted()
     if not console.is_terminal:
         yield shown
         return

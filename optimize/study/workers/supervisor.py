@@ -21,6 +21,7 @@ from optimize import clock
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.leases import Lease
+from optimize.results.records import RETRIED
 from optimize.results.runs import count_counted
 from optimize.study.claims.caps import fail_claimed
 from optimize.study.claims.triage import why_stopped
@@ -214,17 +215,21 @@ class Supervisor:
         _end_group(member)
         del self.crew[worker]
         self.due[worker] = 0.0
-        print(f"worker {worker} (pid {member.pid}) is killed: {found.message}", file=sys.stderr)
+        told = f"worker {worker} (pid {member.pid}) is killed: {found.message}"
         # Between the look and the kill it may have gone on to another trial, which is not to blame.
         blame = found.kind if member.seat.since.value == since else None
         try:
             for lease in self._leases_of({member.pid}):
                 if blame is None:
                     self._abandon(lease)
+                    told += f"; trial {lease.trial_number} is given back"
                 else:
-                    fail_claimed(self.handle, lease, blame, found.message)
+                    run = fail_claimed(self.handle, lease, blame, found.message)
+                    what = "is tried once more" if run.state == RETRIED else "fails: this was its second try"
+                    told += f"; trial {lease.trial_number} {what}"
         except AWAY as error:  # the trial is, or was, taken over as a lost one
-            print(f"worker {worker}: its trial could not be failed: {error}", file=sys.stderr)
+            told += f"; its trial could not be failed: {error}"
+        print(told, file=sys.stderr)
         if not member.seat.begun.value and not member.stopped_s:
             raise StudyStoppedError(
                 f"{found.message} before the first trial: set worker.max_memory_mb to "

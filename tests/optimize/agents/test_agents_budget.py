@@ -14,7 +14,7 @@ PPO = {"n_steps": 256, "batch_size": 64}
 
 def trained(agent: AgentSpec) -> int:
     """Return the steps that SB3's learn() takes: whole rollouts until the budget is reached."""
-    rollout = fit_to_budget(agent)["n_steps"] * agent.n_envs
+    rollout: int = fit_to_budget(agent)["n_steps"] * agent.n_envs
     return math.ceil(agent.total_timesteps / rollout) * rollout
 
 

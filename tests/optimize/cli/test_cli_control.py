@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli.dispatch import compose
+from optimize.cli.dispatch import compose, compose_jobs
 from optimize.compose import WorkerConfig
 from optimize.database import open_engine
+from optimize.database.address import in_words
 from optimize.results.records import Outcome
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY, run_to_end
@@ -21,7 +22,7 @@ def test_status_tells_causes_actions_and_the_verdict(run: Run, filled: str) -> N
         "oom",
         "out of memory",
         "1 skipped (it failed again)",
-        "2 of 8 complete (25.0 %), 1 failed",
+        "2 of 8 finished (25.0 %), 1 failed",
     ):
         assert words in out
     assert "btc.model: random: 1 of 3 ended trials failed (33.3 %), and no cause repeats itself" in out
@@ -31,9 +32,9 @@ def test_status_tells_causes_actions_and_the_verdict(run: Run, filled: str) -> N
     assert (cause["kind"], cause["count"], cause["first_message"]) == ("oom", 1, "out of memory")
 
 
-def test_three_alike_are_systematic(run: Run, filled: str, database_url: str) -> None:
+def test_a_row_of_one_cause_is_systematic(run: Run, filled: str, database_url: str) -> None:
     engine = open_engine(database_url)
-    for number in (3, 4, 5):
+    for number in (3, 4, 5, 6):
         message = f"ValueError: batch {number} is empty\nand more"
         failed = Outcome("FAIL", 1.0, failure_kind="bug", failure_message=message)
         run_to_end(engine, number, failed)
@@ -41,8 +42,8 @@ def test_three_alike_are_systematic(run: Run, filled: str, database_url: str) ->
     out = run("status", "name=btc", "failures=true", filled)[1]
     assert "ValueError: batch 3 is empty" in out
     assert "and more" not in out
-    assert "btc.model: systematic: 3 of the last 6 trials failed in the same way" in out
-    assert "3 skipped (the same parameters and seeds would fail again)" in out
+    assert "btc.model: systematic: 5 trials in a row failed" in out
+    assert "4 skipped (the same parameters and seeds would fail again)" in out
     assert "2 retried" not in run("query", "sql=failures", "name=btc", filled)[1]
 
 
@@ -52,10 +53,12 @@ def test_an_action_needs_a_name_and_a_database_and_nothing_else(run: Run, filled
     assert out.startswith("btc.model is paused now, 2 of 8 trials done; no trial runs")
     (study,) = json.loads(run("status", "name=btc", "format=json", filled)[1])["studies"]
     assert study["state"] == "paused"
+    where = in_words(filled.removeprefix("database.url="))
+    starts = f"then `walkforge study name=btc{where}` with the settings of its launch goes on"
     assert (
-        "btc.model is paused: `walkforge study name=btc action=resume` goes on"
-        in run("status", "name=btc", filled)[1]
-    )
+        f"btc.model is paused: `walkforge study name=btc{where} action=resume` releases it; "
+        f"no worker of a launch is there: {starts}\n"
+    ) in run("status", "name=btc", filled)[1]
     assert run("study", "name=btc.model", "action=resume", filled)[0] == 0
     assert run("study", "name=btc", "action=stop", filled)[1].startswith("btc.model is stopped now")
 
@@ -137,7 +140,30 @@ def test_a_shown_configuration_hides_passwords_and_tokens(run: Run) -> None:
         code, out, _ = run("study", "name=x", "database=postgresql", secret, tokens, *flags)
         assert code == 0
         assert "sesame" not in out, flags
+    quoted = tokens.replace("[", '["').replace("]", '"]').replace(",", '", "')  # which may be wrapped
+    for words, flags in (
+        (tokens, ["--cfg", "hydra"]),
+        (quoted, ["--cfg", "all"]),
+        (quoted, ["--info", "all"]),
+    ):
+        code, out, _ = run("study", "name=x", "database=postgresql", secret, words, *flags)
+        assert (code, bool(out)) == (0, True), flags
+        assert "sesame" not in out, flags
+    code, out, err = run("study", "name=x", "database=postgresql", secret, tokens.replace("]", ""))
+    assert (code, "sesame" in err) == (2, False)
     out = run("study", "name=x", "database=postgresql", secret, tokens, "--cfg", "job")[1]
     assert "url: postgresql://me:***@host/db" in out
     assert "- tgram://***" in out
     assert "sqlite:///databases/walkforge.db" in run("study", "name=x", "--cfg", "job")[1]
+
+
+@pytest.mark.parametrize("flags", [["-m"], ["--multirun"], ["hydra.mode=MULTIRUN"]])
+def test_a_sweep_leaves_no_secret_on_the_disk(run: Run, tmp_path: Path, flags: list[str]) -> None:
+    secret = "database.url=postgresql://me:sesame@127.0.0.1:1/db"
+    words = ["name=x,y", "database=postgresql", secret, "notify.urls=[tgram://123:sesame/45]"]
+    first, second = compose("study", [*words, *flags])
+    assert (first.name, second.name) == ("x", "y")
+    typed = [job.typed for job in compose_jobs("study", [*words, *flags])]
+    assert [each[0] for each in typed] == ["name=x", "name=y"]
+    assert first.notify.urls == ["tgram://123:sesame/45"]
+    assert list(tmp_path.iterdir()) == []

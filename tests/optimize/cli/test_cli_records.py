@@ -51,10 +51,11 @@ def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(
         "; 3 test windows with 3 sessions in all",
         "at the same costs (bought anew each session, as sessions end flat)",
         "cost: commission, slippage and financing, in % of what a window starts with",
-        "no trial beats the baseline buy_and_hold",
+        "no trial beats the baseline buy_and_hold: nothing here is worth trading",
+        "  rank 1 (trial 1): learning_rate=",
     ):
         assert words in out
-    heading, values, _ = (line.split() for line in out.splitlines() if line.split()[:1] in (["rank"], ["1"]))
+    heading, values, *_ = (line.split() for line in out.splitlines() if line.split()[:1] in (["rank"], ["1"]))
     assert heading.index("exposure") - len(heading) == values.index("0.50") - len(values) - 2  # "buy & hold"
 
 
@@ -77,7 +78,17 @@ def test_the_leaderboard_of_a_timeframe_phase_shows_what_was_kept_and_why(
     assert table[1].split()[-1] == "dropped"
     assert table[2].endswith("not compared: 0 of 2 trials have a score, 2 are needed (min_trades 2)")
     assert "4h is better than every other timeframe (1 of 3 combinations is kept)" in out
+    assert "; kept: where that is above 0.1, so that the best is among the kept with 90 % confidence" in out
     assert "rule: a rule; 90 % confidence, 40 sessions" in out
+    told = json.loads(run("leaderboard", "name=btc", "format=json", filled)[1])
+    assert [row["score"] for row in told["rows"]] == [1.5, 0.5]
+    assert [(pair["timeframe"], pair["kept"]) for pair in told["evidence"]["combinations"]] == [
+        ("1h", False),
+        ("4h", True),
+        ("4h", False),
+    ]
+    assert (told["evidence"]["timeframes"], told["evidence"]["rule"]) == (["4h"], "a rule")
+    assert len(run("leaderboard", "name=btc", "format=csv", filled)[1].splitlines()) == 3
 
 
 def baseline(

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import Trial, TrialState
 from sqlalchemy import Engine, inspect, text
 
+from optimize import clock
 from optimize.database import open_engine
 from optimize.results.leases import acquire
 from optimize.results.records import Outcome, save_study
@@ -248,7 +249,7 @@ def test_study_health_counts_what_there_is(engine: Engine, study: optuna.Study) 
     for kind in ("oom", "oom", "bug"):
         failed = told(study, lambda trial: study.tell(trial, state=TrialState.FAIL))
         run_to_end(engine, failed, Outcome(state="FAIL", seconds=90.0, failure_kind=kind))
-    lease = take(engine, told(study, lambda trial: None))
+    lease = take(engine, told(study, lambda trial: None), now=clock.now().timestamp())
     study.enqueue_trial({"x": 0.5})
 
     (health,) = rows(engine, "SELECT * FROM study_health")

@@ -1,6 +1,7 @@
 """A sampler proposes by study seed, trial number and history; a resume changes nothing."""
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from envs.errors import BadInputError
-from optimize.search.samplers import BalancedGridSampler, SamplerSpec, SobolSampler, make_sampler, value_at
+from optimize.search.samplers import (
+    BalancedGridSampler,
+    SamplerSpec,
+    SobolSampler,
+    grid_words,
+    make_sampler,
+    value_at,
+)
 from optimize.search.space import SearchSpace, parse_space, suggest
 from optimize.search.storage import load_or_create_study, open_storage
 
@@ -159,9 +167,27 @@ def test_grid_balances_trials_that_were_asked_together_and_resumed_ones() -> Non
     assert [study.ask().suggest_categorical("a", [1, 2, 3]) for _ in range(2)] == [1, 2]
 
 
-def test_grid_of_a_range_is_refused() -> None:
-    with pytest.raises(BadInputError, match=r"space\.x is a range"):
+def test_grid_of_ranges_is_refused_with_all_of_them() -> None:
+    words = (
+        r"^sampler=grid .* ranges for x, n, y: leave each out, as in space\.x=null, .*'\+space\.agent\.gamma="
+    )
+    with pytest.raises(BadInputError, match=words):
         make_sampler(SamplerSpec("grid"), 0, SPACE)
+
+
+@pytest.mark.parametrize(
+    ("trials", "words"),
+    [
+        (6, None),
+        (5, "n_trials=5 tries the first 5 of the space's 6 points$"),
+        (12, "n_trials=12 tries each of the space's 6 points 2 times, with other seeds each time; "),
+        (7, "tries each of the space's 6 points 1 or 2 times, "),
+    ],
+)
+def test_a_grid_says_how_often_it_tries_a_point(trials: int, words: str | None) -> None:
+    said = grid_words(SamplerSpec("grid"), GRID, trials)
+    assert said is None if words is None else re.search(words, said or "")
+    assert grid_words(SamplerSpec("random"), SPACE, trials) is None
 
 
 def test_cmaes_learns_and_a_resume_changes_nothing(tmp_path: Path) -> None:
@@ -191,8 +217,9 @@ def test_cmaes_says_which_keys_it_cannot_search() -> None:
     with pytest.raises(BadInputError) as caught:
         make_sampler(SamplerSpec("cmaes"), 0, mixed)
     assert str(caught.value) == (
-        "sampler.name='cmaes' searches ranges alone, and the space has choices for a.b, c: "
-        "give each a range or one value, or set sampler=tpe"
+        "sampler=cmaes searches ranges alone, and the space has lists for a.b, c: leave each out, as in "
+        "space.a.b=null, write a space of your own, such as '~space' "
+        "'+space.agent.learning_rate={low: 0.0001, high: 0.003, log: true}', or set sampler=tpe"
     )
     make_sampler(SamplerSpec("cmaes"), 0, parse_space({"x": {"low": 0.0, "high": 1.0}, "one": [3]}))
 

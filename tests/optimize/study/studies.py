@@ -63,6 +63,12 @@ def small_spec(folder: Path, **changes: Any) -> StudySpec:
     return resolve(dataclasses.replace(spec, **changes))
 
 
+def ray_spec(folder: Path, **changes: Any) -> StudySpec:
+    """Return the same study for a Ray cluster."""
+    spec = small_spec(folder, worker=WorkerSpec(kind="ray", **changes))
+    return dataclasses.replace(spec, agent=dataclasses.replace(spec.agent, device="cpu"))
+
+
 def opened(spec: StudySpec) -> Handle:
     """Open and enroll a study as the runner does."""
     handle = open_study(spec)

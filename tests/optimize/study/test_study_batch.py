@@ -13,8 +13,8 @@ from optimize.results import leases
 from optimize.search.proposals import store
 from optimize.search.pruners import BATCH, PrunerSpec
 from optimize.search.samplers import SamplerSpec
+from optimize.search.storage import COUNTED
 from optimize.study.claims import perform as perform_module
-from optimize.study.claims.batch import COUNTED
 from optimize.study.claims.caps import Claim, Verdict, claim
 from optimize.study.claims.perform import perform
 from optimize.study.handle import Handle

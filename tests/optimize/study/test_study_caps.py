@@ -12,6 +12,7 @@ from optimize.results.records import Outcome
 from optimize.results.runs import finish_run, save_window
 from optimize.study import trial as trial_module
 from optimize.study.claims.caps import Verdict, claim
+from optimize.study.claims.control import resume_stopped
 from optimize.study.claims.perform import perform
 from optimize.study.claims.telling import tell_finished
 from optimize.study.workers.process import EXIT_FAILING, ground_source, run_claims
@@ -158,6 +159,7 @@ def test_failures_have_their_own_limit(small: Small, monkeypatch: pytest.MonkeyP
     assert run_claims(handle, 0, never) == EXIT_FAILING
     assert states(handle) == {"FAIL": 3}
     more = opened(small(n_trials=1, max_failures=4))
+    resume_stopped(more)
     assert run_claims(more, 0, never) == EXIT_FAILING
     assert states(more) == {"FAIL": 4}
 

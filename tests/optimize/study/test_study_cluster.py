@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,21 @@ from optimize.results.runs import windows_of
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle
 from optimize.study.place import mark_folder
-from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.workers.cluster import RayCrew, connected, spec_there, vet
-from optimize.study.workers.nodes import check_nodes
+from optimize.study.spec import WorkerSpec
+from optimize.study.workers.cluster import RayCrew, spec_there, vet
 from tests.optimize.study.databases import close_studies
 from tests.optimize.study.processes import leased, lives
-from tests.optimize.study.studies import PPO, ground_of, opened, play, rows, run_of, small_spec, states
+from tests.optimize.study.studies import (
+    PPO,
+    ground_of,
+    opened,
+    play,
+    ray_spec,
+    rows,
+    run_of,
+    small_spec,
+    states,
+)
 
 HUNDRED_MB = 100 * 2**20
 IN_FIRST_WINDOW = (
@@ -187,66 +195,6 @@ def test_too_many_lost_workers_stop_the_study_unless_trials_finish(tmp_path: Pat
         StudyStoppedError, match=r"max_restarts=1 lost .*\(RuntimeError: the node is gone\): see"
     ):
         crew._bury(1, RuntimeError("the node is gone"))
-
-
-def fake(name: str, **resources: float) -> dict[str, Any]:
-    return {"NodeManagerHostname": name, "Alive": True, "Resources": {"CPU": 4.0} | resources}
-
-
-@pytest.mark.parametrize(
-    ("alive", "changes", "words"),
-    [
-        ([fake("far")], {}, r"worker=ray: the cluster has 2 hosts \(.*far.*SQLite.*use database=postgresql"),
-        ([fake("HERE", CPU=0.0)], {}, r"cpus_per_worker=1 .* no node of the Ray cluster .*at most 0 CPU"),
-        ([], {}, "no node of the Ray cluster has that much"),
-        ([fake("HERE")], {"gpus_per_worker": 0.5}, "gpus_per_worker=0.5: no node .*at most 4 CPU, 0 GPU"),
-        (
-            [fake("HERE", GPU=1.0)],
-            {"gpus_per_worker": 0.5},
-            "would hold GPUs that agent.device=cpu never uses",
-        ),
-    ],
-)
-def test_a_cluster_that_cannot_run_the_study_is_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    alive: list[dict[str, Any]],
-    changes: dict[str, Any],
-    words: str,
-) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "HERE")
-    spec = ray_spec(tmp_path, **changes)
-    with pytest.raises(BadInputError, match=words):
-        check_nodes(spec, alive)
-
-
-def ray_spec(folder: Path, **changes: Any) -> StudySpec:
-    spec = small_spec(folder, worker=WorkerSpec(kind="ray", **changes))
-    return dataclasses.replace(spec, agent=dataclasses.replace(spec.agent, device="cpu"))
-
-
-def test_a_gpu_is_asked_of_ray_where_the_agent_needs_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "HERE")
-    spec = ray_spec(tmp_path)
-    wanting = dataclasses.replace(spec, agent=dataclasses.replace(spec.agent, device="cuda"))
-    with pytest.raises(BadInputError, match=r"agent\.device=cuda needs worker\.gpus_per_worker above 0"):
-        check_nodes(wanting, [fake("HERE")])
-
-
-def test_no_cluster_and_no_ray_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        pytest.raises(
-            BadInputError, match=r"worker\.address=127\.0\.0\.1:1: no Ray cluster answers"
-        ) as caught,
-        connected(ray_spec(tmp_path, address="127.0.0.1:1")),
-    ):
-        pass
-    assert "\n" not in str(caught.value)
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadInputError, match=r"pip install 'walkforge\[ray\]'"), connected(ray_spec(tmp_path)):
-        pass
 
 
 def test_a_worker_there_has_what_ray_set_aside_and_whole_paths(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_paused_study_hands_out_nothing_until_it_is_resumed(small: Small) -> N
     assert "small is paused already" in ask(handle.engine, "small", "pause")[0]
     assert "small is paused:" in str(resume_stopped(handle))  # a launch waits too
     assert next_claim(handle) is Verdict.PAUSED
-    assert "small is running now" in ask(handle.engine, "small", "resume")[0]
+    assert "small is released" in ask(handle.engine, "small", "resume")[0]
     assert play(handle) is Verdict.FULL
 
 

@@ -13,7 +13,7 @@ from optimize.errors import BadInputError
 from optimize.results import leases
 from optimize.results.records import ExportRecord, Outcome, load_exports, save_export
 from optimize.results.runs import finish_run
-from optimize.results.tables import STUDIES
+from optimize.results.tables import LEASES, STUDIES
 from optimize.study.claims.caps import Verdict
 from optimize.study.devices import THREAD_VARIABLES
 from optimize.study.doctor import machine
@@ -65,10 +65,32 @@ def test_stale_leases_are_given_back_without_a_loss(small: Small) -> None:
     claimed(handle)
     assert set(levels(treated(handle))) == {OK}  # it lives
     expire(handle.spec, 0)
+    assert "1 leases are late though their processes live here" in only(treated(handle), WARN).finding.said
+    assert not only(treated(handle, repair=True), WARN).done
+    orphan(handle)
     assert "1 leases are stale (trials 0)" in only(treated(handle), WARN).finding.said
     assert only(treated(handle, repair=True), WARN).done == "released the leases of 0"
     assert set(levels(treated(handle))) == {OK}
     assert claimed(handle).lease.losses == 0
+
+
+def orphan(handle: Handle) -> None:
+    """Make every lease look as if its owner had died."""
+    with handle.engine.begin() as conn:
+        conn.execute(update(LEASES).values(process_started=1.0))
+
+
+def test_a_lease_that_is_renewed_while_it_is_looked_at_is_left_alone(small: Small) -> None:
+    handle = launched(opened(small(n_trials=1)))
+    lease = claimed(handle).lease
+    orphan(handle)
+    (found,) = [each.finding for each in treated(handle) if each.finding.check == "leases"]
+    with handle.engine.begin() as conn:
+        conn.execute(update(LEASES).values(process_started=lease.process_started))
+    assert found.mend is not None
+    assert found.mend() == "released the leases of none any more"
+    with handle.engine.begin() as conn:
+        leases.renew(conn, lease, 1e10)
 
 
 def test_a_recorded_trial_is_told_through_optuna(small: Small) -> None:
@@ -223,7 +245,7 @@ def test_one_study_is_named_or_refused(small: Small) -> None:
 def test_a_repair_that_fails_hides_no_other(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = launched(opened(small(n_trials=1)))
     claimed(handle)
-    expire(handle.spec, 0)
+    orphan(handle)
     (handle.spec.folder / "trials" / "0007_0badcafe").mkdir(parents=True)
 
     def refuse(*args: object) -> None:
@@ -262,6 +284,6 @@ def test_a_lease_of_an_ended_trial_is_released(small: Small) -> None:
     handle = launched(opened(small(n_trials=1)))
     found = claimed(handle)
     handle.study.tell(found.trial.number, state=optuna.trial.TrialState.FAIL)
-    expire(handle.spec, 0)
+    orphan(handle)
     assert only(treated(handle, repair=True), WARN).done
     assert not rows(handle.spec, "SELECT * FROM wf_leases")

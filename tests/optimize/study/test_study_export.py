@@ -94,6 +94,27 @@ def test_weights_that_were_not_kept_are_named(exports: Exports, tmp_path: Path) 
     assert not list((copied / "tiny" / "exports").glob("[!.]*"))
 
 
+def test_more_than_the_kept_models_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    prices = write_prices(tmp_path / "tiny_prices.parquet")
+    handle = run_all(tiny_spec(tmp_path, prices, n_trials=3, keep_models=1))
+    said: list[str] = []
+    second = leaderboard(handle.engine, "tiny", 3)[1].trial_number
+    words = (
+        rf"^top_n=3 is more than the keep_models=1 models that tiny keeps: the weights of trial {second} "
+        rf"\(rank 2\) are gone; export top_n=1, or `walkforge replay name=tiny trial={second} "
+        "database.url=.*` trains it anew$"
+    )
+    with pytest.raises(WalkforgeError, match=words):
+        export_best(handle.engine, handle.spec.output_dir, "tiny", 3, said.append)
+    assert said == []
+    (one,) = export_best(handle.engine, handle.spec.output_dir, "tiny", 1, said.append)
+    handle.engine.dispose()
+    assert said == [
+        f"writing bundle 1 of 1: trial {one.trial}",
+        f"replaying bundle 1 of 1 in a process of its own: trial {one.trial}",
+    ]
+
+
 def test_a_trial_that_does_not_replay_is_not_exported(exports: Exports, tmp_path: Path) -> None:
     copied = tmp_path / "studies"
     shutil.copytree(Path(exports.output_dir) / "tiny" / "trials", copied / "tiny" / "trials")
@@ -132,9 +153,9 @@ def test_no_feasible_trial_says_which_gate(tmp_path: Path) -> None:
 def test_cli_export_and_replay(exports: Exports, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = exports.handle.spec.database
     export(ExportConfig(name="tiny", output_dir=exports.output_dir, top_n=5, database=database))
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert UNCHANGED in out
-    assert "3 distinct trials are feasible" in out
+    assert err.splitlines()[0] == "top_n=5 were asked for; 3 distinct trials are feasible"
     assert "walkforge replay bundle=" in out
     replay(ReplayConfig(name="", bundle=str(bundle)))
     assert "reproduced bit for bit" in capsys.readouterr().out

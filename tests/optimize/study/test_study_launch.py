@@ -15,6 +15,7 @@ from optimize.cli.status import study_status
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results.progress import PREFLIGHT, preflighting
 from optimize.results.records import EventRecord, events, log_event
+from optimize.study.claims import patience, triage
 from optimize.study.claims.caps import Verdict
 from optimize.study.devices import VISIBLE, Device
 from optimize.study.handle import cache_dir
@@ -78,11 +79,11 @@ def test_a_worker_waits_for_a_database_that_is_away(tmp_path: Path, monkeypatch:
         return answer
 
     monkeypatch.setattr(workers_module, "claim", claim)
-    monkeypatch.setattr(workers_module, "AWAY_S", 0.01)
+    monkeypatch.setattr(patience, "AWAY_S", 0.01)
     assert run_claims(handle, 0, never) == EXIT_DONE
     assert answers == []
     answers.append(OperationalError("claim", {}, Exception("away")))
-    monkeypatch.setattr(workers_module, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(triage, "PATIENCE_S", -1.0)
     with pytest.raises(OperationalError):
         run_claims(handle, 0, never)
 

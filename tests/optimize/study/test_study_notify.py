@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,7 +32,9 @@ class Inbox(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.received.append(json.loads(body))
+        self.received.append(
+            json.loads(body) if self.path.startswith(f"/{SECRET}") and body[:1] == b"{" else {}
+        )
         self.send_response(self.answer)
         self.end_headers()
 
@@ -72,8 +75,8 @@ def ended(state: str, kind: str | None = None) -> EndedRun:
 
 
 def test_it_is_off_without_a_url() -> None:
-    assert connect(NotifySpec()) is None
-    with notifying(NotifySpec(), None, "s", pytest.fail) as notifier:
+    assert connect(NotifySpec()) == []
+    with notifying(NotifySpec(), [], "s", pytest.fail) as notifier:
         for _ in range(4):
             notifier.hear(ended("FAIL", "bug"), TOTAL)
     assert notifier.threads == []
@@ -82,30 +85,29 @@ def test_it_is_off_without_a_url() -> None:
 def test_a_finished_study_is_told(service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, f" {service.url}  {service.url}/second ")
     services = connect(NotifySpec())
-    assert services is not None
-    assert len(services) == 2
+    assert [service.scheme for service in services] == ["json://"] * 2
     with notifying(NotifySpec(), services, "mine", pytest.fail) as notifier:
         notifier.hear(ended("COMPLETE"), TOTAL)
-    assert [(each["title"], each["message"]) for each in service.received] == 2 * [
-        ("walkforge mine", "the study is at its cap (3/4 trials, best +1.50, 1 failed)")
+    assert [(each["title"], each["message"], each["type"]) for each in service.received] == 2 * [
+        ("walkforge mine", "the study is at its cap (3/4 trials, best +1.50, 1 failed)", "success")
     ]
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "words", "kind"),
     [
-        (StudyStoppedError("5 trials in a row failed"), "5 trials in a row failed"),
-        (KeyboardInterrupt(), "it was interrupted: the same command goes on"),
-        (ValueError(SECRET), "ValueError: the same command goes on"),
+        (StudyStoppedError("5 trials in a row failed"), "5 trials in a row failed", "failure"),
+        (KeyboardInterrupt(), "it was interrupted: the same command goes on", "warning"),
+        (ValueError(SECRET), "ValueError: the same command goes on", "failure"),
     ],
 )
 def test_a_stopped_study_is_told_and_its_error_goes_on(
-    service: Server, error: BaseException, words: str
+    service: Server, error: BaseException, words: str, kind: str
 ) -> None:
     spec = NotifySpec(urls=[service.url])
     with pytest.raises(type(error)), notifying(spec, connect(spec), "mine", pytest.fail):
         raise error
-    assert [each["message"] for each in service.received] == [words]
+    assert [(each["message"], each["type"]) for each in service.received] == [(words, kind)]
 
 
 def test_bad_input_is_told_to_whoever_typed_it_alone(service: Server) -> None:
@@ -120,23 +122,48 @@ def test_a_repeated_failure_is_told_once_a_row_and_only_if_asked_for(service: Se
     with notifying(spec, connect(spec), "mine", pytest.fail) as notifier:
         for state in ("FAIL", "FAIL", "RETRIED", "PRUNED", "FAIL", "FAIL", "RETRIED", "FAIL", "FAIL"):
             notifier.hear(ended(state, "bug"), TOTAL)
-    assert [each["message"] for each in service.received] == [
-        "3 trials in a row failed, the last with bug: words"
+    assert [(each["message"], each["type"]) for each in service.received] == [
+        ("3 trials in a row failed, the last with bug: words", "warning")
     ]
 
 
-def test_a_service_that_refuses_is_said_once_without_the_token(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("hold_s", [0.0, 30.0])
+def test_failures_that_stop_the_study_at_once_are_one_word(
+    service: Server, monkeypatch: pytest.MonkeyPatch, hold_s: float
+) -> None:
+    monkeypatch.setattr("optimize.study.workers.notify.HOLD_S", hold_s)
+    spec = NotifySpec(urls=[service.url])
+
+    def fail() -> None:
+        with notifying(spec, connect(spec), "mine", pytest.fail) as notifier:
+            for _ in range(3):
+                notifier.hear(ended("FAIL", "bug"), TOTAL)
+            while not hold_s and not service.received:
+                time.sleep(0.01)
+            raise StudyStoppedError("3 trials failed alike")
+
+    with pytest.raises(StudyStoppedError):
+        fail()
+    told = [each["type"] for each in service.received]
+    assert told == (["failure"] if hold_s else ["warning", "failure"])
+
+
+def test_a_service_that_refuses_is_said_once_without_the_token(
+    service: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
     with Server(answer=500) as server:
-        spec = NotifySpec(urls=[server.url])
+        spec = NotifySpec(urls=[service.url, server.url.replace("json", "xml")], on=["stop"])
         complaints: list[str] = []
         with notifying(spec, connect(spec), "mine", complaints.append) as notifier:
             for _ in range(2):
-                notifier.send("stop", "one")
+                notifier.send("stop", "one", "failure")
                 notifier.close()
         server.shutdown()
     assert complaints == [
-        "no notification about mine could be sent (a service did not take it); the study goes on"
+        "a notification about mine could not be sent to xml://... (the service did not take it); the study "
+        "goes on"
     ]
+    assert len(service.received) == 2
     assert SECRET not in "".join(capfd.readouterr())
 
 
@@ -158,7 +185,7 @@ def test_occasions_are_checked_and_apprise_is_asked_for(monkeypatch: pytest.Monk
     with pytest.raises(BadInputError, match=r"notify\.on=\['end'\] is not allowed: .*finish, stop, failure"):
         NotifySpec(on=["end"])
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(BadInputError, match=r"pip install 'walkforge\[notify\]'"):
+    with pytest.raises(BadInputError, match=r"pip install .* -e '\.\[notify\]'"):
         connect(NotifySpec(urls=["json://127.0.0.1"]))
     assert SECRET not in repr(NotifySpec(urls=[SECRET]))
 

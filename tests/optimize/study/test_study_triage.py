@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import sqlite3
-from collections.abc import Callable
 
 import optuna
 import pytest
@@ -17,12 +16,12 @@ from optimize.results.runs import windows_of
 from optimize.study import trial as trial_module
 from optimize.study.claims.caps import Verdict, claim, fail_claimed
 from optimize.study.claims.control import resume_stopped
-from optimize.study.claims.failures import FailureReport, failure_report
 from optimize.study.claims.perform import perform
-from optimize.study.claims.triage import Ended, Policy, failure_kind, judge, notable, why_stopped
+from optimize.study.claims.triage import failure_kind, notable, why_stopped
 from optimize.study.handle import Handle
 from optimize.study.workers.process import EXIT_FAILING, ground_source, run_claims
 from tests.optimize.study.databases import Small
+from tests.optimize.study.failing import report_of, trainer
 from tests.optimize.study.studies import (
     change_windows,
     claimed,
@@ -34,39 +33,6 @@ from tests.optimize.study.studies import (
     states,
     unchanged,
 )
-
-OK = Ended(0, "COMPLETE")
-STALE = Ended(0, "FAIL", "stale", "the trial lost its worker 2 times")
-
-
-def failed(message: str, kind: str = "bug") -> Ended:
-    return Ended(0, "FAIL", kind, message)
-
-
-DIFFERENT = [failed(f"{word} is broken") for word in ("north", "south", "west", "east", "up")]
-
-
-@pytest.mark.parametrize(
-    ("ended", "kind"),
-    [
-        ([], "none"),
-        ([OK, OK], "none"),
-        ([OK, *DIFFERENT[:4]], "random"),
-        ([OK, *DIFFERENT], "systematic"),  # five in a row, whatever they say
-        ([*DIFFERENT, OK], "random"),
-        ([*DIFFERENT[:3], STALE, STALE, *DIFFERENT[3:]], "systematic"),  # lost workers end no row
-        ([STALE] * 9, "none"),  # nor make one
-        ([failed("at step 17\nmore"), failed("at step 18"), failed("at step 2.5e-3")], "systematic"),
-        ([failed("at step 17"), OK, failed("at step 18"), OK, failed("at step 3"), OK], "systematic"),
-        ([failed("at step 17"), OK, failed("at step 18"), OK, OK, failed("at step 3"), OK], "random"),
-        ([failed("out", "oom"), failed("out"), failed("out", "timeout")], "random"),
-        ([failed("no 0x7f12ab"), failed("no 0x7f12ac"), failed("no 0x1")], "systematic"),
-    ],
-)  # fmt: skip
-def test_a_row_or_a_repeated_cause_is_systematic(ended: list[Ended], kind: str) -> None:
-    found = judge(ended, Policy(max_consecutive=5))
-    assert (found.kind, found.action) == (kind, "stop" if kind == "systematic" else "go on")
-    assert found.why
 
 
 class TorchlikeError(RuntimeError):
@@ -110,20 +76,6 @@ def wrapped(cause: BaseException) -> BaseException:
 )
 def test_the_kind_of_a_failure_is_exact(error: Exception, kind: str) -> None:
     assert failure_kind(error) == kind
-
-
-def trainer(monkeypatch: pytest.MonkeyPatch, errors: Callable[[int], Exception | None]) -> list[int]:
-    """Let the n-th training raise what `errors(n)` says; return the list of trainings."""
-    calls: list[int] = []
-
-    def train(*args: object, **options: object) -> object:
-        calls.append(len(calls))
-        if (error := errors(calls[-1])) is not None:
-            raise error
-        return train_agent(*args, **options)  # type: ignore[arg-type]  # passed through
-
-    monkeypatch.setattr(trial_module, "train", train)
-    return calls
 
 
 def decisions(handle: Handle) -> list[EventRecord]:
@@ -229,17 +181,12 @@ def test_a_lost_worker_never_stops_a_study(small: Small, monkeypatch: pytest.Mon
 
 
 def test_a_study_that_is_nearly_there_says_so(small: Small) -> None:
-    assert notable(183, 200, "x") == "; 183 of 200 complete, enough to read: `walkforge leaderboard name=x`"
+    assert notable(183, 200, "x") == "; 183 of 200 finished, enough to read: `walkforge leaderboard name=x`"
     assert [notable(done, 200, "x") for done in (179, 200)] == ["", ""]
     spec = small()
     assert dataclasses.replace(spec, max_consecutive_failures=1).max_consecutive_failures == 1
     with pytest.raises(BadInputError, match="max_consecutive_failures"):
         dataclasses.replace(spec, max_consecutive_failures=0)
-
-
-def report_of(handle: Handle) -> FailureReport:
-    with handle.engine.connect() as conn:
-        return failure_report(conn, handle.spec.name, handle.spec.n_trials, Policy())
 
 
 def test_the_report_tells_causes_actions_and_the_verdict(
@@ -263,7 +210,7 @@ def test_the_report_tells_causes_actions_and_the_verdict(
     assert (bug.kind, bug.action) == ("bug", "1 skipped (the same parameters and seeds would fail again)")
     assert (report.verdict, report.stopped) == ("random", False)
     assert "2 of 12 ended trials failed (16.7 %)" in report.why
-    assert (report.done, report.progress) == (10, "10 of 10 complete (100.0 %), 2 failed")
+    assert (report.done, report.progress) == (10, "10 of 10 finished (100.0 %), 2 failed")
 
 
 def test_the_report_of_a_study_that_stopped_itself_near_its_cap(
@@ -274,4 +221,4 @@ def test_the_report_of_a_study_that_stopped_itself_near_its_cap(
     assert run_claims(handle, 0, never) == EXIT_FAILING
     report = report_of(handle)
     assert (report.verdict, report.stopped) == ("systematic", True)
-    assert report.progress == "9 of 10 complete (90.0 %), 3 failed: enough to read"
+    assert report.progress == "9 of 10 finished (90.0 %), 5 failed: enough to read"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from optimize.errors import StudyStoppedError
-from optimize.study.claims.batch import COUNTED
+from optimize.search.storage import COUNTED
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.workers.supervisor import Supervisor
@@ -53,7 +53,7 @@ def test_a_study_whose_trials_fail_stops_itself_and_says_why(tmp_path: Path) -> 
     broken = dataclasses.replace(spec.agent, hyperparameters={"n_steps": 16, "batch_size": 1})
     handle = opened(dataclasses.replace(spec, agent=broken))
     with pytest.raises(
-        StudyStoppedError, match=r"max_failures=2 trials failed.*status name=small failures=true"
+        StudyStoppedError, match=r"max_failures=2 trials failed.*status name=small .*failures=true"
     ):
         Supervisor(handle).run(lambda: None)
     assert states(handle) == {"FAIL": 2}

@@ -129,7 +129,8 @@ def test_a_missing_package_is_one_line(
 ) -> None:
     for module in ("ccxt", "yfinance", "coinbase.rest", "alpaca.data.historical"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(BadInputError, match=rf"needs the \S+ package: pip install 'walkforge\[{provider}\]'"):
+    hint = rf"needs the \S+ package: pip install -c constraints\.txt -e '\.\[{provider}\]'"
+    with pytest.raises(BadInputError, match=hint):
         fetch(DataSpec(provider=provider, symbols=["X"], months=1, folder=str(tmp_path)), print)
 
 

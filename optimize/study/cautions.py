@@ -1,0 +1,50 @@
+"""What a launch may do and its user should hear of first: a pruner that prunes nothing, too little memory."""
+
+from pathlib import Path
+
+import psutil
+
+from optimize.study.spec import StudySpec
+
+WORKER_MB = 512  # resident, of a worker with torch, where worker.max_memory_mb sets no limit
+MB = 2**20
+GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; a number, or `max`
+
+
+def cautions(spec: StudySpec, windows: int, memory_mb: float) -> list[str]:
+    """Return what is odd about a study of so many windows on a machine with so much memory, a line each."""
+    return [word for word in (_idle_pruner(spec, windows), _little_memory(spec, memory_mb)) if word]
+
+
+def memory_here() -> float:
+    """Return the memory of this machine, or of the container that this process is in, in megabytes."""
+    total = float(psutil.virtual_memory().total) / MB
+    try:
+        return min(total, int(GROUP_LIMIT.read_text(encoding="ascii")) / MB)
+    except (OSError, ValueError):  # no Linux, no limit
+        return total
+
+
+def _idle_pruner(spec: StudySpec, windows: int) -> str | None:
+    """Say that no window is left to prune after: the first are spared, and the last ends a trial anyway."""
+    spared = spec.pruner.n_warmup_steps
+    if spec.pruner.name == "none" or spared + 2 <= windows:
+        return None
+    return (
+        f"pruner={spec.pruner.name} prunes nothing here: of {windows} windows it spares the first {spared} "
+        "(pruner.n_warmup_steps), and after the last there is nothing to save: lower n_warmup_steps, raise "
+        "window.count, or set pruner=none"
+    )
+
+
+def _little_memory(spec: StudySpec, memory_mb: float) -> str | None:
+    worker = spec.worker
+    each = worker.max_memory_mb or WORKER_MB
+    if worker.kind != "local" or worker.count * each <= memory_mb:
+        return None
+    what = f"worker.max_memory_mb={each}" if worker.max_memory_mb else f"about {WORKER_MB} MB each"
+    needed = f"{worker.count * each / 1024:.1f} GB"
+    return (
+        f"worker.count={worker.count} workers of {what} may need {needed}, and this machine has "
+        f"{memory_mb / 1024:.1f} GB: use fewer, or set worker.max_memory_mb to what fits"
+    )

@@ -1,0 +1,149 @@
+"""What is said of an unfinished study: who works on it, and by which command it goes on."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+
+from envs.costs import CostSpec
+from optimize import clock
+from optimize.cli.launch import storable
+from optimize.cli.status import status, study_status
+from optimize.compose import StatusConfig
+from optimize.database.address import in_words
+from optimize.errors import BadInputError
+from optimize.results import leases
+from optimize.results.launches import LAUNCH, announced, command_of, running_launch
+from optimize.results.progress import time_left
+from optimize.results.records import EventRecord, events, log_event
+from optimize.results.tables import LEASES
+from optimize.study.claims.control import ask
+from optimize.study.handle import Handle
+from optimize.study.runner import run_study
+from tests.optimize.study.studies import claimed, opened, play, rows, small_spec
+
+TYPED = ["name=small", "seed=0", "space.agent.gamma=[0.9,0.99]"]
+COMMAND = "`walkforge study name=small seed=0 'space.agent.gamma=[0.9,0.99]'`"
+
+
+@pytest.fixture
+def handle(tmp_path: Path) -> Handle:
+    return opened(small_spec(tmp_path, n_trials=2))
+
+
+def said(handle: Handle, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    """Return what `walkforge status` prints."""
+    capsys.readouterr()
+    status(StatusConfig(name="small", database=handle.spec.database, **changes))
+    return capsys.readouterr().out
+
+
+def test_secrets_are_not_stored_and_all_else_is() -> None:
+    words = ["name=x", "database.url=postgresql://me:p@s:w@db/x", "agent=sac", "-cd", "my conf"]
+    kept = ["name=x", "database.url=postgresql://me@db/x", "agent=sac", "-cd", "my conf"]
+    hidden = ["notify.urls=[tgram://1:a/2]", "+notify.urls=[a]", "notify.on=[stop]"]
+    assert storable([*words, *hidden]) == kept
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///databases/walkforge.db", ""),
+        ("sqlite:////tmp/x.db", " database.url=sqlite:////tmp/x.db"),
+        ("postgresql://localhost/walkforge", " database=postgresql"),
+        ("postgresql+psycopg://me:secret@db/x", " database.url=postgresql://me@db/x"),
+        ("postgresql://u@/x?port=54", " 'database.url=\"postgresql://u@/x?port=54\"'"),
+    ],
+)
+def test_a_hint_names_the_database_where_it_is_not_the_default(url: str, words: str) -> None:
+    assert in_words(url) == words
+
+
+def test_the_refusal_names_every_key_that_differs_and_the_command(tmp_path: Path, handle: Handle) -> None:
+    with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
+        pass
+    other = small_spec(tmp_path, seed=1, cost=CostSpec(commission_bps=2.0))
+    with pytest.raises(BadInputError) as refused:
+        run_study(other, Console(quiet=True))
+    line = str(refused.value)
+    assert "started with cost.commission_bps=1.0, seed=0, now cost.commission_bps=2.0, seed=1: " in line
+    assert line.endswith(f"resume it as it was by {COMMAND}, or choose another name")
+    with handle.engine.connect() as conn:
+        assert command_of(conn, "small") == COMMAND  # the refused launch left none
+        assert [event.detail["state"] for event in events(conn, "small", LAUNCH)] == ["runs", "passed"]
+
+
+def test_status_tells_a_launch_from_nobody(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
+    where = in_words(handle.spec.database.url)
+    unknown = f"`walkforge study name=small{where}` with the settings of its launch goes on"
+    assert f"nobody works on small now: {unknown}" in said(handle, capsys)
+    with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
+        assert f"small is being launched (pid {psutil.Process().pid} on " in said(handle, capsys)
+        play(handle, limit=1)
+        assert "no trial of small runs at this moment, its launch looks after it" in said(handle, capsys)
+    assert f"nobody works on small now: {COMMAND} goes on" in said(handle, capsys)
+    with handle.engine.begin() as conn:
+        (first, *_) = events(conn, "small", LAUNCH)
+        gone = {**first.detail, "process_started": psutil.Process().create_time() - 1000}
+        log_event(conn, EventRecord("small", LAUNCH, "killed with -9", gone))
+        assert running_launch(conn, "small") is None
+
+
+def test_a_released_study_without_workers_says_by_what_it_goes_on(handle: Handle) -> None:
+    with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
+        ask(handle.engine, "small", "pause")
+        assert ask(handle.engine, "small", "resume")[0].startswith("small is running now")
+        ask(handle.engine, "small", "pause")
+    (line,) = ask(handle.engine, "small", "resume")
+    assert line.startswith("small is released, 0 of 2 trials done; no worker of a launch is there")
+    assert COMMAND in line
+
+
+def test_running_are_those_with_a_living_worker_and_waiting_the_others(handle: Handle) -> None:
+    held, freed = claimed(handle, 0), claimed(handle, 1)
+    counts = "SELECT running, waiting, remaining FROM study_health"
+    assert rows(handle.spec, counts) == [(2, 0, 0)]
+    with handle.engine.begin() as conn:
+        leases.abandon(conn, freed.lease)
+    assert rows(handle.spec, counts) == [(1, 1, 0)]
+    with handle.engine.begin() as conn:  # its process is gone, and the lease has a while to run
+        conn.execute(LEASES.update().values(process_started=1.0))
+        assert held.lease.renewed_at + held.lease.lease_s > clock.now().timestamp()
+    shown = study_status(handle.engine, "small")
+    assert (shown["running"], shown["waiting"], shown["state"]) == (0, 2, "running")
+
+
+def test_a_study_at_its_cap_is_finished(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
+    play(handle)
+    assert study_status(handle.engine, "small")["state"] == "finished"
+    assert "goes on" not in said(handle, capsys)
+    assert said(handle, capsys, failures=True) == "small: 2 of 2 finished (100.0 %), 0 failed\n"
+
+
+def test_the_time_left_comes_from_finished_trials_and_living_workers() -> None:
+    assert time_left(8, 10.0, 2) == 40.0
+    assert time_left(1, 10.0, 4) == 10.0  # one worker has it, whatever the others do
+    assert time_left(0, None, 0) == 0.0
+    assert time_left(3, 10.0, 0) is None
+    assert time_left(3, None, 2) is None
+
+
+def test_a_cap_that_moves_is_said(tmp_path: Path, handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
+    play(handle)
+    run_study(dataclasses.replace(handle.spec, n_trials=1), Console())
+    out = capsys.readouterr().out
+    assert "the cap of small was 2 and is now 1: 2 trials are done and kept" in out
+    assert "small: building the market and windows of 1 timeframe x 1 lookback" in out
+
+
+def test_a_watch_ends_with_ctrl_c_and_without_a_word(
+    handle: Handle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("optimize.cli.status.time.sleep", interrupt)
+    assert "small" in said(handle, capsys, watch=True)
