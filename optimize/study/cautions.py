@@ -28,7 +28,8 @@ def memory_here() -> float:
 def _idle_pruner(spec: StudySpec, windows: int) -> str | None:
     """Say that no window is left to prune after: the first are spared, and the last ends a trial anyway."""
     spared = spec.pruner.n_warmup_steps
-    if spec.pruner.name == "none" or spared + 2 <= windows:
+    too_short = spec.n_trials <= spec.pruner.n_startup_trials  # nothing is pruned before, whatever is spared
+    if spec.pruner.name == "none" or too_short or spared + 2 <= windows:
         return None
     return (
         f"pruner={spec.pruner.name} prunes nothing here: of {windows} windows it spares the first {spared} "

@@ -120,7 +120,7 @@ def _export(engine: Engine, study: str, candidates: Sequence[Candidate], say: Sa
     """Settle what is there, write the rest aside, replay it, and give it its name."""
     done = {c.rank: outcome for c in candidates if (outcome := _settle(c)) is not None}
     waiting = [c for c in candidates if c.rank not in done]
-    _refuse_dropped(engine, study, waiting, len(candidates))
+    _refuse_dropped(engine, study, waiting)
     grounds: Grounds = {}
     asides: list[Path] = []
     refusals: list[WalkforgeError] = []
@@ -152,18 +152,18 @@ def _export(engine: Engine, study: str, candidates: Sequence[Candidate], say: Sa
     return exported
 
 
-def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate], top_n: int) -> None:
+def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) -> None:
     """Refuse, before anything is written, trials whose weights gave way to those of better ones."""
     with engine.connect() as conn:
         record = load_study(conn, study)
-    kept = (record.spec if record else {}).get("keep_models", top_n)
+    kept = (record.spec if record else {}).get("keep_models", len(waiting))
     gone = [c for c in waiting if c.rank > kept and c.source.is_dir() and not any(c.source.rglob(WEIGHTS))]
     if gone:
         first, remedy = gone[0], f"export top_n={gone[0].rank - 1}"
         anew = f"`walkforge replay name={study} trial={first.trial}{in_words(engine.url)}`"
         raise WalkforgeError(
-            f"top_n={top_n} is more than the keep_models={kept} models that {study} keeps: the weights of "
-            f"trial {first.trial} (rank {first.rank}) are gone; {remedy}, or {anew} trains it anew"
+            f"{study} keeps the models of its best trials alone (keep_models={kept}), and those of trial "
+            f"{first.trial} (rank {first.rank}) are gone: {remedy}, or {anew} trains it anew"
         )
 
 

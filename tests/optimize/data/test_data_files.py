@@ -251,7 +251,7 @@ def test_symbols_and_path_must_agree(tmp_path: Path) -> None:
         load(path, symbols=["a", "b"])
     with pytest.raises(BadInputError, match=r"data.symbols=\[\] .* data.path holds \{symbol\}"):
         load(tmp_path / "{symbol}.csv")
-    with pytest.raises(BadInputError, match=r"data.path=None .* e.g. data.path=prices.csv"):
+    with pytest.raises(BadInputError, match=r"data.path is missing: .* such as data.path=prices.csv"):
         load_bars(DataSpec(provider="file"))
 
 

@@ -25,6 +25,7 @@ def test_a_pruner_that_no_window_is_left_for_is_told(name: str) -> None:
     (word,) = cautions(spec, 10, 1e6)
     assert word.startswith(f"pruner={name} prunes nothing here: of 10 windows it spares the first 9")
     assert cautions(spec, 11, 1e6) == []
+    assert cautions(dataclasses.replace(spec, n_trials=8), 10, 1e6) == []
     assert cautions(dataclasses.replace(spec, pruner=PrunerSpec(name="none", n_warmup_steps=9)), 2, 1e6) == []
 
 

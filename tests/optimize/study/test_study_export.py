@@ -100,8 +100,8 @@ def test_more_than_the_kept_models_are_refused_before_anything_is_written(tmp_pa
     said: list[str] = []
     second = leaderboard(handle.engine, "tiny", 3)[1].trial_number
     words = (
-        rf"^top_n=3 is more than the keep_models=1 models that tiny keeps: the weights of trial {second} "
-        rf"\(rank 2\) are gone; export top_n=1, or `walkforge replay name=tiny trial={second} "
+        rf"^tiny keeps the models of its best trials alone \(keep_models=1\), and those of trial {second} "
+        rf"\(rank 2\) are gone: export top_n=1, or `walkforge replay name=tiny trial={second} "
         "database.url=.*` trains it anew$"
     )
     with pytest.raises(WalkforgeError, match=words):

@@ -1,6 +1,7 @@
 """A launch: what is refused before anything, the preflight as others see it, a database that comes back."""
 
 import dataclasses
+import io
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from optimize.cli.status import study_status
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results.progress import PREFLIGHT, preflighting
 from optimize.results.records import EventRecord, events, log_event
+from optimize.search.samplers import SamplerSpec
 from optimize.study.claims import patience, triage
 from optimize.study.claims.caps import Verdict
 from optimize.study.devices import VISIBLE, Device
@@ -33,6 +35,21 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything(tmp_path: Path) -> N
     with pytest.raises(BadInputError, match=r"worker\.devices=\[7\]: there is no GPU 7"):
         run_study(spec, Console(quiet=True))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_launch_says_that_a_grid_is_tried_more_than_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimize.study.runner.supervise", lambda *_: None)
+    space = {"agent": {"learning_rate": [0.0003, 0.003]}}
+    said = io.StringIO()
+    with pytest.raises(StudyStoppedError, match="ended with 0 of 5 trials"):
+        run_study(
+            small_spec(tmp_path, n_trials=5, space=space, sampler=SamplerSpec("grid")), Console(file=said)
+        )
+    assert (
+        "small: sampler=grid: n_trials=5 tries each of the space's 2 points 2 or 3 times" in said.getvalue()
+    )
 
 
 def test_status_shows_the_preflight_while_it_runs_and_only_then(tmp_path: Path) -> None:

@@ -32,9 +32,7 @@ class Inbox(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.received.append(
-            json.loads(body) if self.path.startswith(f"/{SECRET}") and body[:1] == b"{" else {}
-        )
+        self.received.append(json.loads(body) if body.startswith(b"{") else {})
         self.send_response(self.answer)
         self.end_headers()
 
