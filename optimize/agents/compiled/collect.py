@@ -17,7 +17,7 @@ from optimize.agents.compiled.actor_critic import (
     judge,
 )
 from optimize.agents.compiled.layers import Vector
-from optimize.agents.compiled.rollout import BROKEN, PLAYED, REFUSED, Earned, Step, player_of
+from optimize.agents.compiled.rollout import BROKEN, PLAYED, REFUSED, Earned, blank_step, player_of
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import NumericError
 
@@ -41,20 +41,12 @@ class Collector:
         self.world = env.world
         self._player = player_of(env.reward_function)
         self._layout = account_layout(env.layout)
-        count, n_assets = env.num_envs, self.world.account.weight.shape[1]
+        count = env.num_envs
         beside = self._layout.size
         self.samples = blank_samples(count * n_steps, beside, action_size)
         shape = (count, n_steps)
         self.earned = Earned(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
-        self._step = Step(
-            np.zeros((count, n_assets)),
-            np.zeros(count),
-            np.zeros(count),
-            np.zeros(count, np.bool_),
-            np.zeros(count, np.bool_),
-            vec_env.reward_sum,
-            vec_env.length,
-        )
+        self._step = blank_step(vec_env)
         self._all: BoolArray = np.ones(count, np.bool_)
         self._observation = np.empty((CHUNK, self.world.layout.weight), np.float32)
         self._actor = self._make_actor(beside)

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.actions import find_refused
-from envs.ledger import step_accounts
 from envs.observations import Layout, show_account, show_window
 from envs.rewards import RewardFunction, net_log_return
 from envs.types import BoolArray, FloatArray, IntArray
@@ -21,7 +19,7 @@ from envs.world import World
 from optimize.agents.compiled.kernels import bind, counting_kernel, inner_kernel
 from optimize.agents.compiled.layers import Matrix, Vector, block
 from optimize.agents.compiled.replay import GOES_ON, TERMINATED, TRUNCATED, Replay, turn_slot
-from optimize.agents.compiled.rollout import ABSURD, BROKEN, PLAYED, REFUSED, Step
+from optimize.agents.compiled.rollout import ABSURD, PLAYED, Step, trade
 
 Kernel = Callable[..., Any]
 
@@ -140,23 +138,9 @@ def take_step(
             shown[row, world.layout.weight + index] = seen[index]
         step.previous[row] = world.account.equity[row]
     act(learner, observation, at_random, noise, world.lowest, replay.action[slot], step.target)
-    refused = find_refused(world.bar, world.last, step.target, world.rules.discrete, world.lowest)
-    if refused >= 0:
-        return REFUSED, refused, 0
-    broken = step_accounts(
-        world.bar,
-        world.last,
-        step.target,
-        world.bars,
-        world.rates,
-        world.rules,
-        world.account,
-        world.fill,
-        step.terminated,
-        step.truncated,
-    )
-    if broken >= 0:
-        return BROKEN, broken, 0
+    outcome, failing = trade(world, step)
+    if outcome != PLAYED:
+        return outcome, failing, 0
     account = world.account
     active = earn(step.previous, account.equity, account.peak, world.state, world.terms, step.reward)
     for row in range(n_envs):

@@ -9,7 +9,7 @@ from envs.observations import account_layout, gather
 from optimize.agents.compiled.collect import explain
 from optimize.agents.compiled.off_policy_loop import Plan, Rules, player_of
 from optimize.agents.compiled.replay import make_replay
-from optimize.agents.compiled.rollout import PLAYED, Step
+from optimize.agents.compiled.rollout import PLAYED, blank_step
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import NumericError
 
@@ -23,17 +23,9 @@ class Player:
         self.world = env.world
         self._play = player_of(rules, env.reward_function)
         self._layout = account_layout(env.layout)
-        count, n_assets = env.num_envs, self.world.account.weight.shape[1]
+        count = env.num_envs
         self.replay = make_replay(capacity, count, self._layout.size, action_size)
-        self._step = Step(
-            np.zeros((count, n_assets)),
-            np.zeros(count),
-            np.zeros(count),
-            np.zeros(count, np.bool_),
-            np.zeros(count, np.bool_),
-            vec_env.reward_sum,
-            vec_env.length,
-        )
+        self._step = blank_step(vec_env)
         self._observation = np.zeros(count * self.world.layout.size, np.float32)
 
     @property

@@ -18,6 +18,7 @@ from optimize.agents.compiled.acting import Actor, act, think
 from optimize.agents.compiled.actor_critic import Network, Samples
 from optimize.agents.compiled.kernels import bind, kernel
 from optimize.agents.compiled.layers import Matrix, Vector
+from optimize.agents.vecenv import SB3VecEnv
 
 PLAYED, REFUSED, BROKEN, ABSURD = 0, 1, 2, 3  # how a run of steps ended; the last three are errors of a row
 
@@ -39,6 +40,42 @@ class Earned(NamedTuple):
 
     reward: Matrix
     done: Matrix  # 1 where the step ended its episode
+
+
+def blank_step(vec_env: SB3VecEnv) -> Step:
+    """Return room for a step of these environments; what is summed over an episode is their own."""
+    account = vec_env.env.world.account
+    count = len(account.weight)
+    return Step(
+        np.zeros_like(account.weight),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count, np.bool_),
+        np.zeros(count, np.bool_),
+        vec_env.reward_sum,
+        vec_env.length,
+    )
+
+
+@kernel
+def trade(world: World, step: Step) -> tuple[int, int]:
+    """Carry out the targets of all rows; return how it ended and the row that broke, or -1."""
+    refused = find_refused(world.bar, world.last, step.target, world.rules.discrete, world.lowest)
+    if refused >= 0:
+        return REFUSED, refused
+    broken = step_accounts(
+        world.bar,
+        world.last,
+        step.target,
+        world.bars,
+        world.rates,
+        world.rules,
+        world.account,
+        world.fill,
+        step.terminated,
+        step.truncated,
+    )
+    return (BROKEN, broken) if broken >= 0 else (PLAYED, -1)
 
 
 earn: RewardFunction = net_log_return  # in `play`; `player_of` puts another in its place
@@ -63,7 +100,6 @@ def play(
     of the next step, how it ended, the row that broke, and how often neither floor nor clip bound a reward.
     """
     n_envs, n_steps = earned.reward.shape
-    discrete = network.discrete
     active = 0
     for number in range(first, stop):
         for row in range(n_envs):
@@ -76,23 +112,9 @@ def play(
             action = samples.action[sample]
             act(network, parameters, output, noise[number, row], world.lowest, action, step.target[row])
             step.previous[row] = world.account.equity[row]
-        refused = find_refused(world.bar, world.last, step.target, discrete, world.lowest)
-        if refused >= 0:
-            return number, REFUSED, refused, active
-        broken = step_accounts(
-            world.bar,
-            world.last,
-            step.target,
-            world.bars,
-            world.rates,
-            world.rules,
-            world.account,
-            world.fill,
-            step.terminated,
-            step.truncated,
-        )
-        if broken >= 0:
-            return number, BROKEN, broken, active
+        outcome, failing = trade(world, step)
+        if outcome != PLAYED:
+            return number, outcome, failing, active
         account = world.account
         active += earn(step.previous, account.equity, account.peak, world.state, world.terms, step.reward)
         ended = False
