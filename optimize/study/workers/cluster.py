@@ -20,7 +20,6 @@ from optimize.database import database_path, is_sqlite
 from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.records import load_study
-from optimize.results.runs import count_counted
 from optimize.study.admission import Here, refuse_data, refuse_versions
 from optimize.study.grounds import lay_grounds
 from optimize.study.handle import Handle, cache_dir, open_study
@@ -28,10 +27,9 @@ from optimize.study.place import find_folder
 from optimize.study.preflight import Say, preflight
 from optimize.study.spec import StudySpec
 from optimize.study.workers.nodes import connected, load_ray
+from optimize.study.workers.restarts import count_finished, delay_s
 from optimize.study.workers.signals import signals_answered
 from optimize.study.workers.supervisor import (
-    FIRST_DELAY_S,
-    LONGEST_DELAY_S,
     POLL_S,
     Supervisor,
 )
@@ -65,7 +63,7 @@ class RayCrew:
     def run(self, show: Callable[[], None]) -> None:
         """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
         spec = self.handle.spec
-        self._finished, self._began = self._count_finished(), time.monotonic()
+        self._finished, self._began = count_finished(self.handle, self._finished), time.monotonic()
         with connected(spec) as ray, signals_answered(self._asked_to_stop):
             try:
                 self.due = dict.fromkeys(range(spec.worker.count), 0.0)
@@ -125,7 +123,7 @@ class RayCrew:
         if not self._waits or time.monotonic() - self._began < NEWS_S:
             return
         self._waits = False
-        if not self._trials_run() and self._count_finished() == self._finished:
+        if not self._trials_run() and count_finished(self.handle, self._finished) == self._finished:
             print(f"no worker has a trial yet: {room_words(self.handle.spec)}", file=sys.stderr)
 
     def _trials_run(self) -> bool:
@@ -137,7 +135,7 @@ class RayCrew:
 
     def _bury(self, worker: int, error: Exception) -> None:
         """Have a lost worker replaced, later each time, unless too many were lost and no trial finished."""
-        finished = self._count_finished()
+        finished = count_finished(self.handle, self._finished)
         if finished > self._finished:
             self._finished, self.restarts = finished, 0
         self.restarts += 1
@@ -148,15 +146,7 @@ class RayCrew:
                 f"worker.max_restarts={self.restarts - 1} lost workers were replaced and another was lost "
                 f"before any trial finished ({why}): see {self.handle.spec.folder / 'logs'}"
             )
-        delay_s = FIRST_DELAY_S * 2 ** (self.restarts - 2) if self.restarts > 1 else 0.0
-        self.due[worker] = time.monotonic() + min(delay_s, LONGEST_DELAY_S)
-
-    def _count_finished(self) -> int:
-        try:
-            with self.handle.engine.connect() as conn:
-                return count_counted(conn, self.handle.spec.name)
-        except DBAPIError:  # the database is away: that is what may have ended the worker
-            return self._finished
+        self.due[worker] = time.monotonic() + delay_s(self.restarts)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         self.stops += 1

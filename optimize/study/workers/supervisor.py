@@ -22,7 +22,6 @@ from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.leases import Lease
 from optimize.results.records import RETRIED
-from optimize.results.runs import count_counted
 from optimize.study.claims.caps import fail_claimed
 from optimize.study.claims.triage import why_stopped
 from optimize.study.devices import (
@@ -44,13 +43,13 @@ from optimize.study.workers.process import (
     Seat,
     work,
 )
+from optimize.study.workers.restarts import count_finished, delay_s
 from optimize.study.workers.signals import signals_answered, signals_held
 
 POLL_S = 0.2
 FORKSERVER_DIED = 255  # what multiprocessing says of its children then, though they live
 AWAY = (DBAPIError, StorageInternalError, WalkforgeError)  # the database is, or a lock, or the trial
 LOOK_S = 0.5  # between two looks at what the workers use
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0  # before the second dead worker in a row is replaced, and the last
 
 
 @dataclass
@@ -104,7 +103,7 @@ class Supervisor:
         """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
         if isinstance(self.context, ForkServerContext):
             self.context.set_forkserver_preload(PRELOAD)
-        self._finished = self._count_finished()
+        self._finished = count_finished(self.handle, self._finished)
         with signals_answered(self._asked_to_stop):
             try:
                 for worker in range(self.handle.spec.worker.count):
@@ -166,7 +165,7 @@ class Supervisor:
 
         Those that died together had one cause, such as the death of their forkserver, and count as one.
         """
-        finished = self._count_finished()
+        finished = count_finished(self.handle, self._finished)
         if finished > self._finished:
             self._finished, self.restarts = finished, 0
         self.restarts += 1
@@ -175,8 +174,7 @@ class Supervisor:
                 f"worker.max_restarts={self.restarts - 1} dead workers were replaced and another died before "
                 f"any trial finished (exit code {next(iter(dead.values()))}): see {self.logs}"
             )
-        delay_s = FIRST_DELAY_S * 2 ** (self.restarts - 2) if self.restarts > 1 else 0.0
-        self.due |= dict.fromkeys(dead, time.monotonic() + min(delay_s, LONGEST_DELAY_S))
+        self.due |= dict.fromkeys(dead, time.monotonic() + delay_s(self.restarts))
 
     def _replace(self) -> None:
         if self.stops:
@@ -185,13 +183,6 @@ class Supervisor:
             if time.monotonic() >= due:
                 del self.due[worker]
                 self._start(worker)
-
-    def _count_finished(self) -> int:
-        try:
-            with self.handle.engine.connect() as conn:
-                return count_counted(conn, self.handle.spec.name)
-        except DBAPIError:  # the database is away: that is what may have killed the worker
-            return self._finished
 
     def _watch(self) -> None:
         """Hold every worker to its limits."""
