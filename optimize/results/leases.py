@@ -72,10 +72,11 @@ def acquire(conn: Connection, study: str, number: int, *, worker: int, lease_s: 
     losses = case((LEASES.c.renewed_at == ABANDONED_AT, LEASES.c.losses), else_=LEASES.c.losses + 1)
     taken = {"token": LEASES.c.token + 1, "losses": losses, **mine}
     keys = [LEASES.c.study_name, LEASES.c.trial_number]
-    conn.execute(first.on_conflict_do_update(index_elements=keys, set_=taken))
+    claimed = first.on_conflict_do_update(index_elements=keys, set_=taken).returning(LEASES)
+    lease = _lease(conn.execute(claimed).one()._mapping)
     refuse_other_hosts(conn, now)
     _mark_lost(conn, study, number, "the lease was lost")
-    return _lease(conn.execute(select(LEASES).where(_of_trial(study, number))).one()._mapping)
+    return lease
 
 
 def renew(conn: Connection, lease: Lease, now: float, window: int | None = None) -> Lease:

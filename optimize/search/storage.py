@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from optimize import clock
 from optimize.database import BUSY_TIMEOUT_S, lock_trials, optuna_arguments, schema_lock
 from optimize.errors import BadInputError, LockLostError
+from optimize.search.trial_storage import TrialStorage
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # in the cap of a study
 
@@ -24,7 +25,7 @@ def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> RDBStorage
     """Return Optuna's storage, tables created, with the timeouts of our own connections and no heartbeat."""
     address, arguments = optuna_arguments(url, busy_timeout_s)
     with schema_lock(url):  # two processes that create the tables at once would collide
-        return RDBStorage(address, engine_kwargs=arguments)
+        return TrialStorage(address, engine_kwargs=arguments)
 
 
 def load_or_create_study(
@@ -97,6 +98,17 @@ def start_waiting(storage: RDBStorage, study_id: int, cap: int) -> None:
         chosen = update(table).where(table.c.trial_id == oldest.scalar_subquery())
         conn.execute(chosen.values(state=TrialState.RUNNING, datetime_start=started))
         _check_alone(conn, study_id, None, cap)
+
+
+def set_user_attribute(conn: Connection, trial_id: int, key: str, value: object) -> None:
+    """Store an attribute of a running trial, in a transaction of the caller's.
+
+    Writes the row of `storage.set_trial_user_attr`, which commits by itself.
+    """
+    table = models.TrialUserAttributeModel.__table__
+    same, stored = (table.c.trial_id == trial_id, table.c.key == key), {"value_json": json.dumps(value)}
+    if conn.execute(update(table).where(*same).values(**stored)).rowcount == 0:
+        conn.execute(insert(table).values(trial_id=trial_id, key=key, **stored))
 
 
 def set_intermediate(conn: Connection, trial_id: int, step: int, value: float) -> None:

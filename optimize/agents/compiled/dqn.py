@@ -1,5 +1,6 @@
 """DQN of stable-baselines3, its steps and updates compiled."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -94,7 +95,7 @@ class CompiledDQN(CompiledOffPolicy, DQN):
             return self.exploration_rate
         return float(self.exploration_schedule(self._progress_after(timesteps)))
 
-    def _draw_noise(self, noise: torch.Tensor) -> None:
+    def _draw_noise(self, noise: Sequence[torch.Tensor]) -> None:
         """Draw nothing."""
 
     def _record(self, losses: NDArray[np.float64]) -> None:

@@ -75,8 +75,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
         """Return at_random (steps,) and the noise (steps, N, A) of the steps after `done` timesteps."""
         raise NotImplementedError
 
-    def _draw_noise(self, noise: torch.Tensor) -> None:
-        """Fill the noise (kinds, B, A) of one update."""
+    def _draw_noise(self, noise: Sequence[torch.Tensor]) -> None:
+        """Fill the noise of one update: of each kind (B, A)."""
         raise NotImplementedError
 
     def _record(self, losses: NDArray[np.float64]) -> None:
@@ -103,7 +103,7 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
     @property
     def _action_size(self) -> int:
         """Return A, 1 for a choice."""
-        return int(np.prod(self.action_space.shape or (1,)))
+        return math.prod(self.action_space.shape or (1,))
 
     def collect_rollouts(
         self,
@@ -182,9 +182,9 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
         losses = np.zeros((gradient_steps, LOSSES))
         for first in range(0, gradient_steps, MOST_UPDATES):
             some = losses[first : first + MOST_UPDATES]
-            draws = self._blank_draws(len(some), batch_size)
-            for number in range(len(some)):
-                self._draw_update(draws, number, player.filled)
+            draws, noise = self._blank_draws(len(some), batch_size)
+            for number, kinds in enumerate(noise):
+                self._draw_update(draws, number, kinds, player.filled)
             learner_of(self._rules)(
                 learner, player.world.features, player.replay, draws, 0, len(some), -first, rate, some
             )
@@ -209,7 +209,7 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
         """Draw what rollouts of so many steps do, one rollout after the other as if each were drawn alone."""
         rollout, updates = steps * self.n_envs, self._updates_after(steps)
         trains_from = max(0, (learning_starts - self.num_timesteps) // rollout)
-        draws = self._blank_draws(max(0, rollouts - 1 - trains_from) * updates, self.batch_size)
+        draws, pending = self._blank_draws(max(0, rollouts - 1 - trains_from) * updates, self.batch_size)
         drawn, at_random, noise, rates = 0, [], [], np.empty(rollouts)
         slots = len(player.replay.bar)
         for number in range(rollouts):
@@ -221,7 +221,7 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
             if trains_from <= number < rollouts - 1:
                 filled = min(player.filled + (number + 1) * steps, slots)
                 for _ in range(updates):
-                    self._draw_update(draws, drawn, filled)
+                    self._draw_update(draws, drawn, pending[drawn], filled)
                     drawn += 1
         both = np.concatenate(at_random), np.concatenate(noise)
         return Plan(steps, trains_from, updates, rates, *both, draws)
@@ -230,18 +230,20 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
         """Return the progress remaining, as SB3 computes it."""
         return 1.0 - timesteps / float(self._total_timesteps)
 
-    def _blank_draws(self, updates: int, batch: int) -> Draws:
+    def _blank_draws(self, updates: int, batch: int) -> tuple[Draws, list[list[torch.Tensor]]]:
+        """Return room for what so many updates draw, and the noise of each as tensors, one of each kind."""
         shape = (updates, batch)
         noise = np.zeros((updates, self._kinds, batch, self._action_size), np.float32)
-        return Draws(np.zeros(shape, np.int64), np.zeros(shape, np.int64), noise)
+        views = [list(kinds) for kinds in torch.from_numpy(noise)] if self._kinds else [[]] * updates
+        return Draws(np.zeros(shape, np.int64), np.zeros(shape, np.int64), noise), views
 
-    def _draw_update(self, draws: Draws, number: int, filled: int) -> None:
+    def _draw_update(self, draws: Draws, number: int, noise: Sequence[torch.Tensor], filled: int) -> None:
         """Draw a batch as SB3's buffers do, and then the noise."""
         batch = draws.slot.shape[1]
         draws.slot[number] = np.random.randint(0, filled, size=batch)  # noqa: NPY002 (as SB3)
         if self.n_envs > 1:
             draws.row[number] = np.random.randint(0, self.n_envs, size=batch)  # noqa: NPY002
-        self._draw_noise(torch.from_numpy(draws.noise[number]))
+        self._draw_noise(noise)
 
     def _player_of(self, env: VecEnv) -> Player:
         found = self._player

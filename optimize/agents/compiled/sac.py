@@ -1,5 +1,6 @@
 """SAC of stable-baselines3, its steps and updates compiled."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -115,11 +116,11 @@ class CompiledSAC(CompiledOffPolicy, SAC):
 
     def _draw_actions(self, done: int, steps: int, learning_starts: int) -> tuple[BoolArray, Any]:
         at_random = self._before(done, steps, learning_starts)
-        uniform = self._draw_uniform(int(at_random.sum()))
-        normal = torch.randn(steps - len(uniform), *uniform.shape[1:]).numpy()
-        return at_random, np.concatenate([uniform, normal])
+        first = int(np.count_nonzero(at_random))
+        noise = torch.randn(steps - first, self.n_envs, self._action_size).numpy()
+        return at_random, np.concatenate([self._draw_uniform(first), noise]) if first else noise
 
-    def _draw_noise(self, noise: torch.Tensor) -> None:
+    def _draw_noise(self, noise: Sequence[torch.Tensor]) -> None:
         for kind in noise:
             kind.normal_()
 

@@ -1,5 +1,6 @@
 """TD3 of stable-baselines3, its steps and updates compiled."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,7 +98,7 @@ class CompiledTD3(CompiledOffPolicy, TD3):
         noise[at_random] = self._draw_uniform(int(at_random.sum()))
         return at_random, noise
 
-    def _draw_noise(self, noise: torch.Tensor) -> None:
+    def _draw_noise(self, noise: Sequence[torch.Tensor]) -> None:
         noise[0].normal_(0, self.target_policy_noise).clamp_(-self.target_noise_clip, self.target_noise_clip)
 
     def _record(self, losses: NDArray[np.float64]) -> None:

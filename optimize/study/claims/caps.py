@@ -18,6 +18,7 @@ from optimize.results.leases import Lease
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_study
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
+from optimize.search.storage import set_user_attribute
 from optimize.study.claims import batch
 from optimize.study.claims.batch import REPETITION, Census, repetition
 from optimize.study.claims.surplus import close_surplus
@@ -186,7 +187,8 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
     parameters = suggest(handle.space, trial)
     repeated = int(trial.user_attrs[REPETITION])
     resolved, ground = _lay(spec, parameters, lay)
-    with handle.engine.begin() as conn:
+    # By Optuna's connection, which does not sync: a power cut that undoes a claim has ended its worker too.
+    with handle.storage.engine.begin() as conn:
         lease = leases.acquire(
             conn,
             spec.name,
@@ -214,7 +216,7 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
             ),
         )
         adopted = adopt_windows(conn, lease, partial(_is_whole, handle)) if run.attempt > 1 else []
-    handle.study._storage.set_trial_user_attr(trial._trial_id, "run_uuid", lease.run_uuid)
+        set_user_attribute(conn, trial._trial_id, "run_uuid", lease.run_uuid)
     if isinstance(ground, Outcome):
         with handle.engine.begin() as conn:
             run = settle(conn, lease, ground)
