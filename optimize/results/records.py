@@ -188,6 +188,11 @@ def load_study(conn: Connection, name: str) -> StudyRecord | None:
     return next(iter(load_rows(conn, StudyRecord, STUDIES, where(STUDIES, study_name=name))), None)
 
 
+def load_cap(conn: Connection, name: str) -> int | None:
+    """Return the number of trials that a study may reach in all, or None where there is none of that name."""
+    return conn.execute(select(STUDIES.c.n_trials).where(STUDIES.c.study_name == name)).scalar()
+
+
 def set_cap(conn: Connection, name: str, n_trials: int) -> None:
     """Set the number of trials that a study may reach in all."""
     require(n_trials >= 0, "n_trials", n_trials, ">= 0")

@@ -15,13 +15,14 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optimize.errors import BadInputError, require
 from optimize.search.space import Choices, Scalar, SearchSpace, grid
+from optimize.search.tpe import Memory, RememberingTPESampler
 
 NAMES = ("tpe", "random", "qmc", "grid", "cmaes")
 
@@ -208,7 +209,7 @@ def make_sampler(spec: SamplerSpec, seed: int, space: SearchSpace) -> BaseSample
         return PerTrialSampler(partial(_cmaes, spec), seed, IntersectionSearchSpace())
     jointly = spec.multivariate is not False and not spec.group
     joint = IntersectionSearchSpace(include_pruned=True) if jointly else None
-    return PerTrialSampler(partial(_tpe, spec), seed, joint)
+    return PerTrialSampler(partial(_tpe, spec, Memory()), seed, joint)
 
 
 def check_sampler(spec: SamplerSpec, space: SearchSpace) -> None:
@@ -254,11 +255,12 @@ def _random(seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def _tpe(spec: SamplerSpec, seed: int) -> BaseSampler:
+def _tpe(spec: SamplerSpec, memory: Memory, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         # `group` is experimental in Optuna 5 and chosen knowingly in the configuration.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(
+        return RememberingTPESampler(
+            memory,
             seed=seed,
             n_startup_trials=spec.n_startup_trials,
             multivariate=spec.multivariate,

@@ -21,6 +21,7 @@ from optimize.results.records import (
     StudyRecord,
     follow_launch,
     forget_study,
+    load_cap,
     load_study,
     log_event,
     save_study,
@@ -108,8 +109,8 @@ def open_study(spec: StudySpec) -> Handle:
 def cap_of(handle: Handle) -> int:
     """Return the cap as the latest launch set it, which may have been another than this one."""
     with handle.engine.connect() as conn:
-        record = load_study(conn, handle.spec.name)
-    return handle.spec.n_trials if record is None else record.n_trials
+        stored = load_cap(conn, handle.spec.name)
+    return handle.spec.n_trials if stored is None else stored
 
 
 def enroll(handle: Handle, ground: Ground, say: Callable[[str], None] = lambda text: None) -> StudyRecord:

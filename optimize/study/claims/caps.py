@@ -15,7 +15,7 @@ from optimize.database import server_time, study_lock
 from optimize.errors import LockLostError
 from optimize.results import leases
 from optimize.results.leases import Lease
-from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord, load_study
+from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
 from optimize.search.storage import set_user_attribute
@@ -25,7 +25,7 @@ from optimize.study.claims.surplus import close_surplus
 from optimize.study.claims.telling import in_batches, tell, tell_recorded
 from optimize.study.claims.triage import SHORTAGES, failed, gate, settle, settle_killed, stop_at_limit
 from optimize.study.files import holds_agent
-from optimize.study.handle import Handle
+from optimize.study.handle import Handle, cap_of
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
 from optimize.study.trial import Ground, at_timeframe
 from optimize.study.versions import conditions, versions
@@ -110,9 +110,7 @@ def _reap(handle: Handle) -> tuple[Census, set[int]]:
 
 def _next(handle: Handle, census: Census, takeable: set[int]) -> FrozenTrial | Verdict:
     """Return the trial to run next: one that nobody runs, else a new one."""
-    with handle.engine.connect() as conn:
-        record = load_study(conn, handle.spec.name)
-    cap = record.n_trials if record else handle.spec.n_trials
+    cap = cap_of(handle)
     if closed := close_surplus(handle, takeable, census.counted - cap, cap):
         census, takeable = Census(handle.study.get_trials(deepcopy=False)), takeable - closed
     running, known = census.running, len(census.trials)

@@ -48,11 +48,10 @@ def study_id(storage: RDBStorage) -> int:
 
 def described(trial: FrozenTrial) -> str:
     """Return all of a trial; the order of its attributes, which no database promises, left out."""
-    unordered = (trial.user_attrs, trial.system_attrs, trial.intermediate_values)
-    trial.user_attrs, trial.system_attrs, trial.intermediate_values = (
-        dict(sorted(d.items())) for d in unordered
-    )
-    return repr(trial)
+    attributes = sorted(trial.user_attrs.items()), sorted(trial.system_attrs.items())
+    reported = sorted(trial.intermediate_values.items())
+    trial.user_attrs, trial.system_attrs, trial.intermediate_values = {}, {}, {}
+    return f"{trial!r} {attributes} {reported}"
 
 
 @pytest.mark.parametrize("states", [None, (TrialState.PRUNED, TrialState.RUNNING), ()])
