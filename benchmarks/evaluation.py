@@ -13,14 +13,18 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this is a script
 
 from stable_baselines3.common.evaluation import evaluate_policy  # noqa: E402  (after the thread limits)
 from stable_baselines3.common.monitor import Monitor  # noqa: E402

@@ -10,16 +10,20 @@ import argparse
 import json
 import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this is a script
 
 import torch  # noqa: E402  (thread limits must be set before it is imported)
 from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this is a script
 
 import numpy as np  # noqa: E402  (thread limits must be set before numpy is imported)
 from stable_baselines3 import PPO  # noqa: E402

@@ -40,9 +40,9 @@ def cache_folder(*folders: Path) -> Path:
     return parent / f"kernels-{digest.hexdigest()[:16]}"
 
 
-def is_cold(cache: Path) -> bool:
-    """Say whether no kernel was compiled into a cache yet, so that the first call takes its time."""
-    return next(cache.glob("*/*.nbi"), None) is None
+def is_cold(cache: Path, name: str = "") -> bool:
+    """Say whether a cache has no kernel whose MODULE.NAME begins so: the first call then takes its time."""
+    return next(cache.glob(f"*/{name}*.nbi"), None) is None
 
 
 def compile_kernel(function: Callable[P, R], cache: Path, options: dict[str, Any]) -> Callable[P, R]:

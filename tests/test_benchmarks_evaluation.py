@@ -11,8 +11,7 @@ from tests.conftest import REPOSITORY
 
 def tiny(name: str, *options: str) -> dict[str, Any]:
     command = [sys.executable, f"benchmarks/{name}.py", "--tiny", *options]
-    env = {"PYTHONPATH": "."}
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=env)
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env={})
     assert ran.returncode == 0, ran.stderr
     result: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     assert result["benchmark"] == name

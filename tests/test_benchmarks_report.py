@@ -1,6 +1,8 @@
 """RESULTS.md is written from what benchmarks said last, and says what was missed."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,17 @@ def test_every_benchmark_has_a_script_and_a_table_and_a_place_on_the_page() -> N
         assert (report.FOLDER / f"{name}.py").is_file()
         assert name in TABLES
         assert f"{{{{{name}}}}}" in template
+
+
+SCRIPTS = [path for path in report.FOLDER.glob("*.py") if "argparse.ArgumentParser" in path.read_text()]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_script_runs_from_anywhere_and_has_a_short_form(script: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(script), "--help"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={})
+    assert ran.returncode == 0, ran.stderr
+    assert "--quick" in ran.stdout
 
 
 def test_every_stored_result_can_be_shown() -> None:

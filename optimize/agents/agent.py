@@ -73,7 +73,8 @@ class Agent:
         archive = None
         if self.model is not None:
             buffer = io.BytesIO()
-            self.model.save(buffer)
+            with np.printoptions(threshold=0, edgeitems=1):  # SB3 writes out whole spaces, for people to read
+                self.model.save(buffer)
             archive = buffer.getvalue()
         files.write_files(folder, archive, self.policy.state_dict(), _describe(self.spec, self.policy))
 

@@ -59,7 +59,7 @@ class AgentSpec:
         require(self.engine in ENGINES, "agent.engine", self.engine, f"one of {', '.join(ENGINES)}")
 
 
-_AUTO = re.compile(r"auto(_(?=.*[1-9])\d*\.?\d+)?")  # "auto", or "auto_0.1": learned from 0.1 on
+_AUTO = re.compile(r"auto_(?=.*[1-9])\d*\.?\d+")  # "auto_0.1": learned from 0.1 on
 _TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
@@ -134,7 +134,9 @@ def _check_value(parameter: Hyperparameter, value: Any) -> None:
     fits = type(value) in parameter.types or (type(value) is int and float in parameter.types)
     words = " or ".join(_TYPE_WORDS[kind] for kind in _TYPE_WORDS if kind in parameter.types)
     if isinstance(value, str) and fits:
-        require(_AUTO.fullmatch(value) is not None, key, value, "a number, 'auto', or 'auto_' and a number")
+        from_there = parameter.name == "ent_coef"  # it is learned, so that it can begin somewhere
+        autos = "a number, 'auto', or 'auto_' and a number" if from_there else "a number or 'auto'"
+        require(value == "auto" or (from_there and _AUTO.fullmatch(value) is not None), key, value, autos)
     elif isinstance(value, str) and _is_number(value):
         words += " (YAML reads 1e-4 as text: write 0.0001 or 1.0e-4)"
     require(fits, key, value, words)

@@ -27,8 +27,10 @@ from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.study.claims.perform import aggregate
+from optimize.study.devices import devices_of
 from optimize.study.export.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
 from optimize.study.files import SCALER, window_folder, write_json, write_window
+from optimize.study.grounds import training_words
 from optimize.study.handle import cache_dir
 from optimize.study.spec import StudySpec, to_plain
 from optimize.study.trial import (
@@ -87,6 +89,7 @@ def walk_forward(config: WalkForwardConfig) -> int:
     if config.model is not None:
         return _evaluate_bundle(Path(config.model), config)
     spec = to_spec(config)
+    devices_of(spec)  # or its agent cannot be trained here
     enforce(inspect(spec.data, spec.session), say)
     ground = lay_ground(spec, cache_dir(spec))
     if config.dry_run:
@@ -95,6 +98,8 @@ def walk_forward(config: WalkForwardConfig) -> int:
     folder = spec.folder / "walk_forward"
     if folder.exists():
         say(f"{folder} holds an earlier run, which this one replaces when it is done")
+    for line in training_words(spec):
+        say(line)
     result = _run(spec, ground, folder, config.deterministic)
     _show_result(spec, ground, result)
     say(f"models and returns: {folder}")

@@ -17,6 +17,7 @@ from optimize.errors import BadInputError, NumericError
 CLIP = 10.0  # standard deviations
 FLOOR = 1e-6  # of a column's size; one that varies less is constant, up to float32 rounding
 TERCILES = (1 / 3, 2 / 3)
+BLOCK = 2048  # bars scaled at a time, so that what lies between stays in the cache
 STORED = ("mean", "std", "binned", "edges", "hold_moments")
 
 
@@ -32,14 +33,20 @@ class Scaler:
     feature_names: tuple[str, ...]  # F names, in order
 
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (..., A, F): numbers standardised and clipped, categories as they are, bins as -1, 0, 1."""
+        """Return (T, A, F): numbers standardised and clipped, categories as they are, bins as -1, 0, 1."""
+        scaled = np.empty(features.shape, np.float32)
+        for first in range(0, len(features), BLOCK):
+            scaled[first : first + BLOCK] = self._transform(features[first : first + BLOCK])
+        return scaled
+
+    def _transform(self, features: NDArray[np.float32]) -> FloatArray:
         scaled = features - self.mean
         scaled /= self.std
         np.clip(scaled, -CLIP, CLIP, out=scaled)
         if self.binned.any():
             values, (low, high) = features[..., self.binned], np.moveaxis(self.edges[:, self.binned], 2, 0)
             scaled[..., self.binned] = (values >= low).astype(np.float64) + (values > high) - 1.0
-        return scaled.astype(np.float32)
+        return scaled
 
     def check_names(self, names: Sequence[str], where: str) -> None:
         """Refuse features other than those, in that order, that the scaler was fitted on."""

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from envs import compiled as market
-from optimize.agents.compiled import kernels as training
 from optimize.agents.compiled.qualify import choose_engine
+from optimize.agents.compiled.warm_up import compiles_first
 from optimize.data.cache import cached_market
 from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
 from optimize.search.leaves import Choices, Range
 from optimize.search.space import Scalar, SearchSpace, apply
+from optimize.study.devices import devices_of
 from optimize.study.handle import Handle, cache_dir
 from optimize.study.spec import LOOKBACK, TIMEFRAME, StudySpec
 from optimize.study.trial import Ground, at_timeframe, lay_ground, yardsticks
@@ -38,9 +38,15 @@ def opening(spec: StudySpec, space: SearchSpace) -> list[str]:
         for values, word in ((timeframes, "timeframe"), (lookbacks, "lookback"))
     ]
     lines = [f"{spec.name}: building the market and windows of {' x '.join(many)}"]
-    trains = choose_engine(spec.agent).name == "compiled" and training.kernels_missing()
-    if market.kernels_missing() or trains:
-        lines.append("compiling kernels for this machine, once: this takes about half a minute")
+    return [*lines, *training_words(spec)]
+
+
+def training_words(spec: StudySpec) -> list[str]:
+    """Say which engine trains the agents, why, and whether its kernels must be compiled first."""
+    engine = choose_engine(spec.agent, "cuda" if devices_of(spec) else "cpu")
+    lines = [f"{spec.agent.name} trains on the {engine.name} engine: {engine.why}"]
+    if compiles_first(spec.agent, engine.name, spec.reward.name):
+        lines.append("compiling kernels for this machine, once: this takes up to a minute")
     return lines
 
 

@@ -22,9 +22,9 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def kernels_missing() -> bool:
-    """Say whether the kernels of training are yet to be compiled on this machine."""
-    return is_cold(_CACHE)
+def kernels_missing(*names: str) -> bool:
+    """Say whether a kernel whose MODULE.NAME begins so is yet to be compiled on this machine."""
+    return any(is_cold(_CACHE, name) for name in names)
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

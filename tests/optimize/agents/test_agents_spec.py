@@ -85,6 +85,12 @@ def test_entropy_of_sac_may_be_learned() -> None:
         assert "'auto'" in _message("sac", ent_coef=value)
 
 
+def test_a_target_entropy_is_no_start_to_learn_from() -> None:
+    for value in ("auto", -0.5):
+        check_agent(AgentSpec(name="sac", hyperparameters={"target_entropy": value}))
+    assert "must be a number or 'auto'" in _message("sac", target_entropy="auto_0.5")
+
+
 def test_null_is_allowed_where_the_constructor_takes_it() -> None:
     check_agent(AgentSpec(hyperparameters={"target_kl": None, "clip_range_vf": 0.2}))
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from optimize.study import devices
 from tests.optimize.cli.conftest import Run
 
 TINY = ["name=probe", "debug=tiny", "data=synthetic", "data.synthetic.bars=1500", "agent.total_timesteps=256"]
@@ -58,6 +59,30 @@ def test_an_earlier_run_is_not_replaced_in_silence(run: Run) -> None:
     first, second = (run(*command)[1] for _ in range(2))
     assert said not in first
     assert second.splitlines()[0] == said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "ppo trains on the compiled engine: there are kernels for its networks on a CPU"),
+        (["agent.engine=stock"], "ppo trains on the stock engine: agent.engine=stock asks for it"),
+    ],
+)
+def test_the_engine_and_its_reason_are_said(run: Run, options: list[str], words: str) -> None:
+    command = ["walk-forward", *TINY, "data.synthetic.bars=800", "window.count=1", *options]
+    assert words in run(*command)[1].splitlines()
+
+
+@pytest.mark.parametrize("option", ["agent.device=cuda", "agent.engine=graphed"])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
+    run: Run, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
+    code, out, err = run("walk-forward", *TINY, option)
+    assert (code, out) == (2, "")
+    assert option.split("=")[0] in err
+    assert "GPU" in err
+    assert err.count("\n") == 1
 
 
 def test_a_differential_reward_says_how_often_it_was_active(run: Run) -> None:

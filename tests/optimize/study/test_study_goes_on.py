@@ -137,6 +137,7 @@ def test_a_cap_that_moves_is_said(tmp_path: Path, handle: Handle, capsys: pytest
     out = capsys.readouterr().out
     assert "the cap of small was 2 and is now 1: 2 trials are done and kept" in out
     assert "small: building the market and windows of 1 timeframe x 1 lookback" in out
+    assert "ppo trains on the stock engine: agent.engine=stock asks for it" in out
 
 
 def test_a_watch_ends_with_ctrl_c_and_without_a_word(
