@@ -36,6 +36,11 @@ def draw(path: Path, detail: dict[str, Any], curves: dict[str, dict[str, list[An
         left.set_title(f"{ALGORITHMS[algorithm]}, {MARKETS[market]}", loc="left", fontsize=10)
         scores(middle, found)
         difference(right, found)
+    shown = sum(detail[key]["equivalent"] for key in cases)
+    figure.suptitle(
+        f"Compiled agents against stock ones: scores shown to be equivalent in {shown} of {len(cases)} cases",
+        fontsize=11,
+    )
     rows[0][0].legend(frameon=False, fontsize=9, loc="lower right")
     for axes, text in zip(
         rows[-1],
@@ -71,7 +76,7 @@ def scores(axes: Axes, found: dict[str, Any]) -> None:
         axes.hlines(np.mean(values), place - 0.2, place + 0.2, color=COLOURS[engine], lw=2)
     axes.set_xticks((0, 1), list(both))
     axes.set_xlim(-0.5, 1.5)
-    axes.set_ylabel("score (Sharpe)", fontsize=9)
+    axes.set_ylabel("score (annualised Sharpe)", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, axis="y")
 
@@ -87,6 +92,7 @@ def difference(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_xlim(-widest, widest)
     axes.set_yticks(())
     verdict = "equivalent" if found["equivalent"] else "not shown"
-    words = f"{verdict}: n = {found['pairs']}, p = {found['p']:.2g}\nmargin ± {margin:.2f} (shaded)"
+    tested = f"{found['pairs']} pairs, p = {found['p']:.2g}"
+    words = f"{verdict}: {tested}\n90 % interval within ± {margin:.2f} (shaded)"
     axes.set_title(words, fontsize=9)
     axes.tick_params(labelsize=8)

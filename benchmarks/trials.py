@@ -1,4 +1,4 @@
-"""Whole trials: 20,480 steps of PPO (64x64) on four windows and the evaluation of each on 16,000 bars.
+"""Whole trials: four windows, each 5,120 steps of PPO (64x64) and an evaluation on 16,000 bars.
 
 Ours is what a worker does: fit the scaler, train in compiled kernels, evaluate net and at zero cost, measure,
 and store agent, scaler, returns and trades; without the database. Stock is what a user of stable-baselines3

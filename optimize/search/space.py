@@ -153,9 +153,20 @@ def lint_space(space: SearchSpace, spec: object, searchable: Callable[[str], str
             raise refusal(path, f"may not be searched: {reason}")
         if is_field:
             _check_type(parameter, get_type_hints(type(owner))[name])
+            _check_offers(parameter, owner, name)
             _check_default(parameter, getattr(owner, name))
         elif isinstance(hyperparameters, dict):
             _check_default(parameter, hyperparameters.get(name))
+
+
+def _check_offers(parameter: Parameter, owner: Any, name: str) -> None:
+    """Refuse a value that the configuration would refuse in the first trial that draws it."""
+    domain = parameter.domain
+    for value in domain.values if isinstance(domain, Choices) else (domain.low, domain.high):
+        try:
+            dataclasses.replace(owner, **{name: value})
+        except BadInputError as error:
+            raise refusal(parameter.path, f"offers {value!r}: {error}") from None
 
 
 def _is_active(parameter: Parameter, values: Mapping[str, Scalar]) -> bool:

@@ -53,12 +53,13 @@ def look_ahead(mind: Mind, row: int, world: World) -> None:
 @kernel
 def best_choice(values: Vector, choices: int) -> float:
     """Return the first choice of the highest value, NaN where a value is none."""
-    best, total = 0, np.float32(0)
+    best = 0
     for choice in range(choices):
-        total += values[choice]
+        if math.isnan(values[choice]):
+            return math.nan
         if values[choice] > values[best]:
             best = choice
-    return float(best) if math.isfinite(total) else math.nan
+    return float(best)
 
 
 @kernel
@@ -70,7 +71,7 @@ def say(mind: Mind, output: Vector, action: FloatArray) -> None:
     for asset in range(len(action)):
         low, high = mind.low[asset], mind.high[asset]
         value = output[asset]
-        if not math.isfinite(value):
+        if math.isnan(value):
             action[asset] = math.nan
         elif mind.head == SQUASHED:
             squashed = np.float32(math.tanh(value))

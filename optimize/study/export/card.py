@@ -100,7 +100,8 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         "## The deployable policy",
         f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {LABEL}. "
         f"Its training ended before {train_end}. `features.json` lists its {len(market.feature_names)} "
-        f"features in order; it sees the last {spec.feature.lookback} bars of them.",
+        f"features in order; it sees the last {spec.feature.lookback} bars of them. Its training ran on "
+        f"the engine `{run.versions.get('engine', 'stock')}`.",
         "## Replay",
         "In this folder, without any database:\n\n    walkforge replay bundle=.\n\n"
         "evaluates every window again and compares each session return. If the data file moved, add "

@@ -221,3 +221,13 @@ def _mean_log_return(agent: Agent, market: Any) -> float:
     for _ in range(40):
         observation, *_, infos = env.step(agent.act(observation, None, start)[0])
     return float(infos["episode_return"].mean())
+
+
+def test_the_log_says_which_engine_trains_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="optimize.agents.train"):
+        train_small(small_spec("ppo", engine="auto", hyperparameters={"use_sde": True}))
+        train_small(small_spec("ppo", engine="auto"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "agent.engine=auto: stock trains ppo, for agent.use_sde=true is not compiled",
+        "agent.engine=auto: compiled trains ppo, for there are kernels for its networks on a CPU",
+    ]

@@ -6,6 +6,7 @@ import pytest
 
 from envs.errors import BadInputError
 from optimize.search.space import lint_space, parse_space
+from optimize.study.spec import StudySpec
 from tests.optimize.search.specs import Agent, Feature, Study
 
 
@@ -117,3 +118,19 @@ def test_a_default_outside_is_refused(path: str, leaf: object, spec: Study, mess
 def test_a_wrong_type_is_refused(path: str, leaf: object, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         lint(path, leaf)
+
+
+@pytest.mark.parametrize(
+    ("path", "leaf", "message"),
+    [
+        (
+            "agent.net",
+            ["small", "huge"],
+            r"^space\.agent\.net offers 'huge': .*'huge' is not allowed",
+        ),
+        ("feature.lookback", {"low": 0, "high": 8}, r"^space\.feature\.lookback offers 0: .*lookback"),
+    ],
+)
+def test_a_value_that_a_trial_would_refuse_is_refused_at_once(path: str, leaf: object, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        lint_space(parse_space(nested(path, leaf)), StudySpec(name="a"), searchable)

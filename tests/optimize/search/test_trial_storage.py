@@ -1,5 +1,6 @@
 """Our storage reads, on both databases, the very trials that Optuna's own reads."""
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -64,6 +65,22 @@ def test_trials_are_those_that_optuna_reads(
     asked = study_id(storage), states, set(listed), after
     ours, theirs = storage._get_trials(*asked), RDBStorage._get_trials(storage, *asked)
     assert list(map(described, ours)) == list(map(described, theirs))
+
+
+def test_times_are_local_ones(storage: TrialStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = study_id(storage), None, set[int](), -1
+    here = storage._get_trials(*first)[0].datetime_start
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        there = storage._get_trials(*first)[0].datetime_start
+        assert there == RDBStorage._get_trials(storage, *first)[0].datetime_start
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert here is not None
+    assert there is not None
+    assert there != here
 
 
 def test_there_is_something_of_every_kind_to_read(storage: TrialStorage) -> None:

@@ -190,6 +190,18 @@ def test_ruin_and_numbers_that_are_none() -> None:
             play(each, replace(market, features=features), env, spans=[(320, 599)])
 
 
+@pytest.mark.usefixtures("_unchecked")
+@pytest.mark.parametrize(
+    ("name", "action"), [("ppo", "continuous"), ("sac", "continuous"), ("dqn", "discrete")]
+)
+def test_an_output_that_overflows_is_a_large_one_whoever_plays(name: str, action: str) -> None:
+    market, env = make_world(), EnvSpec(action=action)
+    agent = make_agent(name, market, env)
+    with torch.no_grad():
+        last_layer(agent.policy).bias[0] = float("inf")
+    check(agent, market, env)
+
+
 def test_a_choice_among_nan_is_refused() -> None:
     market, env = make_world(), EnvSpec(action="discrete")
     agent = make_agent("dqn", market, env)
