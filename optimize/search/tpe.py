@@ -17,8 +17,6 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 Space = tuple[tuple[str, BaseDistribution], ...]
-
-
 Parameters = Callable[[FrozenTrial], Mapping[str, Any]]
 
 
