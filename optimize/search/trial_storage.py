@@ -69,7 +69,7 @@ MOST_LISTED = 500  # trials named one by one: a database takes only so many para
 
 
 class TrialStorage(RDBStorage):
-    """Optuna's storage; the trials are those that it would read itself, attributes in the order of writing."""
+    """Optuna's storage; the trials are those that it would read, their attributes as they were written."""
 
     def _get_trials(
         self,
