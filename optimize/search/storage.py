@@ -1,6 +1,7 @@
 """Optuna's storage on the study database."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Literal
 
@@ -11,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 
 from optimize import clock
 from optimize.database import BUSY_TIMEOUT_S, lock_trials, optuna_arguments, schema_lock
@@ -105,10 +106,8 @@ def set_user_attribute(conn: Connection, trial_id: int, key: str, value: object)
 
     Writes the row of `storage.set_trial_user_attr`, which commits by itself.
     """
-    table = models.TrialUserAttributeModel.__table__
-    same, stored = (table.c.trial_id == trial_id, table.c.key == key), {"value_json": json.dumps(value)}
-    if conn.execute(update(table).where(*same).values(**stored)).rowcount == 0:
-        conn.execute(insert(table).values(trial_id=trial_id, key=key, **stored))
+    row = {"trial_id": trial_id, "key": key}
+    _put(conn, models.TrialUserAttributeModel.__table__, row, {"value_json": json.dumps(value)})
 
 
 def set_intermediate(conn: Connection, trial_id: int, step: int, value: float) -> None:
@@ -120,11 +119,16 @@ def set_intermediate(conn: Connection, trial_id: int, step: int, value: float) -
     state = conn.execute(select(trials.c.state).where(trials.c.trial_id == trial_id)).scalar_one()
     if state.is_finished():
         raise optuna.exceptions.UpdateFinishedTrialError(f"trial {trial_id} of Optuna has ended")
-    table, (number, kind) = values.__table__, values.intermediate_value_to_stored_repr(value)
+    number, kind = values.intermediate_value_to_stored_repr(value)
     stored = {"intermediate_value": number, "intermediate_value_type": kind}
-    same = (table.c.trial_id == trial_id, table.c.step == step)
-    if conn.execute(update(table).where(*same).values(**stored)).rowcount == 0:
-        conn.execute(insert(table).values(trial_id=trial_id, step=step, **stored))
+    _put(conn, values.__table__, {"trial_id": trial_id, "step": step}, stored)
+
+
+def _put(conn: Connection, table: Table, row: Mapping[str, object], values: Mapping[str, object]) -> None:
+    """Give the row that has these columns these values; insert it where it is not there yet."""
+    same = (table.c[name] == value for name, value in row.items())
+    if conn.execute(update(table).where(*same).values(**values)).rowcount == 0:
+        conn.execute(insert(table).values(**row, **values))
 
 
 def _check_alone(conn: Connection, study_id: int, number: int | None, cap: int | None) -> None:

@@ -34,11 +34,12 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 PARAMETER, VALUE, REPORT, USER, SYSTEM = range(5)  # what a row of `_details` is about
-# Of each kind the table, and which of its columns holds what.
+ATTRIBUTE = {"name": "key", "json": "value_json"}
+# Of each kind the table, and which of its columns holds what; the place is the primary key's unless named.
 DETAILS: dict[int, tuple[type[models.BaseModel], dict[str, str]]] = {
     PARAMETER: (
         models.TrialParamModel,
-        {"place": "param_id", "name": "param_name", "number": "param_value", "json": "distribution_json"},
+        {"name": "param_name", "number": "param_value", "json": "distribution_json"},
     ),
     VALUE: (
         models.TrialValueModel,
@@ -48,14 +49,8 @@ DETAILS: dict[int, tuple[type[models.BaseModel], dict[str, str]]] = {
         models.TrialIntermediateValueModel,
         {"place": "step", "number": "intermediate_value", "form": "intermediate_value_type"},
     ),
-    USER: (
-        models.TrialUserAttributeModel,
-        {"place": "trial_user_attribute_id", "name": "key", "json": "value_json"},
-    ),
-    SYSTEM: (
-        models.TrialSystemAttributeModel,
-        {"place": "trial_system_attribute_id", "name": "key", "json": "value_json"},
-    ),
+    USER: (models.TrialUserAttributeModel, ATTRIBUTE),
+    SYSTEM: (models.TrialSystemAttributeModel, ATTRIBUTE),
 }
 COLUMNS: dict[str, TypeEngine[Any]] = {
     "place": Integer(),
@@ -121,6 +116,8 @@ def _details(some_listed: bool) -> CompoundSelect[Any]:
 def _of_kind(kind: int, some_listed: bool) -> Select[Any]:
     model, names = DETAILS[kind]
     trials, table = models.TrialModel.__table__, model.__table__
+    (key,) = table.primary_key
+    names = {"place": key.name} | names
     columns = [
         cast(table.c[names[name]] if name in names else null(), of_type).label(name)
         for name, of_type in COLUMNS.items()

@@ -43,7 +43,8 @@ def opening(spec: StudySpec, space: SearchSpace) -> list[str]:
 
 def training_words(spec: StudySpec) -> list[str]:
     """Say which engine trains the agents, why, and whether its kernels must be compiled first."""
-    engine = choose_engine(spec.agent, "cuda" if devices_of(spec) else "cpu")
+    # Without a GPU here agent.device decides: workers on a cluster have machines of their own.
+    engine = choose_engine(spec.agent, "cuda" if devices_of(spec) else None)
     lines = [f"{spec.agent.name} trains on the {engine.name} engine: {engine.why}"]
     if compiles_first(spec.agent, engine.name, spec.reward.name):
         lines.append("compiling kernels for this machine, once: this takes up to a minute")

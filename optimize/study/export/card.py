@@ -75,7 +75,7 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
     run, spec, market = evidence.run, evidence.spec, evidence.ground.market
     symbols, agent, hold = ", ".join(market.symbols), spec.agent.name.upper(), metrics["buy_and_hold"]
     train_end = evidence.ground.windows[-1].dates.train_end
-    cost = spec.cost
+    cost, engine = spec.cost, run.versions.get("engine")  # None: of a version that did not store it
     sections = [
         f"# {run.study_name}, trial {run.trial_number}",
         f"A {agent} agent for {symbols} at {market.timeframe}, found by Walkforge.",
@@ -100,8 +100,8 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         "## The deployable policy",
         f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {LABEL}. "
         f"Its training ended before {train_end}. `features.json` lists its {len(market.feature_names)} "
-        f"features in order; it sees the last {spec.feature.lookback} bars of them. Its training ran on "
-        f"the engine `{run.versions.get('engine', 'stock')}`.",
+        f"features in order; it sees the last {spec.feature.lookback} bars of them."
+        f"{f' Its training ran on the engine `{engine}`.' if engine else ''}",
         "## Replay",
         "In this folder, without any database:\n\n    walkforge replay bundle=.\n\n"
         "evaluates every window again and compares each session return. If the data file moved, add "

@@ -24,6 +24,7 @@ from optimize.study.devices import (
     usable_cores,
     visible_gpus,
 )
+from optimize.study.grounds import training_words
 from optimize.study.spec import WorkerSpec
 from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.studies import opened, run_of, small_spec
@@ -115,6 +116,17 @@ def test_graphs_want_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     on_cpu = dataclasses.replace(spec, agent=dataclasses.replace(graphed, device="cpu"))
     with pytest.raises(BadInputError, match=r"agent\.device=cpu comes to no GPU"):
         devices_of(on_cpu)
+
+
+@pytest.mark.parametrize(("device", "engine"), [("cuda", "stock"), ("cpu", "compiled")])
+def test_what_a_cluster_trains_on_is_not_told_by_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, engine: str
+) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
+    spec = dataclasses.replace(
+        small_spec(tmp_path), agent=AgentSpec(device=device), worker=WorkerSpec(kind="ray")
+    )
+    assert training_words(spec)[0].startswith(f"ppo trains on the {engine} engine: ")
 
 
 def test_shares_of_memory_and_cores() -> None:
