@@ -12,8 +12,8 @@ from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market
 from optimize.data.dataset import DataSummary, bars_at, describe, load_bars
 from optimize.data.download import fetch
-from optimize.data.quality import Finding, counted, days, line, span
-from optimize.data.quality_report import Coverage, Report, inspect
+from optimize.data.quality.findings import Finding, counted, days, line, span
+from optimize.data.quality.report import Coverage, Report, inspect
 from optimize.data.spec import ALWAYS_REFUSED, DAY_NS
 
 NO_FINDING = "no finding: sorted, unique, complete, positive and plausible bars"

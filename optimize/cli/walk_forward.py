@@ -21,7 +21,7 @@ from optimize.cli.tables import (
     signed,
 )
 from optimize.compose import WalkForwardConfig, to_spec
-from optimize.data.quality_report import enforce, inspect
+from optimize.data.quality.report import enforce, inspect
 from optimize.data.scaling import load_scaler
 from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.trades import Trades

@@ -50,7 +50,7 @@ class RawBars:
 
 
 def make_bars(raw: RawBars) -> Bars:
-    """Return rows that passed the checks of quality_rows as bars, every one of them tradable."""
+    """Return rows that passed the checks of quality.rows as bars, every one of them tradable."""
     timeframe = raw.timeframe or infer_timeframe(raw.timestamp)
     columns = (np.ascontiguousarray(column[:, None]) for column in (*raw.ohlcv.T, raw.spread))
     open_, high, low, close, volume, spread = columns

@@ -10,7 +10,7 @@ from envs.types import BoolArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, select_rows, utc_text
 from optimize.data.features import check_features, compute, warmup_bars
 from optimize.data.providers import provider_of
-from optimize.data.quality_calendar import gaps_of
+from optimize.data.quality.sessions import gaps_of
 from optimize.data.resample import resample
 from optimize.data.sessions import (
     AROUND_THE_CLOCK,

@@ -13,7 +13,7 @@ from optimize.data.clients.protocol import Client, Download
 from optimize.data.pieces import Job, RestatedError, fetch_piece, whole
 from optimize.data.progress import Meter, meter
 from optimize.data.providers import provider_of
-from optimize.data.quality import counted
+from optimize.data.quality.findings import counted
 from optimize.data.spec import DataSpec, timeframe_ns
 from optimize.data.store import Manifest, checked_manifest, is_stored, source_timeframe, stored_path
 from optimize.errors import DownloadError, require

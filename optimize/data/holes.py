@@ -10,7 +10,7 @@ from optimize.data.bars import utc_text
 from optimize.data.clients import retry
 from optimize.data.clients.protocol import Page
 from optimize.data.progress import Meter
-from optimize.data.quality import counted
+from optimize.data.quality.findings import counted
 from optimize.data.sessions import open_time, session_table
 from optimize.data.spec import DAY_NS
 from optimize.errors import BadInputError

@@ -20,7 +20,7 @@ from optimize.data.bars import RawBars, make_bars, utc_text
 from optimize.data.clients.protocol import Download
 from optimize.data.durable import sync
 from optimize.data.files import read_file
-from optimize.data.quality_calendar import gaps_of
+from optimize.data.quality.sessions import gaps_of
 from optimize.data.sessions import infer_calendar, session_table
 from optimize.data.spec import COLUMNS, DataSpec
 from optimize.errors import BadInputError, require

@@ -7,7 +7,7 @@ from functools import partial
 from rich.console import Console
 from rich.markup import escape
 
-from optimize.data.quality_report import enforce, inspect
+from optimize.data.quality.report import enforce, inspect
 from optimize.database import check_reachable
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results import launches

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from optimize.cli.dispatch import compose
-from optimize.data import quality_report
 from optimize.data.dataset import load_bars
+from optimize.data.quality import report as quality_report
 from optimize.data.spec import CHECKS, DataSpec
 from tests.conftest import REPOSITORY
 from tests.optimize.cli.conftest import Run

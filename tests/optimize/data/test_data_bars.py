@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optimize.data.bars import Bars, RawBars, bars_fingerprint, infer_timeframe, join_bars, make_bars
-from optimize.data.quality_rows import row_findings
+from optimize.data.quality.rows import row_findings
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import bars_at, stamps
 

@@ -7,7 +7,7 @@ import pytest
 
 from optimize.data.dataset import load_bars
 from optimize.data.files import symbol_of
-from optimize.data.quality_report import inspect
+from optimize.data.quality.report import inspect
 from optimize.data.spec import DataSpec, SessionSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.csv_files import HOURS, load, write

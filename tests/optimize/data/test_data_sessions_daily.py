@@ -11,7 +11,7 @@ from optimize.data.bars import Bars, join_bars
 from optimize.data.dataset import describe, market_of
 from optimize.data.sessions import SessionTable, session_table
 from optimize.data.spec import DAY_NS, FeatureSpec, SessionSpec
-from tests.optimize.data.qualities import counts, ohlcv, report_of
+from tests.optimize.data.quality.qualities import counts, ohlcv, report_of
 from tests.optimize.data.samples import bars_at, stamp
 
 CALENDARS = ("XNYS", "XLON", "XTKS", "XHKG", "XASX", "XNZE", "CMES", "24/5", "24/7")

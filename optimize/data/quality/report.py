@@ -8,11 +8,11 @@ import pandas as pd
 from optimize.clock import now
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars, utc_text
 from optimize.data.providers import provider_of
-from optimize.data.quality import Finding, find, judge, refuse, refused, warning
-from optimize.data.quality_calendar import calendar_findings, exit_findings
-from optimize.data.quality_levels import level_findings
-from optimize.data.quality_rows import MIN_BARS, clean, row_findings
-from optimize.data.quality_span import (
+from optimize.data.quality.findings import Finding, find, judge, refuse, refused, warning
+from optimize.data.quality.levels import level_findings
+from optimize.data.quality.rows import MIN_BARS, clean, row_findings
+from optimize.data.quality.sessions import calendar_findings, exit_findings
+from optimize.data.quality.span import (
     Part,
     age_days,
     cut_to_months,

@@ -8,8 +8,8 @@ import pytest
 
 from envs.types import FloatArray
 from optimize.data.bars import RawBars
-from optimize.data.quality_levels import is_ordinary, level_steps
-from tests.optimize.data.qualities import PRICES, Plant, hours, new_york, ohlcv, report_of, split
+from optimize.data.quality.levels import is_ordinary, level_steps
+from tests.optimize.data.quality.qualities import PRICES, Plant, hours, new_york, ohlcv, report_of, split
 
 
 def years() -> pd.DataFrame:

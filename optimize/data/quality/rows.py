@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import RawBars, infer_timeframe, usual_spacing
-from optimize.data.quality import Finding, counted, find
+from optimize.data.quality.findings import Finding, counted, find
 from optimize.data.spec import timeframe_ns
 from optimize.errors import BadInputError
 

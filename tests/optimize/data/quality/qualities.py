@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimize.data.quality_report import Report, inspect
+from optimize.data.quality.report import Report, inspect
 from optimize.data.spec import DataSpec, SessionSpec
 
 Plant = Callable[[pd.DataFrame], pd.DataFrame]

@@ -8,8 +8,8 @@ import pandas as pd
 
 from optimize.data.bars import Bars, RawBars, make_bars, utc_text
 from optimize.data.providers import provider_of
-from optimize.data.quality import Finding, counted, days, find
-from optimize.data.quality_rows import MIN_BARS
+from optimize.data.quality.findings import Finding, counted, days, find
+from optimize.data.quality.rows import MIN_BARS
 from optimize.data.sessions import SessionTable
 from optimize.data.spec import DAY_NS, DataSpec, timeframe_ns
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars, RawBars, utc_text
-from optimize.data.quality import Finding, counted, days, find, portion
+from optimize.data.quality.findings import Finding, counted, days, find, portion
 from optimize.data.sessions import SessionTable, missing_exits, open_time
 from optimize.data.spec import DAY_NS, timeframe_ns
 

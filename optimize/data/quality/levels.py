@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.types import FloatArray, IntArray
 from optimize.data.bars import RawBars, utc_text
-from optimize.data.quality import Finding, counted, find, portion
+from optimize.data.quality.findings import Finding, counted, find, portion
 from optimize.data.spec import COLUMNS, DAY_NS
 
 PARTS = (1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100, 1000)  # new shares for an old one

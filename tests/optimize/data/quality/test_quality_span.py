@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from optimize.data.dataset import load_bars
-from optimize.data.quality_report import Report, enforce, inspect
+from optimize.data.quality.report import Report, enforce, inspect
 from optimize.data.spec import DataSpec, SessionSpec
 from optimize.errors import BadInputError
-from tests.optimize.data.qualities import counts, hours, new_york, ohlcv, report_of
+from tests.optimize.data.quality.qualities import counts, hours, new_york, ohlcv, report_of
 
 
 def several(folder: Path, months: int, **severity: str) -> Report:

@@ -8,13 +8,22 @@ import pandas as pd
 import pytest
 
 from envs.types import FloatArray
-from optimize.data import quality_report
 from optimize.data.dataset import load_bars
-from optimize.data.quality import Finding
-from optimize.data.quality_report import Report, enforce, inspect
+from optimize.data.quality import report as quality_report
+from optimize.data.quality.findings import Finding
+from optimize.data.quality.report import Report, enforce, inspect
 from optimize.data.spec import CHECKS, DataSpec, SessionSpec, SyntheticSpec
 from optimize.errors import BadInputError
-from tests.optimize.data.qualities import PRICES, Plant, counts, hours, new_york, ohlcv, report_of, split
+from tests.optimize.data.quality.qualities import (
+    PRICES,
+    Plant,
+    counts,
+    hours,
+    new_york,
+    ohlcv,
+    report_of,
+    split,
+)
 
 
 def cell(row: int, column: str, value: float) -> Plant:

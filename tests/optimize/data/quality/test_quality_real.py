@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from optimize.data.dataset import load_bars
-from optimize.data.quality_report import Report, inspect
+from optimize.data.quality.report import Report, inspect
 from optimize.data.spec import DataSpec, SessionSpec
 from optimize.errors import BadInputError
 
