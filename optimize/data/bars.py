@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.types import BoolArray, FloatArray, IntArray
-from optimize.data.spec import DAY_NS, TIMEFRAME_NS, timeframe_ns
+from optimize.data.spec import DAY_NS, timeframe_name, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_arrays, hash_object
 
@@ -47,6 +47,7 @@ class RawBars:
     spread: FloatArray  # (R,) quoted ask - bid in units of the price, 0 where the source has none
     timeframe: str | None = None  # None: read off the spacing
     has_volume: bool = True  # False: the source has no such column and volume is 0
+    assumptions: tuple[str, ...] = ()  # sentences on what was taken for granted in reading, such as an order
 
 
 def make_bars(raw: RawBars) -> Bars:
@@ -73,22 +74,33 @@ def nominal_end(timestamp: IntArray, timeframe: str) -> IntArray:
 
 def infer_timeframe(timestamp: IntArray) -> str:
     """Return the timeframe whose length is the most frequent spacing of timestamp."""
-    found, _ = usual_spacing(timestamp)
-    if found in TIMEFRAME_NS:
-        return found
+    length_ns, found, _ = _most_frequent(timestamp)
+    name = timeframe_name(length_ns)
+    if name is not None:
+        return name
+    if length_ns > DAY_NS:
+        raise BadInputError(
+            f"the most frequent spacing is {found}, and a market has no bars longer than one session; use "
+            "the daily bars of the same source"
+        )
     raise BadInputError(
-        f"the most frequent spacing is {found}, which is no known timeframe; "
-        f"set data.source_timeframe to one of {', '.join(TIMEFRAME_NS)}"
+        f"the most frequent spacing is {found}, and bars are whole minutes, or seconds that divide one; "
+        "resample the file to whole minutes first, such as 1m or 5m"
     )
 
 
 def usual_spacing(timestamp: IntArray) -> tuple[str, float]:
     """Return the most frequent spacing of stamps, as `1h`, `37 s` or `7 days`, and its share of all."""
+    _, name, share = _most_frequent(timestamp)
+    return name, share
+
+
+def _most_frequent(timestamp: IntArray) -> tuple[int, str, float]:
+    """Return the most frequent spacing in nanoseconds and as text, and its share of all."""
     spacing, count = np.unique(np.diff(timestamp), return_counts=True)
     found_ns = int(spacing[count.argmax()])
-    names = {length_ns: name for name, length_ns in TIMEFRAME_NS.items()}
     plain = f"{found_ns / DAY_NS:g} days" if found_ns > DAY_NS else f"{found_ns / 1e9:g} s"
-    return names.get(found_ns, plain), float(count.max() / count.sum())
+    return found_ns, timeframe_name(found_ns) or plain, float(count.max() / count.sum())
 
 
 def join_bars(parts: Sequence[Bars]) -> Bars:

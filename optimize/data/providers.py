@@ -12,9 +12,9 @@ from optimize.data.clients.coinbase import COINBASE
 from optimize.data.clients.exchange import EXCHANGE
 from optimize.data.clients.protocol import Download
 from optimize.data.clients.yahoo import YAHOO
-from optimize.data.files import read_file, read_files, symbol_files
 from optimize.data.quality.findings import judge, refuse
 from optimize.data.quality.rows import row_findings
+from optimize.data.sources.files import read_file, read_files, symbol_files
 from optimize.data.spec import DataSpec
 from optimize.data.store import read_stored, stored_files
 from optimize.data.synthetic import make_synthetic

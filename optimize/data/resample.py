@@ -48,8 +48,9 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
 def why_not(source: str, timeframe: str) -> tuple[str, str] | None:
     """Return why bars of a timeframe cannot be made of the source's and what to type; None: they can."""
     source_ns, target_ns = timeframe_ns(source), timeframe_ns(timeframe)
-    multiples = [name for name, length_ns in TIMEFRAME_NS.items() if length_ns % source_ns == 0]
-    coarser = f", or coarser ({', '.join(multiples[1:])})" if multiples[1:] else ""
+    lengths = TIMEFRAME_NS.items()
+    multiples = [name for name, length_ns in lengths if length_ns > source_ns and length_ns % source_ns == 0]
+    coarser = f", or coarser ({', '.join(multiples)})" if multiples else ""
     remedy = f"set data.timeframe={source}{coarser}"
     if target_ns < source_ns:
         return f"data.timeframe={timeframe} is finer than the source's {source}", remedy
@@ -59,9 +60,11 @@ def why_not(source: str, timeframe: str) -> tuple[str, str] | None:
 
 
 def _clock_spans(bars: Bars, table: SessionTable, target_ns: int) -> Spans:
-    """Cut time into bars from UTC midnight."""
-    start = bars.timestamp // target_ns * target_ns
-    return start, start, _before_closing(table, start, start + target_ns)
+    """Cut every UTC day into bars from its midnight; the last is shorter where they do not divide it."""
+    midnight = bars.timestamp // DAY_NS * DAY_NS
+    start = midnight + (bars.timestamp - midnight) // target_ns * target_ns
+    end = np.minimum(start + target_ns, midnight + DAY_NS)
+    return start, start, _before_closing(table, start, end)
 
 
 def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: int) -> Spans:

@@ -1,16 +1,18 @@
 """What the data layer is asked for: source, timeframe, features, calendar."""
 
+import codecs
 import re
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from optimize.errors import require
 
-MINUTE_NS = 60_000_000_000
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 
-TIMEFRAME_NS = {
+TIMEFRAME_NS = {  # the usual ones, for messages and providers; others are whole minutes as well
     "1m": MINUTE_NS,
     "5m": 5 * MINUTE_NS,
     "15m": 15 * MINUTE_NS,
@@ -22,8 +24,21 @@ TIMEFRAME_NS = {
     "12h": 12 * HOUR_NS,
     "1d": DAY_NS,
 }
+TIMEFRAME = re.compile(r"([1-9]\d{0,8})([smhd])")
+UNIT_NS = {"s": SECOND_NS, "m": MINUTE_NS, "h": HOUR_NS, "d": DAY_NS}
 CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "spread")
+COLUMN_KEYS = (*COLUMNS, "symbol")  # of data.columns; symbol names the column that tells symbols apart
+STAMPS = ("start", "end")
+SEPARATORS = (
+    ",",
+    ";",
+    "\t",
+    "|",
+    " ",
+)  # between the fields of a line; a blank stands for any number of blanks
+DECIMALS = (".", ",")
+THOUSANDS = (",", ".", " ", "'")
 SEVERITIES = ("refuse", "warn", "ignore")
 # Each check of the quality report and what its findings do unless data.severity says otherwise.
 CHECKS = {
@@ -73,8 +88,29 @@ DEFAULT_INDICATORS = (
 
 def timeframe_ns(timeframe: str, key: str = "data.timeframe") -> int:
     """Return the length of a timeframe in nanoseconds; key names the setting it came from."""
-    require(timeframe in TIMEFRAME_NS, key, timeframe, "one of " + ", ".join(TIMEFRAME_NS))
-    return TIMEFRAME_NS[timeframe]
+    length_ns = TIMEFRAME_NS.get(timeframe)
+    if length_ns is not None:
+        return length_ns
+    parts = TIMEFRAME.fullmatch(timeframe)
+    length_ns = int(parts[1]) * UNIT_NS[parts[2]] if parts else 0
+    name = timeframe_name(length_ns)
+    usual = f"whole minutes or hours up to a day, such as {', '.join(TIMEFRAME_NS)}"
+    require(name is not None, key, timeframe, usual)
+    require(name == timeframe, key, timeframe, f"written {name}")
+    return length_ns
+
+
+def timeframe_name(length_ns: int) -> str | None:
+    """Return the name of a length such as `15s`, `45m`, `8h` or `1d`; None where it is no timeframe."""
+    if not 0 < length_ns <= DAY_NS:
+        return None
+    if length_ns == DAY_NS:
+        return "1d"
+    for unit, unit_ns in (("h", HOUR_NS), ("m", MINUTE_NS)):
+        if length_ns % unit_ns == 0:
+            return f"{length_ns // unit_ns}{unit}"
+    whole = length_ns % SECOND_NS == 0 and MINUTE_NS % length_ns == 0
+    return f"{length_ns // SECOND_NS}s" if whole else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +137,7 @@ class DataSpec:
     """Where bars come from and the timeframe they are resampled to."""
 
     provider: str = "embedded"
-    path: str | None = None  # CSV or Parquet; "{symbol}" stands for each of symbols
+    path: str | None = None  # a file, a folder or a glob of parts; "{symbol}" stands for each of symbols
     symbols: list[str] = field(default_factory=list)  # empty: named by the source
     timeframe: str = "1h"
     months: int | None = None  # keep the last N calendar months of the source
@@ -109,6 +145,18 @@ class DataSpec:
     time_zone: str = "UTC"  # of stamps that name none
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
     columns: dict[str, str | None] = field(default_factory=dict)  # our column name -> the file's; null: found
+    header: bool | None = None  # whether a text file has a line of column names; None: seen by its content
+    names: list[str] = field(default_factory=list)  # of the file's columns in order, in place of its header
+    skip_rows: int = 0  # lines of a text file above its header
+    separator: str | None = None  # between the fields of a line; None: seen by the content
+    encoding: str | None = None  # of a text file; None: by its byte order mark, else UTF-8, else cp1252
+    decimal: str | None = None  # decimal mark; None: seen where there is no doubt
+    thousands: str | None = None  # mark between groups of digits; None: seen where there is no doubt
+    stamp: str | None = (
+        None  # whether stamps are the start or the end of bars; None: start unless plainly ends
+    )
+    adjust: bool = False  # scale all prices by the file's adjusted close / close
+    point_size: float | None = None  # price of one point, for a spread in points; None: it is in price units
     drop_nan: bool = False  # drop rows without a price or spread; a missing volume is 0; false: refuse both
     exchange: str = "binance"  # ccxt: the exchange's id
     feed: str = "iex"  # alpaca: iex or sip
@@ -130,7 +178,8 @@ class DataSpec:
                 1 <= self.months <= 12_000, "data.months", self.months, "from 1 to 12000, or null to keep all"
             )
         for name in self.columns:
-            require(name in COLUMNS, "data.columns", name, "keyed by " + ", ".join(COLUMNS))
+            require(name in COLUMN_KEYS, "data.columns", name, "keyed by " + ", ".join(COLUMN_KEYS))
+        _check_text(self)
         _check_severity(self.severity)
         if self.max_age is not None:
             require(self.max_age > 0, "data.max_age", self.max_age, "days > 0, or null for any age")
@@ -197,6 +246,40 @@ def _check_severity(severity: dict[str, str]) -> None:
         kept = check not in ALWAYS_REFUSED or wanted == "refuse"
         why = "refuse, which cannot be lowered: such bars make no market; repair the data"
         require(kept, f"data.severity.{check}", wanted, why)
+
+
+def _check_text(spec: DataSpec) -> None:
+    """Refuse settings of how a file is read that no file can have."""
+    require(0 <= spec.skip_rows <= 10_000, "data.skip_rows", spec.skip_rows, "from 0 to 10000 lines")
+    named = all(name.strip() for name in spec.names) and len(set(spec.names)) == len(spec.names)
+    require(
+        named, "data.names", spec.names, "a list of distinct names, such as [timestamp,open,high,low,close]"
+    )
+    for key, allowed in (("separator", SEPARATORS), ("decimal", DECIMALS), ("thousands", THOUSANDS)):
+        value = getattr(spec, key)
+        listed = " or ".join(map(repr, allowed))
+        require(value is None or value in allowed, f"data.{key}", value, f"{listed}, or null")
+    apart = spec.decimal is None or spec.decimal != spec.thousands
+    require(apart, "data.thousands", spec.thousands, "another mark than data.decimal")
+    require(spec.stamp in (None, *STAMPS), "data.stamp", spec.stamp, "start, end or null")
+    point = spec.point_size
+    require(
+        point is None or 0 < point < 1e6, "data.point_size", point, "a price > 0, such as 0.00001, or null"
+    )
+    require(
+        _is_encoding(spec.encoding),
+        "data.encoding",
+        spec.encoding,
+        "a text encoding, such as utf-16 or cp1252",
+    )
+
+
+def _is_encoding(name: str | None) -> bool:
+    """Return whether Python reads text in this encoding."""
+    try:
+        return name is None or codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError):
+        return False
 
 
 def _is_time_zone(name: str) -> bool:

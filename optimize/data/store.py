@@ -19,9 +19,9 @@ from optimize import clock
 from optimize.data.bars import RawBars, make_bars, utc_text
 from optimize.data.clients.protocol import Download
 from optimize.data.durable import sync
-from optimize.data.files import read_file
 from optimize.data.quality.sessions import gaps_of
 from optimize.data.sessions import infer_calendar, session_table
+from optimize.data.sources.files import read_file
 from optimize.data.spec import COLUMNS, DataSpec
 from optimize.errors import BadInputError, require
 from optimize.hashing import hash_file

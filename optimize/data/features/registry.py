@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.types import FloatArray, IntArray
-from optimize.data.spec import TIMEFRAME_NS
+from optimize.data.spec import TIMEFRAME
 
 Need = Literal["volume", "spread", "closing_time", "intraday"]
 Kind = Literal["numeric", "level", "category", "binned"]
@@ -77,6 +77,6 @@ def columns_of(name: str, zigzag_pct: Sequence[float]) -> tuple[str, ...]:
 def kind_of(column: str) -> Kind:
     """Return the kind of a column, of a higher timeframe too; one that is not registered is numeric."""
     stem, _, timeframe = column.rpartition("_")
-    base = stem if timeframe in TIMEFRAME_NS else column
+    base = stem if TIMEFRAME.fullmatch(timeframe) else column
     kinds = {name: feature.kind for feature in FEATURES.values() for name in feature.columns}
     return kinds.get(base, "numeric")

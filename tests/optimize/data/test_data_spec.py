@@ -20,9 +20,18 @@ def test_timeframes_are_read_as_nanoseconds() -> None:
     [
         (
             DataSpec,
-            {"timeframe": "7m"},
-            "data.timeframe='7m' .* one of 1m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 12h, 1d",
+            {"timeframe": "1w"},
+            "data.timeframe='1w' .* such as 1m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 12h, 1d",
         ),
+        (DataSpec, {"timeframe": "60m"}, "data.timeframe='60m' .* written 1h"),
+        (DataSpec, {"timeframe": "7s"}, "data.timeframe='7s' .* whole minutes"),
+        (DataSpec, {"skip_rows": -1}, "data.skip_rows=-1 .* from 0"),
+        (DataSpec, {"names": ["open", "open"]}, "data.names=.*distinct"),
+        (DataSpec, {"separator": ":"}, "data.separator=':'"),
+        (DataSpec, {"decimal": ",", "thousands": ","}, "data.thousands=',' .* another mark"),
+        (DataSpec, {"stamp": "close"}, "data.stamp='close' .* start, end or null"),
+        (DataSpec, {"point_size": 0.0}, "data.point_size=0.0"),
+        (DataSpec, {"encoding": "utf-17"}, "data.encoding='utf-17'"),
         (DataSpec, {"source_timeframe": "60"}, "data.source_timeframe='60'"),
         (DataSpec, {"columns": {"price": "Close"}}, "data.columns='price' .* timestamp, open, high"),
         (

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from optimize.data.dataset import load_bars
-from optimize.data.files import symbol_of
 from optimize.data.quality.report import inspect
+from optimize.data.sources.files import symbol_of
 from optimize.data.spec import DataSpec, SessionSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.csv_files import HOURS, load, write

@@ -11,8 +11,8 @@ import pandas as pd
 
 from envs.types import FloatArray
 from optimize.data.bars import RawBars
+from optimize.data.sources.timestamps import parse_stamps
 from optimize.data.spec import COLUMNS, DataSpec
-from optimize.data.stamps import parse_stamps
 from optimize.errors import BadInputError, require
 
 STAMP_NAMES = ("timestamp", "datetime", "date", "time", "open time", "open_time", "gmt time", "unix")
