@@ -48,6 +48,7 @@ class RawBars:
     timeframe: str | None = None  # None: read off the spacing
     has_volume: bool = True  # False: the source has no such column and volume is 0
     assumptions: tuple[str, ...] = ()  # sentences on what was taken for granted in reading, such as an order
+    clock: str | None = None  # data.time_zone that naive stamps were read in; None: they are instants
 
 
 def make_bars(raw: RawBars) -> Bars:

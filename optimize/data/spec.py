@@ -3,8 +3,8 @@
 import codecs
 import re
 from dataclasses import dataclass, field
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from optimize.data.zones import ALLOWED, is_clock
 from optimize.errors import require
 
 SECOND_NS = 1_000_000_000
@@ -142,7 +142,7 @@ class DataSpec:
     timeframe: str = "1h"
     months: int | None = None  # keep the last N calendar months of the source
     source_timeframe: str | None = None  # None: the most frequent spacing of the source, which it must fit
-    time_zone: str = "UTC"  # of stamps that name none
+    time_zone: str = "UTC"  # of stamps that name none; America/New_York+7 runs 7 h ahead of New York
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
     columns: dict[str, str | None] = field(default_factory=dict)  # our column name -> the file's; null: found
     header: bool | None = None  # whether a text file has a line of column names; None: seen by its content
@@ -193,7 +193,7 @@ class DataSpec:
         clean = all(symbol.strip() for symbol in self.symbols)
         distinct = len(set(self.symbols)) == len(self.symbols)
         require(clean and distinct, "data.symbols", self.symbols, "a list of distinct, non-empty names")
-        require(_is_time_zone(self.time_zone), "data.time_zone", self.time_zone, "an IANA name like UTC")
+        require(is_clock(self.time_zone), "data.time_zone", self.time_zone, ALLOWED)
 
 
 @dataclass(frozen=True)
@@ -280,12 +280,3 @@ def _is_encoding(name: str | None) -> bool:
         return name is None or codecs.lookup(name)._is_text_encoding
     except (LookupError, ValueError):
         return False
-
-
-def _is_time_zone(name: str) -> bool:
-    """Return whether the time zone database knows name."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError):
-        return False
-    return True

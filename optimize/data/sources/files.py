@@ -64,13 +64,15 @@ def read_file(path: Path, symbol: str, spec: DataSpec, content: bytes | None = N
     values = {name: _numbers(frame, found[name], path) for name in COLUMNS if name != "timestamp"}
     spread = values.pop("spread")
     ohlcv = np.stack(list(values.values()), axis=1)
-    timestamp = parse_stamps(_stamp_column(frame, found["timestamp"], spec), spec, path)
+    timestamp, clock = parse_stamps(_stamp_column(frame, found["timestamp"], spec), spec, path)
     if spec.drop_nan:
         kept = np.isfinite(ohlcv[:, :4]).all(axis=1) & np.isfinite(spread)
         ohlcv[~np.isfinite(ohlcv[:, 4]), 4] = 0.0  # a price is worth its row; zero_volume tells of the rest
         timestamp, ohlcv, spread = timestamp[kept], ohlcv[kept], spread[kept]
     has_volume = found["volume"] is not None
-    return RawBars(symbol, str(path), timestamp, ohlcv, spread, spec.source_timeframe, has_volume)
+    return RawBars(
+        symbol, str(path), timestamp, ohlcv, spread, spec.source_timeframe, has_volume, clock=clock
+    )
 
 
 def _existing(text: str) -> Path:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from envs.types import FloatArray, IntArray
 from optimize.data.spec import DataSpec
+from optimize.data.zones import Clock, localize, parse_clock
 from optimize.errors import BadInputError
 
 OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|UTC|[+-]\d{2}(?::?\d{2})?)$"  # a time of day that names its zone
@@ -22,14 +23,20 @@ EPOCH_UNITS_NS = (
 FIRST_EPOCH_S = 1e8  # 1973; smaller numbers are dates like 20170131
 
 
-def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> IntArray:
-    """Return UTC nanoseconds (T,) from numbers, texts or datetimes, naive or with a zone."""
+def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> tuple[IntArray, str | None]:
+    """Return UTC nanoseconds (T,) of numbers, texts or datetimes, and the clock that naive ones were read in.
+
+    Numbers since 1970 are UTC, unless data.time_zone runs hours beside a zone: a broker's numbers count on
+    the broker's clock. The clock is None where the stamps are instants by themselves.
+    """
+    clock = parse_clock(spec.time_zone)
     if values.isna().any():
         row = int(values.isna().to_numpy().argmax())
         raise BadInputError(f"{path}: data row {row + 1} has no timestamp; repair the file")
     try:
         if pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
             stamps = _epoch(values.to_numpy())
+            stamps = stamps.tz_localize(None) if clock.shift_hours else stamps
         elif pd.api.types.is_datetime64_any_dtype(values):
             stamps = pd.DatetimeIndex(values)
         else:
@@ -38,24 +45,24 @@ def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> IntArr
     except ValueError as error:
         raise BadInputError(f"{path}: {_unread(values, spec, error)}") from error
     if stamps.tz is None:
-        stamps = _localize(stamps, spec.time_zone, path)
-    return stamps.tz_convert("UTC").asi8.copy()
+        return _localize(stamps, clock, path).tz_convert("UTC").asi8.copy(), clock.text
+    return stamps.tz_convert("UTC").asi8.copy(), None
 
 
-def _localize(local: pd.DatetimeIndex, time_zone: str, path: Path) -> pd.DatetimeIndex:
+def _localize(local: pd.DatetimeIndex, clock: Clock, path: Path) -> pd.DatetimeIndex:
     """Give naive stamps their zone; those that a clock change skips or repeats are no one instant."""
-    stamps = local.tz_localize(time_zone, ambiguous="NaT", nonexistent="NaT")
+    stamps = localize(local, clock)
     unclear = np.flatnonzero(stamps.isna())
     if len(unclear):
         first, row = local[unclear[0]], int(unclear[0]) + 1
         more = f" (and {len(unclear) - 1} more)" if len(unclear) > 1 else ""
-        twice = local[unclear[:1]].tz_localize(time_zone, ambiguous=np.array([True]), nonexistent="NaT")
+        twice = localize(local[unclear[:1]], clock, ambiguous=np.array([True]))
         what, remedy = "comes twice", f"stamps that all have their offset, such as {twice[0]}"
         if twice.isna().all():
             what, remedy = "is skipped", "another data.time_zone (Etc/GMT+5 is New York's winter all year)"
         raise BadInputError(
-            f"{path}: {first} in data row {row}{more} is no one instant in data.time_zone={time_zone}, whose "
-            f"clocks change then, so that it {what}: give UTC stamps or {remedy}"
+            f"{path}: {first} in data row {row}{more} is no one instant in data.time_zone={clock.text}, "
+            f"whose clocks change then, so that it {what}: give UTC stamps or {remedy}"
         )
     return stamps
 
