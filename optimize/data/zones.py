@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import numpy as np
 import pandas as pd
 
 from envs.types import BoolArray
@@ -55,18 +54,15 @@ def localize(local: pd.DatetimeIndex, clock: Clock, ambiguous: BoolArray | None 
     A stamp that the zone skips is NaT, and so is one that comes twice, unless `ambiguous` (T,) marks
     those in summer time.
     """
-    twice = "NaT" if ambiguous is None else ambiguous
-    return (local - clock.shift).tz_localize(clock.zone, ambiguous=twice, nonexistent="NaT")
+    there = local - clock.shift
+    if ambiguous is None:
+        return there.tz_localize(clock.zone, ambiguous="NaT", nonexistent="NaT")
+    return there.tz_localize(clock.zone, ambiguous=ambiguous, nonexistent="NaT")
 
 
 def wall_time(stamps: pd.DatetimeIndex, clock: Clock) -> pd.DatetimeIndex:
     """Return instants as naive stamps of a clock."""
     return stamps.tz_convert(clock.zone).tz_localize(None) + clock.shift
-
-
-def in_winter(count: int) -> BoolArray:
-    """Return the `ambiguous` that takes the later of two instants."""
-    return np.zeros(count, dtype=np.bool_)
 
 
 def _parse(text: str) -> Clock | None:
