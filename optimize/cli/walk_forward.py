@@ -28,7 +28,8 @@ from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.study.claims.perform import aggregate
 from optimize.study.devices import devices_of
-from optimize.study.export.bundle import Grounds, lay_again, read_config, read_manifest, replay_bundle
+from optimize.study.export.bundle import Grounds, lay_again, read_config, replay_bundle
+from optimize.study.export.manifest import read_manifest
 from optimize.study.files import SCALER, window_folder, write_json, write_window
 from optimize.study.grounds import training_words
 from optimize.study.handle import cache_dir

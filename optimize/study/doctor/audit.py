@@ -30,7 +30,7 @@ from optimize.results.runs import complete_but_untold
 from optimize.results.tables import RUNS, WINDOWS
 from optimize.study.claims.telling import tell_finished
 from optimize.study.doctor.findings import FAIL, OK, WARN, Finding
-from optimize.study.export.bundle import MANIFEST
+from optimize.study.export.manifest import MANIFEST
 from optimize.study.files import run_folder
 from optimize.study.handle import open_study
 from optimize.study.place import holds_token

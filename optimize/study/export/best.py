@@ -28,8 +28,9 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.results.runs import complete_but_untold, load_run
-from optimize.study.export.bundle import MANIFEST, Grounds, Replay, replay_bundle, verify_bundle
+from optimize.study.export.bundle import Grounds, Replay, replay_bundle
 from optimize.study.export.contents import write_bundle
+from optimize.study.export.manifest import MANIFEST, verify_bundle
 from optimize.study.files import run_folder
 
 EXPORTS, LOCK, ASIDE = "exports", ".lock", ".aside_"

@@ -1,23 +1,25 @@
 """A bundle on disk: verified file by file, then replayed to its score without any database."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
 
 from envs.types import FloatArray
 from optimize.agents.agent import Agent, load_agent
+from optimize.agents.archive import check_archive
 from optimize.agents.files import MODEL, SPEC, WEIGHTS
 from optimize.agents.threads import limit_threads
 from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.windows import Window
-from optimize.hashing import hash_arrays, hash_file, hash_object
+from optimize.hashing import hash_arrays, hash_object
+from optimize.study.export.manifest import MANIFEST, Manifest, read_json, verify_bundle
 from optimize.study.files import RETURNS, SCALER, TRADES, read_returns, window_folder
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import (
@@ -31,32 +33,13 @@ from optimize.study.trial import (
 )
 from optimize.study.versions import comparable, differences
 
-MANIFEST, CONFIG, FEATURES, METRICS = "manifest.json", "config.json", "features.json", "metrics.json"
+CONFIG, FEATURES, METRICS = "config.json", "features.json", "metrics.json"
 CARD, PICTURE = "CARD.md", "equity.png"
 PROOF = (WEIGHTS, SPEC, SCALER, RETURNS, TRADES)  # of each window and repeat
 DEPLOYED = (WEIGHTS, SPEC, SCALER, MODEL)  # of the last window, first repeat
-FORMAT = 1
+MOST_SESSIONS = 1_000_000  # rows of one returns.parquet
 TOLERANCE = 1e-9  # relative, where versions or the processor differ
 Grounds = dict[str, Ground]  # built once and shared by bundles of the same market and windows
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle is and what every file of it must be."""
-
-    format: int
-    study: str
-    trial: int
-    run_uuid: str
-    score: float
-    standard_error: float | None
-    returns_sha256: str  # of the session returns of all windows
-    data_fingerprint: str
-    deployable: str  # what the policy at the top is
-    versions: dict[str, str]  # under which the bundle replayed bit for bit
-    trained_with: dict[str, str]
-    commit: str | None
-    files: dict[str, dict[str, Any]]  # path in the bundle -> bytes, sha256
 
 
 @dataclass(frozen=True)
@@ -96,14 +79,15 @@ class Replay:
 def replay_bundle(folder: Path, data_path: str | None = None, grounds: Grounds | None = None) -> Replay:
     """Verify every file, then evaluate every window again; raise WalkforgeError where the score differs."""
     manifest = verify_bundle(folder)
-    limit_threads(int(manifest.trained_with.get("threads", 1)))
+    limit_threads(_threads(manifest, folder))
     spec = read_config(folder, data_path)
     ground = lay_again(spec, manifest.data_fingerprint, str(folder), {} if grounds is None else grounds)
+    check_deployed(folder, manifest, ground.windows[-1].index)
     stored: list[list[Measured]] = []
     again: list[list[Measured]] = []
     for repeat in range(spec.score.repeats):
         places = [window_folder(folder, window.index, repeat) for window in ground.windows]
-        stored.append([read_returns(place / RETURNS)[1] for place in places])
+        stored.append([read_proof(place / RETURNS) for place in places])
         again.append(
             [_evaluate(spec, ground, *at) for at in zip(ground.windows, places, strict=True)],
         )
@@ -145,60 +129,48 @@ def judge(
     return Replay(where, study, trial, stored, value, bitwise, differing)
 
 
-def verify_bundle(folder: Path) -> Manifest:
-    """Check the manifest, the list of files and every byte of them; raise BadInputError naming the file."""
-    manifest = read_manifest(folder)
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    for name in sorted(manifest.files.keys() - found):
-        raise BadInputError(f"{folder / name} is missing from the bundle: copy or export the bundle again")
-    for name in sorted(found - manifest.files.keys() - {MANIFEST}):
-        raise BadInputError(f"{folder / name} is not part of the bundle: remove it, or export again")
-    for name, entry in manifest.files.items():
-        if hash_file(folder / name) != entry["sha256"]:
-            raise BadInputError(
-                f"{folder / name} was changed (its SHA-256 is not that of {MANIFEST}): export it again"
-            )
-    return manifest
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest; one changed byte of it is refused, as of any other file."""
-    path = folder / MANIFEST
-    if not folder.is_dir():
-        raise BadInputError(f"bundle={folder}: no such folder; walkforge export name=STUDY makes one")
-    if not path.is_file():
-        raise BadInputError(f"{path} is missing: {folder} is no bundle; name a folder under exports/")
-    raw = path.read_bytes()
-    try:
-        plain = json.loads(raw)
-        del plain["manifest_sha256"]
-        manifest = Manifest(**plain)
-        unchanged = manifest.format == FORMAT and _render(manifest) == raw
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(f"{path} is damaged ({error}): export the bundle again") from None
-    if not unchanged:
-        raise BadInputError(f"{path} was changed, or is not of format {FORMAT}: export the bundle again")
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest over the files that lie in the folder, with a digest of itself."""
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
-    (folder / MANIFEST).write_bytes(_render(dataclasses.replace(manifest, files=files)))
-
-
 def read_config(folder: Path, data_path: str | None = None) -> StudySpec:
     """Return the resolved spec of a bundle, with its data where they lie now."""
     path = folder / CONFIG
     try:
-        spec = from_plain(StudySpec, json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        spec = from_plain(StudySpec, read_json(path))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise BadInputError(f"{path} is no configuration of a study ({error}): export it again") from None
     return moved(spec, data_path)
+
+
+def read_proof(path: Path) -> Measured:
+    """Return the stored results of one window and repeat; raise BadInputError for a file that is none."""
+    try:
+        rows = pq.read_metadata(path).num_rows
+        if rows > MOST_SESSIONS:
+            raise ValueError(f"it has {rows} rows")
+        return read_returns(path)[1]
+    except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
+        raise BadInputError(
+            f"{path} holds no session returns ({str(error).splitlines()[0]}): export it again"
+        ) from None
+
+
+def check_deployed(folder: Path, manifest: Manifest, last: int) -> None:
+    """Refuse a deployable policy or scaler other than the proven one of the last window, first repeat."""
+    proven = window_folder(Path(), last, 0)
+    for name in (WEIGHTS, SPEC, SCALER):
+        of_window = manifest.files.get((proven / name).as_posix(), {})
+        if manifest.files.get(name, {}).get("sha256") != of_window.get("sha256", ""):
+            raise BadInputError(
+                f"{folder / name} is not {folder / proven / name}, the file that replays: "
+                "the deployable policy of this bundle is unproven, so export it again"
+            )
+    check_archive(folder)
+
+
+def _threads(manifest: Manifest, folder: Path) -> int:
+    """Return the number of threads that the bundle was trained with."""
+    text = manifest.trained_with.get("threads", "1")
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise BadInputError(f"{folder / MANIFEST}: trained_with.threads={text!r} is no number of threads")
+    return int(text)
 
 
 def moved(spec: StudySpec, data_path: str | None) -> StudySpec:
@@ -244,10 +216,10 @@ def _shared_ground(spec: StudySpec, grounds: Grounds) -> Ground:
 
 def _evaluate(spec: StudySpec, ground: Ground, window: Window, place: Path) -> Measured:
     scaler = load_scaler(place / SCALER, ground.market.feature_names)
-    return evaluate_window(spec, ground, window, Trained(_load(place, spec.agent.device), scaler))[0]
+    return evaluate_window(spec, ground, window, Trained(load_on(place, spec.agent.device), scaler))[0]
 
 
-def _load(place: Path, device: str) -> Agent:
+def load_on(place: Path, device: str) -> Agent:
     """Load the agent where it was evaluated, or on the CPU of a machine that lacks such a device."""
     try:
         return load_agent(place, device)
@@ -280,9 +252,3 @@ def _all_close(stored: Sequence[Sequence[Measured]], again: Sequence[Sequence[Me
 def _growth(returns: FloatArray) -> FloatArray:
     growth: FloatArray = np.asarray(np.cumprod(1.0 + returns), dtype=np.float64)
     return growth
-
-
-def _render(manifest: Manifest) -> bytes:
-    plain = dataclasses.asdict(manifest)
-    content = plain | {"manifest_sha256": hash_object(plain)}
-    return f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=False)}\n".encode()

@@ -5,7 +5,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from envs.types import Market
+from optimize.data.dataset import load_bars
 from optimize.data.durable import sync
+from optimize.data.sessions import ends_flat, resolve_calendar
 from optimize.errors import WalkforgeError
 from optimize.results.records import RunRecord
 from optimize.study.export.bundle import (
@@ -13,17 +16,16 @@ from optimize.study.export.bundle import (
     CONFIG,
     DEPLOYED,
     FEATURES,
-    FORMAT,
     METRICS,
     PICTURE,
     PROOF,
     Grounds,
-    Manifest,
     lay_again,
     returns_hash,
-    write_manifest,
 )
 from optimize.study.export.card import LABEL, Evidence, card_of, draw_equity, gather, metrics_of
+from optimize.study.export.manifest import FORMAT, Manifest, write_manifest
+from optimize.study.export.spans import spans_of, write_spans
 from optimize.study.files import RETURNS, read_returns, window_folder, write_json
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import Ground, Measured
@@ -35,7 +37,7 @@ def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, groun
     given = from_plain(StudySpec, dict(run.spec))
     where = f"trial {run.trial_number} of {run.study_name}"
     market = lay_again(given, run.data_fingerprint, where, grounds).market
-    spec = freeze(given, market.symbols)
+    spec = freeze(given, market)
     ground = lay_again(spec, run.data_fingerprint, where, grounds)
     _check_files(spec, run, ground, source)
     folder.mkdir()
@@ -46,11 +48,19 @@ def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, groun
     sync(folder)
 
 
-def freeze(spec: StudySpec, symbols: Sequence[str]) -> StudySpec:
-    """Return the spec free of what lies around it: absolute data path, named symbols."""
+def freeze(spec: StudySpec, market: Market) -> StudySpec:
+    """Return the spec with nothing left to infer: absolute data path, symbols, timeframe and calendar."""
     path = None if spec.data.path is None else str(Path(spec.data.path).expanduser().absolute())
-    data = dataclasses.replace(spec.data, path=path, symbols=list(symbols))
-    return dataclasses.replace(spec, data=data)
+    data = dataclasses.replace(
+        spec.data, path=path, symbols=list(market.symbols), timeframe=market.timeframe
+    )
+    session = spec.session
+    if session.calendar == "auto" or session.flat_overnight is None:
+        source = load_bars(spec.data)
+        calendar = resolve_calendar(session, source)
+        flat = ends_flat(session, calendar, source.timeframe)
+        session = dataclasses.replace(session, calendar=calendar, flat_overnight=flat)
+    return dataclasses.replace(spec, data=data, session=session)
 
 
 def _check_files(spec: StudySpec, run: RunRecord, ground: Ground, source: Path) -> None:
@@ -104,6 +114,7 @@ def _describe(folder: Path, evidence: Evidence, score: float) -> None:
     write_json(folder / CONFIG, to_plain(spec))
     write_json(folder / FEATURES, features)
     write_json(folder / METRICS, metrics)
+    write_spans(folder, spans_of(evidence.ground))
     (folder / CARD).write_text(card_of(evidence, metrics), encoding="utf-8")
     draw_equity(folder / PICTURE, evidence)
     manifest = Manifest(

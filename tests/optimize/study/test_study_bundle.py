@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from optimize.errors import BadInputError, WalkforgeError
-from optimize.study.export.bundle import (
-    MANIFEST,
-    judge,
-    read_config,
-    read_manifest,
-    replay_bundle,
-    verify_bundle,
-    write_manifest,
-)
+from optimize.study.export.bundle import judge, read_config, replay_bundle
+from optimize.study.export.manifest import MANIFEST, read_manifest, verify_bundle, write_manifest
 from optimize.study.versions import versions
 from tests.optimize.study.bundles import Exports, flip, write_prices
 

@@ -23,10 +23,8 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.study.export.best import MOVED, REPLAYED, REWRITTEN, UNCHANGED, export_best
-from optimize.study.export.bundle import (
-    MANIFEST,
-    replay_bundle,
-)
+from optimize.study.export.bundle import replay_bundle
+from optimize.study.export.manifest import MANIFEST
 from tests.optimize.study.bundles import Exports, flip, run_all, stamps, tiny_spec, write_prices
 
 

@@ -12,7 +12,7 @@ from optimize.results.records import WindowRecord
 from optimize.results.runs import windows_of
 from optimize.study.claims.perform import StopRequestedError, perform
 from optimize.study.export.best import export_best
-from optimize.study.export.bundle import read_manifest
+from optimize.study.export.manifest import read_manifest
 from optimize.study.files import RETURNS, TRADES, drop_weights, run_folder, window_folder
 from optimize.study.handle import Handle
 from tests.optimize.study.studies import (

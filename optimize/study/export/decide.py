@@ -1,0 +1,267 @@
+"""The next order of a bundle from raw bars, decided by the very environment that measured it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.episodes import SequentialEpisodes
+from envs.observations import gather
+from envs.types import BoolArray, FloatArray, Market
+from envs.vector import TradingVectorEnv
+from optimize.clock import now
+from optimize.data.bars import Bars, select_rows, utc_text
+from optimize.data.dataset import bars_at, market_of
+from optimize.data.next_bar import append_next
+from optimize.data.sessions import AROUND_THE_CLOCK, SessionTable, ends_flat, resolve_calendar, session_table
+from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, timeframe_ns
+from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.study.export.deployed import Bundle, with_bars
+from optimize.study.spec import StudySpec
+
+AHEAD = 2  # bars after the newest one: the order fills on the first, and the episode ends on neither
+Holding = float | Mapping[str, float] | list[float]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One symbol's part of a decision; exposures are shares of equity, negative for short."""
+
+    symbol: str
+    holding: float  # exposure at the close of the newest bar
+    action: float  # exposure that the policy asked for
+    target: float  # exposure after the order; the holding where nothing trades
+    trades: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The next order of a bundle, and the bar that it rests on; times are UTC."""
+
+    bar: str  # start of the newest bar that has ended
+    known_at: str  # its end, when the decision is made
+    fills_at: str  # start of the bar at whose open the order fills; env.fill=close: known_at
+    orders: tuple[Order, ...]
+    session: str  # the trading session in which the order fills, with its forced exit
+    followed_from: str | None  # start of the first bar that the holding was followed over; None: given
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Newest:
+    """The market up to the newest bar, with room for its order to fill."""
+
+    spec: StudySpec
+    market: Market
+    table: SessionTable
+    bar: int  # row of the newest bar that has ended
+    flat: bool  # whether sessions end flat
+
+
+def decide(
+    bundle: Bundle, source: Bars, *, holding: Holding | None = None, since: str | None = None
+) -> Decision:
+    """Return the order at the close of the newest bar that has ended."""
+    newest = _newest(bundle, source)
+    market, spec = newest.market, newest.spec
+    held = None if holding is None else _holding(holding, market.symbols, spec)
+    require(held is None or since is None, "since", since, "left out where holding is given")
+    first = newest.bar if held is not None else _followed_from(bundle, newest, since)
+    env = TradingVectorEnv(
+        market,
+        SequentialEpisodes([first], [newest.bar + AHEAD]),
+        num_envs=1,
+        env=spec.env,
+        cost=spec.cost,
+        reward=spec.reward,
+        lookback=spec.feature.lookback,
+        seed=0,
+    )
+    observation, _ = env.reset()
+    state: Any = None
+    start: BoolArray = np.ones(1, dtype=np.bool_)
+    if held is not None:
+        observation = _take_holding(env, held, spec)
+    while True:
+        action, state = bundle.agent.act(observation, state, start)
+        if int(env.bar[0]) == newest.bar:
+            break
+        observation, _, terminated, _ = env.advance(action)
+        start = np.zeros(1, dtype=np.bool_)
+        if terminated[0]:
+            at = utc_text(int(market.timestamp[env.bar[0]]))
+            raise WalkforgeError(f"the account was ruined at {at}: give holding=..., or a later since=DATE")
+    return _decision(bundle, newest, env, action, None if held is not None else first)
+
+
+def _newest(bundle: Bundle, source: Bars) -> _Newest:
+    """Build the market at the bundle's timeframe, with two bars to come after the newest that has ended."""
+    spec = with_bars(bundle.spec, source)
+    ended = source.bar_end <= int(now().timestamp() * 1e9)
+    if not ended.any():
+        raise BadInputError(f"no bar of {', '.join(source.symbols)} has ended yet: give earlier bars as well")
+    source = select_rows(source, ended)
+    calendar = resolve_calendar(spec.session, source)
+    flat = ends_flat(spec.session, calendar, source.timeframe)
+    session = dataclasses.replace(spec.session, calendar=calendar, flat_overnight=flat)
+    timeframe = spec.data.timeframe
+    bars = bars_at(source, timeframe, session)
+    last = int(bars.bar_end[-1]) + 7 * DAY_NS
+    table = session_table(calendar, int(bars.bar_end[0]), last, session)
+    ahead = dataclasses.replace(append_next(bars, table, AHEAD), symbols=tuple(spec.data.symbols))
+    market = market_of(ahead, timeframe, spec.feature, session)
+    row = market.n_bars - 1 - AHEAD
+    if row < spec.feature.lookback:
+        raise BadInputError(
+            f"{', '.join(spec.data.symbols)}: {bars.n_bars} bars are too few for the features' warm-up and "
+            f"feature.lookback={spec.feature.lookback}: give a longer history"
+        )
+    return _Newest(spec, bundle.scaled(market, 0, market.n_bars), table, row, flat)
+
+
+def _followed_from(bundle: Bundle, newest: _Newest, since: str | None) -> int:
+    """Return the row at whose close the account is flat and the policy decides for the first time."""
+    market, lowest = newest.market, newest.spec.feature.lookback - 1
+    first: date | None
+    if since is None:
+        first = bundle.spans.eligible_from or bundle.spans.windows_until
+    else:
+        try:
+            first = date.fromisoformat(str(since))
+        except ValueError:
+            raise BadInputError(f"since={since!r} is not allowed: give a date such as 2024-01-31") from None
+    ordinal = int(np.searchsorted(market.session_date, np.datetime64(first)))
+    row = int(np.searchsorted(market.session, ordinal)) - 1
+    if since is not None and not lowest <= row <= newest.bar:
+        earliest, latest = market.session_date[market.session[[lowest, newest.bar]]]
+        raise BadInputError(
+            f"since={since} is not allowed: give a session after {earliest} and no later than {latest}"
+        )
+    return min(max(row, lowest), newest.bar)
+
+
+def _holding(holding: Holding, symbols: Sequence[str], spec: StudySpec) -> FloatArray:
+    """Return the given exposures (A,)."""
+    if isinstance(holding, Mapping):
+        unknown = sorted(set(map(str, holding)) - set(symbols))
+        require(not unknown, "holding", ", ".join(unknown), f"keyed by {', '.join(symbols)}")
+        values = [holding.get(symbol, 0.0) for symbol in symbols]
+    else:
+        values = list(holding) if isinstance(holding, list) else [holding]
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    many = f"one number, such as 0.5 (half of the equity long), for each of {', '.join(symbols)}"
+    require(numbers and len(values) == len(symbols), "holding", holding, many)
+    held = np.array(values, dtype=np.float64)
+    require(bool(np.isfinite(held).all()), "holding", holding, many)
+    return held
+
+
+def _take_holding(env: TradingVectorEnv, held: FloatArray, spec: StudySpec) -> NDArray[np.float32]:
+    """Put a given holding into the account at the newest close and return its observation (1, D).
+
+    The last return is that of holding it over the newest bar; drawdown and reward state are as at the start.
+    """
+    account, world = env.account, env.world
+    bar = int(env.bar[0])
+    close, before = world.bars.close[bar], world.bars.close[bar - 1]
+    account.cash[0] = 1.0 - held.sum()
+    account.quantity[0] = held / close
+    account.weight[0] = held
+    account.order[0] = np.sign(held) * spec.env.max_leverage if env.world.rules.discrete else held
+    account.last_return[0] = np.log1p(np.clip((held * (1.0 - before / close)).sum(), -0.999, None))
+    observation = np.empty((1, world.layout.size), np.float32)
+    gather(
+        world.features, world.bars.tradable, world.layout, world.bar, world.account, world.state,
+        np.ones(1, dtype=np.bool_), observation,
+    )  # fmt: skip
+    return observation
+
+
+def _decision(
+    bundle: Bundle, newest: _Newest, env: TradingVectorEnv, action: NDArray[Any], first: int | None
+) -> Decision:
+    """Let the ledger carry out the action on the bar to come, and describe the order."""
+    market, spec, bar = newest.market, newest.spec, newest.bar
+    holding = env.account.weight[0].copy()
+    env.advance(action)
+    traded, forced = env.fill.quantity[0] != 0.0, env.fill.forced[0]
+    asked = np.asarray(action, dtype=np.float64).reshape(-1)
+    if env.world.rules.discrete:
+        asked += env.world.lowest
+    asked *= spec.env.max_leverage
+    exiting = bool(market.exit_at_open[bar + 1])
+    orders = tuple(
+        Order(
+            symbol,
+            float(holding[asset]),
+            float(asked[asset]),
+            float(env.account.order[0, asset] if traded[asset] else holding[asset]),
+            bool(traded[asset]),
+            _reason(spec, float(asked[asset]), float(holding[asset]), bool(traded[asset]),
+                    forced=bool(forced[asset]) or (exiting and bool(traded[asset])), exiting=exiting),
+        )
+        for asset, symbol in enumerate(market.symbols)
+    )  # fmt: skip
+    at_open = spec.env.fill == "open"
+    return Decision(
+        bar=utc_text(int(market.timestamp[bar])),
+        known_at=utc_text(int(market.bar_end[bar])),
+        fills_at=utc_text(int(market.timestamp[bar + 1] if at_open else market.bar_end[bar])),
+        orders=orders,
+        session=_session_line(newest, bar + 1),
+        followed_from=None if first is None else utc_text(int(market.timestamp[first])),
+        notes=_notes(bundle, newest),
+    )
+
+
+def _reason(
+    spec: StudySpec, asked: float, holding: float, traded: bool, *, forced: bool, exiting: bool
+) -> str:
+    """Return why the order is what it is, as the end of a sentence."""
+    if forced:
+        return "closed by the session's forced exit, whatever the policy asked for"
+    if exiting and asked != 0.0:
+        return "no order: the session's exit time has come, and nothing is opened until the next session"
+    if traded:
+        return "the policy's target, within env.max_leverage and env.max_weights"
+    if spec.env.action == "discrete":
+        return "no order: the policy keeps its choice"
+    if holding == 0.0 and abs(asked) <= spec.env.rebalance_band:
+        return f"no order: the target is within env.rebalance_band={spec.env.rebalance_band:g} of flat"
+    return f"no order: the target is within env.rebalance_band={spec.env.rebalance_band:g} of the holding"
+
+
+def _session_line(newest: _Newest, bar: int) -> str:
+    """Return the session of a bar in words, with its early close and its forced exit."""
+    market, table = newest.market, newest.table
+    row = int(np.searchsorted(table.date, market.session_date[market.session[bar]]))
+    opens, closes = int(table.open_ns[row]), int(table.close_ns[row])
+    line = f"{table.date[row]} of {table.calendar}"
+    if table.calendar in AROUND_THE_CLOCK and not newest.flat:
+        return f"{line}, no forced exit"
+    line += f", {utc_text(opens)} to {utc_text(closes)}"
+    usual = int(np.median(table.close_ns - table.open_ns))
+    if closes - opens < usual - HOUR_NS // 2:
+        line += f" (early close, {(usual - closes + opens) // MINUTE_NS} minutes before the usual)"
+    return f"{line}, forced exit from {utc_text(int(table.exit_ns[row]))}" if newest.flat else line
+
+
+def _notes(bundle: Bundle, newest: _Newest) -> tuple[str, ...]:
+    """Return what a reader should know of the model's and the bars' age."""
+    market, bar = newest.market, newest.bar
+    today: date = market.session_date[market.session[bar]].item()
+    notes = []
+    if today < bundle.spans.trained_until:
+        notes.append(f"the newest bar lies before {bundle.spans.trained_until}, inside the model's training")
+    else:
+        age = (today - bundle.spans.trained_until).days
+        notes.append(f"the model's training ended {age} days before the newest bar")
+    behind_ns = int(now().timestamp() * 1e9) - int(market.bar_end[bar])
+    if behind_ns > 2 * timeframe_ns(market.timeframe):
+        notes.append(f"the newest bar ended {behind_ns / HOUR_NS:,.1f} hours ago")
+    return tuple(notes)
