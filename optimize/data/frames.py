@@ -7,8 +7,8 @@ import pandas as pd
 
 from envs.types import FloatArray
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars
-from optimize.data.quality import judge, refuse
-from optimize.data.quality_rows import row_findings
+from optimize.data.quality.findings import judge, refuse
+from optimize.data.quality.rows import row_findings
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 

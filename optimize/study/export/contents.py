@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from envs.types import Market
@@ -51,9 +50,7 @@ def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, groun
 def freeze(spec: StudySpec, market: Market) -> StudySpec:
     """Return the spec with nothing left to infer: absolute data path, symbols, timeframe and calendar."""
     path = None if spec.data.path is None else str(Path(spec.data.path).expanduser().absolute())
-    data = dataclasses.replace(
-        spec.data, path=path, symbols=list(market.symbols), timeframe=market.timeframe
-    )
+    data = dataclasses.replace(spec.data, path=path, symbols=list(market.symbols), timeframe=market.timeframe)
     session = spec.session
     if session.calendar == "auto" or session.flat_overnight is None:
         source = load_bars(spec.data)
