@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from optimize import clock
 from optimize.database import BUSY_TIMEOUT_S, lock_trials, optuna_arguments, schema_lock
 from optimize.errors import BadInputError, LockLostError
-from optimize.search.trial_storage import TrialStorage
+from optimize.search.trial_storage import TrialStorage, drop_values
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # in the cap of a study
 
@@ -36,7 +36,10 @@ def load_or_create_study(
     sampler: BaseSampler | None = None,
     pruner: BasePruner | None = None,
 ) -> optuna.Study:
-    """Return the study called name, created where it does not exist; refuse one with another direction."""
+    """Return the study called name, created where it does not exist; refuse one with another direction.
+
+    Values that PRUNED and FAIL trials have from an older version, or from Optuna by itself, are deleted.
+    """
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -51,6 +54,8 @@ def load_or_create_study(
             f"name={name!r} is a stored study that goes {', '.join(directions)}, not {direction}: "
             "choose another name"
         )
+    with storage.engine.begin() as conn:
+        drop_values(conn, study._study_id)
     return study
 
 

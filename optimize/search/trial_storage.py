@@ -1,8 +1,11 @@
-"""Optuna's storage on a database, which reads trials by two statements in place of seven.
+"""Optuna's storage on a database: two statements read all trials, and only COMPLETE ones have a value.
 
-Every claim of a trial begins with reading the new ones, so what that costs is paid once a trial.
+Every claim of a trial begins with reading the new ones, so what that costs is paid once a trial. Optuna gives
+a PRUNED trial its last intermediate value as its value; here it has none, so that the highest stored value of
+a study is that of its best trial. Samplers and pruners read intermediate values, which stay.
 """
 
+import copy
 import functools
 import json
 import sys
@@ -26,6 +29,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    delete,
     literal,
     null,
     select,
@@ -60,11 +64,24 @@ COLUMNS: dict[str, TypeEngine[Any]] = {
     "json": Text(),
 }
 NOT_FINITE = {"NAN": float("nan"), "INF_POS": float("inf"), "INF_NEG": float("-inf")}  # where number is NULL
+VALUELESS = (TrialState.PRUNED, TrialState.FAIL)
 MOST_LISTED = 500  # trials named one by one: a database takes only so many parameters in a statement
 
 
 class TrialStorage(RDBStorage):
     """Optuna's storage; the trials are those that it would read, their attributes as they were written."""
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Store the state of a trial, and its values where it is COMPLETE."""
+        return super().set_trial_state_values(trial_id, state, None if state in VALUELESS else values)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        if template_trial is not None and template_trial.state in VALUELESS:
+            template_trial = copy.copy(template_trial)
+            template_trial.values = None
+        return super()._create_new_trial(study_id, template_trial)
 
     def _get_trials(
         self,
@@ -79,6 +96,16 @@ class TrialStorage(RDBStorage):
         with self.engine.connect() as conn:
             trials = read_trials(conn, study_id, listed, trial_id_greater_than)
         return [trial for trial in trials if states is None or trial.state in states]
+
+
+def drop_values(conn: Connection, study_id: int) -> int:
+    """Delete the values of trials of a study that were PRUNED or FAILED by other means than this storage.
+
+    An older version, or Optuna by itself, has left them. Returns how many there were.
+    """
+    trials, values = models.TrialModel.__table__, models.TrialValueModel.__table__
+    ended = select(trials.c.trial_id).where(trials.c.study_id == study_id, trials.c.state.in_(VALUELESS))
+    return int(conn.execute(delete(values).where(values.c.trial_id.in_(ended))).rowcount)
 
 
 def read_trials(conn: Connection, study_id: int, listed: Sequence[int], after: int) -> list[FrozenTrial]:
