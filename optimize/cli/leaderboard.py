@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from envs.costs import CostSpec
 from optimize.cli.evidence import show_evidence
@@ -26,7 +26,7 @@ from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.baselines import BOUGHT_ANEW
-from optimize.results.queries import LeaderboardRow, find_study, studies_of
+from optimize.results.queries import LeaderboardRow, find_study, health_of, studies_of
 from optimize.results.queries import leaderboard as best_rows
 from optimize.results.records import BaselineRecord, load_baselines, load_study
 from optimize.study.evidence import stored_evidence
@@ -129,10 +129,10 @@ def _span(best: LeaderboardRow, baselines: Sequence[BaselineRecord]) -> str:
 def _searched(engine: Engine, name: str) -> str:
     """Return how many trials stand behind the best one, over all phases of the study."""
     phases = studies_of(engine, name.rpartition(".")[0] or name)
-    health = text("SELECT complete, pruned FROM study_health WHERE study_name = :name")
     parts = []
     with engine.connect() as conn:
         for phase in phases:
-            complete, pruned = conn.execute(health, {"name": phase}).one()
+            health = health_of(conn, phase)
+            complete, pruned = health["complete"], health["pruned"]
             parts.append(f"{complete + pruned} trials in {phase} ({complete} complete, {pruned} pruned)")
     return ", ".join(parts)

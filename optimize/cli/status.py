@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from optimize.cli.tables import Column, duration, number, say, short, show, show_json, signed
 from optimize.compose import StatusConfig
@@ -15,7 +15,7 @@ from optimize.database.address import in_words
 from optimize.results.launches import in_sentence, running_launch, typed_command
 from optimize.results.leases import Lease, active, host_name, owner_alive
 from optimize.results.progress import preflighting, time_left
-from optimize.results.queries import best_score, studies_of
+from optimize.results.queries import best_score, health_of, studies_of
 from optimize.results.records import load_study
 from optimize.study.claims.control import base_name, state_of, stopped_by_triage
 from optimize.study.claims.failures import FailureReport, failure_report
@@ -24,7 +24,6 @@ from optimize.study.claims.patience import short_now
 from optimize.study.claims.triage import way_on
 
 REPEAT_S = 2.0
-HEALTH = text("SELECT * FROM study_health WHERE study_name = :name")
 COUNTS = ("cap", "complete", "pruned", "running", "waiting", "failed", "remaining")
 STUDY_COLUMNS = (
     Column("name", "study", right=False),
@@ -74,7 +73,7 @@ def _look(engine: Engine, config: StatusConfig) -> None:
 def study_status(engine: Engine, name: str) -> dict[str, Any]:
     """Return the state of one study as plain values."""
     with engine.connect() as conn:
-        health = conn.execute(HEALTH, {"name": name}).mappings().one()
+        health = health_of(conn, name)
         workers = _workers(conn, name)
         state, own = state_of(conn, name), stopped_by_triage(conn, name)
         preflight, launch = preflighting(conn, name), running_launch(conn, name)

@@ -14,33 +14,32 @@ from sqlalchemy import Connection, Engine, RowMapping, inspect, select, text
 from optimize.database import reading
 from optimize.database.address import shown
 from optimize.errors import BadInputError, require
-from optimize.results.tables import RUNS
-from optimize.results.views import INFEASIBLE
+from optimize.results.tables import RUNS, WINDOWS
+from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
-_BEST = text(
-    "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
-)
-# The maximum over the view would decode the parameters of every trial first.
-_BEST_SCORE = text(
-    "SELECT MAX(v.value) FROM studies s "
-    "JOIN trials t ON t.study_id = s.study_id AND t.state = 'COMPLETE' "
-    "JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE' "
-    f"WHERE s.study_name = :name AND NOT EXISTS ({INFEASIBLE})"
-)
-_SPREAD = text(
-    "SELECT sharpe FROM trial_windows "
-    "WHERE study_name = :name AND trial_number = :number AND sharpe IS NOT NULL"
-)
+_BEST = "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
+_BEST_SCORE = "SELECT MAX(score) FROM best_models WHERE study_name = :name"
+_HEALTH = "SELECT * FROM study_health WHERE study_name = :name"
+_SPREAD = text("SELECT sharpe FROM wf_windows WHERE run_uuid = :run_uuid AND sharpe IS NOT NULL")
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One of the best models of a study, with the spread of the Sharpe ratio over its windows and repeats."""
+    """One of the best models of a study, with the spread of the Sharpe ratio over its windows and repeats.
+
+    It stands for a set of parameters: the run of the (lower) median score among all runs of the set, where a
+    PRUNED run counts below every score.
+    """
 
     rank: int
     study_name: str
     trial_number: int
     score: float
+    runs: int  # of the set, that were COMPLETE or PRUNED
+    pruned_runs: int
+    score_min: float  # of the set's COMPLETE runs
+    score_max: float
+    seeds: str  # "single seed", or how many: of each run as many as it has repeats
     standard_error: float | None
     window_sharpe_min: float | None
     window_sharpe_median: float | None
@@ -85,7 +84,7 @@ def run_query(
         given = ", ".join(sorted(parameters)) or "none"
         raise BadInputError(f"sql={name}: the query takes the parameters {', '.join(wanted)}, got {given}")
     with _reading(engine) as conn:
-        found = conn.execute(statement, dict(parameters))
+        found = conn.execute(text(with_views(conn, sql)), dict(parameters))
         return list(found.keys()), [tuple(row) for row in found]
 
 
@@ -93,17 +92,23 @@ def leaderboard(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
     """Return the best models of a study, best first."""
     require(limit >= 1, "limit", limit, ">= 1")
     with _reading(engine) as conn:
-        best = conn.execute(_BEST, {"name": study_name, "limit": limit}).mappings().all()
+        found = conn.execute(text(with_views(conn, _BEST)), {"name": study_name, "limit": limit})
+        best = found.mappings().all()
         return [
-            _row(rank, row, _window_sharpes(conn, row), _exposure(conn, row["run_uuid"]))
+            _row(rank, row, _window_sharpes(conn, row["run_uuid"]), _exposure(conn, row["run_uuid"]))
             for rank, row in enumerate(best, start=1)
         ]
 
 
 def best_score(conn: Connection, study_name: str) -> float | None:
-    """Return the score of the best feasible trial of a study, as best_models has it, or None."""
-    score: float | None = conn.execute(_BEST_SCORE, {"name": study_name}).scalar()
+    """Return the score of the best parameter set of a study, as best_models has it, or None."""
+    score: float | None = conn.execute(text(with_views(conn, _BEST_SCORE)), {"name": study_name}).scalar()
     return score
+
+
+def health_of(conn: Connection, study_name: str) -> RowMapping:
+    """Return the row of a study in the view study_health."""
+    return conn.execute(text(with_views(conn, _HEALTH)), {"name": study_name}).mappings().one()
 
 
 def studies_of(engine: Engine, name: str) -> list[str]:
@@ -129,9 +134,8 @@ def find_study(engine: Engine, name: str) -> str:
     return studies_of(engine, name)[-1]
 
 
-def _window_sharpes(conn: Connection, row: RowMapping) -> list[float]:
-    of_trial = {"name": row["study_name"], "number": row["trial_number"]}
-    return list(conn.execute(_SPREAD, of_trial).scalars())
+def _window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
+    return list(conn.execute(_SPREAD, {"run_uuid": run_uuid}).scalars())
 
 
 def _exposure(conn: Connection, run_uuid: str | None) -> float | None:
@@ -153,8 +157,9 @@ def _row(rank: int, row: RowMapping, sharpes: Sequence[float], exposure: float |
 
 @contextmanager
 def _reading(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that refuses to write, to a database that holds the views."""
-    if "best_models" not in inspect(engine).get_view_names():
+    """Yield a connection that refuses to write, to a database that holds the tables of the views."""
+    refuse_foreign(engine)
+    if not set(inspect(engine).get_table_names()) >= OPTUNA_TABLES | {RUNS.name, WINDOWS.name}:
         raise BadInputError(
             f"database.url={shown(engine.url)}: this database holds no study yet; "
             "start one, or name the database that holds it"

@@ -3,14 +3,15 @@
 A run writes only while it holds the lease of its trial; storing the same again changes nothing.
 """
 
-import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from optimize import clock
 from optimize.errors import StaleRunError
+from optimize.hashing import hash_object
 from optimize.results.leases import Lease, abandon, check_token, fence
 from optimize.results.records import FINISHED, RETRIED, Outcome, RunRecord, WindowRecord
 from optimize.results.tables import (
@@ -32,7 +33,8 @@ def start_run(conn: Connection, lease: Lease, run: RunRecord) -> RunRecord:
     of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
     earlier = (*of_trial, RUNS.c.run_uuid != run.run_uuid)
     attempt = 1 + (conn.execute(select(func.max(RUNS.c.attempt)).where(*earlier)).scalar() or 0)
-    insert_if_absent(conn, RUNS, {**values_of(run), "attempt": attempt})
+    of_set = {"attempt": attempt, "parameter_set": parameter_set(run.parameters)}
+    insert_if_absent(conn, RUNS, values_of(run) | of_set)
     return load_one(conn, RunRecord, RUNS, run_uuid=run.run_uuid)
 
 
@@ -154,17 +156,57 @@ def with_windows(conn: Connection, study: str, numbers: Collection[int]) -> set[
     return set(conn.execute(of_study.distinct()).scalars())
 
 
-def best_runs(conn: Connection, study: str, limit: int) -> list[tuple[int, str]]:
-    """Return (trial number, run uuid) of the best complete runs, one for each parameter set, best first."""
-    complete = select(RUNS.c.trial_number, RUNS.c.run_uuid, RUNS.c.parameters).where(
-        RUNS.c.study_name == study, RUNS.c.state == "COMPLETE"
+def parameter_set(parameters: Mapping[str, Any]) -> str:
+    """Return what identifies a set of parameters: the same for 1 and 1.0, whatever the order of the keys."""
+    return hash_object(_alike(parameters))
+
+
+def fill_parameter_sets(conn: Connection, study: str) -> None:
+    """Identify the parameters of runs that an older version wrote."""
+    missing = (RUNS.c.study_name == study, RUNS.c.parameter_set.is_(None))
+    for uuid, parameters in conn.execute(select(RUNS.c.run_uuid, RUNS.c.parameters).where(*missing)).all():
+        found = parameter_set(parameters or {})
+        conn.execute(update(RUNS).where(RUNS.c.run_uuid == uuid).values(parameter_set=found))
+
+
+def rank_sets(conn: Connection, study: str, limit: int, by: str = "median") -> list[str]:
+    """Return the best parameter sets of a study, best first: by their `median` run, or by their `highest`.
+
+    The median is the lower one, and a PRUNED run counts below every score, as in the view best_models.
+    """
+    ended = RUNS.c.state.in_(("COMPLETE", "PRUNED"))
+    score = case((RUNS.c.state == "COMPLETE", RUNS.c.score))
+    same_set = {"partition_by": RUNS.c.parameter_set}
+    rising = (score.nulls_first(), RUNS.c.trial_number)
+    runs = func.count().over(**same_set)
+    place = (runs + 1) // 2 if by == "median" else runs
+    columns = (
+        RUNS.c.parameter_set,
+        RUNS.c.trial_number,
+        score.label("score"),
+        place.label("place"),
+        func.row_number().over(**same_set, order_by=rising).label("rank"),
     )
-    best: dict[str, tuple[int, str]] = {}
-    for number, uuid, parameters in conn.execute(complete.order_by(RUNS.c.score.desc(), RUNS.c.trial_number)):
-        best.setdefault(json.dumps(parameters, sort_keys=True), (number, uuid))
-        if len(best) == limit:
-            break
-    return list(best.values())
+    ranked = select(*columns).where(RUNS.c.study_name == study, RUNS.c.parameter_set.is_not(None), ended)
+    sets = ranked.subquery()
+    chosen = select(sets.c.parameter_set).where(sets.c.rank == sets.c.place, sets.c.score.is_not(None))
+    return list(
+        conn.execute(chosen.order_by(sets.c.score.desc(), sets.c.trial_number).limit(limit)).scalars()
+    )
+
+
+def surplus_runs(conn: Connection, run: RunRecord, kept: int) -> list[tuple[int, str]]:
+    """Return (trial number, run uuid) of complete runs whose weights go, now that a run ended.
+
+    Kept are all runs of the best `kept` parameter sets, by their median and by their highest run: which of
+    them will be the median is open until the last one has ended.
+    """
+    ranked = [rank_sets(conn, run.study_name, kept + 1, by) for by in ("median", "highest")]
+    best = {name for names in ranked for name in names[:kept]}
+    changed = {name for names in ranked for name in names} | {parameter_set(run.parameters)}
+    of_sets = (RUNS.c.study_name == run.study_name, RUNS.c.parameter_set.in_(sorted(changed - best)))
+    surplus = select(RUNS.c.trial_number, RUNS.c.run_uuid).where(*of_sets, RUNS.c.state == "COMPLETE")
+    return [(number, uuid) for number, uuid in conn.execute(surplus.order_by(RUNS.c.trial_number))]
 
 
 def complete_but_untold(
@@ -184,6 +226,15 @@ def complete_but_untold(
     same = (RUNS.c.trial_number == newest.c.trial_number) & (RUNS.c.attempt == newest.c.attempt)
     rows = select(RUNS).join(newest, same).where(RUNS.c.study_name == study, RUNS.c.state.in_(FINISHED))
     return load_rows(conn, RunRecord, RUNS, rows.order_by(RUNS.c.trial_number))
+
+
+def _alike(value: Any) -> Any:
+    """Return parameters with every number as a float, so that equal ones are written alike."""
+    if isinstance(value, Mapping):
+        return {str(key): _alike(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_alike(part) for part in value]
+    return float(value) + 0.0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def _check(conn: Connection, lease: Lease, run_uuid: str) -> None:

@@ -48,6 +48,9 @@ METRIC_COLUMNS = (
     "buy_and_hold",
 )
 
+# Of older versions. With the second, SQLite went through all runs of a study for each of its trials.
+FORMER_INDEXES = ("wf_runs_of_trial", "wf_runs_ranked")
+
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
@@ -100,9 +103,11 @@ RUNS = Table(
     _text("data_fingerprint"),
     *_real(*METRIC_COLUMNS),
     _json("metrics_json", "metrics"),
-    Index("wf_runs_of_trial", "study_name", "trial_number"),
+    Column("parameter_set", Text),  # hash of the parameters; NULL: an older version wrote the run
+    Index("wf_runs_of_state", "study_name", "trial_number", "state", "attempt"),  # which run ended a trial
     Index("wf_runs_ended", "study_name", "finished_at"),  # asked before every trial that is handed out
-    Index("wf_runs_ranked", "study_name", "state", "score"),  # asked after every trial: whose weights to keep
+    # Asked after every trial: whose weights to keep. It holds all that is asked for.
+    Index("wf_runs_of_set", "study_name", "parameter_set", "score", "trial_number", "state", "run_uuid"),
 )
 
 LEASES = Table(
@@ -183,19 +188,21 @@ def create_tables(engine: Engine) -> None:
     """Create what is missing, columns that an older version did not write too; several may do so at once."""
     with engine.begin() as conn:
         lock_schema(conn)
-        if conn.dialect.name == "postgresql":
-            METADATA.create_all(conn)  # looks first: under the lock nothing can appear in between
-            for table in METADATA.sorted_tables:  # create_all adds no index to a table of an older version
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    index.create(conn, checkfirst=True)
-        else:  # SQLite itself decides what exists: a look beforehand would race with other processes
-            for table in METADATA.sorted_tables:
+        server = conn.dialect.name == "postgresql"  # where the lock of the schema is held
+        for table in METADATA.sorted_tables:  # SQLite decides what exists: a look would race
+            if server:
+                table.create(conn, checkfirst=True)
+            else:
                 conn.execute(CreateTable(table, if_not_exists=True))
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    conn.execute(CreateIndex(index, if_not_exists=True))
-        for table in METADATA.sorted_tables:
             for column in _lacking(conn, table):
                 _add_column(conn, table, column)
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                if server:
+                    index.create(conn, checkfirst=True)
+                else:
+                    conn.execute(CreateIndex(index, if_not_exists=True))
+        for name in FORMER_INDEXES:
+            conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
 
 
 def _lacking(conn: Connection, table: Table) -> list[Column[Any]]:
@@ -250,7 +257,8 @@ def where(table: Table, **values: Any) -> Select[Any]:
 def load_rows(conn: Connection, kind: type[Record], table: Table, rows: Select[Any]) -> list[Record]:
     """Return the selected rows as records."""
     names = [part.name for part in fields(kind)]
-    return [kind(**{name: row[table.c[name]] for name in names}) for row in conn.execute(rows).mappings()]
+    columns = rows.with_only_columns(*(table.c[name] for name in names))  # an older table may lack the others
+    return [kind(**{name: row[table.c[name]] for name in names}) for row in conn.execute(columns).mappings()]
 
 
 def load_one(conn: Connection, kind: type[Record], table: Table, **values: Any) -> Record:

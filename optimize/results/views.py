@@ -6,6 +6,7 @@ them can say stands in its dialect below. SQLite needs version 3.38, for the ope
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -25,6 +26,7 @@ class Dialect:
     """What each database has its own words for: compact JSON, pids joined by commas, the time."""
 
     parameters: str  # of trial t, by name: {"agent.net":"small","agent.n_steps":64}
+    parameter_set: str  # of trial t, exact: the same text for the same values, and for no others
     pids: str  # of the workers that hold a trial of study `counts`
     failures: str  # of study `counts`, number of runs by kind
     now: str  # seconds since the epoch, as leases count them
@@ -41,6 +43,11 @@ SELECT json_group_object(decoded.param_name, json(decoded.value)) FROM (
     WHEN json_extract(p.distribution_json, '$.name') LIKE 'Int%' THEN CAST(p.param_value AS INTEGER)
     ELSE json_quote(p.param_value) END AS value
   FROM trial_params p WHERE p.trial_id = t.trial_id ORDER BY p.param_name) decoded
+""",
+    parameter_set="""
+SELECT group_concat(quote(named.param_name) || '=' || quote(named.param_value + 0.0)) FROM (
+  SELECT p.param_name, p.param_value FROM trial_params p
+  WHERE p.trial_id = t.trial_id ORDER BY p.param_name) named
 """,
     pids="""
 SELECT group_concat(pid) FROM (
@@ -74,6 +81,10 @@ SELECT '{' || COALESCE(string_agg(
     SELECT *, CAST(CAST(param_value AS numeric) AS double precision) AS value FROM trial_params
   ) p WHERE p.trial_id = t.trial_id) decoded
 """,
+    parameter_set="""
+SELECT string_agg(quote_literal(p.param_name) || '=' || encode(float8send(p.param_value + 0.0), 'hex'),
+  ',' ORDER BY p.param_name COLLATE "C") FROM trial_params p WHERE p.trial_id = t.trial_id
+""",
     pids="""
 SELECT string_agg(CAST(held.pid AS text), ',' ORDER BY held.pid) FROM (
   SELECT DISTINCT l.pid FROM wf_leases l
@@ -96,7 +107,7 @@ _HELD = "l.renewed_at > 0 AND l.renewed_at + l.lease_s >= <now>"
 # The last attempt, and only if it is the one that ended the trial: an earlier attempt failed or was lost.
 _FINISHING_RUN = """
 SELECT last.run_uuid FROM wf_runs last
-WHERE last.study_name = s.study_name AND last.trial_number = t.number AND last.state = CAST(t.state AS TEXT)
+WHERE last.study_name = t.study_name AND last.trial_number = t.number AND last.state = CAST(t.state AS TEXT)
 ORDER BY last.attempt DESC LIMIT 1
 """
 
@@ -111,31 +122,48 @@ WHERE a.trial_id = t.trial_id AND 1 = CASE
   ELSE 0 END
 """
 
+# One row a parameter set, scored by the run of the lower median. A run that was PRUNED counts below every
+# score: a set of which most runs were stopped or infeasible has no score and no row. FAIL counts nowhere.
 _BEST_MODELS = """
-SELECT study_name, trial_number, score, standard_error, total_return, max_drawdown, cost, trades, turnover,
-  sharpe_zero_cost, buy_and_hold, parameters, run_uuid, windows, seconds, finished_at
+SELECT t.study_name, t.number AS trial_number, t.score, t.runs, t.pruned_runs, t.score_min, t.score_max,
+  CASE WHEN t.runs * (<repeats>) = 1 THEN 'single seed'
+    ELSE CAST(t.runs * (<repeats>) AS TEXT) || ' seeds' END AS seeds,
+  r.standard_error, r.total_return, r.max_drawdown, r.cost, r.trades, r.turnover, r.sharpe_zero_cost,
+  r.buy_and_hold, (<parameters>) AS parameters, r.run_uuid,
+  (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = r.run_uuid) AS windows,
+  r.seconds, r.finished_at
 FROM (
-  SELECT found.*, r.standard_error, r.total_return, r.max_drawdown, r.cost, r.trades, r.turnover,
-    r.sharpe_zero_cost, r.buy_and_hold, r.seconds, r.finished_at,
-    (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = found.run_uuid) AS windows,
+  SELECT ended.*,
+    COUNT(*) OVER same_set AS runs, COUNT(*) OVER same_set - COUNT(ended.score) OVER same_set AS pruned_runs,
+    MIN(ended.score) OVER same_set AS score_min, MAX(ended.score) OVER same_set AS score_max,
     ROW_NUMBER() OVER (
-      PARTITION BY found.study_name, found.parameters ORDER BY found.score DESC, found.trial_number) AS place
+      PARTITION BY ended.study_name, ended.parameter_set ORDER BY ended.score NULLS FIRST, ended.number
+    ) AS place
   FROM (
-    SELECT s.study_name, t.number AS trial_number, v.value AS score,
-      (<parameters>) AS parameters, (<finishing_run>) AS run_uuid
-    FROM studies s
-    JOIN trials t ON t.study_id = s.study_id AND t.state = 'COMPLETE'
-    JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE'
-    WHERE NOT EXISTS (<infeasible>)
-  ) found
-  LEFT JOIN wf_runs r ON r.run_uuid = found.run_uuid
-) ranked WHERE place = 1
+    SELECT s.study_name, t.trial_id, t.number, t.state,
+      CASE WHEN t.state = 'COMPLETE' AND NOT EXISTS (<infeasible>) THEN (
+        SELECT v.value FROM trial_values v
+        WHERE v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE') END AS score,
+      (<parameter_set>) AS parameter_set
+    FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED')
+  ) ended
+  WINDOW same_set AS (PARTITION BY ended.study_name, ended.parameter_set)
+) t
+LEFT JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
+WHERE t.place = (t.runs + 1) / 2 AND t.score IS NOT NULL
+"""
+
+_REPEATS = """
+SELECT CASE WHEN COUNT(DISTINCT w.repeat) > 1 THEN COUNT(DISTINCT w.repeat) ELSE 1 END
+FROM wf_windows w WHERE w.run_uuid = r.run_uuid
 """
 
 _TRIAL_WINDOWS = """
-SELECT s.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, (<window_columns>)
-FROM studies s
-JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+SELECT t.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, (<window_columns>)
+FROM (
+  SELECT s.study_name, t.number, t.state
+  FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+) t
 JOIN wf_windows w ON w.run_uuid = (<finishing_run>)
 """
 
@@ -166,9 +194,6 @@ FROM (
 ) counts
 """
 
-# Listed, because a server fixes what * stands for when a view is made: a new column makes the view anew.
-_WINDOW_COLUMNS = ", ".join(f'w."{column.name}"' for column in WINDOWS.columns)
-
 VIEWS = {"best_models": _BEST_MODELS, "trial_windows": _TRIAL_WINDOWS, "study_health": _STUDY_HEALTH}
 DIALECTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 
@@ -195,7 +220,7 @@ def create_views(engine: Engine) -> bool:
     with engine.begin() as conn:
         lock_schema(conn)
         for name in VIEWS:
-            statement = f"CREATE VIEW {name} AS {view_body(name, conn.dialect.name)}"
+            statement = _statement(name, conn.dialect.name)
             if not _is_stored(conn, name, statement):
                 conn.execute(text(f"DROP VIEW IF EXISTS {name}"))
                 _create(conn, name, statement)
@@ -210,20 +235,50 @@ def drop_views(engine: Engine) -> None:
             conn.execute(text(f"DROP VIEW IF EXISTS {name}"))
 
 
-def view_body(name: str, dialect: str) -> str:
-    """Return the SELECT of a view in the words of a database."""
+def stale_views(conn: Connection) -> list[str]:
+    """Return the views that are missing, or that another version made."""
+    return [name for name in VIEWS if not _is_stored(conn, name, _statement(name, conn.dialect.name))]
+
+
+def with_views(conn: Connection, sql: str) -> str:
+    """Return a SELECT that reads the views as this version defines them, whichever the database holds.
+
+    A database that cannot be written to may hold those of another version, or none.
+    """
+    named = [name for name in VIEWS if name in sql]
+    lacking: set[str] = set()
+    if "trial_windows" in named:  # an older version did not write all columns
+        lacking = set(WINDOWS.columns.keys()) - {c["name"] for c in inspect(conn).get_columns(WINDOWS.name)}
+    views = [f"{name} AS ({view_body(name, conn.dialect.name, lacking)})" for name in named]
+    return f"WITH {', '.join(views)}\n{sql}" if views else sql
+
+
+def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
+    """Return the SELECT of a view in the words of a database; columns that are lacking are NULL."""
     words = DIALECTS[dialect]
     parts = {
         "parameters": words.parameters,
+        "parameter_set": words.parameter_set,
+        "repeats": _REPEATS,
         "pids": words.pids,
         "failures": words.failures,
         "finishing_run": _FINISHING_RUN,
         "infeasible": INFEASIBLE,
     }
-    body = VIEWS[name].replace("(<window_columns>)", _WINDOW_COLUMNS).replace("<closed>", CLOSED)
+    body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
     for part, sql in parts.items():
         body = body.replace(f"(<{part}>)", f"({sql})")
     return body.replace("(<held>)", f"({_HELD.replace('<now>', words.now)})").strip()
+
+
+def _window_columns(lacking: Collection[str]) -> str:
+    """Return the columns one by one: a server fixes the meaning of * when a view is made."""
+    names = [column.name for column in WINDOWS.columns]
+    return ", ".join(f'NULL AS "{name}"' if name in lacking else f'w."{name}"' for name in names)
+
+
+def _statement(name: str, dialect: str) -> str:
+    return f"CREATE VIEW {name} AS {view_body(name, dialect)}"
 
 
 def _is_stored(conn: Connection, name: str, statement: str) -> bool:

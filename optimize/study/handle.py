@@ -26,6 +26,7 @@ from optimize.results.records import (
     log_event,
     save_study,
 )
+from optimize.results.runs import fill_parameter_sets
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views, refuse_foreign
 from optimize.search.proposals import Proposals
@@ -95,6 +96,8 @@ def open_study(spec: StudySpec) -> Handle:
         create_tables(engine)
         with engine.connect() as conn:
             refuse_other_hosts(conn, server_time(conn))
+        with engine.begin() as conn:
+            fill_parameter_sets(conn, spec.name)
         storage = open_storage(url, spec.database.busy_timeout_s)
         if spec.name not in optuna.get_all_study_names(storage):
             with engine.begin() as conn:  # records of a study that was deleted would attach to new trials

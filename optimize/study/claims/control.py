@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from optimize.database.address import in_words
 from optimize.errors import WalkforgeError, require
 from optimize.results.launches import command_of, running_launch
 from optimize.results.progress import living_leases
-from optimize.results.queries import studies_of
+from optimize.results.queries import health_of, studies_of
 from optimize.results.records import EventRecord, last_event, load_study, log_event, newest_trial
 from optimize.study.handle import Handle
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
@@ -23,9 +23,6 @@ from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
 STATES = {"pause": "paused", "resume": "running", "stop": "stopped"}
 POLL_S = 2.0
 TRIAGE = "triage"
-HEALTH = text(
-    "SELECT cap, complete, pruned, running + waiting AS unfinished FROM study_health WHERE study_name = :name"
-)
 
 
 class StoppedByActionError(WalkforgeError):
@@ -105,11 +102,11 @@ def refuse_stopped(handle: Handle) -> None:
 def _ask(engine: Engine, study: str, action: str) -> str:
     with engine.begin() as conn:
         before = state_of(conn, study)
-        health = conn.execute(HEALTH, {"name": study}).mappings().one()
-        done = health["complete"] + health["pruned"]
+        health = health_of(conn, study)
+        done, unfinished = health["complete"] + health["pruned"], health["running"] + health["waiting"]
         record = load_study(conn, study)
         more = record is not None and record.phase == TIMEFRAME_PHASE  # its model phase may come yet
-        if done >= (health["cap"] or 0) and not health["unfinished"] and not more:
+        if done >= (health["cap"] or 0) and not unfinished and not more:
             return f"{study} is at its cap ({done} of {health['cap']}): there is nothing to {action}"
         if before == STATES[action]:
             return f"{study} is {before} already; {_follows(conn, study, action)}"

@@ -12,7 +12,7 @@ from optuna.trial import Trial, TrialState
 from optimize.database import server_time, study_lock
 from optimize.results import leases
 from optimize.results.records import EventRecord, RunRecord, load_baselines, log_event
-from optimize.results.runs import best_runs, complete_but_untold, windows_of
+from optimize.results.runs import complete_but_untold, surplus_runs, windows_of
 from optimize.study.files import drop_weights, run_folder, run_folders
 from optimize.study.handle import Handle
 from optimize.study.pages.dashboard import decorate
@@ -101,19 +101,18 @@ def tell_one(handle: Handle, run: RunRecord) -> None:
 
 
 def drop_surplus_weights(handle: Handle, run: RunRecord) -> None:
-    """Keep the weights of the best keep_models trials: drop this run's, or those of the trial it pushed out.
+    """Keep the weights of the best keep_models parameter sets: drop this run's, or those of a set pushed out.
 
     Those of the trial's earlier runs go only now: until it ended they were all that a next run had.
     """
-    folder, kept = handle.spec.folder, handle.spec.keep_models
+    folder = handle.spec.folder
     with handle.engine.connect() as conn:
-        ranked = best_runs(conn, handle.spec.name, kept + 1)
+        surplus = surplus_runs(conn, run, handle.spec.keep_models)
     own = run_folder(folder, run.trial_number, run.run_uuid)
-    best = run.run_uuid in [uuid for _, uuid in ranked[:kept]]
     for each in run_folders(folder, run.trial_number):
-        if each != own or not best:
+        if each != own or run.state != "COMPLETE":
             drop_weights(each)
-    for number, uuid in ranked[kept:]:
+    for number, uuid in surplus:
         drop_weights(run_folder(folder, number, uuid))
 
 

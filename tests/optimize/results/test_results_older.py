@@ -45,10 +45,20 @@ def shrink(engine: Engine) -> None:
     body = view_body("trial_windows", engine.dialect.name)
     drop_views(engine)
     with engine.begin() as conn:
+        conn.execute(text("DROP INDEX wf_runs_of_set"))
+        conn.execute(text("ALTER TABLE wf_runs DROP COLUMN parameter_set"))
         for column in ADDED:
             conn.execute(text(f"ALTER TABLE wf_windows DROP COLUMN {column}"))
             body = body.replace(f', w."{column}"', "")
     create_views_without(engine, body)
+
+
+def test_indexes_of_older_versions_give_way(older: Engine) -> None:
+    with older.begin() as conn:
+        conn.execute(text("CREATE INDEX wf_runs_ranked ON wf_runs (study_name, state, score)"))
+    create_tables(older)
+    names = {index["name"] for index in inspect(older).get_indexes("wf_runs")}
+    assert names == {"wf_runs_of_state", "wf_runs_of_set", "wf_runs_ended"}
 
 
 def create_views_without(engine: Engine, body: str) -> None:

@@ -139,7 +139,7 @@ def test_the_view_the_maximum_and_optuna_name_the_same_best_trial(
     pruned = study.ask()
     suggest_all(pruned)
     pruned.report(99.0, step=0)
-    study.tell(pruned, state=TrialState.PRUNED)  # Optuna stores 99 as its value
+    study.tell(pruned, state=TrialState.PRUNED)  # Optuna by itself would store 99 as its value
     study.tell(study.ask(), state=TrialState.FAIL)
     tell_infeasible(study, 50.0, 0.1)
     tell_infeasible(study, 51.0, math.inf)
@@ -176,7 +176,7 @@ def test_parameters_are_decoded_to_the_values_that_were_suggested(
     assert len(nets) == 6  # every choice was drawn, null and true among them
 
 
-def test_a_parameter_set_appears_once_with_its_best_score_and_lowest_number(
+def test_a_parameter_set_appears_once_with_its_median_score_and_lowest_number(
     engine: Engine, study: optuna.Study
 ) -> None:
     for net, score in [("small", 1.0), ("small", 3.0), ("small", 3.0), ("medium", 2.0)]:
