@@ -176,16 +176,15 @@ def rank_sets(conn: Connection, study: str, limit: int, by: str = "median") -> l
     """
     ended = RUNS.c.state.in_(("COMPLETE", "PRUNED"))
     score = case((RUNS.c.state == "COMPLETE", RUNS.c.score))
-    same_set = {"partition_by": RUNS.c.parameter_set}
     rising = (score.nulls_first(), RUNS.c.trial_number)
-    runs = func.count().over(**same_set)
+    runs = func.count().over(partition_by=RUNS.c.parameter_set)
     place = (runs + 1) // 2 if by == "median" else runs
     columns = (
         RUNS.c.parameter_set,
         RUNS.c.trial_number,
         score.label("score"),
         place.label("place"),
-        func.row_number().over(**same_set, order_by=rising).label("rank"),
+        func.row_number().over(partition_by=RUNS.c.parameter_set, order_by=rising).label("rank"),
     )
     ranked = select(*columns).where(RUNS.c.study_name == study, RUNS.c.parameter_set.is_not(None), ended)
     sets = ranked.subquery()

@@ -122,7 +122,7 @@ def test_repeats_are_seeds(engine: Engine, study: optuna.Study) -> None:
 
 
 def test_sets_are_told_apart_by_every_bit_and_by_nothing_else(engine: Engine, study: optuna.Study) -> None:
-    same = [
+    same: list[list[dict[str, Any]]] = [
         [{"gamma": 0.3}],
         [{"gamma": 0.1 + 0.2}],  # the next number after 0.3, with the same 15 digits
         [{"gamma": 0.0}, {"gamma": -0.0}],
@@ -136,7 +136,7 @@ def test_sets_are_told_apart_by_every_bit_and_by_nothing_else(engine: Engine, st
     for sets in same:
         for parameters in sets:
             add(engine, study, parameters, complete_outcome(1.0))
-    assert sorted(row.runs for row in leaderboard(engine, STUDY, 20)) == sorted(map(len, same))
+    assert sorted(row.runs for row in leaderboard(engine, STUDY, 20)) == sorted(len(each) for each in same)
     with engine.connect() as conn:
         assert len(rank_sets(conn, STUDY, 20)) == len(same)
 
