@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.types import BoolArray, FloatArray, IntArray
-from optimize.data.spec import DAY_NS, timeframe_name, timeframe_ns
+from optimize.data.spec import DAY_NS, HOUR_NS, timeframe_name, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_arrays, hash_object
 
 SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable", "spread")
+LATE_NS = 13 * HOUR_NS  # into a daily bar; on the date of most of it, from Auckland to Honolulu
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +22,7 @@ class Bars:
     symbols: tuple[str, ...]  # A names
     timeframe: str
     timestamp: IntArray  # (T,) UTC nanoseconds, start of the bar
-    bar_end: IntArray  # (T,) UTC nanoseconds; never later than the next bar's start
+    bar_end: IntArray  # (T,) UTC nanoseconds; when all of the row is known, by the next row's start
     open: FloatArray  # (T, A)
     high: FloatArray  # (T, A)
     low: FloatArray  # (T, A)
@@ -105,33 +106,101 @@ def _most_frequent(timestamp: IntArray) -> tuple[int, str, float]:
 
 
 def join_bars(parts: Sequence[Bars]) -> Bars:
-    """Put single-symbol bars on one axis (outer join), from the first bar at which all have printed."""
+    """Put single-symbol bars on one axis (outer join), from the first bar at which all have printed.
+
+    A row is known when the last of its bars has ended, and no row begins before the one above it is known.
+    Intraday bars share a row where they begin together; overlapping ones that do not are refused. Daily bars
+    share the row of their date; where a bar began before the row above was known, its close is also its open,
+    because an order of that row cannot be filled at a price from before it.
+    """
     if len(parts) == 1:
         return parts[0]
-    timeframes = {part.timeframe for part in parts}
-    if len(timeframes) > 1:
+    _refuse_mixed_timeframes(parts)
+    timeframe = parts[0].timeframe
+    daily = timeframe_ns(timeframe) == DAY_NS
+    keys = [_dates(part) if daily else part.timestamp for part in parts]
+    axis = np.unique(np.concatenate(keys))
+    axis = axis[axis >= max(int(key[0]) for key in keys)]
+    fields = [_on_axis(part, key, axis) for part, key in zip(parts, keys, strict=True)]
+    stacked = [np.concatenate(columns, axis=1) for columns in zip(*fields, strict=True)]
+    open_, high, low, close, volume, tradable, spread, began, ended = stacked
+    start, end = began.min(axis=1), ended.max(axis=1)
+    before = np.append(start[0], end[:-1])  # when the row above is known
+    if daily:
+        open_ = np.where(began < before[:, None], close, open_)
+        start = np.maximum(start, before)
+    else:
+        _refuse_overlap(parts, start, end)
+    symbols = tuple(part.symbols[0] for part in parts)
+    traded = tradable.astype(np.bool_)
+    return Bars(symbols, timeframe, start, end, open_, high, low, close, volume, traded, spread)
+
+
+def _refuse_mixed_timeframes(parts: Sequence[Bars]) -> None:
+    """Refuse symbols whose bars differ in length."""
+    if len({part.timeframe for part in parts}) > 1:
         found = ", ".join(f"{part.symbols[0]} {part.timeframe}" for part in parts)
         raise BadInputError(f"the files of data.symbols differ in timeframe ({found}): use files of one")
-    start = max(int(part.timestamp[0]) for part in parts)
-    axis = np.unique(np.concatenate([part.timestamp for part in parts]))
-    axis = axis[axis >= start]
-    fields = [_on_axis(part, axis) for part in parts]
-    stacked = [np.concatenate(columns, axis=1) for columns in zip(*fields, strict=True)]
-    open_, high, low, close, volume, tradable, spread = stacked
-    symbols = tuple(part.symbols[0] for part in parts)
-    timeframe = parts[0].timeframe
-    end = nominal_end(axis, timeframe)
-    traded = tradable.astype(np.bool_)
-    return Bars(symbols, timeframe, axis, end, open_, high, low, close, volume, traded, spread)
 
 
-def _on_axis(part: Bars, axis: IntArray) -> tuple[NDArray[np.generic], ...]:
-    """Return open, high, low, close, volume, tradable and spread (T, 1) of one symbol on axis."""
-    row = np.searchsorted(part.timestamp, axis, side="right") - 1
-    tradable = (part.timestamp[row] == axis)[:, None]
+def _dates(part: Bars) -> IntArray:
+    """Return the UTC midnight (T,) of the date of each daily bar; refuse two bars of one date.
+
+    A bar stamped 00:00Z is of that date. One with another stamp, such as local midnight or the roll of the FX
+    day, is of the date that holds most of it; 13 hours are past the middle of a day of 23 or 25 hours. Stamps
+    of a market's opening after 11:00Z would count as the day after, which shows in bars on Saturdays.
+    """
+    day = part.timestamp // DAY_NS
+    later = (part.timestamp + LATE_NS) // DAY_NS
+    shifted = np.where(part.timestamp % DAY_NS == 0, day, later)
+    label = day if _on_saturday(shifted) > _on_saturday(day) else shifted
+    twice = np.flatnonzero(np.diff(label) == 0)
+    if len(twice):
+        first, second = (utc_text(part.timestamp[twice[0] + row]) for row in (0, 1))
+        raise BadInputError(
+            f"{part.symbols[0]} has two daily bars of one date ({first} and {second}), which cannot share a "
+            "row with the bars of other data.symbols: keep one bar a day"
+        )
+    return np.asarray(label * DAY_NS, dtype=np.int64)
+
+
+def _on_saturday(day: IntArray) -> int:
+    """Return how many of the days since 1970-01-01, a Thursday, are Saturdays."""
+    return int((day % 7 == 2).sum())
+
+
+def _on_axis(part: Bars, key: IntArray, axis: IntArray) -> tuple[NDArray[np.generic], ...]:
+    """Return a symbol's open, high, low, close, volume, tradable, spread, start and end (T, 1) on the axis.
+
+    Where it has no bar, start is the largest number and end the smallest.
+    """
+    row = np.searchsorted(key, axis, side="right") - 1
+    present = (key[row] == axis)[:, None]
     close = part.close[row]
-    prices = (np.where(tradable, column[row], close) for column in (part.open, part.high, part.low))
-    return (*prices, close, np.where(tradable, part.volume[row], 0.0), tradable, part.spread[row])
+    prices = (np.where(present, column[row], close) for column in (part.open, part.high, part.low))
+    volume, tradable = np.where(present, part.volume[row], 0.0), present & part.tradable[row]
+    start = np.where(present, part.timestamp[row, None], np.iinfo(np.int64).max)
+    end = np.where(present, part.bar_end[row, None], np.iinfo(np.int64).min)
+    return (*prices, close, volume, tradable, part.spread[row], start, end)
+
+
+def _refuse_overlap(parts: Sequence[Bars], start: IntArray, end: IntArray) -> None:
+    """Refuse rows (T,) that begin before a bar of the row above has ended."""
+    overlap = np.flatnonzero(end[:-1] > start[1:])
+    if not len(overlap):
+        return
+    row = int(overlap[0])
+    begun, ended, following = int(start[row]), int(end[row]), int(start[row + 1])
+    earlier = next(part for part in parts if ended in part.bar_end[part.timestamp == begun])
+    later = next(part for part in parts if following in part.timestamp)
+    timeframe = parts[0].timeframe
+    raise BadInputError(
+        f"data.symbols: {timeframe} bars overlap without beginning together: {later.symbols[0]} begins one "
+        f"at {utc_text(following)}, inside that of {earlier.symbols[0]} from {utc_text(begun)} to "
+        f"{utc_text(ended)} ({len(overlap):,} of {len(start):,} rows). A bar is known at its own end, so "
+        f"such bars make no common row: use finer bars of every symbol, which data.timeframe={timeframe} "
+        "merges into bars that begin together, or data.symbols of one grid"
+    )
 
 
 def bars_fingerprint(bars: Bars) -> str:

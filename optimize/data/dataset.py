@@ -10,6 +10,7 @@ from envs.types import BoolArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, select_rows, utc_text
 from optimize.data.features import check_features, compute, warmup_bars
 from optimize.data.providers import provider_of
+from optimize.data.quality.findings import counted
 from optimize.data.quality.sessions import gaps_of
 from optimize.data.resample import resample
 from optimize.data.sessions import (
@@ -21,7 +22,7 @@ from optimize.data.sessions import (
     resolve_calendar,
     session_table,
 )
-from optimize.data.spec import HOUR_NS, DataSpec, FeatureSpec, SessionSpec
+from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
 
@@ -75,6 +76,7 @@ def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: Sessi
     """Build the market from bars that are already loaded."""
     calendar = resolve_calendar(session, source)
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
+    _refuse_strays(source, table)
     flat = ends_flat(session, calendar, source.timeframe)
     first, last = table.index(source)[[0, -1]]
     bars = resample(source, timeframe, table)
@@ -107,6 +109,27 @@ def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: Sessi
         fingerprint=hash_object(content),
     )
     return frozen(market)
+
+
+def _refuse_strays(source: Bars, table: SessionTable) -> None:
+    """Refuse bars that begin inside another one while the market is open.
+
+    Cut at the stray bar, the other would be known before its close; clock changes, breaks and the day's end
+    cut a bar too, but not the one after it.
+    """
+    length_ns = timeframe_ns(source.timeframe)
+    begin, end = table.stretches.T
+    stretch = np.searchsorted(begin, source.timestamp, side="right") - 1
+    inside = (stretch[1:] == stretch[:-1]) & (source.timestamp[1:] < end[stretch[1:]])
+    short = np.diff(source.timestamp) < length_ns
+    stray = np.flatnonzero(short[:-1] & short[1:] & inside[:-1]) + 1
+    if length_ns < DAY_NS and len(stray):
+        raise BadInputError(
+            f"{', '.join(source.symbols)}: {counted(len(stray), 'bar')} of {source.timeframe} begin inside "
+            f"the bar before, the first at {utc_text(source.timestamp[stray[0]])}, which would count as "
+            "known before its end: stamp every row with the start of its bar and keep one grid; no data.severity "
+            "admits overlapping bars"
+        )
 
 
 def _exits(bars: Bars, table: SessionTable, flat: bool) -> tuple[BoolArray, BoolArray]:
