@@ -125,15 +125,35 @@ def join_bars(parts: Sequence[Bars]) -> Bars:
     stacked = [np.concatenate(columns, axis=1) for columns in zip(*fields, strict=True)]
     open_, high, low, close, volume, tradable, spread, began, ended = stacked
     start, end = began.min(axis=1), ended.max(axis=1)
-    before = np.append(start[0], end[:-1])  # when the row above is known
     if daily:
+        end = np.maximum(end, _expected_ends(parts, keys, axis, ended))
+        before = np.append(start[0], end[:-1])  # when the row above is known
         open_ = np.where(began < before[:, None], close, open_)
         start = np.maximum(start, before)
     else:
         _refuse_overlap(parts, start, end)
     symbols = tuple(part.symbols[0] for part in parts)
     traded = tradable.astype(np.bool_)
-    return Bars(symbols, timeframe, start, end, open_, high, low, close, volume, traded, spread)
+    joined = Bars(symbols, timeframe, start, end, open_, high, low, close, volume, traded, spread)
+    return select_rows(joined, end <= max(int(part.bar_end[-1]) for part in parts))
+
+
+def _expected_ends(
+    parts: Sequence[Bars], keys: Sequence[IntArray], axis: IntArray, ended: IntArray
+) -> IntArray:
+    """Return when each daily row (T,) would be known if the symbols without a bar had one.
+
+    That a symbol has none is known no earlier, so that a row does not change when its bar comes in. It would
+    end as long after midnight as the bar before did, give or take the hour of a clock change.
+    """
+    last_end = np.full(len(axis), np.iinfo(np.int64).min)
+    for asset, (part, key) in enumerate(zip(parts, keys, strict=True)):
+        row = np.searchsorted(key, axis, side="right") - 1
+        expected = axis + (part.bar_end - key)[row]
+        apart = np.abs(ended - expected[:, None]).min(axis=1)
+        absent = ended[:, asset] == np.iinfo(np.int64).min
+        last_end = np.where(absent & (apart > HOUR_NS), np.maximum(last_end, expected), last_end)
+    return last_end
 
 
 def _refuse_mixed_timeframes(parts: Sequence[Bars]) -> None:
@@ -153,7 +173,7 @@ def _dates(part: Bars) -> IntArray:
     day = part.timestamp // DAY_NS
     later = (part.timestamp + LATE_NS) // DAY_NS
     shifted = np.where(part.timestamp % DAY_NS == 0, day, later)
-    label = day if _on_saturday(shifted) > _on_saturday(day) else shifted
+    label = day if _on_saturday(shifted) > 2 * _on_saturday(day) + 1 else shifted
     twice = np.flatnonzero(np.diff(label) == 0)
     if len(twice):
         first, second = (utc_text(part.timestamp[twice[0] + row]) for row in (0, 1))

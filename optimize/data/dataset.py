@@ -127,8 +127,8 @@ def _refuse_strays(source: Bars, table: SessionTable) -> None:
         raise BadInputError(
             f"{', '.join(source.symbols)}: {counted(len(stray), 'bar')} of {source.timeframe} begin inside "
             f"the bar before, the first at {utc_text(source.timestamp[stray[0]])}, which would count as "
-            "known before its end: stamp every row with the start of its bar and keep one grid; no data.severity "
-            "admits overlapping bars"
+            "known before its end: stamp every row with the start of its bar and keep one grid; no "
+            "data.severity admits overlapping bars"
         )
 
 
