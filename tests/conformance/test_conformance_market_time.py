@@ -206,7 +206,7 @@ def standard_errors(earned: FloatArray) -> float:
 def rule(market: Market) -> FloatArray:
     """Buy what lags behind the others, sell what is ahead of them."""
     price = np.log(market.close)
-    return np.sign(price.mean(axis=1, keepdims=True) - price)
+    return np.asarray(np.sign(price.mean(axis=1, keepdims=True) - price))
 
 
 def ridge(market: Market) -> FloatArray:
@@ -220,7 +220,7 @@ def ridge(market: Market) -> FloatArray:
     gram = seen[:half].T @ seen[:half] + half * 0.01 * np.eye(seen.shape[1])
     forecast = seen @ np.linalg.solve(gram, seen[:half].T @ earned[:half])
     forecast[:half] = 0.0
-    return np.sign(forecast)
+    return np.asarray(np.sign(forecast))
 
 
 @NAMED
