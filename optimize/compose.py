@@ -15,7 +15,7 @@ from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.database import DatabaseSpec
-from optimize.errors import BadInputError, require
+from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.search.pruners import PrunerSpec
@@ -132,12 +132,21 @@ class RecordsConfig:
     name: str = MISSING_NAME
     output_dir: str = "studies"
     format: str = "table"
-    limit: int = 10
     database: DatabaseSpec = field(default_factory=DatabaseSpec)
 
     def __post_init__(self) -> None:
         require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
-        require_count("limit", self.limit)
+
+
+@dataclass(frozen=True)
+class LeaderboardConfig(RecordsConfig):
+    """`walkforge leaderboard`."""
+
+    top_n: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("top_n", self.top_n)
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ SCHEMAS: dict[str, type] = {
     "study": RunStudyConfig,
     "worker": WorkerConfig,
     "status": StatusConfig,
-    "leaderboard": RecordsConfig,
+    "leaderboard": LeaderboardConfig,
     "query": QueryConfig,
     "export": ExportConfig,
     "replay": ReplayConfig,
@@ -244,9 +253,10 @@ def to_config(config: DictConfig, kind: type[T]) -> T:
     try:
         plain = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
+        for inner in (error.__cause__, error.__context__):
+            if isinstance(inner, WalkforgeError):  # of a resolver
+                raise inner from None
         raise BadInputError(first_line(error)) from error
-    except dataclasses.FrozenInstanceError as error:  # a key added with + that no dataclass has
-        raise BadInputError(f"{error}: there is no such key; --cfg job lists the keys") from error
     if not isinstance(plain, kind):
         raise TypeError(f"the primary yaml lacks its schema: composed {type(plain)}, not {kind}")
     return plain

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optimize.cli.dispatch import EXIT_BAD_INPUT
+from optimize.cli.failures import EXIT_BAD_INPUT
 from optimize.cli.tables import Column, say, share, show, show_json
 from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market

@@ -1,188 +1,111 @@
-"""Strip the verb, let Hydra compose, run the verb's function, turn errors into one line and an exit code."""
+"""Read a command, compose its configuration, run its verb, and turn every outcome into an exit code."""
 
 import difflib
-import importlib
-import io
 import os
-import re
 import sys
-import tempfile
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from optimize.errors import BadInputError, WalkforgeError
+from optimize.cli.arguments import Command, read_command
+from optimize.cli.failures import EXIT_BAD_INPUT, describe, open_streams, report
+from optimize.cli.verbs import VERBS
+from optimize.errors import BadInputError
+from optimize.secrets import hide_secrets
 
-CONFIG_PATH = "pkg://optimize.conf"
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 1
-PRINTING = {"-c", "--cfg", "-i", "--info", "-h", "--help"}  # flags that let Hydra print the configuration
-PASSWORD = re.compile(r"(\w+://[^\s/:@]*):\S+@")  # of a database URL
-OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]+")  # of one too
-# Of a service that is notified: any URL may be one, but a database's and those of the configuration's places.
-TOKEN = re.compile(
-    r"(?<![\w+.-])(?!(?:sqlite|postgres|postgresql|postgresql\+psycopg|pkg|file|structured)://)"
-    r"(\w[\w+.-]*://)\S+"
-)
-MULTIRUN = {"-m", "--multirun"}
+if TYPE_CHECKING:
+    from optimize.cli.composition import Job
 
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb: where its function is (imported when called) and what it does."""
-
-    function: str
-    help: str
-    launches: bool = False  # it keeps its words, for whoever goes on with what it began
-
-    def load(self) -> Callable[..., int | None]:
-        """Import and return the verb's function."""
-        module, name = self.function.split(":")
-        function: Callable[..., int | None] = getattr(importlib.import_module(module), name)
-        return function
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a verb is called with: one of several with -m."""
-
-    config: Any
-    typed: list[str]  # its overrides, and the flags where there is one job
-
-
-VERBS: dict[str, Verb] = {
-    "data": Verb("optimize.cli.data:data", "fetch, resample, check and describe a data set"),
-    "walk-forward": Verb("optimize.cli.walk_forward:walk_forward", "evaluate one configuration, no search"),
-    "study": Verb("optimize.cli.study:study", "run or resume a study to its cap", launches=True),
-    "worker": Verb("optimize.cli.worker:worker", "join a study from any machine that reaches its database"),
-    "status": Verb("optimize.cli.status:status", "show progress, workers and failures of a study"),
-    "leaderboard": Verb("optimize.cli.leaderboard:leaderboard", "show the best trials of a study"),
-    "query": Verb("optimize.cli.query:query", "run a named SQL file; without sql= list them"),
-    "export": Verb("optimize.cli.export:export", "export the top N as bundles that replay to their score"),
-    "replay": Verb("optimize.cli.replay:replay", "prove that a bundle or trial reproduces its score"),
-    "dashboard": Verb("optimize.cli.dashboard:dashboard", "open optuna-dashboard on a study"),
-    "doctor": Verb("optimize.cli.doctor:doctor", "examine machine, database and studies; repair=true mends"),
-}
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `walkforge` and return its exit code: 0 done, 1 the work failed, 2 bad input."""
+    open_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    traceback = os.environ.get(FULL_ERROR) == "1" or "debug.traceback=true" in arguments
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()  # a reader that is gone, or a full disk, is noticed here and not at exit
+        return code
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        return report(describe(error, arguments), error, arguments, traceback=traceback)
+
+
+def _dispatch(arguments: list[str]) -> int:
     if "COMP_LINE" in os.environ:
-        return _complete(arguments)
+        return _complete()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if arguments else EXIT_BAD_INPUT
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"walkforge {_version()}")
+        return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return _fail(f"unknown verb {verb!r}: the verbs are {', '.join(VERBS)}{hint}", EXIT_BAD_INPUT)
-    return _run(verb, rest)
-
-
-def _run(verb: str, overrides: list[str]) -> int:
-    debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    try:
-        chosen = VERBS[verb]
-        if chosen.launches and sys.stderr.isatty() and not _only_printing(overrides):
-            print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
-        jobs = compose_jobs(verb, overrides)
-        codes = [chosen.load()(job.config, *([job.typed] if chosen.launches else [])) or 0 for job in jobs]
-        return max(codes, default=0)
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise BadInputError(f"unknown verb {verb!r}: the verbs are {', '.join(VERBS)}{_near(verb)}")
+    if "--version" in rest:
+        print(f"walkforge {_version()}")
         return 0
-    except WalkforgeError as error:
-        if debug:
-            traceback.print_exc()
-        return _fail(str(error), error.exit_code)
+    return _run(verb, read_command(verb, rest))
 
 
-def compose(verb: str, overrides: list[str]) -> list[Any]:
+def _run(verb: str, command: Command) -> int:
+    chosen = VERBS[verb]
+    if command.completes:
+        return _install_completion(verb, command)
+    if command.helps:
+        from optimize.cli.help import verb_help
+
+        print(verb_help(verb, command.words))
+        return 0
+    if command.shows:
+        _show(verb, command)
+        return 0
+    if chosen.launches and sys.stderr is not None and sys.stderr.isatty():
+        print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
+    jobs = _jobs(verb, command)
+    codes = [chosen.load()(job.config, *([job.typed] if chosen.launches else [])) or 0 for job in jobs]
+    return max(codes, default=0)
+
+
+def compose(verb: str, arguments: Sequence[str]) -> list[Any]:
     """Return the composed, checked configuration of each job (one, or several with -m)."""
-    return [job.config for job in compose_jobs(verb, overrides)]
+    return [job.config for job in compose_jobs(verb, arguments)]
 
 
-def compose_jobs(verb: str, overrides: list[str]) -> list[Job]:
+def compose_jobs(verb: str, arguments: Sequence[str]) -> "list[Job]":
     """Return each job with its words."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from optimize.cli.refusals import check_flags, one_line
-    from optimize.compose import SCHEMAS, register_schemas, to_config
-
-    check_flags(verb, overrides)
-    register_schemas()
-    composed: list[Job] = []
-    several = MULTIRUN & set(overrides) or any(word.startswith("hydra.mode=") for word in overrides)
-
-    def keep(config: Any) -> None:
-        composed.append(Job(config, list(HydraConfig.get().overrides.task) if several else overrides))
-
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits; the one line is ours to write
-    sys.argv = [f"walkforge {verb}", *overrides]
-    try:
-        with ExitStack() as held:
-            if _only_printing(overrides):
-                held.enter_context(_masked())
-            if several:
-                sys.argv = _with_setting(sys.argv, held.enter_context(_passing_folder()))
-            hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(keep)()
-        return [Job(to_config(job.config, SCHEMAS[verb]), job.typed) for job in composed]
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra merges with ValueError
-        raise BadInputError(hide_secrets(one_line(verb, error, overrides))) from error
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+    return _jobs(verb, read_command(verb, arguments))
 
 
-def _only_printing(overrides: list[str]) -> bool:
-    return bool(PRINTING & {word.partition("=")[0] for word in overrides})
+def _jobs(verb: str, command: Command) -> "list[Job]":
+    from optimize.cli.composition import Job, compose_jobs
+
+    jobs = compose_jobs(verb, command.words, several=command.several)
+    return jobs if command.several else [Job(job.config, command.typed) for job in jobs]
 
 
-@contextmanager
-def _masked() -> Iterator[None]:
-    """Print what is printed meanwhile without passwords and tokens: people paste it into reports."""
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said):
-            yield
-    finally:
-        print(hide_secrets(said.getvalue()), end="")
+def _show(verb: str, command: Command) -> None:
+    """Print the composed configuration, without secrets: people paste it into reports."""
+    from omegaconf import Container, OmegaConf
+
+    from optimize.cli.composition import compose_tree, composing
+
+    with composing(verb, command.words) as hydra:
+        shown: Any = compose_tree(verb, command.words, hydra).config
+        if command.resolve:
+            OmegaConf.resolve(shown)
+        if command.package is not None:
+            shown = OmegaConf.select(shown, command.package)
+            if shown is None:
+                raise BadInputError(f"-p {command.package}: the configuration has no such part")
+    text = OmegaConf.to_yaml(shown) if isinstance(shown, Container) else f"{shown}\n"
+    print(hide_secrets(text, command.words), end="")
 
 
-@contextmanager
-def _passing_folder() -> Iterator[str]:
-    """Yield the setting of a folder, soon deleted, for the configuration that Hydra saves with a sweep."""
-    with tempfile.TemporaryDirectory() as folder:  # nobody else may read it
-        escaped = folder.replace("\\", "\\\\").replace("'", "\\'")
-        yield f"hydra.sweep.dir='{escaped}'"
-
-
-def _with_setting(words: list[str], setting: str) -> list[str]:
-    """Return a command with one more setting beside its others: argparse takes those of one place alone."""
-    first = next((n for n, word in enumerate(words) if n and "=" in word and word[0] != "-"), len(words))
-    return [*words[:first], setting, *words[first:]]
-
-
-def hide_secrets(text: str) -> str:
-    """Return a text without the passwords of databases and the tokens of services in it."""
-    return TOKEN.sub(r"\1***", OPTION.sub(r"\1***", PASSWORD.sub(r"\1:***@", text)))
-
-
-def _complete(arguments: list[str]) -> int:
-    """Serve Hydra's tab completion: verbs first, then the chosen verb's keys."""
-    import hydra
-
+def _complete() -> int:
+    """Serve tab completion: verbs first, then the chosen verb's keys."""
     line = os.environ["COMP_LINE"]
     words = line.split()
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
@@ -192,13 +115,23 @@ def _complete(arguments: list[str]) -> int:
     program, verb, *_ = words
     if verb not in VERBS:
         return EXIT_BAD_INPUT
-    from optimize.compose import register_schemas
+    if "hydra" in line:  # of Hydra's own configuration nothing is completed
+        return 0
+    from optimize.cli.composition import composing
 
-    register_schemas()
     os.environ["COMP_LINE"] = line.replace(f"{program} {verb}", program, 1)
     os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-    sys.argv = [program, *[argument for argument in arguments if argument != verb]]
-    hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=verb)(lambda _: None)()
+    with composing(verb, []) as hydra:
+        hydra.shell_completion(verb, ["query=bash"])
+    return 0
+
+
+def _install_completion(verb: str, command: Command) -> int:
+    """Print the shell's side of tab completion, which `eval` installs."""
+    from optimize.cli.composition import composing
+
+    with composing(verb, []) as hydra:
+        hydra.shell_completion(verb, command.words)
     return 0
 
 
@@ -208,12 +141,23 @@ def _usage() -> str:
     return (
         "walkforge VERB key=value ...   find trading agents that survive\n\n"
         f"{verbs}\n\n"
-        "walkforge VERB --help      the groups and keys of a verb\n"
+        "walkforge VERB --help      examples, groups and keys of a verb\n"
         "walkforge VERB --cfg job   the composed configuration\n"
+        "walkforge --version        the version\n"
         'eval "$(walkforge study -sc install=bash)"   tab completion'
     )
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"walkforge: {message}", file=sys.stderr)
-    return code
+def _version() -> str:
+    try:
+        return version("walkforge")
+    except PackageNotFoundError:  # a checkout on the path that was never installed
+        return "(not installed)"
+
+
+def _near(verb: str) -> str:
+    close = difflib.get_close_matches(verb, VERBS, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+__all__ = ["VERBS", "compose", "compose_jobs", "main"]

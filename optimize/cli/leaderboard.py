@@ -21,7 +21,7 @@ from optimize.cli.tables import (
     signed,
     spell,
 )
-from optimize.compose import RecordsConfig
+from optimize.compose import LeaderboardConfig
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
@@ -53,11 +53,11 @@ STATISTICS = {
 }
 
 
-def leaderboard(config: RecordsConfig) -> None:
+def leaderboard(config: LeaderboardConfig) -> None:
     """Show the best trials of a study, one for each distinct set of parameters."""
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
     name = find_study(engine, config.name)
-    rows = best_rows(engine, name, config.limit)
+    rows = best_rows(engine, name, config.top_n)
     plain = [dataclasses.asdict(row) for row in rows]
     if config.format != "table":
         with engine.connect() as conn:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from optimize.cli.launch import storable
 from optimize.cli.tables import say
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.results.queries import studies_of
+from optimize.secrets import storable
 from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.runner import run_study
 

@@ -7,6 +7,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from optimize.errors import BadInputError, require
+from optimize.secrets import hide_password
 
 EXAMPLES = "sqlite:///path/to/file.db or postgresql://user@host/dbname"
 DRIVER = "postgresql+psycopg"
@@ -23,13 +24,14 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # a ValueError: the port is no number
-        raise BadInputError(f"database.url={_masked(url)!r} is no database URL: write {EXAMPLES}") from None
+        given = hide_password(url)
+        raise BadInputError(f"database.url={given!r} is no database URL: write {EXAMPLES}") from None
     name, _, driver = parsed.drivername.partition("+")
     if name == "sqlite":
         return parsed
     if name not in ("postgresql", "postgres") or driver not in ("", "psycopg"):
         raise BadInputError(
-            f"database.url={_masked(url)!r} is not supported: write {EXAMPLES} (driver psycopg)"
+            f"database.url={hide_password(url)!r} is not supported: write {EXAMPLES} (driver psycopg)"
         )
     return _checked(parsed).set(drivername=DRIVER)
 
@@ -39,7 +41,7 @@ def without_password(url: str) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return _masked(url)
+        return hide_password(url)
     if parsed.password is None and not SECRETS & parsed.query.keys():
         return url
     query = {key: value for key, value in parsed.query.items() if key not in SECRETS}
@@ -91,9 +93,3 @@ def _checked(url: URL) -> URL:
     rendered = url.render_as_string(hide_password=True)
     require(not {"{", "}"} & set(rendered), "database.url", shown(url), "a URL without braces")
     return url
-
-
-def _masked(url: str) -> str:
-    """Return a URL that nobody could read, without anything that may be a password."""
-    _, at, host = url.rpartition("@")
-    return f"{url.partition(':')[0]}:***@{host}" if at else url

@@ -2,23 +2,20 @@
 
 import difflib
 import os
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from optimize.errors import BadInputError, install_hint
+from optimize.secrets import hide_values
 
 KEYS = {  # what each secret is called in the environment; the first that is set counts
     "alpaca": (("ALPACA_API_KEY", "APCA_API_KEY_ID"), ("ALPACA_SECRET_KEY", "APCA_API_SECRET_KEY")),
     "coinbase": (("COINBASE_API_KEY",), ("COINBASE_API_SECRET",)),
 }
 MAX_TEXT = 300  # characters of what a server said
-HIDDEN = "***"
 NEAR_NAMES = 5
-USER = re.compile(r"(?<=://)[^/\s@]+@")
-TOKEN = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]+){1,2}")  # a signed request's JSON Web Token
 
 
 def import_extra(provider: str, package: str, module: str) -> Any:
@@ -79,13 +76,8 @@ def one_line(error: object) -> str:
 
 def hide_keys(text: str) -> str:
     """Return text with every key of the environment, signed token and user in a URL blotted out."""
-    for variable in (name for pair in KEYS.values() for names in pair for name in names):
-        value = os.environ.get(variable, "")
-        plain = value.replace("\\n", "\n")
-        for form in (value, quote(value, safe=""), plain, *plain.splitlines()):
-            if len(form.strip()) >= 4 and not form.startswith("-----"):
-                text = text.replace(form, HIDDEN)
-    return TOKEN.sub(HIDDEN, USER.sub(f"{HIDDEN}@", text))
+    variables = (name for pair in KEYS.values() for names in pair for name in names)
+    return hide_values(text, [os.environ.get(variable, "") for variable in variables])
 
 
 def _first_set(names: tuple[str, ...]) -> str:

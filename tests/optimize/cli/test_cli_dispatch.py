@@ -47,4 +47,4 @@ def test_a_composed_configuration_is_shown_and_no_folder_made(run: Run, tmp_path
 def test_help_lists_the_groups(run: Run) -> None:
     code, out, _ = run("study", "--help")
     assert code == 0
-    assert f"agent: {', '.join(AGENTS)}" in out
+    assert f"agent       ppo; of {', '.join(AGENTS)}" in out

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from envs.costs import CostSpec
 from optimize import clock
-from optimize.cli.launch import storable
 from optimize.cli.status import status, study_status
 from optimize.compose import StatusConfig
 from optimize.database.address import in_words
@@ -20,6 +19,7 @@ from optimize.results.launches import LAUNCH, announced, command_of, running_lau
 from optimize.results.progress import time_left
 from optimize.results.records import EventRecord, events, log_event
 from optimize.results.tables import LEASES
+from optimize.secrets import storable
 from optimize.study.claims.control import ask
 from optimize.study.handle import Handle
 from optimize.study.runner import run_study

@@ -1,0 +1,131 @@
+"""The words of a command line: flags apart from settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from optimize.errors import BadInputError
+
+HELP = ("-h", "--help")
+SHOW = ("-c", "--cfg")
+PACKAGE = ("-p", "--package")
+PLACE = ("-cd", "--config-dir")
+SHELL = ("-sc", "--shell-completion")
+SEVERAL = ("-m", "--multirun")
+RESOLVE = ("--resolve",)
+RUN = ("-r", "--run")
+WITH_VALUE = (*SHOW, *PACKAGE, *PLACE)
+REFUSED = {
+    "--experimental-rerun": "it would load a pickled file, which may run any code",
+    "--config-path": "the files of walkforge are the primary ones; add your folder by -cd FOLDER",
+    "-cp": "the files of walkforge are the primary ones; add your folder by -cd FOLDER",
+    "--config-name": "a verb has one primary file; write a file of differences, experiment=NAME",
+    "-cn": "a verb has one primary file; write a file of differences, experiment=NAME",
+    "--hydra-help": "Hydra only composes here; --help lists the groups and keys of the verb",
+    "--info": "Hydra only composes here; --cfg job shows the composed configuration",
+    "-i": "Hydra only composes here; --cfg job shows the composed configuration",
+}
+TRACEBACK = "debug.traceback"
+RENAMED = {"leaderboard": {"limit": "top_n"}}  # keys of earlier versions, which are still read
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was typed after a verb."""
+
+    words: list[str] = field(default_factory=list)  # key=value
+    typed: list[str] = field(default_factory=list)  # what leads to the same work again, flags included
+    helps: bool = False
+    shows: bool = False
+    package: str | None = None
+    resolve: bool = False
+    several: bool = False
+    completes: bool = False
+    traceback: bool = False
+
+
+def read_command(verb: str, arguments: Sequence[str]) -> Command:
+    """Return the flags and settings of a command; BadInputError for a flag that there is not."""
+    flags: dict[str, str] = {}
+    words: list[str] = []
+    typed: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            word = _renamed(verb, word)
+            if not word.startswith(f"{TRACEBACK}="):
+                typed.append(word)
+            words.append(word)
+            continue
+        flag, mark, value = word.partition("=")
+        _check_flag(verb, flag, word)
+        if flag in WITH_VALUE and not mark:
+            if not rest or rest[0].startswith("-"):
+                raise BadInputError(f"{flag} needs a value, such as {_example(flag)}")
+            value = rest.pop(0)
+        flags[flag] = value
+        if flag in PLACE:
+            words.append(f"hydra.searchpath={_quoted(value)}")
+            typed += [flag, value]
+        elif flag in SHOW and value != "job":
+            raise BadInputError(f"{flag} {value} is not allowed: {flag} must be job")
+    traceback, words = _traceback(words)
+    given = set(flags)
+    return Command(
+        words=words,
+        typed=typed,
+        helps=bool(given & set(HELP)),
+        shows=bool(given & set(SHOW)),
+        package=next((flags[flag] for flag in PACKAGE if flag in flags), None),
+        resolve=bool(given & set(RESOLVE)),
+        several=bool(given & set(SEVERAL)) or any(_is_sweep(word) for word in words),
+        completes=bool(given & set(SHELL)),
+        traceback=traceback,
+    )
+
+
+def _renamed(verb: str, word: str) -> str:
+    """Return a word under the key's name of today."""
+    key, mark, value = word.partition("=")
+    return f"{RENAMED.get(verb, {}).get(key, key)}{mark}{value}"
+
+
+def _is_sweep(word: str) -> bool:
+    key, _, value = word.partition("=")
+    return key == "hydra.mode" and value.strip("'\"").upper() == "MULTIRUN"
+
+
+def _traceback(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Return whether tracebacks are asked for, and the other words."""
+    wanted = False
+    kept = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key != TRACEBACK:
+            kept.append(word)
+        elif value in ("true", "false"):
+            wanted = value == "true"
+        else:
+            raise BadInputError(f"{word} is not allowed: {TRACEBACK} must be true or false")
+    return wanted, kept
+
+
+def _check_flag(verb: str, flag: str, word: str) -> None:
+    """Refuse a flag that walkforge does not have."""
+    if flag in REFUSED:
+        raise BadInputError(f"{flag} is not allowed: {REFUSED[flag]}")
+    if flag not in (*HELP, *WITH_VALUE, *SHELL, *SEVERAL, *RESOLVE, *RUN):
+        raise BadInputError(
+            f"unknown flag {word}: settings are written key=value, without dashes; "
+            f"`walkforge {verb} --help` lists them"
+        )
+
+
+def _example(flag: str) -> str:
+    return f"{flag} job" if flag in SHOW else f"{flag} agent" if flag in PACKAGE else f"{flag} my_conf"
+
+
+def _quoted(folder: str) -> str:
+    """Return a folder as a list of one, as Hydra reads it."""
+    escaped = folder.replace("\\", "\\\\").replace('"', '\\"')
+    return f'["{escaped}"]'

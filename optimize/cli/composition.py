@@ -1,0 +1,168 @@
+"""Compose the configuration of a verb with Hydra, which reads settings here and runs nothing."""
+
+import itertools
+import json
+import os
+import traceback as tracebacks
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
+
+from optimize.cli.interpolations import check_interpolations, read_environment
+from optimize.cli.refusals import check_keys, check_value, one_line
+from optimize.cli.yaml_files import INSTANTIATED, SCHEME, SEARCHED, conf_folder, of_hydra, register_source
+from optimize.compose import SCHEMAS, register_schemas, to_config
+from optimize.errors import BadInputError
+
+SEARCH_PATH = "hydra.searchpath"
+MODE = "hydra.mode"
+OF_HYDRA = f"of Hydra's own settings only {SEARCH_PATH}=[FOLDER] and {MODE} may be set"
+MOST_JOBS = 1000  # of one sweep
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a verb is called with: one of several with -m."""
+
+    config: Any
+    typed: list[str]  # the words that lead to it
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A composed configuration before it becomes specs, and the chosen file of each group."""
+
+    config: DictConfig
+    choices: dict[str, Any]
+
+
+def compose_jobs(verb: str, words: Sequence[str], *, several: bool = False) -> list[Job]:
+    """Return the checked configuration of a verb; with `several`, of each point of its sweep."""
+    with composing(verb, words) as hydra:
+        points = _points(words, hydra) if several else [list(words)]
+        trees = [compose_tree(verb, point, hydra) for point in points]
+        return [
+            Job(to_config(tree.config, SCHEMAS[verb]), point)
+            for tree, point in zip(trees, points, strict=True)
+        ]
+
+
+def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
+    """Return the configuration of a verb as a tree, without Hydra's own part."""
+    kept, places = [], []
+    for word, override in zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True):
+        _check_word(verb, word, override)
+        if override.key_or_group == SEARCH_PATH:
+            places += [f"{SCHEME}://{_folder(place)}" for place in _listed(override)]
+        elif override.key_or_group != MODE:
+            kept.append(word)
+    SEARCHED[:] = [Path(place.removeprefix(f"{SCHEME}://")) for place in places]
+    if places:
+        kept.append(f"{SEARCH_PATH}={json.dumps(places)}")
+    config = hydra.compose_config(verb, kept, RunMode.RUN, from_shell=False)
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    check_interpolations(config)
+    check_keys(verb, OmegaConf.to_container(config, resolve=False))
+    return Tree(config, choices)
+
+
+@contextmanager
+def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
+    """Yield Hydra, ready to compose; what it refuses is refused in one line."""
+    register_schemas()
+    register_source()
+    version.setbase("1.3")
+    OmegaConf.register_new_resolver("oc.env", read_environment, replace=True)
+    try:
+        yield _make_hydra()
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise BadInputError(one_line(verb, error, words)) from error
+    except RecursionError as error:
+        raise BadInputError("a value is nested too deeply: put fewer brackets around it") from error
+    except (TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
+        if "hydra" not in tracebacks.extract_tb(error.__traceback__)[-1].filename:
+            raise
+        raise BadInputError(f"these settings do not go together: {' '.join(words)}") from error
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        GlobalHydra.instance().clear()
+
+
+def _make_hydra() -> Hydra:
+    """Return Hydra over our files, without the search paths that plugins would add."""
+    search_path = ConfigSearchPathImpl()
+    search_path.append("hydra", "pkg://hydra.conf")
+    search_path.append("main", f"{SCHEME}://{conf_folder()}")
+    search_path.append("schema", "structured://")
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2("walkforge", search_path)
+
+
+def _check_word(verb: str, word: str, override: Override) -> None:
+    """Refuse a word that would set Hydra's own configuration, or name an object to create."""
+    key = override.key_or_group
+    if not key:
+        raise BadInputError(f"cannot read {word!r}: a key is missing before the =")
+    if not override.is_sweep_override() and not override.is_delete() and override.package is None:
+        check_value(verb, key, override.value())
+    if of_hydra(key) or of_hydra(override.package or ""):
+        allowed = key in (SEARCH_PATH, MODE) and not override.is_delete() and override.package is None
+        if not allowed:
+            raise BadInputError(f"{word.partition('=')[0]} is not allowed: {OF_HYDRA}")
+        if key == MODE and str(override.value()).upper() not in ("RUN", "MULTIRUN"):
+            raise BadInputError(f"{word} is not allowed: {MODE} must be RUN or MULTIRUN")
+    if any(name in word for name in INSTANTIATED):
+        raise BadInputError(f"{word}: settings are values and create no objects")
+
+
+def _listed(override: Override) -> list[str]:
+    """Return the folders of a search path."""
+    value = override.value()
+    if not isinstance(value, list) or not all(isinstance(place, str) for place in value):
+        raise BadInputError(f"{SEARCH_PATH} must be a list of folders, such as {SEARCH_PATH}=[my_conf]")
+    return [place for place in value if isinstance(place, str)]
+
+
+def _folder(place: str) -> str:
+    """Return the absolute path of a folder of YAML files."""
+    path = place.removeprefix("file://")
+    if "://" in path:
+        raise BadInputError(f"{SEARCH_PATH}: {place} is no folder: only folders of YAML files may be named")
+    if not os.path.isdir(path):
+        raise BadInputError(f"{SEARCH_PATH}: there is no folder {path}")
+    return os.path.abspath(path)
+
+
+def _points(words: Sequence[str], hydra: Hydra) -> list[list[str]]:
+    """Return the words of every job of a sweep; `a=1,2 b=3,4` are four."""
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(words))
+    axes: list[list[str]] = []
+    for word, override in zip(words, parsed, strict=True):
+        if not override.is_sweep_override():
+            axes.append([word])
+        elif override.is_discrete_sweep():
+            values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
+            axes.append([f"{override.get_key_element()}={value}" for value in values])
+        else:
+            raise BadInputError(f"{word}: a sweep needs a list, such as key=1,2, or range(1,4)")
+    points = [list(point) for point in itertools.islice(itertools.product(*axes), MOST_JOBS + 1)]
+    if len(points) > MOST_JOBS:
+        raise BadInputError(f"a sweep of more than {MOST_JOBS:,} jobs: sweep over fewer values")
+    return points

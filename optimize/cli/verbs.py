@@ -1,0 +1,98 @@
+"""The verbs of `walkforge`: the function of each, what it does, and commands to try."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: where its function is (imported when called), what it does, and examples of its use."""
+
+    function: str
+    help: str
+    examples: tuple[tuple[str, str], ...] = ()  # (words after the verb, what they do)
+    launches: bool = False  # it stores its words, for the command that goes on with what it began
+
+    def load(self) -> Callable[..., int | None]:
+        """Import and return the verb's function."""
+        module, name = self.function.split(":")
+        function: Callable[..., int | None] = getattr(importlib.import_module(module), name)
+        return function
+
+
+VERBS: dict[str, Verb] = {
+    "data": Verb(
+        "optimize.cli.data:data",
+        "fetch, resample, check and describe a data set",
+        (
+            ("data=file data.path=bars.csv data.timeframe=1d", "your own bars"),
+            ("data=file data.path=bars.csv data.check=true", "the quality report only"),
+            ("""data=file 'data.path="{symbol}.csv"' data.symbols=[btc,eth]""", "a file a symbol"),
+            ("data=ccxt data.symbols=[BTC/USDT] data.months=24", "download"),
+        ),
+    ),
+    "walk-forward": Verb(
+        "optimize.cli.walk_forward:walk_forward",
+        "evaluate one configuration, no search",
+        (
+            ("name=look dry_run=true", "the windows, without training"),
+            ("name=look data=file data.path=bars.csv cost=crypto", "one agent on your own bars"),
+            ("name=look agent=sac agent.total_timesteps=50000 window.count=6", "another agent"),
+        ),
+    ),
+    "study": Verb(
+        "optimize.cli.study:study",
+        "run or resume a study to its cap",
+        (
+            ("experiment=quickstart", "two phases in about a minute"),
+            ("name=mine data=file data.path=bars.csv cost=crypto worker.count=4", "your own bars"),
+            ("name=mine n_trials=100", "go on with its stored settings, to a higher cap"),
+            ("name=mine action=pause", "from another terminal; resume and stop likewise"),
+        ),
+        launches=True,
+    ),
+    "worker": Verb(
+        "optimize.cli.worker:worker",
+        "join a study from any machine that reaches its database",
+        (("name=mine database.url=postgresql://me@host/walkforge worker.count=8", "on another machine"),),
+    ),
+    "status": Verb(
+        "optimize.cli.status:status",
+        "show progress, workers and failures of a study",
+        (("name=mine watch=true", "every two seconds"), ("name=mine failures=true", "what failed, and why")),
+    ),
+    "leaderboard": Verb(
+        "optimize.cli.leaderboard:leaderboard",
+        "show the best trials of a study",
+        (("name=mine top_n=20", "the best twenty"), ("name=mine format=json", "for a program")),
+    ),
+    "query": Verb(
+        "optimize.cli.query:query",
+        "run a named SQL file; without sql= list them",
+        (("", "the queries"), ("sql=best_models name=mine", "one of them")),
+    ),
+    "export": Verb(
+        "optimize.cli.export:export",
+        "export the top N as bundles that replay to their score",
+        (("name=mine top_n=3", "the best three"),),
+    ),
+    "replay": Verb(
+        "optimize.cli.replay:replay",
+        "prove that a bundle or trial reproduces its score",
+        (
+            ("bundle=studies/mine/exports/01_trial_0000", "a bundle, without the database"),
+            ("name=mine trial=7", "a trial, trained anew"),
+        ),
+    ),
+    "dashboard": Verb(
+        "optimize.cli.dashboard:dashboard",
+        "open optuna-dashboard on a study",
+        (("name=mine port=8081", "on another port"),),
+    ),
+    "doctor": Verb(
+        "optimize.cli.doctor:doctor",
+        "examine machine, database and studies; repair=true mends",
+        (("", "everything"), ("name=mine repair=true", "mend one study")),
+    ),
+}
