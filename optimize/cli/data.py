@@ -93,6 +93,9 @@ def _summary_lines(summary: DataSummary, inferred: str) -> list[str]:
 def _say_report(report: Report, provider: str) -> None:
     """Print what was read and what was found: a table on a terminal, else a line a finding."""
     _say_block(f"data.provider={provider}", [_covered(each) for each in report.coverage])
+    assumed = [f"{each.symbol}: {sentence}" for each in report.coverage for sentence in each.assumptions]
+    if assumed:
+        _say_block("assumed", assumed)
     if not report.findings:
         _say_block("checks", [NO_FINDING])
     elif sys.stdout.isatty():

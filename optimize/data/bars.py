@@ -97,6 +97,11 @@ def usual_spacing(timestamp: IntArray) -> tuple[str, float]:
     return name, share
 
 
+def usual_spacing_ns(timestamp: IntArray) -> int:
+    """Return the most frequent spacing of stamps in nanoseconds; of less than two stamps a day."""
+    return _most_frequent(timestamp)[0] if len(timestamp) > 1 else DAY_NS
+
+
 def _most_frequent(timestamp: IntArray) -> tuple[int, str, float]:
     """Return the most frequent spacing in nanoseconds and as text, and its share of all."""
     spacing, count = np.unique(np.diff(timestamp), return_counts=True)

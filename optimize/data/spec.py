@@ -30,13 +30,7 @@ CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "spread")
 COLUMN_KEYS = (*COLUMNS, "symbol")  # of data.columns; symbol names the column that tells symbols apart
 STAMPS = ("start", "end")
-SEPARATORS = (
-    ",",
-    ";",
-    "\t",
-    "|",
-    " ",
-)  # between the fields of a line; a blank stands for any number of blanks
+SEPARATORS = (";", "\t", "|", ",", " ")  # of the fields of a line; a blank is any number of blanks
 DECIMALS = (".", ",")
 THOUSANDS = (",", ".", " ", "'")
 SEVERITIES = ("refuse", "warn", "ignore")

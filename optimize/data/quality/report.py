@@ -37,6 +37,7 @@ class Coverage:
     last: str  # UTC start of the last bar
     days: float  # from the start of the first bar to the end of the last
     age_days: float  # from the end of the last bar to now
+    assumptions: tuple[str, ...] = ()  # sentences on what was taken for granted in reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,10 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
 
 
 def enforce(report: Report, say: Callable[[str], None]) -> None:
-    """Say every warning with its file, then raise BadInputError where a finding refuses."""
+    """Say what was assumed and every warning, then raise BadInputError where a finding refuses."""
+    for each in report.coverage:
+        for sentence in each.assumptions:
+            say(f"assumed {each.symbol}: {sentence}")
     for each in report.findings:
         if each.severity == "warn":
             say(warning(each))
@@ -152,4 +156,5 @@ def _coverage(raw: RawBars, bars: Bars, now_ns: int) -> Coverage:
         last=utc_text(bars.timestamp[-1]),
         days=(int(bars.bar_end[-1]) - int(bars.timestamp[0])) / DAY_NS,
         age_days=age_days(bars, now_ns),
+        assumptions=raw.assumptions,
     )

@@ -1,52 +1,78 @@
 """Stamps of files, in whatever form, as UTC nanoseconds."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
 
-from envs.types import FloatArray, IntArray
+from envs.types import IntArray
+from optimize.data.sources.epochs import read_epoch
 from optimize.data.spec import DataSpec
 from optimize.data.zones import Clock, localize, parse_clock
 from optimize.errors import BadInputError
 
 OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|UTC|[+-]\d{2}(?::?\d{2})?)$"  # a time of day that names its zone
+GMT_OFFSET = r"\s*(?:GMT|UTC)\s*([+-])(\d{1,2}):?(\d{2})?$"
+GMT = r"\s*(?:GMT|UTC|Etc/UTC)$"
+NAMED_ZONE = r"\s+([A-Za-z]+(?:/[A-Za-z_]+)+|E[SD]T|P[SD]T|M[SD]T|CES?T)$"
+ABBREVIATED = {"EST": "-05:00", "EDT": "-04:00", "PST": "-08:00", "PDT": "-07:00", "MST": "-07:00",
+               "MDT": "-06:00", "CET": "+01:00", "CEST": "+02:00"}  # fmt: skip
+MIDNIGHT = r"\b24:00(?::00(?:\.0+)?)?\b"
 SLASHED = r"^(\d{1,2})/(\d{1,2})/\d{4}(\s+\d{1,2}(?::\d{2}){1,2})?$"
 DOTTED = r"^\d{1,2}\.\d{1,2}\.\d{4}"
-EPOCH_UNITS_NS = (
-    (1e11, 10**9),
-    (1e14, 10**6),
-    (1e17, 10**3),
-    (np.inf, 1),
-)  # bound, unit
-FIRST_EPOCH_S = 1e8  # 1973; smaller numbers are dates like 20170131
+DIGITS = r"^\d{8,14}(?:\.0)?$"
+EPOCH = r"^-?\d{8,19}(?:\.\d+)?$"
+WORDED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B %Y", "%Y-%b-%d", "%a %b %d %Y",
+          "%b %d %Y", "%Y-%m-%d %I-%p", "%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %I:%M %p",
+          "%Y%m%d %H:%M:%S", "%Y%m%d-%H:%M:%S")  # fmt: skip
+CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+RELATIVE = ("now", "today")  # which pandas reads as the time of reading
 
 
-def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> tuple[IntArray, str | None]:
-    """Return UTC nanoseconds (T,) of numbers, texts or datetimes, and the clock that naive ones were read in.
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """Stamps as instants, and how they were read."""
+
+    ns: IntArray  # (T,) UTC nanoseconds
+    clock: str | None  # data.time_zone that naive stamps were read in; None: they are instants by themselves
+    notes: tuple[str, ...] = ()  # what was assumed
+
+
+def parse_stamps(values: "pd.Series[Any]", spec: DataSpec, path: Path) -> Stamps:
+    """Read numbers, texts or datetimes, naive or with a zone.
 
     Numbers since 1970 are UTC, unless data.time_zone runs hours beside a zone: a broker's numbers count on
-    the broker's clock. The clock is None where the stamps are instants by themselves.
+    the broker's clock.
     """
     clock = parse_clock(spec.time_zone)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
     if values.isna().any():
         row = int(values.isna().to_numpy().argmax())
         raise BadInputError(f"{path}: data row {row + 1} has no timestamp; repair the file")
+    notes: tuple[str, ...] = ()
     try:
-        if pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
-            stamps = _epoch(values.to_numpy())
-            stamps = stamps.tz_localize(None) if clock.shift_hours else stamps
-        elif pd.api.types.is_datetime64_any_dtype(values):
+        if pd.api.types.is_bool_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+            raise ValueError("it holds no times")
+        if pd.api.types.is_datetime64_any_dtype(values):
             stamps = pd.DatetimeIndex(values)
+        elif pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
+            kind = np.float64 if pd.api.types.is_float_dtype(values) else np.int64
+            stamps, notes = read_epoch(values.to_numpy(dtype=kind))
+            stamps = stamps.tz_localize(None) if clock.shift_hours else stamps
         else:
-            stamps = _parse_text(values.astype(str), spec.time_format)
+            stamps, named, notes = _parse_text(values.astype(str), spec)
+            clock = clock if named is None else Clock(named)
         stamps = stamps.as_unit("ns")
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BadInputError(f"{path}: {_unread(values, spec, error)}") from error
     if stamps.tz is None:
-        return _localize(stamps, clock, path).tz_convert("UTC").asi8.copy(), clock.text
-    return stamps.tz_convert("UTC").asi8.copy(), None
+        return Stamps(_localize(stamps, clock, path).tz_convert("UTC").asi8.copy(), clock.text, notes)
+    return Stamps(stamps.tz_convert("UTC").asi8.copy(), None, notes)
 
 
 def _localize(local: pd.DatetimeIndex, clock: Clock, path: Path) -> pd.DatetimeIndex:
@@ -67,19 +93,21 @@ def _localize(local: pd.DatetimeIndex, clock: Clock, path: Path) -> pd.DatetimeI
     return stamps
 
 
-def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError) -> str:
+def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError | OverflowError) -> str:
     """Return what came, what is read and what to type, for stamps that could not be read."""
     what = f"column {values.name!r} cannot be read as time: it holds"
     if pd.api.types.is_numeric_dtype(values) and spec.time_format is None:
         return (
-            f"{what} {values.iloc[0]}, read as seconds, milli-, micro- or nanoseconds since 1970: {error}; "
-            "for dates such as 20240131 set data.time_format=%Y%m%d"
+            f"{what} {values.iloc[0]}, read as seconds, milli-, micro- or nanoseconds since 1970 or as the "
+            "digits "
+            f"of a date (20240131, 202401311430): {_reason(error)}; name another column with "
+            "data.columns.timestamp, or their format with data.time_format"
         )
     came = f"{what} {str(values.iloc[0])!r}"
     if spec.time_format is not None:
         quoted = f"'data.time_format=\"{spec.time_format}\"'"
         return f"{came}, which {quoted} does not read ({_reason(error)}): write the format of the whole stamp"
-    slashed = values.astype(str).str.extract(SLASHED)
+    slashed = values.astype(str).str.strip().str.extract(SLASHED)
     if slashed[0].isna().any():
         return (
             f"{came} and is read as ISO 8601 (2024-01-31 14:30), dd.mm.yyyy or a number since 1970, but "
@@ -96,34 +124,100 @@ def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError) -> str:
     )
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError | OverflowError) -> str:
     """Return what pandas says was wrong, without its advice."""
     return str(error).splitlines()[0].partition(". You might")[0].rstrip(".:")
 
 
-def _epoch(values: FloatArray | IntArray) -> pd.DatetimeIndex:
-    """Read seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
-    first = abs(float(values[0]))
-    if first < FIRST_EPOCH_S:
-        raise ValueError(f"{values[0]} is no time since 1970")
-    if not np.isfinite(values).all() or np.abs(values).max() >= 1000 * first:
-        raise ValueError("some stamps are infinite, or in another unit than the first")
-    unit_ns = next(unit_ns for bound, unit_ns in EPOCH_UNITS_NS if first < bound)
-    if values.dtype.kind == "f":
-        return pd.DatetimeIndex(np.round(values * unit_ns).astype(np.int64), tz="UTC")
-    return pd.DatetimeIndex(values.astype(np.int64) * unit_ns, tz="UTC")
+def _parse_text(
+    values: "pd.Series[str]", spec: DataSpec
+) -> tuple[pd.DatetimeIndex, str | None, tuple[str, ...]]:
+    """Read stamps in data.time_format or in a form that leaves no doubt; return the zone that they name."""
+    if spec.time_format is None:
+        try:
+            plain = pd.DatetimeIndex(pd.to_datetime(values, format="ISO8601"))
+        except ValueError:
+            plain = None
+        if plain is not None and not values.isin(RELATIVE).any() and not values.iloc[0].isdigit():
+            return plain, None, ()
+    values = values.str.strip()
+    if spec.time_format is None and values.str.fullmatch(EPOCH).all():
+        stamps, notes = read_epoch(pd.to_numeric(values).to_numpy())
+        return stamps, None, notes
+    values, zone, notes = _with_offsets(values)
+    late = values.str.contains(MIDNIGHT, regex=True)
+    if late.any():
+        notes = (*notes, f"24:00 in {late.sum()} stamps is 00:00 of the next day")
+        values = values.str.replace(MIDNIGHT, "00:00:00" if _has_seconds(values) else "00:00", regex=True)
+    stamps, told = _parse_forms(values, spec.time_format)
+    if late.any():
+        stamps = stamps + pd.to_timedelta(late.to_numpy().astype(np.int64), unit="D")
+    return stamps, zone, (*notes, *told)
 
 
-def _parse_text(values: "pd.Series[str]", time_format: str | None) -> pd.DatetimeIndex:
-    """Read stamps in time_format, as dd.mm.yyyy or as ISO 8601; all name a zone or none does."""
+def _has_seconds(values: "pd.Series[str]") -> bool:
+    """Return whether times of day have seconds, by the first that has a time."""
+    return bool(re.search(r"\d{1,2}:\d{2}:\d{2}", str(values.iloc[0])))
+
+
+def _with_offsets(values: "pd.Series[str]") -> tuple["pd.Series[str]", str | None, tuple[str, ...]]:
+    """Write GMT+0100 and EST as offsets, and take off and return the name of a zone that all stamps share."""
+    first = str(values.iloc[0])
+    if re.search(GMT_OFFSET, first):
+        parts = values.str.extract(GMT_OFFSET)
+        offset = parts[0] + parts[1].str.zfill(2) + ":" + parts[2].fillna("00")
+        return values.str.replace(GMT_OFFSET, "", regex=True) + offset.fillna(""), None, ()
+    if re.search(GMT, first):
+        return values.str.replace(GMT, "+00:00", regex=True), None, ()
+    if not re.search(NAMED_ZONE, first):
+        return values, None, ()
+    named = values.str.extract(NAMED_ZONE)[0]
+    bare = values.str.replace(NAMED_ZONE, "", regex=True)
+    if named.isin(ABBREVIATED).all():
+        return bare + named.map(ABBREVIATED), None, (f"{', '.join(named.unique())} read as offsets",)
+    if named.nunique(dropna=False) == 1 and _is_zone(str(named.iloc[0])):
+        return bare, str(named.iloc[0]), (f"the stamps name their zone, {named.iloc[0]}",)
+    return values, None, ()
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _parse_forms(
+    values: "pd.Series[str]", time_format: str | None
+) -> tuple[pd.DatetimeIndex, tuple[str, ...]]:
+    """Read stamps in time_format, as dd.mm.yyyy, with the name of a month, or as ISO 8601."""
     zoned = values.str.contains(OFFSET, regex=True)
     if zoned.any() and not zoned.all():
         raise ValueError("some stamps name a time zone and some do not")
     utc = bool(zoned.all())
     if time_format is not None:
-        parsed = pd.to_datetime(values, format=time_format, utc=utc)
-    elif values.str.match(DOTTED).all():
-        parsed = pd.to_datetime(values, dayfirst=True, utc=utc)
-    else:
-        parsed = pd.to_datetime(values, format="ISO8601", utc=utc)
-    return pd.DatetimeIndex(parsed)
+        return pd.DatetimeIndex(pd.to_datetime(values, format=time_format, utc=utc)), ()
+    if values.str.match(DOTTED).all():
+        return pd.DatetimeIndex(pd.to_datetime(values, dayfirst=True, utc=utc)), ()
+    if values.isin(RELATIVE).any():
+        raise ValueError("'now' and 'today' are no stamps")
+    form = next((form for form in _forms() if _reads(values.iloc[0], form)), None)
+    if form is not None:
+        return pd.DatetimeIndex(pd.to_datetime(values.str.replace(r"\s+", " ", regex=True), format=form)), ()
+    return pd.DatetimeIndex(pd.to_datetime(values, format="ISO8601", utc=utc)), ()
+
+
+def _forms() -> list[str]:
+    """Return the forms with the name of a month or a clock of twelve hours."""
+    timed = [form for form in WORDED if "%H" in form or "%I" in form]
+    return [*timed, *(form + clock for form in WORDED if form not in timed for clock in CLOCKS)]
+
+
+def _reads(value: str, form: str) -> bool:
+    """Return whether a form reads a stamp."""
+    try:
+        pd.to_datetime(re.sub(r"\s+", " ", value), format=form)
+    except ValueError:
+        return False
+    return True

@@ -5,6 +5,7 @@ from typing import Any
 
 from optimize.data.bars import Bars
 from optimize.data.dataset import load_bars
+from optimize.data.sources.files import read_files
 from optimize.data.spec import DataSpec
 
 HOURS = [f"2024-03-01 {hour:02d}:00:00" for hour in range(6)]
@@ -18,3 +19,9 @@ def write(path: Path, stamp_column: list[Any], names: str = "timestamp,open,high
 
 def load(path: Path | str, **settings: Any) -> Bars:
     return load_bars(DataSpec(provider="file", path=str(path), **settings))
+
+
+def assumed(path: Path | str, **settings: Any) -> tuple[str, ...]:
+    """Return what was taken for granted in reading the first symbol."""
+    spec = DataSpec(provider="file", path=str(path), **settings)
+    return read_files(spec)[0].assumptions

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from optimize.errors import BadInputError
-from tests.optimize.data.csv_files import HOURS, load, write
+from tests.optimize.data.csv_files import HOURS, assumed, load, write
 from tests.optimize.data.samples import stamp, stamps
 
 
@@ -82,8 +82,11 @@ def test_a_format_that_does_not_fit_is_shown_beside_what_came(tmp_path: Path) ->
 def test_integer_dates_are_not_taken_for_seconds(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [20240301, 20240302, 20240303])
     assert load(path, time_format="%Y%m%d").timestamp[0] == stamp("2024-03-01")
-    with pytest.raises(BadInputError, match="20240301 is no time since 1970"):
-        load(path)
+    assert load(path).timestamp[0] == stamp("2024-03-01")
+    assert "%Y%m%d" in "".join(assumed(path))
+    rows = write(tmp_path / "b.csv", [1, 2, 3])
+    with pytest.raises(BadInputError, match="1 to 3 are row numbers or durations, and no times since 1970"):
+        load(rows)
 
 
 def test_local_stamps_follow_the_clock_change(tmp_path: Path) -> None:

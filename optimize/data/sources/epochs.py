@@ -1,0 +1,87 @@
+"""Stamps that are numbers: time since 1970 in some unit, digits of a date, or days of a spreadsheet."""
+
+import numpy as np
+import pandas as pd
+
+from envs.types import FloatArray, IntArray
+
+UNITS = (("seconds", 10**9), ("milliseconds", 10**6), ("microseconds", 10**3), ("nanoseconds", 1))
+LAST_S = 7_300_000_000  # the year 2201; a larger number of seconds is one of a smaller unit
+FIRST_S = 30 * 86_400  # a column that ends sooner after 1970 holds row numbers and no times
+DIGIT_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+SHEET_DAYS = (10_000, 90_000)  # 1927 to 2146, in days since 1899-12-30
+SHEET_START_NS = pd.Timestamp("1899-12-30").as_unit("ns").value
+DAY_NS = 86_400 * 10**9
+SECOND_NS = 10**9
+
+
+def read_epoch(values: FloatArray | IntArray) -> tuple[pd.DatetimeIndex, tuple[str, ...]]:
+    """Return the times of numbers, and what was assumed: in UTC, or naive where they are dates or days."""
+    if not np.isfinite(values).all():
+        raise ValueError("some stamps are infinite")
+    digits = _date_digits(values)
+    if digits is not None:
+        return digits
+    if values.dtype.kind == "f" and SHEET_DAYS[0] < values.min() and values.max() < SHEET_DAYS[1]:
+        ns = np.round(values * (DAY_NS / SECOND_NS)).astype(np.int64) * SECOND_NS + SHEET_START_NS
+        return pd.DatetimeIndex(ns), ("its stamps taken as the days of a spreadsheet (45292 is 2024-01-01)",)
+    if np.abs(values).max() < FIRST_S:
+        raise ValueError(f"{values[0]} to {values[-1]} are row numbers or durations, and no times since 1970")
+    unit, notes = _units(values)
+    if values.dtype.kind == "f":
+        return pd.DatetimeIndex(np.round(values * unit).astype(np.int64), tz="UTC"), notes
+    return pd.DatetimeIndex(values.astype(np.int64) * unit, tz="UTC"), notes
+
+
+def _date_digits(values: FloatArray | IntArray) -> tuple[pd.DatetimeIndex, tuple[str, ...]] | None:
+    """Return the times of digits such as 20240131 or 202401311430, where all are valid dates; else None."""
+    whole = values.astype(np.int64)
+    width = len(str(int(whole[0])))
+    form = DIGIT_FORMATS.get(width)
+    if form is None or not _is_date(int(whole[0])) or not _is_date(int(whole[-1])):
+        return None
+    if values.dtype.kind == "f" and (whole != values).any():
+        return None
+    try:
+        times = pd.to_datetime(pd.Series(whole).astype(str), format=form)
+    except ValueError:
+        return None
+    if times.dt.year.min() < 1900 or times.dt.year.max() > 2100:
+        return None
+    return pd.DatetimeIndex(times), (
+        f"its stamps taken as dates written {form} ({whole[0]} is {times.iloc[0]})",
+    )
+
+
+def _is_date(value: int) -> bool:
+    """Return whether digits begin with a year of this time, a month and a day."""
+    text = str(value)
+    return text[:2] in ("19", "20") and "01" <= text[4:6] <= "12" and "01" <= text[6:8] <= "31"
+
+
+def _units(values: FloatArray | IntArray) -> tuple[IntArray, tuple[str, ...]]:
+    """Return the unit of each stamp in nanoseconds (T,), one for all unless the stamps show a change.
+
+    A file may change from milliseconds to microseconds at some row: of the two readings, one unit for all or
+    each stamp by its size, the one with the smaller greatest gap is right.
+    """
+    size = np.abs(values)
+    own = np.digitize(size, [LAST_S, LAST_S * 1e3, LAST_S * 1e6])
+    lengths = np.array([length for _, length in UNITS], dtype=np.int64)
+    if (own == own[0]).all():
+        return np.full(len(values), lengths[own[0]]), ()
+    largest = np.full(len(values), own.max())
+    if len(values) < 2 or _greatest_gap(values, lengths[largest]) <= _greatest_gap(values, lengths[own]):
+        return lengths[largest], ()
+    rows = np.flatnonzero(np.diff(own)) + 1
+    row = int(rows[0])
+    before, after = UNITS[own[row - 1]][0], UNITS[own[row]][0]
+    more = f", and changes {len(rows) - 1} times more" if len(rows) > 1 else ""
+    return lengths[own], (
+        f"its stamps are {before} before data row {row + 1} and {after} from there on{more}",
+    )
+
+
+def _greatest_gap(values: FloatArray | IntArray, unit: IntArray) -> float:
+    """Return the greatest distance of neighbours in nanoseconds."""
+    return float(np.abs(np.diff(values.astype(np.float64) * unit)).max())

@@ -1,0 +1,108 @@
+"""Prices adjusted for splits and dividends, and spreads in units of the price."""
+
+from pathlib import Path
+
+import numpy as np
+
+from envs.types import FloatArray
+from optimize.data.sources.columns import Columns
+from optimize.data.sources.names import ADJUSTED, plain
+from optimize.data.spec import DataSpec
+from optimize.errors import BadInputError
+
+MAX_SPREAD = 0.01  # of the price; more is a spread in points
+MAX_SIZED = 0.1  # of the price, where data.point_size is given
+MAX_DIGITS = 6
+DIFFERING = 1e-6  # relative
+CROSSED = 1e-9  # relative
+
+
+def adjust(
+    prices: FloatArray, adjusted: FloatArray, found: Columns, spec: DataSpec, path: Path
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return open, high, low, close (T, 4), scaled by adjusted close / close where data.adjust is true."""
+    if spec.adjust and found.adjusted is None:
+        raise BadInputError(
+            f"data.adjust=true, but {path} has no column of adjusted closes, such as Adj Close"
+        )
+    if plain(found.close) in ADJUSTED:
+        _refuse_mixed(prices, found, path)
+        return prices, ()
+    if found.adjusted is None:
+        return prices, ()
+    ratio = adjusted / prices[:, 3]
+    if spec.adjust:
+        return prices * ratio[:, None], (f"prices scaled by {found.adjusted!r} / {found.close!r}",)
+    differs = bool(np.nanmax(np.abs(ratio - 1.0), initial=0.0) > DIFFERING)
+    unused = f"{found.adjusted!r} is not used (data.adjust=true scales all prices by it)"
+    return prices, (unused,) if differs else ()
+
+
+def _refuse_mixed(prices: FloatArray, found: Columns, path: Path) -> None:
+    """Refuse an adjusted close beside prices that are not adjusted."""
+    high, low, close = prices[:, 1:].T
+    slack = CROSSED * np.abs(close)
+    crossed = (close > high + slack) | (close < low - slack)
+    if crossed.any():
+        raise BadInputError(
+            f"{path}: {found.close!r} as the close lies outside low and high in {int(crossed.sum())} rows, "
+            "for open, "
+            "high and low are not adjusted: leave data.columns.close, and set data.adjust=true, which "
+            "scales all "
+            "four"
+        )
+
+
+def spread_in_price(
+    spread: FloatArray, prices: FloatArray, found: Columns, spec: DataSpec, path: Path
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return the spread in units of the price; one in points is multiplied by their size."""
+    if found.spread is None:
+        return spread, ()
+    notes: tuple[str, ...] = ()
+    size = spec.point_size
+    if size is None and found.metatrader and _whole(spread):
+        size = 10.0 ** -_digits(prices)
+        notes = (
+            f"spread in points of {size:g}, as MetaTrader writes it (data.point_size names another size)",
+        )
+    elif size is not None:
+        notes = (f"spread in points of {size:g}",)
+    if size is not None:
+        spread = spread * size
+    _refuse_wide(spread, prices, found, spec, path)
+    return spread, notes
+
+
+def _refuse_wide(spread: FloatArray, prices: FloatArray, found: Columns, spec: DataSpec, path: Path) -> None:
+    """Refuse a spread that is more than a hundredth of the price in half of the rows."""
+    quoted = (spread > 0) & (prices[:, 3] > 0)
+    if not quoted.any():
+        return
+    usual, price = float(np.median(spread[quoted])), float(np.median(prices[quoted, 3]))
+    limit = MAX_SPREAD if spec.point_size is None else MAX_SIZED
+    if usual <= limit * price:
+        return
+    size = 10.0 ** -_digits(prices)
+    raise BadInputError(
+        f"{path}: column {found.spread!r} is {usual:g} at a price of {price:g}, more than {limit:.0%} of "
+        "it, so it is "
+        f"in points: name the price of one point with data.point_size, such as data.point_size={size:g} (1 "
+        "where it is in price units)"
+    )
+
+
+def _whole(values: FloatArray) -> bool:
+    """Return whether all numbers are whole and some are not zero."""
+    known = values[np.isfinite(values)]
+    return bool(known.any()) and bool((known == np.round(known)).all())
+
+
+def _digits(prices: FloatArray) -> int:
+    """Return how many decimals prices have at most."""
+    known = prices[np.isfinite(prices)]
+    for digits in range(MAX_DIGITS):
+        scaled = known * 10.0**digits
+        if not len(known) or np.abs(scaled - np.round(scaled)).max() < 1e-4:
+            return digits
+    return MAX_DIGITS

@@ -1,0 +1,137 @@
+"""A table of columns from JSON: records, rows, columns, or an answer of a service that holds one of these."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from optimize.data.sources.containers import Content
+from optimize.data.sources.layouts import known_layout
+from optimize.data.sources.names import OPEN_HIGH_LOW, plain
+from optimize.data.sources.tables import Table
+from optimize.data.sources.text import to_utf8
+from optimize.data.spec import DataSpec
+from optimize.errors import BadInputError
+
+MAX_DEPTH = 4
+FORMS = 'a list of records ([{"timestamp": ..., "open": ...}, ...]), of rows, or an object of columns'
+
+
+def read_json(content: Content, spec: DataSpec) -> Table:
+    """Return the columns of the one table in a JSON file."""
+    data, _ = to_utf8(content.data, spec.encoding, content.path)
+    try:
+        root = _load(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(
+            f"{content.path} cannot be read as json, for it is cut or no JSON: write it again as {FORMS}"
+        ) from error
+    found = list(_tables(root, (), 0))
+    if not found:
+        raise BadInputError(f"{content.path} holds no table of bars in its JSON: write it as {FORMS}")
+    if len(found) == 1:
+        return Table(content.path, _frame(found[0][1], content, spec))
+    keys = [where[-1] if where else "" for where, _ in found]
+    frames = [
+        _frame(node, content, spec).assign(symbol=key) for key, (_, node) in zip(keys, found, strict=True)
+    ]
+    return Table(content.path, pd.concat(frames, ignore_index=True), (), "symbol")
+
+
+def _load(text: str) -> Any:
+    """Return what JSON holds; of a file with a value a line, the list of them."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [json.loads(line) for line in lines]
+
+
+def _tables(node: Any, where: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the tables of bars in JSON, each with the keys that lead to it."""
+    if depth > MAX_DEPTH:
+        return
+    if _is_table(node):
+        yield where, node
+    elif isinstance(node, Mapping):
+        for key, inner in node.items():
+            yield from _tables(inner, (*where, str(key)), depth + 1)
+
+
+def _is_table(node: Any) -> bool:
+    """Return whether JSON is a table: records or rows, or columns or records by key."""
+    if isinstance(node, list):
+        return bool(node) and all(isinstance(row, list | Mapping) for row in node) and _is_bar(node[0])
+    if not isinstance(node, Mapping) or not node:
+        return False
+    if {"columns", "data"} <= node.keys():
+        return True
+    inner = list(node.values())
+    columns = len(OPEN_HIGH_LOW & set(map(plain, node))) >= 2 and all(
+        isinstance(each, list | Mapping) for each in inner
+    )
+    return columns or all(isinstance(each, Mapping) and _is_bar(each) for each in inner)
+
+
+def _is_bar(row: Any) -> bool:
+    """Return whether a record or row can be a bar."""
+    if isinstance(row, Mapping):
+        inner = [str(name) for each in row.values() if isinstance(each, Mapping) for name in each]
+        return len(OPEN_HIGH_LOW & set(map(plain, [*row, *inner]))) >= 2
+    return len(row) >= 5 and not any(isinstance(each, list | Mapping) for each in row)
+
+
+def _frame(node: Any, content: Content, spec: DataSpec) -> pd.DataFrame:
+    """Return a table of JSON as a frame."""
+    try:
+        if isinstance(node, list):
+            return _from_rows(node, content, spec)
+        if {"columns", "data"} <= node.keys():
+            frame = pd.DataFrame(node["data"], columns=node["columns"])
+            return frame if "index" not in node else frame.assign(timestamp=node["index"])
+        first = next(iter(node.values()))
+        if isinstance(first, Mapping) and _is_bar(first):  # a record a stamp
+            return pd.DataFrame({"timestamp": list(node), **_columns(list(node.values()))})
+        if isinstance(first, Mapping):  # a column of row -> value
+            frame = pd.DataFrame(node)
+            return (
+                frame
+                if any(plain(name) in ("timestamp", "date", "time") for name in node)
+                else _with_index(frame)
+            )
+        return pd.DataFrame({str(name): values for name, values in node.items() if isinstance(values, list)})
+    except (ValueError, TypeError) as error:
+        raise BadInputError(
+            f"{content.path}: the columns of its JSON differ in length: write it again"
+        ) from error
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with its row keys, which are stamps, as a column."""
+    return frame.assign(timestamp=list(frame.index)).reset_index(drop=True)
+
+
+def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the columns of records, those of a record within as outer.inner."""
+    nested = any(isinstance(each, Mapping) for each in records[0].values())
+    frame = pd.json_normalize(list(records)) if nested else pd.DataFrame.from_records(list(records))
+    return {str(name): frame[name] for name in frame.columns}
+
+
+def _from_rows(node: Sequence[Any], content: Content, spec: DataSpec) -> pd.DataFrame:
+    """Return records under their names, and rows under data.names or those of a known layout."""
+    if isinstance(node[0], Mapping):
+        return pd.DataFrame(_columns(node))
+    rows = [list(row) for row in node]
+    if spec.names:
+        return pd.DataFrame(rows, columns=spec.names)
+    layout = known_layout([[str(cell) for cell in row] for row in rows[:100]])
+    if layout is None:
+        raise BadInputError(
+            f"{content.path}: its rows have {len(rows[0])} values without names: name them in order with "
+            "data.names=[timestamp,open,high,low,close,volume]"
+        )
+    return pd.DataFrame(rows, columns=list(layout.names))

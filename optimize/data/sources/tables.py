@@ -1,0 +1,172 @@
+"""A table of columns from the text of a file."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from optimize.data.sources.containers import Content
+from optimize.data.sources.headers import Header, find_header
+from optimize.data.sources.text import (
+    LINE_END,
+    Line,
+    Lines,
+    find_lines,
+    is_number,
+    split,
+    tail_lines,
+    to_utf8,
+)
+from optimize.data.spec import DataSpec
+from optimize.errors import BadInputError
+
+RAGGED = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
+MAX_FOOTER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The columns of a file as they came, and what was taken for granted to get them."""
+
+    path: Path
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    symbol: str | None = None  # the column that tells symbols apart, where the form of the file names one
+    text: "Body | None" = None  # of a text file: its columns can be read again as they are written
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The rows of a text file, without what is above and below them."""
+
+    path: Path
+    data: bytes
+    line: int  # the number of the first row's line
+    separator: str
+    names: tuple[str, ...]
+
+    def read(self, **settings: Any) -> pd.DataFrame:
+        """Parse the rows."""
+        separator = r"\s+" if self.separator == " " else self.separator
+        try:
+            return pd.read_csv(
+                BytesIO(self.data),
+                sep=separator,
+                header=None,
+                names=list(self.names),
+                index_col=False,
+                low_memory=False,
+                **settings,
+            )
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame(columns=list(self.names))
+        except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
+            raise BadInputError(f"{self.path}: {self._reason(str(error))}") from error
+
+    def _reason(self, said: str) -> str:
+        """Return what is wrong with the rows, and with which line."""
+        ragged = RAGGED.search(said)
+        if ragged is None:
+            return (
+                "its rows cannot be split into columns (a quote that is opened and not closed does that): "
+                "repair "
+                "the file, or set data.separator"
+            )
+        wanted, row, came = map(int, ragged.groups())
+        return (
+            f"line {row + self.line - 1} has {came} fields, and those above it {wanted}: repair that line (a "
+            "value that holds the separator needs quotes)"
+        )
+
+    def as_text(self) -> pd.DataFrame:
+        """Return the columns as they are written."""
+        return self.read(dtype=str)
+
+
+def read_text(content: Content, spec: DataSpec) -> Table:
+    """Return the columns of a text file, named by its header, by data.names or by a known layout."""
+    data, encoded = to_utf8(content.data, spec.encoding, content.path)
+    if not data[:4096].strip() and not data.strip():
+        raise BadInputError(f"{content.path} is empty: choose another data.path")
+    lines = find_lines(data, spec.skip_rows, spec.separator)
+    header = find_header(lines, spec, content.path)
+    if not header.rows:
+        raise BadInputError(f"{content.path} has no rows: choose another data.path")
+    first = header.rows[0]
+    stop, cut = _footer(data, first, lines, content.path)
+    body = data[first.start : stop]
+    body, inside = _without_comments(body, lines, header)
+    parsed = Body(content.path, body, first.number, lines.separator, header.names)
+    notes = (*encoded, *lines.notes, *header.notes, *cut, *inside)
+    return Table(content.path, parsed.read(), notes, header.symbol, parsed)
+
+
+def _without_comments(body: bytes, lines: Lines, header: Header) -> tuple[bytes, tuple[str, ...]]:
+    """Return the rows without comments among them and without the header's line come again."""
+    notes = []
+    if b"\n#" in body:
+        body, count = re.subn(rb"(?m)^#[^\r\n]*(\r\n|\n|\r)?", b"", body)
+        notes.append(f"{count} comment lines among the rows skipped")
+    if lines.titles:
+        again = b"\n" + lines.titles[0].text.encode() + b"\n"
+        plain = body.replace(b"\r\n", b"\n") if b"\r\n" in body[:1000] else body
+        count = plain.count(again)
+        if count:
+            body = plain.replace(again, b"\n")
+            notes.append(f"its header comes again {count} times among the rows, and was skipped there")
+    return body, tuple(notes)
+
+
+def _footer(data: bytes, first: Line, lines: Lines, path: Path) -> tuple[int, tuple[str, ...]]:
+    """Return where the rows end, above lines of text; a last row that breaks off is refused."""
+    below: list[Line] = []
+    stop = len(data)
+    for line in reversed([each for each in tail_lines(data) if each.start >= first.start]):
+        if not line.text.strip():
+            continue
+        cells = split(line.text, lines.separator)
+        told = len(cells) != lines.width and not is_number(cells[0])
+        words = len(cells) == lines.width and not any(map(is_number, cells[:2])) and not _is_stamp(cells[0])
+        if not (told or words) or len(below) == MAX_FOOTER or _like_first(first, lines, cells[0]):
+            _refuse_cut(line, cells, first, lines, path)
+            break
+        below.append(line)
+        stop = line.start
+    if not below:
+        return len(data), ()
+    named = f"line {below[-1].number}" if len(below) == 1 else f"{len(below)} lines"
+    return stop, (f"{named} below the rows skipped ({below[-1].text.strip()[:40]})",)
+
+
+def _like_first(first: Line, lines: Lines, cell: str) -> bool:
+    """Return whether the rows begin with a word, as files of several symbols do."""
+    return not is_number(split(first.text, lines.separator)[0]) and bool(cell)
+
+
+def _is_stamp(cell: str) -> bool:
+    return any(letter.isdigit() for letter in cell)
+
+
+def _refuse_cut(line: Line, cells: Sequence[str], first: Line, lines: Lines, path: Path) -> None:
+    """Refuse a last row with fewer fields than all others."""
+    if len(cells) < lines.width - 1 and line.number != first.number and len(lines.rows) > 1:
+        raise BadInputError(
+            f"{path}: line {line.number}, the last, has {len(cells)} of {lines.width} fields, so the file "
+            "was cut "
+            "or has a note there: delete that line, or download the file again"
+        )
+
+
+def line_of(body: Body, row: int) -> int:
+    """Return the number of the line that a data row stands on, where no row spans lines."""
+    at = body.line
+    for seen, text in enumerate(LINE_END.split(body.data)):
+        if text.strip():
+            if row == 0:
+                return at + seen
+            row -= 1
+    return at
