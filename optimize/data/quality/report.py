@@ -84,9 +84,9 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
 
 def enforce(report: Report, say: Callable[[str], None]) -> None:
     """Say what was assumed and every warning, then raise BadInputError where a finding refuses."""
-    for each in report.coverage:
-        for sentence in each.assumptions:
-            say(f"assumed {each.symbol}: {sentence}")
+    for part in report.coverage:
+        for sentence in part.assumptions:
+            say(f"assumed {part.symbol}: {sentence}")
     for each in report.findings:
         if each.severity == "warn":
             say(warning(each))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -160,7 +161,7 @@ def _clock(frame: pd.DataFrame, stamp: str, known: Mapping[str, list[str]]) -> s
     return None
 
 
-def _is_clock(values: "pd.Series[object]") -> bool:
+def _is_clock(values: "pd.Series[Any]") -> bool:
     """Return whether a column holds times of day, by its first and last value."""
     ends = values.dropna()
     if ends.empty:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import pyarrow as pa
 
@@ -43,12 +43,17 @@ def _zstd(stream: BytesIO) -> IO[bytes]:
     return unpacked
 
 
+def _gzip(stream: BytesIO) -> IO[bytes]:
+    unpacked: Any = gzip.GzipFile(fileobj=stream)
+    return cast(IO[bytes], unpacked)
+
+
 def _xz(stream: BytesIO) -> IO[bytes]:
     return lzma.LZMAFile(stream)
 
 
 OPENERS: dict[bytes, Callable[[BytesIO], IO[bytes]]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    b"\x1f\x8b": _gzip,
     b"BZh": lambda stream: bz2.BZ2File(stream),
     b"\xfd7zXZ\x00": _xz,
     b"\x28\xb5\x2f\xfd": _zstd,

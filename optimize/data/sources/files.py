@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ def _without_empty_rows(table: Table, found: Columns) -> Table:
     )
 
 
-def _stamp_column(frame: pd.DataFrame, found: Columns) -> "pd.Series[object]":
+def _stamp_column(frame: pd.DataFrame, found: Columns) -> "pd.Series[Any]":
     """Return the stamps, a date column joined with the time column beside it."""
     if found.clock is None:
         return frame[found.timestamp]

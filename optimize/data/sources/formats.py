@@ -23,7 +23,7 @@ SHOWN = ".csv, .txt, .tsv, .parquet, .feather, .json, or one of these as .gz or 
 AS_CSV = "write it as CSV first"
 FOREIGN = {
     ".npy": "is a NumPy array without stamps and names: write it as CSV first, by "
-    "pandas.DataFrame(numpy.load(FILE), columns=[...]) with a column of stamps added and .to_csv('bars.csv', index=False)",
+    "pandas.DataFrame(numpy.load(FILE), columns=[...]) with a column of stamps and .to_csv()",
     ".npz": "is a set of NumPy arrays: pandas.DataFrame(dict(numpy.load(FILE))).to_csv('bars.csv', "
     "index=False)",
     ".xlsx": "is a spreadsheet: save its sheet as CSV",

@@ -116,8 +116,9 @@ def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the columns of records, those of a record within as outer.inner."""
+    rows = [dict(each) for each in records]
     nested = any(isinstance(each, Mapping) for each in records[0].values())
-    frame = pd.json_normalize(list(records)) if nested else pd.DataFrame.from_records(list(records))
+    frame = pd.json_normalize(rows) if nested else pd.DataFrame.from_records(rows)
     return {str(name): frame[name] for name in frame.columns}
 
 

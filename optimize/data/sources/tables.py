@@ -53,7 +53,7 @@ class Body:
         """Parse the rows."""
         separator = r"\s+" if self.separator == " " else self.separator
         try:
-            return pd.read_csv(
+            frame: pd.DataFrame = pd.read_csv(
                 BytesIO(self.data),
                 sep=separator,
                 header=None,
@@ -62,6 +62,7 @@ class Body:
                 low_memory=False,
                 **settings,
             )
+            return frame
         except pd.errors.EmptyDataError:
             return pd.DataFrame(columns=list(self.names))
         except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors

@@ -144,7 +144,8 @@ def _parse_text(
     if spec.time_format is None and values.str.fullmatch(EPOCH).all():
         stamps, notes = read_epoch(pd.to_numeric(values).to_numpy())
         return stamps, None, notes
-    values, zone, notes = _with_offsets(values)
+    zoned = spec.time_format is not None and "%z" in spec.time_format.lower()
+    values, zone, notes = (values, None, ()) if zoned else _with_offsets(values)
     late = values.str.contains(MIDNIGHT, regex=True)
     if late.any():
         notes = (*notes, f"24:00 in {late.sum()} stamps is 00:00 of the next day")
@@ -195,7 +196,7 @@ def _parse_forms(
     zoned = values.str.contains(OFFSET, regex=True)
     if zoned.any() and not zoned.all():
         raise ValueError("some stamps name a time zone and some do not")
-    utc = bool(zoned.all())
+    utc = bool(zoned.all()) or (time_format is not None and "%z" in time_format)
     if time_format is not None:
         return pd.DatetimeIndex(pd.to_datetime(values, format=time_format, utc=utc)), ()
     if values.str.match(DOTTED).all():
