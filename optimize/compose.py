@@ -96,7 +96,6 @@ class WalkForwardConfig(StudyConfig):
     """What `walkforge walk-forward` reads: one configuration, no search."""
 
     dry_run: bool = False  # build and check every window, train nothing
-    model: str | None = None  # a bundle: evaluate its models instead of training
     deterministic: bool = True  # false: sample the policy's actions
 
 

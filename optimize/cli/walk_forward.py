@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from optimize.agents.agent import load_agent
 from optimize.agents.threads import limit_threads
 from optimize.cli.tables import (
     COST_UNIT,
@@ -22,15 +21,12 @@ from optimize.cli.tables import (
 )
 from optimize.compose import WalkForwardConfig, to_spec
 from optimize.data.quality.report import enforce, inspect
-from optimize.data.scaling import load_scaler
 from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.study.claims.perform import aggregate
 from optimize.study.devices import devices_of
-from optimize.study.export.bundle import Grounds, lay_again, read_config, replay_bundle
-from optimize.study.export.manifest import read_manifest
-from optimize.study.files import SCALER, window_folder, write_json, write_window
+from optimize.study.files import window_folder, write_json, write_window
 from optimize.study.grounds import training_words
 from optimize.study.handle import cache_dir
 from optimize.study.spec import StudySpec, to_plain
@@ -87,8 +83,6 @@ SUMMARY_COLUMNS = (
 def walk_forward(config: WalkForwardConfig) -> int:
     """Evaluate one configuration window by window; 1 where it has no score."""
     limit_threads(1)  # as in a worker: the numbers of a study come out here too
-    if config.model is not None:
-        return _evaluate_bundle(Path(config.model), config)
     spec = to_spec(config)
     devices_of(spec)  # or its agent cannot be trained here
     enforce(inspect(spec.data, spec.session), say)
@@ -139,30 +133,6 @@ def _sample(
     """Evaluate the policy once more with its actions sampled."""
     agent = trained.agent.stochastic(seed_of([spec.seed, TRIAL], window.index, repeat))
     return evaluate_window(spec, ground, window, dataclasses.replace(trained, agent=agent))
-
-
-def _evaluate_bundle(bundle: Path, config: WalkForwardConfig) -> int:
-    """Prove that a bundle replays, then evaluate the models of its windows as its own configuration says."""
-    grounds: Grounds = {}
-    replay = replay_bundle(bundle, config.data.path, grounds)
-    spec = read_config(bundle, config.data.path)
-    ground = lay_again(spec, read_manifest(bundle).data_fingerprint, str(bundle), grounds)
-    measured: list[list[Measured]] = []
-    for repeat in range(spec.score.repeats):
-        measured.append([])
-        for window in ground.windows:
-            place = window_folder(bundle, window.index, repeat)
-            scaler = load_scaler(place / SCALER, ground.market.feature_names)
-            trained = Trained(load_agent(place), scaler)
-            if config.deterministic:
-                one, _ = evaluate_window(spec, ground, window, trained)
-            else:
-                one, _ = _sample(spec, ground, window, repeat, trained)
-            measured[-1].append(one)
-    result = conclude(spec, ground, measured, pruned_at=None)
-    _show_result(spec, ground, result)
-    say(f"{bundle}: trial {replay.trial} of study {replay.study}, nothing trained; {replay.verdict}")
-    return _verdict(result)
 
 
 def _told(measured: Measured) -> str:

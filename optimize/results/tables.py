@@ -183,6 +183,17 @@ EVENTS = Table(
     Index("wf_events_of_study", "study_name", "kind"),
 )
 
+HOLDOUT_OPENINGS = Table(
+    "wf_holdout_openings",
+    METADATA,
+    Column("opening_id", Integer, primary_key=True, autoincrement=True),
+    _json("symbols_json", "symbols"),
+    Column("first", DayText, nullable=False),
+    Column("end", DayText, nullable=False),
+    *(_text(name) for name in ("study_name", "run_uuid", "bundle", "purpose", "host")),
+    Column("opened_at", UtcText, nullable=False),
+)
+
 
 def create_tables(engine: Engine) -> None:
     """Create what is missing, columns that an older version did not write too; several may do so at once."""
