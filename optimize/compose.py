@@ -20,6 +20,7 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
+from optimize.study.export.changes import changes_of
 from optimize.study.spec import (
     MISSING_NAME,
     PhaseSpec,
@@ -183,6 +184,37 @@ class ReplayConfig(RecordsConfig):
     data_path: str | None = None  # where the data lies now, when it moved; its content must be the same
 
 
+DataChanges, CostChanges, WindowChanges = (changes_of(kind) for kind in (DataSpec, CostSpec, WindowSpec))
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`walkforge evaluate`."""
+
+    bundle: str = ""
+    span: str = "windows"
+    deterministic: bool = True
+    seed: int = 0
+    data: DataChanges = field(default_factory=DataChanges)  # type: ignore[valid-type]  # made from DataSpec
+    cost: CostChanges = field(default_factory=CostChanges)  # type: ignore[valid-type]
+    window: WindowChanges = field(default_factory=WindowChanges)  # type: ignore[valid-type]
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+
+
+@dataclass(frozen=True)
+class ActConfig:
+    """`walkforge act`."""
+
+    bundle: str = ""
+    data: DataChanges = field(default_factory=DataChanges)  # type: ignore[valid-type]
+    holding: Any = None
+    since: str | None = None
+    format: str = "table"
+
+    def __post_init__(self) -> None:
+        require(self.format in ("table", "json"), "format", self.format, "table or json")
+
+
 @dataclass(frozen=True)
 class DashboardConfig(RecordsConfig):
     """`walkforge dashboard`."""
@@ -219,6 +251,8 @@ SCHEMAS: dict[str, type] = {
     "query": QueryConfig,
     "export": ExportConfig,
     "replay": ReplayConfig,
+    "evaluate": EvaluateConfig,
+    "act": ActConfig,
     "dashboard": DashboardConfig,
     "doctor": DoctorConfig,
 }

@@ -16,12 +16,13 @@ def used_threads() -> int:
 
 
 def limit_threads(n: int = 1) -> None:
-    """Let torch use n threads here, and torch and the BLAS libraries in processes started from here.
+    """Let torch use n threads here and in processes started from here; the BLAS libraries here use one.
 
-    Small networks run at a fraction of their speed when processes compete for cores, and only one thread
-    adds numbers in the same order each time. A BLAS that is already loaded keeps its own count: to reach
-    it, call this in the parent, or set the variables, before the worker starts.
+    Small networks run at a fraction of their speed when processes compete for cores, and only one thread adds
+    numbers in the same order each time: a score that was computed with one BLAS thread does not replay bit for
+    bit with two.
     """
+    keep_blas_single()
     for variable in _VARIABLES:
         os.environ[variable] = str(n)
     torch.set_num_threads(n)

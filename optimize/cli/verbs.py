@@ -85,6 +85,31 @@ VERBS: dict[str, Verb] = {
             ("name=mine trial=7", "a trial, trained anew"),
         ),
     ),
+    "evaluate": Verb(
+        "optimize.cli.evaluate:evaluate",
+        "evaluate a bundle on its holdout, new bars, other windows or other costs",
+        (
+            (
+                "bundle=studies/mine/exports/01_trial_0000 span=holdout",
+                "bars of no window; each look is counted",
+            ),
+            (
+                "bundle=studies/mine/exports/01_trial_0000 span=new data.path=newer.csv",
+                "bars after the study's",
+            ),
+            ("bundle=studies/mine/exports/01_trial_0000 cost=crypto", "its windows at other costs"),
+        ),
+    ),
+    "act": Verb(
+        "optimize.cli.act:act",
+        "show the next order of a bundle from raw bars",
+        (
+            (
+                "bundle=studies/mine/exports/01_trial_0000 data.path=bars.csv holding=0.5",
+                "half of the equity long",
+            ),
+        ),
+    ),
     "dashboard": Verb(
         "optimize.cli.dashboard:dashboard",
         "open optuna-dashboard on a study",

@@ -3,28 +3,20 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
 
 from optimize.agents.threads import limit_threads
 from optimize.cli.tables import (
-    COST_UNIT,
-    EXPOSURE,
-    FILLS,
     Column,
-    number,
     percent,
     say,
-    share,
-    short,
     show,
     signed,
 )
+from optimize.cli.window_results import show_result, spell_test_span
 from optimize.compose import WalkForwardConfig, to_spec
 from optimize.data.quality.report import enforce, inspect
-from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
-from optimize.study.claims.perform import aggregate
 from optimize.study.devices import devices_of
 from optimize.study.files import window_folder, write_json, write_window
 from optimize.study.grounds import training_words
@@ -54,30 +46,6 @@ PLAN_COLUMNS = (
     Column("test_bars", "bars"),
     Column("sessions", "sessions"),
 )
-WINDOW_COLUMNS = (
-    Column("window", "window"),
-    Column("repeat", "repeat"),
-    Column("test", "test (end exclusive)", right=False),
-    Column("sharpe", "Sharpe", signed()),
-    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
-    Column("total_return", "return", percent),
-    Column("max_drawdown", "drawdown", percent),
-    Column("cost", "cost", share),
-    Column("trades", "trades", short),
-    Column("exposure", "exposure", number()),
-    Column("seconds", "seconds", number(1)),
-)
-FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where sessions end flat
-ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward
-SUMMARY_COLUMNS = (
-    Column("name", "policy", right=False),
-    Column("score", "score", signed()),
-    Column("standard_error", "std err", number()),
-    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
-    Column("total_return", "return", percent),
-    Column("cost", "cost", share),
-    Column("turnover", "turnover", number(1)),
-)
 
 
 def walk_forward(config: WalkForwardConfig) -> int:
@@ -96,7 +64,9 @@ def walk_forward(config: WalkForwardConfig) -> int:
     for line in training_words(spec):
         say(line)
     result = _run(spec, ground, folder, config.deterministic)
-    _show_result(spec, ground, result)
+    show_result(
+        spec, ground, result, yardsticks(spec, ground), f"{spec.name}: {spec.agent.name} window by window"
+    )
     say(f"models and returns: {folder}")
     return _verdict(result)
 
@@ -150,7 +120,7 @@ def _show_plan(ground: Ground) -> None:
             "train": f"{train_start(window, ground.market)} .. {window.dates.train_end}",
             "train_bars": window.train_last - window.train_first + 1,
             "purge": window.purge_bars,
-            "test": _test_span(window),
+            "test": spell_test_span(window),
             "test_bars": window.test_last - window.test_first + 1,
             "sessions": window.dates.test_sessions,
         }
@@ -167,60 +137,6 @@ def _show_plan(ground: Ground) -> None:
         first, end = ground.plan.holdout
         say(f"holdout: {first} .. {end}, in no window")
     say("dry run: nothing was trained")
-
-
-def _show_result(spec: StudySpec, ground: Ground, result: TrialResult) -> None:
-    rows = [
-        {
-            **dataclasses.asdict(measured.metrics),
-            "window": window.index,
-            "repeat": repeat,
-            "test": _test_span(window),
-            "seconds": measured.seconds,
-            "reward_active_share": measured.reward_active_share,
-        }
-        for repeat, row in enumerate(result.measured)
-        for window, measured in zip(ground.windows, row, strict=True)
-    ]
-    baselines = yardsticks(spec, ground)
-    anew = any(baseline.bought_anew for baseline in baselines)
-    active = any(row["reward_active_share"] is not None for row in rows)
-    columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
-    show(rows, columns, "table", f"{spec.name}: {spec.agent.name} window by window")
-    total = aggregate(result, ground.market.sessions_per_year, spec.score.risk_free)
-    agent = {"name": spec.agent.name, "score": result.score.value, **total}
-    agent["standard_error"] = result.score.standard_error
-    show([agent, *map(_baseline_row, baselines)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
-    say(
-        f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
-        f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
-    )
-    say(f"{COST_UNIT}; {EXPOSURE}")
-    if active:
-        say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
-    if result.score.reason is not None:
-        say(f"no score: {result.score.reason}")
-
-
-def _baseline_row(baseline: Baseline) -> dict[str, Any]:
-    return {
-        "name": _label(baseline),
-        "score": baseline.score,
-        "sharpe_zero_cost": baseline.sharpe_zero_cost,
-        "total_return": baseline.total_return,
-        "cost": baseline.cost,
-        "turnover": sum(window.turnover for window in baseline.windows),
-    }
-
-
-def _label(baseline: Baseline) -> str:
-    drawn = "" if baseline.turnover is None else f" (new target at {baseline.turnover:.0%} of the bars)"
-    anew = f" ({BOUGHT_ANEW})" if baseline.bought_anew else ""
-    return baseline.name.replace("_", " ") + drawn + anew
-
-
-def _test_span(window: Window) -> str:
-    return f"{window.dates.test_start} .. {window.dates.test_end}"
 
 
 def _verdict(result: TrialResult) -> int:

@@ -37,7 +37,5 @@ def openings_of(conn: Connection, symbols: Sequence[str], first: date, end: date
         conn, HoldoutOpening, HOLDOUT_OPENINGS, select(HOLDOUT_OPENINGS).order_by("opening_id")
     )
     return [
-        each
-        for each in stored
-        if each.first < end and each.end > first and set(each.symbols) & set(symbols)
+        each for each in stored if each.first < end and each.end > first and set(each.symbols) & set(symbols)
     ]

@@ -11,13 +11,21 @@ from optimize.data.dataset import build_market
 from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, require
 from optimize.evaluate.baselines import Baseline
-from optimize.evaluate.score import Score
 from optimize.evaluate.windows import Window, WindowDates, WindowPlan, plan_windows
 from optimize.study.export.bundle import load_on
 from optimize.study.export.deployed import Bundle
 from optimize.study.files import SCALER, window_folder
 from optimize.study.spec import StudySpec, to_plain
-from optimize.study.trial import Ground, Measured, Trained, conclude, evaluate_window, seed_of, yardsticks
+from optimize.study.trial import (
+    Ground,
+    Measured,
+    Trained,
+    TrialResult,
+    conclude,
+    evaluate_window,
+    seed_of,
+    yardsticks,
+)
 
 HOLDOUT, NEW, WINDOWS = "holdout", "new", "windows"
 SPANS = "windows, holdout, new, or two dates such as 2024-01-01..2024-07-01 (end exclusive)"
@@ -41,15 +49,6 @@ class Plan:
     models: tuple[int, ...]  # window of the bundle whose model plays each span
     opened: Opened | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """Results of every span, [repeat][span], with their score and the baselines on the same spans."""
-
-    measured: tuple[tuple[Measured, ...], ...]
-    score: Score
-    baselines: tuple[Baseline, ...]
 
 
 def differences_of(bundle: StudySpec, here: StudySpec) -> list[str]:
@@ -80,7 +79,9 @@ def plan_evaluation(bundle: Bundle, spec: StudySpec, span: str) -> Plan:
     return Plan(spec, market, windows, models, opened, notes)
 
 
-def run_evaluation(bundle: Bundle, plan: Plan, span: str, seed: int | None = None) -> Result:
+def run_evaluation(
+    bundle: Bundle, plan: Plan, span: str, seed: int | None = None
+) -> tuple[Ground, TrialResult, tuple[Baseline, ...]]:
     """Evaluate the models on the planned spans, beside the baselines; a seed samples the actions.
 
     Windows are played by the models of every repeat, any other span by the deployable policy.
@@ -96,7 +97,7 @@ def run_evaluation(bundle: Bundle, plan: Plan, span: str, seed: int | None = Non
         for repeat in range(repeats)
     ]
     result = conclude(plan.spec, ground, measured, pruned_at=None)
-    return Result(result.measured, result.score, yardsticks(plan.spec, ground))
+    return ground, result, yardsticks(plan.spec, ground)
 
 
 def _evaluate(

@@ -1,0 +1,52 @@
+"""`walkforge act`."""
+
+import dataclasses
+
+from optimize.agents.threads import limit_threads
+from optimize.cli.evaluate import NO_BUNDLE, data_here
+from optimize.cli.tables import Column, say, show, show_json, signed
+from optimize.compose import ActConfig
+from optimize.errors import BadInputError
+from optimize.study.export.decide import Decision
+from optimize.study.export.deployed import load_bundle
+
+COLUMNS = (
+    Column("symbol", "symbol", right=False),
+    Column("holding", "holding", signed(3)),
+    Column("action", "policy", signed(3)),
+    Column("target", "target", signed(3)),
+    Column("order", "order", right=False),
+)
+
+
+def act(config: ActConfig) -> None:
+    """Print the next order of a bundle, at the close of the newest bar that has ended."""
+    limit_threads(1)
+    if not config.bundle:
+        raise BadInputError(NO_BUNDLE)
+    bundle = load_bundle(config.bundle)
+    spec = dataclasses.replace(bundle.spec, data=data_here(bundle.spec.data, config.data))
+    decision = dataclasses.replace(bundle, spec=spec).act(holding=config.holding, since=config.since)
+    if config.format == "json":
+        show_json(dataclasses.asdict(decision))
+    else:
+        _print(decision)
+
+
+def _print(decision: Decision) -> None:
+    """Print a decision as a table and its grounds."""
+    rows = [
+        {**dataclasses.asdict(order), "order": "trade" if order.trades else "none"}
+        for order in decision.orders
+    ]
+    show(
+        rows, COLUMNS, "table", f"order at the close of the bar {decision.bar}, known at {decision.known_at}"
+    )
+    for order in decision.orders:
+        say(f"{order.symbol}: {order.reason}")
+    say(f"fills at {decision.fills_at}; session {decision.session}")
+    if decision.followed_from is not None:
+        say(f"holding: the policy followed from {decision.followed_from} on, flat at first")
+    for note in decision.notes:
+        say(note)
+    say("exposures are shares of equity, negative for short; times are UTC")

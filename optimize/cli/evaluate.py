@@ -1,0 +1,121 @@
+"""`walkforge evaluate`."""
+
+import dataclasses
+import socket
+from pathlib import Path
+
+from optimize.agents.threads import limit_threads
+from optimize.cli.tables import say
+from optimize.cli.window_results import show_result
+from optimize.compose import EvaluateConfig
+from optimize.data.quality.report import enforce, inspect
+from optimize.data.spec import DataSpec
+from optimize.database import open_engine
+from optimize.errors import BadInputError
+from optimize.evaluate.windows import inline_file
+from optimize.results.holdout import HoldoutOpening, log_opening
+from optimize.results.tables import create_tables
+from optimize.study.export.bundle import replay_bundle
+from optimize.study.export.changes import changed
+from optimize.study.export.deployed import Bundle, load_bundle
+from optimize.study.export.evaluate import WINDOWS, Plan, differences_of, plan_evaluation, run_evaluation
+from optimize.study.spec import StudySpec
+
+NO_BUNDLE = "bundle is missing: name its folder, such as bundle=studies/NAME/exports/01_trial_0000"
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Evaluate a bundle's models on the chosen spans; 1 where they come to no score."""
+    limit_threads(1)
+    if not config.bundle:
+        raise BadInputError(NO_BUNDLE)
+    bundle = load_bundle(config.bundle)
+    spec = spec_here(bundle.spec, config)
+    different = differences_of(bundle.spec, spec)
+    for line in different:
+        say(line)
+    if different:
+        enforce(inspect(spec.data, spec.session), say)
+    plan = plan_evaluation(bundle, spec, config.span)
+    for line in plan.notes:
+        say(line)
+    _log_opening(config, bundle, plan)
+    proof = replay_bundle(Path(config.bundle)).verdict if config.span == WINDOWS and not different else None
+    ground, result, baselines = run_evaluation(
+        bundle, plan, config.span, None if config.deterministic else config.seed
+    )
+    title = f"{bundle.manifest.study}, trial {bundle.manifest.trial}: {config.span}"
+    show_result(spec, ground, result, baselines, title)
+    _say_short(plan)
+    if proof is not None:
+        say(f"{config.bundle}: nothing was trained; {proof}")
+    return 0 if result.score.feasible else 1
+
+
+def spec_here(theirs: StudySpec, config: EvaluateConfig) -> StudySpec:
+    """Return the bundle's spec with the keys that were stated in its place."""
+    window = config.window
+    listed = theirs.window
+    if window.file is not None or window.spans:  # type: ignore[attr-defined]  # a made dataclass
+        listed = dataclasses.replace(listed, kind="rolling", spans=[], holdout_share=0.0)
+    return dataclasses.replace(
+        theirs,
+        data=data_here(theirs.data, config.data),
+        cost=changed(theirs.cost, config.cost),
+        window=inline_file(changed(listed, window)),
+    )
+
+
+def data_here(theirs: DataSpec, changes: object) -> DataSpec:
+    """Return the bundle's data with the keys stated; another path is read as a file, and whole."""
+    here = changed(theirs, changes)
+    if here.timeframe != theirs.timeframe:
+        raise BadInputError(
+            f"data.timeframe={here.timeframe!r} is not allowed: the bundle trades {theirs.timeframe} bars; "
+            "leave the key out, as finer bars are resampled to them"
+        )
+    if here.path == theirs.path:
+        return here
+    stated = {key: getattr(changes, key, None) for key in ("months", "start", "end")}
+    whole = {key: value for key, value in stated.items() if hasattr(here, key)}
+    provider = getattr(changes, "provider", None) or "file"
+    return dataclasses.replace(here, provider=provider, **whole)  # type: ignore[arg-type]  # by field name
+
+
+def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: Plan) -> None:
+    """Store that a part of the holdout is read, before it is; print how often that has happened."""
+    if plan.opened is None:
+        return
+    opening = HoldoutOpening(
+        symbols=list(plan.market.symbols),
+        first=plan.opened.first,
+        end=plan.opened.end,
+        study_name=bundle.manifest.study,
+        run_uuid=bundle.manifest.run_uuid,
+        bundle=str(bundle.folder.resolve()),
+        purpose="evaluate",
+        host=socket.gethostname(),
+    )
+    engine = open_engine(config.database.url)
+    try:
+        create_tables(engine)
+        with engine.begin() as conn:
+            count = log_opening(conn, opening)
+    finally:
+        engine.dispose()
+    say(
+        f"the holdout of {', '.join(opening.symbols)}, {opening.first} to {opening.end} (exclusive), is "
+        f"opened for the {_ordinal(count)} time; each time makes its result worth less"
+    )
+
+
+def _say_short(plan: Plan) -> None:
+    """Print that a span is too short for a score."""
+    sessions = sum(window.dates.test_sessions for window in plan.windows)
+    if sessions < plan.spec.score.min_periods:
+        say(f"{sessions} sessions: no score below score.min_periods={plan.spec.score.min_periods}")
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"

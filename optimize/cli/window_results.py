@@ -1,0 +1,106 @@
+"""Results window by window, and their score beside the baselines: the tables of walk-forward and evaluate."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from optimize.cli.tables import (
+    COST_UNIT,
+    EXPOSURE,
+    FILLS,
+    Column,
+    number,
+    percent,
+    say,
+    share,
+    short,
+    show,
+    signed,
+)
+from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
+from optimize.evaluate.windows import Window
+from optimize.study.claims.perform import aggregate
+from optimize.study.spec import StudySpec
+from optimize.study.trial import Ground, TrialResult
+
+WINDOW_COLUMNS = (
+    Column("window", "window"),
+    Column("repeat", "repeat"),
+    Column("test", "test (end exclusive)", right=False),
+    Column("sharpe", "Sharpe", signed()),
+    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("total_return", "return", percent),
+    Column("max_drawdown", "drawdown", percent),
+    Column("cost", "cost", share),
+    Column("trades", "trades", short),
+    Column("exposure", "exposure", number()),
+    Column("seconds", "seconds", number(1)),
+)
+FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where sessions end flat
+ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward
+SUMMARY_COLUMNS = (
+    Column("name", "policy", right=False),
+    Column("score", "score", signed()),
+    Column("standard_error", "std err", number()),
+    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("total_return", "return", percent),
+    Column("cost", "cost", share),
+    Column("turnover", "turnover", number(1)),
+)
+
+
+def show_result(
+    spec: StudySpec, ground: Ground, result: TrialResult, baselines: Sequence[Baseline], title: str
+) -> None:
+    """Print the windows, then the score beside the baselines."""
+    rows = [
+        {
+            **dataclasses.asdict(measured.metrics),
+            "window": window.index,
+            "repeat": repeat,
+            "test": spell_test_span(window),
+            "seconds": measured.seconds,
+            "reward_active_share": measured.reward_active_share,
+        }
+        for repeat, row in enumerate(result.measured)
+        for window, measured in zip(ground.windows, row, strict=True)
+    ]
+    anew = any(baseline.bought_anew for baseline in baselines)
+    active = any(row["reward_active_share"] is not None for row in rows)
+    columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
+    show(rows, columns, "table", title)
+    total = aggregate(result, ground.market.sessions_per_year, spec.score.risk_free)
+    agent = {"name": spec.agent.name, "score": result.score.value, **total}
+    agent["standard_error"] = result.score.standard_error
+    show([agent, *map(_baseline_row, baselines)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
+    say(
+        f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
+        f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
+    )
+    say(f"{COST_UNIT}; {EXPOSURE}")
+    if active:
+        say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
+    if result.score.reason is not None:
+        say(f"no score: {result.score.reason}")
+
+
+def _baseline_row(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "name": _label(baseline),
+        "score": baseline.score,
+        "sharpe_zero_cost": baseline.sharpe_zero_cost,
+        "total_return": baseline.total_return,
+        "cost": baseline.cost,
+        "turnover": sum(window.turnover for window in baseline.windows),
+    }
+
+
+def _label(baseline: Baseline) -> str:
+    drawn = "" if baseline.turnover is None else f" (new target at {baseline.turnover:.0%} of the bars)"
+    anew = f" ({BOUGHT_ANEW})" if baseline.bought_anew else ""
+    return baseline.name.replace("_", " ") + drawn + anew
+
+
+def spell_test_span(window: Window) -> str:
+    """Return the dates of a test span, the end exclusive."""
+    return f"{window.dates.test_start} .. {window.dates.test_end}"
