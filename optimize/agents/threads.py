@@ -18,8 +18,8 @@ def used_threads() -> int:
 def limit_threads(n: int = 1) -> None:
     """Let torch use n threads here and in processes started from here; the BLAS libraries here use one.
 
-    Small networks run at a fraction of their speed when processes compete for cores, and only one thread adds
-    numbers in the same order each time: a score that was computed with one BLAS thread does not replay bit for
+    Small networks run at a fraction of their speed when processes compete for cores, and only one thread
+    adds numbers in the same order each time: a score that one BLAS thread computed does not replay bit for
     bit with two.
     """
     keep_blas_single()

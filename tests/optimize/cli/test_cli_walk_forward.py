@@ -154,8 +154,8 @@ def test_no_score_is_exit_code_1_with_the_reason(run: Run) -> None:
     assert "no score: min_trades" in out
 
 
-def test_a_folder_that_is_no_bundle_is_refused(run: Run) -> None:
-    code, _, err = run("walk-forward", "model=nothing")
+def test_a_bundle_is_for_evaluate(run: Run) -> None:
+    code, _, err = run("walk-forward", "name=x", "model=nothing")
     assert code == 2
     assert err.count("\n") == 1
 
