@@ -8,6 +8,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from numba import config, njit
 
+from envs.kernel_cache import KernelCache, find_folder
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -37,7 +39,7 @@ def cache_folder(*folders: Path) -> Path:
     """Return where kernels are kept that are compiled from the sources of these folders, the last its own."""
     digest = hashlib.sha256("".join(map(digest_sources, folders)).encode())
     parent = Path(_SETTINGS["CACHE_DIR"] or folders[-1] / "__pycache__")
-    return parent / f"kernels-{digest.hexdigest()[:16]}"
+    return find_folder(f"kernels-{digest.hexdigest()[:16]}", parent)
 
 
 def is_cold(cache: Path, name: str = "") -> bool:
@@ -50,15 +52,15 @@ def compile_kernel(function: Callable[P, R], cache: Path, options: dict[str, Any
 
     numba looks only at the file of the outermost kernel to tell whether its cache is fresh, so an edit of
     costs.py would leave the ledger on the old costs; a cache folder named by all sources rules that out.
-    Where that folder cannot be written numba falls back to its own choice.
     """
     configured = _SETTINGS["CACHE_DIR"]
     _SETTINGS["CACHE_DIR"] = str(cache)
     try:
-        kernel: Callable[P, R] = njit(**options)(function)
+        dispatcher: Any = njit(**options)(function)
+        dispatcher._cache = KernelCache(function)
     finally:
         _SETTINGS["CACHE_DIR"] = configured
-    return kernel
+    return cast(Callable[P, R], dispatcher)
 
 
 _CACHE = cache_folder(_FOLDER)

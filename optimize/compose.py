@@ -221,6 +221,8 @@ class DashboardConfig(RecordsConfig):
 
     host: str = "127.0.0.1"
     port: int = 8080
+    write: bool = False
+    hosts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,4 +8,12 @@ from optimize.study.spec import MISSING_NAME
 def dashboard(config: DashboardConfig) -> None:
     """Serve the page of study `name`, or the list of all studies without a name, until Ctrl-C."""
     name = None if config.name in (MISSING_NAME, "") else config.name
-    serve(config.database.url, config.output_dir, config.host, config.port, name=name)
+    serve(
+        config.database.url,
+        config.output_dir,
+        config.host,
+        config.port,
+        name,
+        write=config.write,
+        hosts=config.hosts,
+    )

@@ -12,6 +12,7 @@ from optimize.cli.failures import EXIT_BAD_INPUT, describe, open_streams, report
 from optimize.cli.verbs import VERBS
 from optimize.errors import BadInputError
 from optimize.secrets import hide_secrets
+from optimize.study.workers.signals import interrupt, signals_answered
 
 if TYPE_CHECKING:
     from optimize.cli.composition import Job
@@ -64,8 +65,9 @@ def _run(verb: str, command: Command) -> int:
         return 0
     if chosen.launches and sys.stderr is not None and sys.stderr.isatty():
         print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
-    jobs = _jobs(verb, command)
-    codes = [chosen.load()(job.config, *([job.typed] if chosen.launches else [])) or 0 for job in jobs]
+    with signals_answered(interrupt):  # a temporary folder must not outlive SIGTERM
+        jobs, run = _jobs(verb, command), chosen.load()
+        codes = [run(job.config, *([job.typed] if chosen.launches else [])) or 0 for job in jobs]
     return max(codes, default=0)
 
 

@@ -13,7 +13,8 @@ from optimize.compose import StatusConfig
 from optimize.database import open_engine, server_time
 from optimize.database.address import in_words
 from optimize.results.launches import in_sentence, running_launch, typed_command
-from optimize.results.leases import Lease, active, host_name, owner_alive
+from optimize.results.leases import Lease, active, is_future, is_lost, owner_alive
+from optimize.results.processes import host_name
 from optimize.results.progress import preflighting, time_left
 from optimize.results.queries import best_score, health_of, studies_of
 from optimize.results.records import load_study
@@ -138,7 +139,7 @@ def _workers(conn: Connection, name: str) -> list[dict[str, Any]]:
 
 
 def _worker(lease: Lease, now: float) -> dict[str, Any]:
-    alive = not lease.abandoned and lease.renewed_at + lease.lease_s >= now and owner_alive(lease)
+    alive, ahead = not is_lost(lease, now, owner_alive), is_future(lease, now)
     return {
         "worker": lease.worker,
         "pid": lease.pid if alive else None,
@@ -146,9 +147,15 @@ def _worker(lease: Lease, now: float) -> dict[str, Any]:
         "trial": lease.trial_number,
         "window": lease.window,
         "alive": alive,
-        "renewed_s_ago": None if lease.abandoned else round(max(0.0, now - lease.renewed_at), 1),
-        "state": "alive" if alive else "given back" if lease.abandoned else "lost",
+        "renewed_s_ago": None if lease.abandoned or ahead else round(max(0.0, now - lease.renewed_at), 1),
+        "state": _state(alive, lease.abandoned, ahead),
     }
+
+
+def _state(alive: bool, abandoned: bool, ahead: bool) -> str:
+    if ahead:
+        return "renewed in the future, the clock was set back"
+    return "alive" if alive else "given back" if abandoned else "lost"
 
 
 def _unfinished(study: dict[str, Any]) -> bool:

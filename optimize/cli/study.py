@@ -12,6 +12,8 @@ from optimize.results.queries import studies_of
 from optimize.secrets import storable
 from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.runner import run_study
+from optimize.study.spec import StudySpec
+from optimize.study.workers.signals import lasting_output
 
 
 def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
@@ -22,8 +24,13 @@ def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
     if config.action != "run":
         act(config)
         return 0
-    console = Console()
     spec = to_spec(config)
+    with lasting_output():
+        return _run(config, spec, typed)
+
+
+def _run(config: RunStudyConfig, spec: StudySpec, typed: Sequence[str] | None) -> int:
+    console = Console()
     try:
         name = run_study(spec, console, config.notify, None if typed is None else storable(typed))
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from optimize.compose import WorkerConfig
 from optimize.study.admission import Here
 from optimize.study.claims.control import StoppedByActionError
 from optimize.study.join import join_study
+from optimize.study.workers.signals import lasting_output
 
 
 def worker(config: WorkerConfig) -> int:
@@ -20,10 +21,15 @@ def worker(config: WorkerConfig) -> int:
         same_versions=config.versions == "check",
         wait_s=config.wait_s,
     )
+    with lasting_output():
+        return _join(config.name, here)
+
+
+def _join(name: str, here: Here) -> int:
     try:
-        say(join_study(config.name, here, Console()))
+        say(join_study(name, here, Console()))
     except KeyboardInterrupt:
-        say(f"the workers of study {config.name} are interrupted: nothing is lost, other workers go on")
+        say(f"the workers of study {name} are interrupted: nothing is lost, other workers go on")
         return 1
     except StoppedByActionError as stopped:
         say(str(stopped))

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from optimize.database.address import in_words
-from optimize.results.leases import host_name, process_alive, this_host
+from optimize.results.processes import host_name, identity, process_alive, this_host
 from optimize.results.records import EventRecord, last_event, log_event
 from optimize.results.tables import RUNS
 
@@ -36,8 +35,8 @@ def announced(
 
     `overrides` are the words of its command, without secrets; None where nobody typed one.
     """
-    process = psutil.Process()
-    who = {"host": this_host(), "pid": process.pid, "process_started": process.create_time()}
+    process = identity()
+    who = {"host": this_host(), "pid": process.pid, "process_started": process.started}
     words = {} if overrides is None else {"overrides": list(overrides)}
 
     def log(state: str) -> None:

@@ -7,26 +7,20 @@ row; whoever writes about the same trial waits for it and then sees what was com
 looks afresh (READ COMMITTED). Leases are always locked first, so two writers never wait for each other.
 """
 
-import functools
-import hashlib
 import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import psutil
-from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, select, update
 
 from optimize.errors import BadInputError, StaleRunError
-from optimize.results.tables import LEASES, RUNS, insert_into
+from optimize.results.processes import Identity, host_name, identity, process_alive, stands_still, this_host
+from optimize.results.tables import LEASES, RUNS, insert_into, stored_columns
 
-# psutil derives a start time from the boot time, which steps with the wall clock; no pid is reused this fast.
-START_TOLERANCE_S = 2.0
 ABANDONED_AT = 0.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-PID_SPACE = Path("/proc/self/ns/pid")
+FUTURE_S = 2.0  # a renewal this far ahead of the clock was stamped before the clock was set back
 
 
 @dataclass(frozen=True)
@@ -39,12 +33,14 @@ class Lease:
     token: int  # grows with every take-over
     host: str  # of this_host
     pid: int
-    process_started: float  # create time of the process, so that a reused pid is told apart
+    process_started: float  # of `identity`, so that a reused pid is told apart
     worker: int
     renewed_at: float
     lease_s: float
-    losses: int  # runs of this trial that ended without a word
+    losses: int  # workers that died alone since the trial's last finished window
     window: int | None  # the window that runs now
+    supervisor_pid: int | None = None  # None: its worker has no supervisor, or an older version wrote it
+    supervisor_started: float | None = None
 
     @property
     def abandoned(self) -> bool:
@@ -52,25 +48,35 @@ class Lease:
         return self.renewed_at == ABANDONED_AT
 
 
-def acquire(conn: Connection, study: str, number: int, *, worker: int, lease_s: float, now: float) -> Lease:
+def acquire(
+    conn: Connection,
+    study: str,
+    number: int,
+    *,
+    worker: int,
+    lease_s: float,
+    now: float,
+    supervisor: Identity | None = None,
+) -> Lease:
     """Start a new run of a trial and fence off the run that had it, which becomes LOST.
 
     Call it under the study lock, for a trial just asked for or one that `lost` returned.
     """
-    process = psutil.Process()
+    me = identity()
     mine = {
         "run_uuid": str(uuid.uuid4()),
         "host": this_host(),
-        "pid": process.pid,
-        "process_started": process.create_time(),
+        "pid": me.pid,
+        "process_started": me.started,
         "worker": worker,
         "renewed_at": now,
         "lease_s": lease_s,
         "window": None,
+        "supervisor_pid": None if supervisor is None else supervisor.pid,
+        "supervisor_started": None if supervisor is None else supervisor.started,
     }
     first = insert_into(conn, LEASES).values(study_name=study, trial_number=number, token=1, losses=0, **mine)
-    losses = case((LEASES.c.renewed_at == ABANDONED_AT, LEASES.c.losses), else_=LEASES.c.losses + 1)
-    taken = {"token": LEASES.c.token + 1, "losses": losses, **mine}
+    taken = {"token": LEASES.c.token + 1, **mine}
     keys = [LEASES.c.study_name, LEASES.c.trial_number]
     claimed = first.on_conflict_do_update(index_elements=keys, set_=taken).returning(LEASES)
     lease = _lease(conn.execute(claimed).one()._mapping)
@@ -111,26 +117,74 @@ def release(conn: Connection, lease: Lease) -> None:
     conn.execute(delete(LEASES).where(_of_trial(lease.study_name, lease.trial_number), same))
 
 
-def abandon(conn: Connection, lease: Lease) -> None:
+def abandon(conn: Connection, lease: Lease, why: str = "the worker was asked to stop") -> None:
     """Give the trial back at once, to be taken over by another run without counting a loss."""
-    freed = conn.execute(update(LEASES).where(_held(lease)).values(renewed_at=ABANDONED_AT, window=None))
-    if freed.rowcount:
-        _mark_lost(conn, lease.study_name, lease.trial_number, "the worker was asked to stop")
+    _give_back(conn, lease, lease.losses, why)
+
+
+def count_loss(conn: Connection, lease: Lease) -> None:
+    """Give the trial of a worker that died alone back, and count that against the trial."""
+    _give_back(conn, lease, lease.losses + 1, "its worker died")
+
+
+def forget_losses(conn: Connection, lease: Lease) -> None:
+    """Start counting the losses of a trial anew, because it finished a window."""
+    conn.execute(update(LEASES).where(_held(lease)).values(losses=0))
+
+
+def _give_back(conn: Connection, lease: Lease, losses: int, why: str) -> None:
+    given = {"renewed_at": ABANDONED_AT, "window": None, "losses": losses}
+    if conn.execute(update(LEASES).where(_held(lease)).values(**given)).rowcount:
+        _mark_lost(conn, lease.study_name, lease.trial_number, why)
 
 
 def active(conn: Connection, study: str) -> list[Lease]:
     """Return every lease of a study, lost and abandoned ones included, by trial number."""
-    rows = select(LEASES).where(LEASES.c.study_name == study).order_by(LEASES.c.trial_number)
-    return [_lease(row) for row in conn.execute(rows).mappings()]
+    rows = select(*stored_columns(conn, LEASES)).where(LEASES.c.study_name == study)
+    return [_lease(row) for row in conn.execute(rows.order_by(LEASES.c.trial_number)).mappings()]
 
 
 def lost(conn: Connection, study: str, now: float, alive: Callable[[Lease], bool]) -> list[Lease]:
-    """Return the leases that expired, were abandoned, or whose owner is not alive."""
-    return [
-        lease
-        for lease in active(conn, study)
-        if lease.renewed_at + lease.lease_s < now or lease.abandoned or not alive(lease)
-    ]
+    """Return the leases whose run is over without an end; see `is_lost`."""
+    return [lease for lease in active(conn, study) if is_lost(lease, now, alive)]
+
+
+def is_lost(lease: Lease, now: float, alive: Callable[[Lease], bool]) -> bool:
+    """Say whether a run gave its trial back, its process is gone, or nothing of it is heard any more.
+
+    On its own machine a process that lives and is not stopped keeps its trial, whatever a clock shows.
+    """
+    if lease.abandoned or not alive(lease):
+        return True
+    if lease.host == this_host() and not stands_still(lease.pid):
+        return False
+    return lease.renewed_at + lease.lease_s < now
+
+
+def awaits_supervisor(lease: Lease, now: float) -> bool:
+    """Say whether a dead worker's living supervisor is yet to decide whether the death counts as a loss."""
+    if lease.abandoned or lease.host != this_host() or owner_alive(lease):
+        return False
+    if lease.supervisor_pid is None or lease.renewed_at + lease.lease_s < now:
+        return False
+    return process_alive(lease.host, lease.supervisor_pid, lease.supervisor_started or 0.0)
+
+
+def is_future(lease: Lease, now: float) -> bool:
+    """Say whether a lease was renewed later than it is now, so that the clock was set back since."""
+    return lease.renewed_at > now + FUTURE_S
+
+
+def pull_back(conn: Connection, now: float, study: str | None = None) -> None:
+    """Count leases that were renewed in the future as renewed now: a dead run's would never expire.
+
+    A run that lives renews its own with the present time soon.
+    """
+    ahead = LEASES.c.renewed_at > now + FUTURE_S
+    if study is not None:
+        ahead &= LEASES.c.study_name == study
+    if conn.execute(select(LEASES.c.run_uuid).where(ahead).limit(1)).first() is not None:
+        conn.execute(update(LEASES).where(ahead).values(renewed_at=now))
 
 
 def refuse_other_hosts(conn: Connection, now: float) -> None:
@@ -150,47 +204,9 @@ def refuse_other_hosts(conn: Connection, now: float) -> None:
         )
 
 
-def this_host() -> str:
-    """Return what tells apart the places whose process ids mean different processes: NAME#MARK."""
-    mark = _place()
-    return f"{socket.gethostname()}#{mark}" if mark else socket.gethostname()
-
-
-def host_name(host: str) -> str:
-    """Return the name of a host as people know it."""
-    return host.partition("#")[0]
-
-
 def owner_alive(lease: Lease) -> bool:
     """Say whether the process that took the lease still runs; one on another host is believed to."""
     return process_alive(lease.host, lease.pid, lease.process_started)
-
-
-def process_alive(host: str, pid: int, started: float) -> bool:
-    """Say whether this very process still runs; one on another host is believed to."""
-    if host != this_host():
-        return True
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - started) <= START_TOLERANCE_S
-        return bool(same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
-
-
-@functools.cache
-def _place() -> str:
-    """Return a mark of this boot of the machine and this space of process ids; "" where neither is known.
-
-    Two containers on one machine, or the pods of hostNetwork on two, can bear the same host name.
-    """
-    try:
-        boot, processes = BOOT_ID.read_text(encoding="ascii").strip(), str(PID_SPACE.readlink())
-    except OSError:  # no Linux: one boot, one space of process ids
-        return ""
-    return hashlib.sha256(f"{boot} {processes}".encode()).hexdigest()[:8]
 
 
 def _mark_lost(conn: Connection, study: str, number: int, reason: str) -> None:
@@ -221,4 +237,4 @@ def _stale(study: str, number: int, run_uuid: str) -> StaleRunError:
 
 
 def _lease(row: RowMapping) -> Lease:
-    return Lease(**{field.name: row[field.name] for field in fields(Lease)})
+    return Lease(**{field.name: row[field.name] for field in fields(Lease) if field.name in row})

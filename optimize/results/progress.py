@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, select, text
 
 from optimize.database import server_time
 from optimize.results.launches import announced_process
-from optimize.results.leases import Lease, active, host_name, owner_alive
+from optimize.results.leases import Lease, active, is_lost, owner_alive
+from optimize.results.processes import host_name
 from optimize.results.tables import RUNS, WINDOWS
 
 PREFLIGHT = "preflight"  # the kind of its events
@@ -90,11 +91,7 @@ def time_left(trials: int, seconds_per_trial: float | None, workers: int) -> flo
 def living_leases(conn: Connection, study: str) -> list[Lease]:
     """Return the leases that were renewed in time, by a process that lives as far as one can tell."""
     now = server_time(conn)
-    return [
-        lease
-        for lease in active(conn, study)
-        if not lease.abandoned and lease.renewed_at + lease.lease_s >= now and owner_alive(lease)
-    ]
+    return [lease for lease in active(conn, study) if not is_lost(lease, now, owner_alive)]
 
 
 def living(conn: Connection, study: str) -> list[LivingRun]:

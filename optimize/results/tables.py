@@ -7,6 +7,7 @@ epoch seconds, because they are compared by arithmetic.
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
@@ -52,6 +53,7 @@ METRIC_COLUMNS = (
 FORMER_INDEXES = ("wf_runs_of_trial", "wf_runs_ranked")
 
 Record = TypeVar("Record", bound="DataclassInstance")
+_COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables seen to have all columns
 
 
 def _text(name: str) -> Column[str]:
@@ -125,6 +127,8 @@ LEASES = Table(
     Column("lease_s", Float, nullable=False),
     Column("losses", Integer, nullable=False),
     Column("window", Integer),
+    Column("supervisor_pid", Integer),
+    *_real("supervisor_started"),
     PrimaryKeyConstraint("study_name", "trial_number"),
 )
 
@@ -214,6 +218,18 @@ def create_tables(engine: Engine) -> None:
                     conn.execute(CreateIndex(index, if_not_exists=True))
         for name in FORMER_INDEXES:
             conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
+
+
+def stored_columns(conn: Connection, table: Table) -> list[Column[Any]]:
+    """Return the columns of a table that a database has, which an older version may have made."""
+    key = table.name
+    complete = _COMPLETE.setdefault(conn.engine, set())
+    if key in complete:
+        return list(table.columns)
+    lacking = _lacking(conn, table)
+    if not lacking:
+        complete.add(key)
+    return [column for column in table.columns if column not in lacking]
 
 
 def _lacking(conn: Connection, table: Table) -> list[Column[Any]]:

@@ -1,6 +1,7 @@
 """Which GPU a worker gets, and how a trial gets one to itself."""
 
 import fcntl
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +11,18 @@ from pathlib import Path
 from typing import IO
 
 from optimize.agents.devices import count_gpus
+from optimize.data.clients.access import key_variables
 from optimize.errors import BadInputError
 from optimize.study.spec import StudySpec, WorkerSpec
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+PLOT_BACKEND = "MPLBACKEND"
+NOTIFY_VARIABLE = "WALKFORGE_NOTIFY_URLS"  # addresses with tokens in them
 LOOK_S = 0.1  # between two attempts at a lock
+
+
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -112,31 +119,80 @@ def threads_of(worker: WorkerSpec, cores: int) -> int:
     return worker.threads or max(1, cores // worker.count)
 
 
-def usable_cores() -> int:
-    """Return the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cores(quota: float | None = None) -> int:
+    """Return the cores that this process may run on, no more than its container's share of CPU time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cpu_quota() if quota is None else quota
+    return cores if share is None else max(1, min(cores, math.ceil(share)))
+
+
+def cpu_quota(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> float | None:
+    """Return how many CPUs' time the control groups of this process allow (cgroup v1 or v2); None: any."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        return None
+    shares = []
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            read, root = _quota_v2, groups
+        elif "cpu" in controllers.split(","):
+            read, root = _quota_v1, groups / controllers
+        else:
+            continue
+        # In a container the path may be that of the host, of which only the root is mounted.
+        inner = root / place.strip("/")
+        for folder in (inner, *inner.parents):
+            shares.append(read(folder))
+            if folder == root:
+                break
+    return min((share for share in shares if share is not None), default=None)
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        allowed, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if allowed == "max" else int(allowed) / int(period)
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        allowed, period = (
+            int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
+        )
+    except (OSError, ValueError):
+        return None
+    return allowed / period if allowed > 0 else None
 
 
 @contextmanager
 def environment_of(device: Device | None, threads: int) -> Iterator[None]:
-    """Let a process that is started here see its GPU alone, or none, and use so many threads.
+    """Let a process that is started here see its GPU alone, or none, use so many threads, and hold no key.
 
     The libraries read these variables when they are imported; a forkserver keeps those of its first start.
+    Keys of providers and addresses of notifications stay here: a worker downloads and sends nothing.
     """
-    wanted = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    wanted: dict[str, str | None] = dict.fromkeys((*key_variables(), NOTIFY_VARIABLE))
+    wanted |= dict.fromkeys(THREAD_VARIABLES, str(threads))
     wanted[VISIBLE] = "" if device is None else device.visible
+    wanted[PLOT_BACKEND] = "agg"  # that of a notebook may not be installed where the workers' libraries are
     before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    _set_environment(wanted)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager

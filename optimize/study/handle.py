@@ -15,7 +15,7 @@ from optimize.database import local_folder, open_engine, server_time, study_lock
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
 from optimize.results.launches import command_of
-from optimize.results.leases import refuse_other_hosts
+from optimize.results.leases import pull_back, refuse_other_hosts
 from optimize.results.records import (
     EventRecord,
     StudyRecord,
@@ -94,8 +94,9 @@ def open_study(spec: StudySpec) -> Handle:
             engine.dispose()
             raise
         create_tables(engine)
-        with engine.connect() as conn:
-            refuse_other_hosts(conn, server_time(conn))
+        with engine.begin() as conn:
+            pull_back(conn, now := server_time(conn))
+            refuse_other_hosts(conn, now)
         with engine.begin() as conn:
             fill_parameter_sets(conn, spec.name)
         storage = open_storage(url, spec.database.busy_timeout_s)

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from optimize.database import open_engine
 from optimize.errors import StudyStoppedError
-from optimize.results.leases import host_name, this_host
+from optimize.results.processes import host_name, this_host
 from optimize.results.queries import studies_of
 from optimize.results.records import EventRecord, StudyRecord, load_study, log_event
 from optimize.search.space import parse_space

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from optimize.database import server_time
 from optimize.errors import BadInputError
 from optimize.results import leases
+from optimize.results.processes import host_name, this_host
 from optimize.results.records import EventRecord, last_event, log_event
 from optimize.study.files import write_json
 from optimize.study.handle import Handle
@@ -33,7 +34,7 @@ def mark_folder(handle: Handle) -> None:
             _refuse_scattered(conn, spec.name, spec.output_dir)
         token = str(uuid.uuid4())
         write_json(probe, {"study": spec.name, "token": token})
-        detail = {"token": token, "path": str(Path(spec.output_dir).resolve()), "host": leases.this_host()}
+        detail = {"token": token, "path": str(Path(spec.output_dir).resolve()), "host": this_host()}
         log_event(conn, EventRecord(spec.name, FOLDER, f"its folder is {spec.folder.resolve()}", detail))
 
 
@@ -51,7 +52,7 @@ def find_folder(conn: Connection, study: str, given: str | None, stored: str) ->
             return output_dir
     raise BadInputError(
         f"output_dir={given or stored}: this machine does not see the folder of study {study!r} "
-        f"({known.detail['path']} on {leases.host_name(known.detail['host'])}): give both machines one "
+        f"({known.detail['path']} on {host_name(known.detail['host'])}): give both machines one "
         "shared folder and name it with output_dir=..."
     )
 
@@ -63,12 +64,12 @@ def holds_token(conn: Connection, study: str, folder: Path) -> bool:
 
 
 def _refuse_scattered(conn: Connection, study: str, output_dir: str) -> None:
-    now, here = server_time(conn), leases.this_host()
+    now, here = server_time(conn), this_host()
     lost = {lease.run_uuid for lease in leases.lost(conn, study, now, leases.owner_alive)}
     for lease in leases.active(conn, study):
         if lease.run_uuid not in lost and lease.host != here:
             raise BadInputError(
-                f"output_dir={output_dir}: host {leases.host_name(lease.host)} works on study {study!r} in a "
+                f"output_dir={output_dir}: host {host_name(lease.host)} works on study {study!r} in a "
                 "folder that this machine does not see: name the shared folder, or end the work there"
             )
 

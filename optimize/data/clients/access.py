@@ -43,6 +43,11 @@ def find_keys(provider: str) -> tuple[str, str] | None:
     )
 
 
+def key_variables() -> tuple[str, ...]:
+    """Return every environment variable that may hold a key of a provider."""
+    return tuple(name for pair in KEYS.values() for names in pair for name in names)
+
+
 def spell_keys(provider: str) -> str:
     """Return the environment variables that hold a provider's keys, as text."""
     return " and ".join(names[0] for names in KEYS[provider])
@@ -76,8 +81,7 @@ def one_line(error: object) -> str:
 
 def hide_keys(text: str) -> str:
     """Return text with every key of the environment, signed token and user in a URL blotted out."""
-    variables = (name for pair in KEYS.values() for names in pair for name in names)
-    return hide_values(text, [os.environ.get(variable, "") for variable in variables])
+    return hide_values(text, [os.environ.get(variable, "") for variable in key_variables()])
 
 
 def _first_set(names: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from optimize.database import server_time, study_lock
 from optimize.errors import LockLostError
 from optimize.results import leases
 from optimize.results.leases import Lease
+from optimize.results.processes import Identity
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
 from optimize.search.space import Scalar, apply, suggest
@@ -30,7 +31,7 @@ from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
 from optimize.study.trial import Ground, at_timeframe
 from optimize.study.versions import conditions, versions
 
-MAX_LOSSES = 2  # the second loss of a trial fails it as stale
+MAX_LOSSES = 2  # in one window: its second loss there fails a trial as stale
 Lay = Callable[[StudySpec], Ground]
 
 
@@ -71,37 +72,41 @@ class Claim:
         return list(self.run.entropy)
 
 
-def claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
-    """Reap, count, and return a trial to run; every decision is made under the study lock."""
+def claim(handle: Handle, worker: int, lay: Lay, supervisor: Identity | None = None) -> Claim | Verdict:
+    """Reap, count, and return a trial to run; every decision is made under the study lock.
+
+    `supervisor` is the process that watches over this one and decides what its death means.
+    """
     found: Claim | Verdict | None = None
     try:
         with study_lock(handle.spec.database.url, handle.spec.name):
-            found = _claim(handle, worker, lay)
+            found = _claim(handle, worker, lay, supervisor)
     except LockLostError:  # what was handed out stands: its rows have locks of their own
         if found is None:
             raise
     return found
 
 
-def _claim(handle: Handle, worker: int, lay: Lay) -> Claim | Verdict:
+def _claim(handle: Handle, worker: int, lay: Lay, supervisor: Identity | None) -> Claim | Verdict:
     while True:
         census, takeable = _reap(handle)
         found = _next(handle, census, takeable)
         if isinstance(found, Verdict):
             return found
         try:
-            return _start(handle, found, worker, lay)
+            return _start(handle, found, worker, lay, supervisor)
         except _OverError as over:
             if over.short:
                 return Verdict.SHORT
 
 
 def _reap(handle: Handle) -> tuple[Census, set[int]]:
-    """Tell what was recorded and fail what was lost twice; return all trials and those that nobody runs."""
+    """Tell what was recorded and fail what was lost twice; return all trials and those that nobody runs.
+
+    The leases of trials that ended go, which a worker killed after telling left behind.
+    """
     census = Census(handle.study.get_trials(deepcopy=False))
-    if not census.running:
-        return census, set()
-    told, waiting = tell_recorded(handle, census.running)
+    told, waiting = tell_recorded(handle, census.running) if census.running else (set(), set())
     takeable, stale = _lost_trials(handle, census.running - told - waiting)
     for lease in stale:
         _fail_stale(handle, lease)
@@ -135,21 +140,26 @@ def _lost_trials(handle: Handle, numbers: set[int]) -> tuple[set[int], list[Leas
     """Return those of the running trials that nobody runs, and the leases lost for the last time."""
     name = handle.spec.name
     with handle.engine.begin() as conn:
-        lost = leases.lost(conn, name, server_time(conn), leases.owner_alive)
+        leases.pull_back(conn, now := server_time(conn), name)
+        lost = leases.lost(conn, name, now, leases.owner_alive)
         leased = {lease.trial_number for lease in leases.active(conn, name)}
         for lease in lost:
             if lease.trial_number not in numbers:
                 leases.release(conn, lease)
-    mine = [lease for lease in lost if lease.trial_number in numbers]
-    stale = [lease for lease in mine if lease.losses + (not lease.abandoned) >= MAX_LOSSES]
+    mine = [
+        lease for lease in lost if lease.trial_number in numbers and not leases.awaits_supervisor(lease, now)
+    ]
+    stale = [lease for lease in mine if lease.losses >= MAX_LOSSES]
     # Without a lease: asked for by a worker that died before it took one, or by a whole batch's asker.
     free = (numbers - leased) | {lease.trial_number for lease in mine}
     return free - {lease.trial_number for lease in stale}, stale
 
 
 def _fail_stale(handle: Handle, lost: Lease) -> None:
-    """Fail a trial whose runs were lost twice: it may be what kills its workers."""
-    message = f"the trial lost its worker {MAX_LOSSES} times (last: worker {lost.worker}, pid {lost.pid})"
+    """Fail a trial whose workers died alone in one window: it may be what kills them."""
+    message = (
+        f"its worker died {lost.losses} times within one window (last: worker {lost.worker}, pid {lost.pid})"
+    )
     outcome = Outcome("FAIL", 0.0, failure_kind="stale", failure_message=message)
     with handle.engine.begin() as conn:
         run = settle(conn, lost, outcome)
@@ -178,7 +188,7 @@ def _tell_failed(handle: Handle, lease: Lease, run: RunRecord) -> None:
             leases.release(conn, lease)
 
 
-def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
+def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay, supervisor: Identity | None) -> Claim:
     """Fix the trial's parameters and seeds, take the lease and store the run."""
     spec = handle.spec
     trial = _drawn(handle, found)
@@ -194,6 +204,7 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay) -> Claim:
             worker=worker,
             lease_s=spec.worker.lease_s,
             now=server_time(conn),
+            supervisor=supervisor,
         )
         # A run that is fenced off only now may have recorded its outcome since we looked: it keeps its lease.
         if lease.token > 1 and complete_but_untold(conn, spec.name, [trial.number]):

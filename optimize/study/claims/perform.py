@@ -166,6 +166,7 @@ def _run(
             _check_owned(heartbeat)
             write_window(target, sessions, trained, measured, trades)
             with handle.engine.begin() as conn:
+                leases.forget_losses(conn, claim.lease)
                 save_window(conn, claim.lease, record)
 
         patiently(store)  # what was trained for hours is not given up for a disk that is full now

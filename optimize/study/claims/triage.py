@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import optuna
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from optimize import clock
@@ -112,7 +112,7 @@ def why_of(state: str, kind: str | None) -> str:
     if state == RETRIED:
         return "the cause may pass"
     if kind == "stale":
-        return "it lost its worker twice"
+        return "its worker died twice within one window"
     return "it failed again" if kind in TRANSIENT else "the same parameters and seeds would fail again"
 
 
@@ -140,9 +140,17 @@ def stop_at_limit(handle: Handle, failed: int) -> bool:
     if failed < allowed:
         return False
     with handle.engine.begin() as conn:
+        if failed - count_stale(conn, handle.spec.name) < allowed:
+            return False
         if state_of(conn, handle.spec.name) == "running":
             _log_stop(conn, handle.spec.name, f"{LIMIT}={allowed} trials failed", {"rule": LIMIT})
     return True
+
+
+def count_stale(conn: Connection, study: str) -> int:
+    """Return how many trials failed because their workers died, which counts against no limit."""
+    stale = (RUNS.c.study_name == study, RUNS.c.state == "FAIL", RUNS.c.failure_kind == "stale")
+    return int(conn.execute(select(func.count()).where(*stale)).scalar_one())
 
 
 def _log_stop(conn: Connection, study: str, why: str, detail: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from optimize.hashing import hash_file
 from optimize.results import leases
 from optimize.results.leases import Lease
 from optimize.results.orphans import trial_states
+from optimize.results.processes import this_host
 from optimize.results.records import (
     FINISHED,
     EventRecord,
@@ -104,7 +105,7 @@ def _spec_of(record: StudyRecord, audit: Audit) -> StudySpec:
 
 def _lives_here(lease: Lease) -> bool:
     """Say whether the process that took a lease runs on this machine, late as it may be with renewing it."""
-    return lease.host == leases.this_host() and not lease.abandoned and leases.owner_alive(lease)
+    return lease.host == this_host() and not lease.abandoned and leases.owner_alive(lease)
 
 
 def _stale(lost: list[Lease]) -> list[Lease]:

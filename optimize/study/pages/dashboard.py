@@ -1,7 +1,6 @@
 """What optuna-dashboard shows of a study: notes, pictures and figures; and the page itself."""
 
 import errno
-import ipaddress
 import os
 import socket
 import sys
@@ -28,6 +27,7 @@ from optimize.search.storage import open_storage
 from optimize.study.evidence import stored_evidence
 from optimize.study.files import run_folder
 from optimize.study.handle import Handle
+from optimize.study.pages.guard import access, address_of, guarded, is_loopback
 from optimize.study.pages.note import signed, study_note, trial_note
 from optimize.study.pages.picture import Curve, hold_curve, trial_curves, write_csv, write_picture
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
@@ -157,23 +157,38 @@ class QuietHandler(WSGIRequestHandler):
         """Log nothing; errors still come through log_error."""
 
 
-def serve(url: str, output_dir: str | Path, host: str, port: int, name: str | None = None) -> None:
-    """Show optuna-dashboard on the studies of a database until Ctrl-C; name opens that study's page."""
+def serve(
+    url: str,
+    output_dir: str | Path,
+    host: str,
+    port: int,
+    name: str | None = None,
+    *,
+    write: bool = False,
+    hosts: Sequence[str] = (),
+) -> None:
+    """Show optuna-dashboard on the studies of a database until Ctrl-C; name opens that study's page.
+
+    It is read-only unless `write` is set, which prints an address with a token; `hosts` are further names
+    that it answers to.
+    """
+    allowed = access(host, hosts, write)
     page = "/dashboard" if name is None else f"/dashboard/studies/{_study_id(url, name)}"
     if name is None:
         _stored_studies(url)
     storage = open_storage(url)
     try:
         app = wsgi(storage, artifact_store=artifact_store(output_dir))
-        with _bind(host, port, app) as server:
-            if not _is_loopback(host):
+        with _bind(host, port, guarded(app, allowed)) as server:
+            if not is_loopback(host):
                 print(
                     f"warning: host={host} is reachable from other machines, and optuna-dashboard has no "
-                    "password: whoever reaches it can change and delete studies",
+                    "password: whoever reaches it can read every study",
                     file=sys.stderr,
                 )
-            shown = "127.0.0.1" if host in ("", "0.0.0.0") else host
-            print(f"http://{shown}:{server.server_port}{page}   (Ctrl-C stops it)", flush=True)
+            may = "" if write else "; read-only, write=true lets you change studies"
+            address = address_of(host, server.server_port, page, allowed)
+            print(f"{address}   (Ctrl-C stops it){may}", flush=True)
             server.serve_forever()
     except KeyboardInterrupt:
         print("stopped", flush=True)
@@ -195,13 +210,6 @@ def _bind(host: str, port: int, app: "WSGIApplication") -> WSGIServer:
         raise BadInputError(
             f"port={port} cannot be opened on {host} ({reason}): choose another one, such as port={port + 1}"
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _study_id(url: str, name: str) -> int:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from optimize.errors import BadInputError, WalkforgeError, install_hint, require
 from optimize.results.progress import EndedRun
+from optimize.study.devices import NOTIFY_VARIABLE
 from optimize.study.workers.live import Total
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
-VARIABLE = "WALKFORGE_NOTIFY_URLS"  # URLs, apart by spaces
+VARIABLE = NOTIFY_VARIABLE  # URLs, apart by spaces
 OCCASIONS = ("finish", "stop", "failure")
 FAILURES = 3  # in a row make a repeated failure
 HOLD_S = 30.0  # a word of failures is kept back, as a study that fails may stop itself by then

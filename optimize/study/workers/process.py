@@ -19,6 +19,7 @@ from optimize.agents.devices import free_memory, limit_memory
 from optimize.agents.threads import limit_threads
 from optimize.database import local_folder
 from optimize.errors import BadInputError, StaleRunError
+from optimize.results.processes import Identity
 from optimize.results.records import RETRIED
 from optimize.results.runs import retried
 from optimize.study.claims.caps import Claim, Verdict, claim
@@ -40,7 +41,8 @@ PRELOAD = [
     "torch._dynamo",  # the first optimizer imports it: a second of every worker's time
     "matplotlib.backends.backend_agg",
 ]
-EXIT_DONE, EXIT_FAILING, EXIT_LEFT = 0, 3, 4
+EXIT_DONE, EXIT_FAILING, EXIT_LEFT, EXIT_SHORT = 0, 3, 4, 5
+OUT, ERR = 1, 2  # file descriptors: a parent may have closed the streams of their names
 LONGEST_TEMPORARY = 71  # bytes: sockets 32 longer lie in it, and 103 are allowed everywhere
 Room = Callable[[Claim], AbstractContextManager[None]]
 
@@ -60,6 +62,7 @@ class Seat:
     device: Device | None = None  # None: the CPU
     memory_fraction: float = 1.0  # of the device
     threads: int = 1
+    supervisor: Identity | None = None  # None: its death is judged by nobody
 
 
 def check_sockets() -> None:
@@ -79,8 +82,8 @@ def work(spec: StudySpec, seat: Seat) -> None:
     _follow_parent()
     seat.log.parent.mkdir(parents=True, exist_ok=True)
     with seat.log.open("a", buffering=1) as stream:
-        os.dup2(stream.fileno(), sys.stdout.fileno())
-        os.dup2(stream.fileno(), sys.stderr.fileno())
+        os.dup2(stream.fileno(), OUT)
+        os.dup2(stream.fileno(), ERR)
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("optimize").setLevel(logging.INFO)
         limit_threads(seat.threads)
@@ -96,7 +99,13 @@ def work(spec: StudySpec, seat: Seat) -> None:
 
         # Also after the trial: the error of one that failed held on to what it had on the device.
         rest = (lambda: None) if seat.device is None else free_memory
-        code = run_claims(handle, seat.worker, stopping, enter, rest)
+        try:
+            code = run_claims(handle, seat.worker, stopping, enter, rest, seat.supervisor)
+        except Exception as error:
+            if not passes(error):
+                raise
+            say(in_full(error))  # the database was away, or the disk full, for too long: no trial's fault
+            code = EXIT_SHORT
         sys.exit(EXIT_LEFT if asked_to_leave.is_set() and not seat.stop.value else code)
 
 
@@ -106,6 +115,7 @@ def run_claims(
     stopping: Callable[[], bool],
     enter: Room = lambda _: nullcontext(),
     rest: Callable[[], None] = lambda: None,
+    supervisor: Identity | None = None,
 ) -> int:
     """Run trials one after another in this process; return the exit code.
 
@@ -119,7 +129,7 @@ def run_claims(
         try:
             if away.since is not None:
                 let_others_renew(handle.engine)
-            claimed = claim(handle, worker, lay)
+            claimed = claim(handle, worker, lay, supervisor)
         except Exception as error:
             if not passes(error) or away.lasts():
                 raise

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from sqlalchemy.exc import DBAPIError
 
-from optimize.results.leases import this_host
+from optimize.results.processes import this_host
 from optimize.results.progress import EndedRun, ended_since, living, living_leases, time_left
 from optimize.results.records import RETRIED
 from optimize.study.handle import Handle

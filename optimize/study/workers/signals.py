@@ -1,25 +1,38 @@
-"""The signals that ask a study to stop: answered by the supervisor, held back while it starts a process."""
+"""The signals that ask a study to stop or to stand still, and output that nobody reads any more."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import resource_tracker
 from types import FrameType
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Answer = Callable[[int, FrameType | None], None]
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End what runs as Ctrl-C does, so that it clears up after itself."""
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def signals_answered(answer: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have Ctrl-C, SIGTERM and SIGHUP answered by a function, where this is the main thread."""
+def signals_answered(answers: Answer | Mapping[signal.Signals, Answer]) -> Iterator[None]:
+    """Have signals answered by functions, where this is the main thread: one for Ctrl-C, SIGTERM and SIGHUP.
+
+    One that is ignored stays so, as SIGHUP is under nohup.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    wanted = answers if isinstance(answers, Mapping) else dict.fromkeys(STOP_SIGNALS, answers)
+    before = {number: signal.getsignal(number) for number in wanted}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup
-            signal.signal(number, answer)
+        if handler != signal.SIG_IGN:
+            signal.signal(number, wanted[number])
     try:
         yield
     finally:
@@ -39,3 +52,47 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class LastingStream:
+    """A text stream that goes on, into nothing, when its reader or its terminal is gone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
+        try:
+            return int(self._stream.write(text))
+        except (OSError, ValueError):
+            self._lead_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, or drop it."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._lead_nowhere()
+
+    def _lead_nowhere(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Let a long command run on where its output is closed, such as a terminal or a pipe to a pager."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = LastingStream(before[0]), LastingStream(before[1])
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before

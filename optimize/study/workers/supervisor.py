@@ -6,9 +6,10 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
@@ -21,6 +22,7 @@ from optimize import clock
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.leases import Lease
+from optimize.results.processes import identity, this_host
 from optimize.results.records import RETRIED
 from optimize.study.claims.caps import fail_claimed
 from optimize.study.claims.triage import why_stopped
@@ -34,22 +36,25 @@ from optimize.study.devices import (
 )
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec
+from optimize.study.workers.entry import main_left_out
 from optimize.study.workers.limits import Breach, Sight, breach, is_stopped, resident_mb
 from optimize.study.workers.process import (
     EXIT_DONE,
     EXIT_FAILING,
     EXIT_LEFT,
+    EXIT_SHORT,
     PRELOAD,
     Seat,
     work,
 )
 from optimize.study.workers.restarts import count_finished, delay_s
-from optimize.study.workers.signals import signals_answered, signals_held
+from optimize.study.workers.signals import STOP_SIGNALS, signals_answered, signals_held
 
 POLL_S = 0.2
 FORKSERVER_DIED = 255  # what multiprocessing says of its children then, though they live
 AWAY = (DBAPIError, StorageInternalError, WalkforgeError)  # the database is, or a lock, or the trial
 LOOK_S = 0.5  # between two looks at what the workers use
+ALONE_S = 1.0  # a worker died alone where no other one and not its supervisor died within so long
 
 
 @dataclass
@@ -73,6 +78,15 @@ class Member:
         return time.monotonic() - since if since else None
 
 
+@dataclass(frozen=True)
+class Death:
+    """A worker that died, and when that was seen."""
+
+    pid: int
+    at: float  # of the monotonic clock
+    blamed: bool  # on its trial, where it died alone
+
+
 @dataclass
 class Supervisor:
     """Own the worker processes of one study: start, replace, stop in order, leave no orphan."""
@@ -84,6 +98,7 @@ class Supervisor:
     stops: int = 0  # how often a stop was asked for
     crew: dict[int, Member] = field(default_factory=dict)
     due: dict[int, float] = field(default_factory=dict)  # when a dead worker is replaced
+    deaths: list[Death] = field(default_factory=list)  # of which it is not decided yet what they mean
 
     def __post_init__(self) -> None:
         self.devices = devices_of(self.handle.spec)
@@ -96,6 +111,7 @@ class Supervisor:
         self.stop = self.context.RawValue("b", 0)
         launch = f"{clock.now():%Y%m%dT%H%M%S}_{socket.gethostname()}_{os.getpid()}"
         self.logs = self.handle.spec.folder / "logs" / launch
+        self._identity = identity()
         self._finished = 0
         self._looked_at = time.monotonic()
 
@@ -104,13 +120,15 @@ class Supervisor:
         if isinstance(self.context, ForkServerContext):
             self.context.set_forkserver_preload(PRELOAD)
         self._finished = count_finished(self.handle, self._finished)
-        with signals_answered(self._asked_to_stop):
+        stops = dict.fromkeys(STOP_SIGNALS, self._asked_to_stop)
+        with signals_answered({**stops, signal.SIGTSTP: self._stand_still}):
             try:
                 for worker in range(self.handle.spec.worker.count):
                     self._start(self.first + worker)
                 while self.crew or self.due:
                     wait([member.process.sentinel for member in self.crew.values()], timeout=POLL_S)
                     self._collect()
+                    self._judge_deaths()
                     self._replace()
                     self._watch()
                     show()
@@ -136,11 +154,29 @@ class Supervisor:
             device=place(self.devices, load),
             memory_fraction=memory_fraction(spec.worker),
             threads=threads_of(spec.worker, usable_cores()),
+            supervisor=self._identity,
         )
         process = self.context.Process(target=self.target, args=(spec, seat), name=f"worker_{worker}")
-        with environment_of(seat.device, seat.threads), signals_held():
-            process.start()
-            self.crew[worker] = Member(process, seat)
+        try:
+            with environment_of(seat.device, seat.threads), signals_held(), main_left_out():
+                process.start()
+                self.crew[worker] = Member(process, seat)
+        except (OSError, EOFError) as error:
+            self._bury([worker], self._why_not_started(error))
+
+    def _why_not_started(self, error: Exception) -> str:
+        """Say why a worker could not be started; without the forkserver's socket the next ones are spawned.
+
+        A cleaner of temporary files may remove the socket. A dead forkserver is replaced by the next start.
+        """
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            print(
+                "the socket from which workers are started is gone (does something clear "
+                f"{tempfile.gettempdir()}?): each new worker now takes seconds longer to start",
+                file=sys.stderr,
+            )
+            self.context = multiprocessing.get_context("spawn")
+        return f"it could not be started: {str(error) or 'its forkserver died'}"
 
     def _collect(self) -> None:
         """Look after workers that ended: done, failing, asked to leave, or dead."""
@@ -157,10 +193,26 @@ class Supervisor:
                 self.due[worker] = 0.0
             elif code != EXIT_DONE:
                 dead[worker] = code
+                blamed = code not in (FORKSERVER_DIED, EXIT_SHORT)
+                self.deaths.append(Death(member.pid, time.monotonic(), blamed))
         if dead:
-            self._bury(dead)
+            self._bury(list(dead), f"exit code {next(iter(dead.values()))}")
 
-    def _bury(self, dead: dict[int, int]) -> None:
+    def _judge_deaths(self) -> None:
+        """Give the trials of dead workers back; it counts as a loss where one worker alone died of itself."""
+        if not self.deaths or time.monotonic() - self.deaths[0].at < ALONE_S:
+            return
+        judged, self.deaths = self.deaths, []
+        counts = len(judged) == 1 and judged[0].blamed
+        with contextlib.suppress(*AWAY):  # the leases expire, and nothing counts
+            for lease in self._leases_of({death.pid for death in judged}):
+                with self.handle.engine.begin() as conn:
+                    if counts:
+                        leases.count_loss(conn, lease)
+                    else:
+                        leases.abandon(conn, lease, "its worker was lost")
+
+    def _bury(self, dead: Sequence[int], why: str) -> None:
         """Have dead workers replaced, later each time, unless too many died and no trial finished.
 
         Those that died together had one cause, such as the death of their forkserver, and count as one.
@@ -172,9 +224,10 @@ class Supervisor:
         if self.restarts > self.handle.spec.worker.max_restarts and not self.stops:
             raise StudyStoppedError(
                 f"worker.max_restarts={self.restarts - 1} dead workers were replaced and another died before "
-                f"any trial finished (exit code {next(iter(dead.values()))}): see {self.logs}"
+                f"any trial finished ({why}): see {self.logs}"
             )
-        self.due |= dict.fromkeys(dead, time.monotonic() + delay_s(self.restarts))
+        if not self.stops:
+            self.due |= dict.fromkeys(dead, time.monotonic() + delay_s(self.restarts))
 
     def _replace(self) -> None:
         if self.stops:
@@ -231,8 +284,9 @@ class Supervisor:
         """Kill what still runs and give its trials back at no loss: it was we who ended them."""
         for member in self.crew.values():
             _end_group(member)
-        pids = {member.pid for member in self.crew.values()}
+        pids = {member.pid for member in self.crew.values()} | {death.pid for death in self.deaths}
         self.crew.clear()
+        self.deaths.clear()
         self.due.clear()
         try:
             for lease in self._leases_of(pids):
@@ -243,14 +297,19 @@ class Supervisor:
     def _leases_of(self, pids: set[int]) -> list[Lease]:
         with self.handle.engine.connect() as conn:
             active = leases.active(conn, self.handle.spec.name)
-        return [lease for lease in active if lease.pid in pids and lease.host == leases.this_host()]
+        return [lease for lease in active if lease.pid in pids and lease.host == this_host()]
 
     def _abandon(self, lease: Lease) -> None:
         with self.handle.engine.begin() as conn:
             leases.abandon(conn, lease)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """First Ctrl-C, SIGTERM or SIGHUP: finish the running windows; second: stop at once."""
+        """First Ctrl-C, SIGTERM or SIGHUP: finish the running windows; second: stop at once.
+
+        A terminal that closes sends SIGHUP more than once, which is one wish.
+        """
+        if number == signal.SIGHUP and self.stops:
+            return
         self.stops += 1
         self.stop.value = 1
         if self.stops == 2:  # a third must not disturb the clearing up
@@ -259,11 +318,27 @@ class Supervisor:
             words = "the running windows are finished first; Ctrl-C again stops at once"
             print(f"\nstopping: {words}", file=sys.stderr)
 
+    def _stand_still(self, number: int, frame: FrameType | None) -> None:
+        """Stop the workers with this process (Ctrl-Z) and let them go on with it; no clock runs meanwhile."""
+        began = time.monotonic()
+        for member in self.crew.values():
+            _signal_group(member, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # returns once this process is continued
+        stood_s = time.monotonic() - began
+        for member in self.crew.values():
+            if member.seat.since.value:
+                member.seat.since.value += stood_s
+            _signal_group(member, signal.SIGCONT)
+
+
+def _signal_group(member: Member, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(member.pid, number)
+
 
 def _end_group(member: Member) -> None:
     """Kill a worker and whatever it started, and wait for its end."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(member.pid, signal.SIGKILL)
+    _signal_group(member, signal.SIGKILL)
     if member.process.exitcode in (None, FORKSERVER_DIED):  # it may have no group yet
         with contextlib.suppress(ProcessLookupError):
             os.kill(member.pid, signal.SIGKILL)

@@ -10,24 +10,30 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from optimize.database import open_engine
 from optimize.errors import BadInputError, StaleRunError
 from optimize.results.leases import (
-    START_TOLERANCE_S,
     Lease,
     abandon,
     acquire,
     active,
+    awaits_supervisor,
     check_token,
+    count_loss,
+    forget_losses,
+    is_future,
+    is_lost,
     lost,
     owner_alive,
+    pull_back,
     refuse_other_hosts,
     release,
     renew,
 )
+from optimize.results.processes import START_TOLERANCE_S, Identity, identity, process_alive, this_host
 from optimize.results.runs import load_run, start_run
 from tests.optimize.results.factories import STUDY, make_run, take
 
@@ -73,13 +79,13 @@ def test_a_new_run_gets_the_first_token_and_the_identity_of_its_process(engine: 
         assert active(conn, "other") == []
 
 
-def test_a_take_over_fences_the_old_run_off_and_counts_the_loss(engine: Engine) -> None:
+def test_a_take_over_fences_the_old_run_off_and_counts_nothing_by_itself(engine: Engine) -> None:
     old = take(engine)
     with engine.begin() as conn:
         start_run(conn, old, make_run(old))
     new = take(engine, now=2000.0)
     assert new.run_uuid != old.run_uuid
-    assert (new.token, new.losses) == (2, 1)
+    assert (new.token, new.losses) == (2, 0)
     with engine.begin() as conn:
         with pytest.raises(StaleRunError):
             renew(conn, old, 2001.0)
@@ -89,14 +95,15 @@ def test_a_take_over_fences_the_old_run_off_and_counts_the_loss(engine: Engine) 
         run = load_run(conn, old.run_uuid)
         assert run is not None
         assert run.state == "LOST"
-    assert take(engine, now=3000.0).losses == 2
+    assert take(engine, now=3000.0).losses == 0
 
 
 def test_renewing_moves_the_expiry_and_says_which_window_runs(engine: Engine) -> None:
     lease = take(engine, now=1000.0)  # for 60 s
     with engine.begin() as conn:
-        assert lost(conn, STUDY, 1060.0, lambda _: True) == []
-        assert lost(conn, STUDY, 1060.5, lambda _: True) == [lease]
+        elsewhere = replace(lease, host="elsewhere#1")
+        assert not is_lost(elsewhere, 1060.0, owner_alive)
+        assert is_lost(elsewhere, 1060.5, owner_alive)
         renewed = renew(conn, lease, 1050.0, window=2)
         assert (renewed.renewed_at, renewed.window, renewed.token) == (1050.0, 2, 1)
         assert lost(conn, STUDY, 1100.0, lambda _: True) == []
@@ -138,7 +145,97 @@ def test_a_killed_process_loses_its_lease_before_it_expires(
         assert lost(conn, STUDY, time.time(), owner_alive) == [lease]
         holder.wait(30)
         assert lost(conn, STUDY, time.time(), owner_alive) == [lease]
-    assert take(engine, now=time.time()).losses == 1
+    assert take(engine, now=time.time()).losses == 0
+
+
+def test_no_clock_takes_a_trial_from_a_process_that_lives_on_this_machine(engine: Engine) -> None:
+    lease = take(engine, now=1000.0)
+    with engine.connect() as conn:
+        assert lost(conn, STUDY, 1e9, owner_alive) == []
+    moved = replace(lease, process_started=psutil.Process().create_time() + 3600)  # as older versions stored
+    assert not owner_alive(moved)
+    assert owner_alive(replace(moved, process_started=psutil.Process().create_time()))
+
+
+def test_a_process_that_stands_still_loses_its_trial_once_its_lease_expires(engine: Engine) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        started = identity(process.pid).started
+        lease = replace(take(engine, now=1000.0), pid=process.pid, process_started=started)
+        assert not is_lost(lease, 1060.5, owner_alive)
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        assert not is_lost(lease, 1060.0, owner_alive)
+        assert is_lost(lease, 1060.5, owner_alive)
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        ({}, True),
+        ({"pid": os.getpid(), "process_started": identity().started}, False),  # its worker lives
+        ({"supervisor_pid": None}, False),
+        ({"supervisor_pid": 1 << 30}, False),
+        ({"supervisor_started": 0.0}, False),
+        ({"host": "elsewhere#1"}, False),
+        ({"renewed_at": 0.0}, False),
+        ({"renewed_at": 900.0}, False),  # it expired: whatever keeps the supervisor from deciding is no news
+    ],
+)
+def test_the_death_of_a_worker_is_judged_by_its_living_supervisor(
+    engine: Engine, change: dict[str, object], waits: bool
+) -> None:
+    with engine.begin() as conn:
+        lease = acquire(conn, STUDY, 0, worker=0, lease_s=60.0, now=1000.0, supervisor=identity())
+    values: dict[str, object] = {"pid": 1 << 30, **change}
+    dead: Lease = replace(lease, **values)  # type: ignore[arg-type]  # by their names
+    assert awaits_supervisor(dead, 1010.0) is waits
+
+
+def test_losses_count_within_one_window_alone(engine: Engine) -> None:
+    for expected in (1, 2):
+        lease = take(engine)
+        with engine.begin() as conn:
+            count_loss(conn, lease)
+            count_loss(conn, lease)  # given back by then
+            (given,) = active(conn, STUDY)
+        assert (given.losses, given.abandoned) == (expected, True)
+    lease = take(engine)
+    assert lease.losses == 2
+    with engine.begin() as conn:
+        forget_losses(conn, lease)
+        assert active(conn, STUDY)[0].losses == 0
+
+
+def test_a_lease_renewed_in_the_future_is_counted_as_renewed_now(engine: Engine) -> None:
+    lease = take(engine, now=5000.0)
+    assert is_future(lease, 1000.0)
+    with engine.begin() as conn:
+        pull_back(conn, 4999.0)
+        assert active(conn, STUDY) == [lease]
+        pull_back(conn, 1000.0, "another")
+        assert active(conn, STUDY) == [lease]
+        pull_back(conn, 1000.0, STUDY)
+        assert active(conn, STUDY) == [replace(lease, renewed_at=1000.0)]
+
+
+def test_leases_of_an_older_version_are_read_without_the_newer_columns(engine: Engine) -> None:
+    lease = take(engine)
+    with engine.begin() as conn:
+        for column in ("supervisor_pid", "supervisor_started"):
+            conn.execute(text(f"ALTER TABLE wf_leases DROP COLUMN {column}"))
+    engine.dispose()
+    older = open_engine(engine.url.render_as_string(hide_password=False), read_only=True)
+    with closing_engine(older), older.connect() as conn:
+        assert active(conn, STUDY) == [lease]
+
+
+def test_a_process_is_told_apart_from_a_later_one_with_its_number() -> None:
+    me = identity()
+    host = this_host()
+    assert process_alive(host, me.pid, me.started)
+    assert not process_alive(host, me.pid, me.started + 2 * START_TOLERANCE_S)
+    assert me == Identity(os.getpid(), identity(os.getpid()).started)
 
 
 def test_a_reused_pid_is_not_the_owner_and_another_host_is_believed(engine: Engine) -> None:

@@ -126,11 +126,11 @@ def rows(spec: StudySpec, sql: str, **values: Any) -> list[tuple[Any, ...]]:
 
 
 def expire(spec: StudySpec, number: int) -> None:
-    """Make the lease of a trial look as if its owner had not renewed it for an hour."""
+    """Make the lease of a trial look as if its owner had died an hour ago."""
     engine = open_engine(spec.database.url)
     with engine.begin() as conn:
         of_trial = update(LEASES).where(LEASES.c.trial_number == number)
-        conn.execute(of_trial.values(renewed_at=LEASES.c.renewed_at - 3600))
+        conn.execute(of_trial.values(renewed_at=LEASES.c.renewed_at - 3600, process_started=1.0))
     engine.dispose()
 
 

@@ -11,10 +11,11 @@ from optimize.results import leases
 from optimize.results.records import Outcome
 from optimize.results.runs import finish_run, save_window
 from optimize.study import trial as trial_module
-from optimize.study.claims.caps import Verdict, claim
+from optimize.study.claims.caps import Claim, Verdict, claim
 from optimize.study.claims.control import resume_stopped
-from optimize.study.claims.perform import perform
-from optimize.study.claims.telling import tell_finished
+from optimize.study.claims.perform import StopRequestedError, perform
+from optimize.study.claims.telling import tell, tell_finished
+from optimize.study.handle import Handle
 from optimize.study.workers.process import EXIT_FAILING, ground_source, run_claims
 from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import (
@@ -83,7 +84,7 @@ def test_a_taken_over_trial_keeps_number_parameters_seeds_and_windows(
     successor = claimed(handle, 1)
     assert successor.run.trial_number == 0
     assert (successor.run.parameters, successor.entropy) == (lost.run.parameters, lost.entropy)
-    assert (successor.run.attempt, successor.lease.losses) == (2, 1)
+    assert (successor.run.attempt, successor.lease.losses) == (2, 0)
     assert [record.window for record in successor.adopted] == [0]
     run = perform(handle, successor, never)
     assert ran == [0, 1]
@@ -112,16 +113,23 @@ def test_a_trial_that_was_asked_for_and_never_leased_is_taken(small: Small) -> N
     assert states(handle) == {"COMPLETE": 2}
 
 
-def test_the_second_loss_fails_a_trial_as_stale_and_it_is_not_counted(small: Small) -> None:
-    handle = opened(small(n_trials=2))
+def lose(handle: Handle, found: Claim) -> None:
+    """Do what a supervisor does whose worker died alone."""
+    with handle.engine.begin() as conn:
+        leases.count_loss(conn, found.lease)
+
+
+def test_the_second_loss_in_one_window_fails_a_trial_as_stale_and_it_counts_in_no_limit(small: Small) -> None:
+    handle = opened(small(n_trials=2, max_failures=1))
     for attempt in (1, 2):
-        assert claimed(handle).run.attempt == attempt
-        expire(handle.spec, 0)
+        found = claimed(handle)
+        assert found.run.attempt == attempt
+        lose(handle, found)
     found = claimed(handle)
     assert found.run.trial_number == 1
     stale = run_of(handle, 0)
     assert (stale.state, stale.failure_kind) == ("FAIL", "stale")
-    assert "lost its worker 2 times" in str(stale.failure_message)
+    assert "died 2 times within one window" in str(stale.failure_message)
     perform(handle, found, never)
     assert play(handle) is Verdict.FULL
     assert states(handle) == {"FAIL": 1, "COMPLETE": 2}
@@ -137,10 +145,40 @@ def test_a_trial_given_back_twice_is_no_loss(small: Small) -> None:
     assert states(handle) == {"RUNNING": 1}
 
 
+def test_a_finished_window_resets_the_losses_of_its_trial(small: Small) -> None:
+    handle = opened(small(n_trials=1))
+    lose(handle, claimed(handle))
+    with pytest.raises(StopRequestedError):
+        perform(handle, claimed(handle), lambda: True)  # stopped after its first window
+    lose(handle, claimed(handle))
+    found = claimed(handle)
+    assert (found.lease.losses, len(found.adopted)) == (1, 1)
+    assert perform(handle, found, never).state == "COMPLETE"
+
+
+def test_a_trial_whose_worker_and_supervisor_died_any_number_of_times_is_taken_over(small: Small) -> None:
+    handle = opened(small(n_trials=1))
+    for _ in range(5):
+        claimed(handle)
+        expire(handle.spec, 0)
+    assert claimed(handle).lease.losses == 0
+    assert states(handle) == {"RUNNING": 1}
+
+
+def test_a_lease_that_outlived_its_told_trial_goes_with_the_next_claim(small: Small) -> None:
+    handle = opened(small(n_trials=1))
+    found = claimed(handle)
+    with handle.engine.begin() as conn:
+        run = finish_run(conn, found.lease, DONE)
+    tell(handle, run)  # and the worker is killed before it releases the lease
+    expire(handle.spec, 0)
+    assert claim(handle, 1, ground_source(handle)) is Verdict.FULL
+    assert not rows(handle.spec, "SELECT * FROM wf_leases")
+
+
 def test_a_trial_lost_once_and_then_given_back_is_not_failed(small: Small) -> None:
     handle = opened(small(n_trials=1))
-    claimed(handle)
-    expire(handle.spec, 0)
+    lose(handle, claimed(handle))
     found = claimed(handle)
     with handle.engine.begin() as conn:
         leases.abandon(conn, found.lease)
