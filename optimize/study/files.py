@@ -5,7 +5,7 @@ Each run has a folder of its own, so that a run that lost its trial cannot spoil
 
 import json
 import shutil
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -94,10 +94,15 @@ def read_returns(path: Path) -> tuple[NDArray[np.datetime64], Measured]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as stream:
-        json.dump(content, stream, indent=2, sort_keys=True, default=str)
-        stream.write("\n")
-    replace_durably(Path(stream.name), path)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    # Not a temporary file of the library: that is for its owner alone, and the umask decides who reads ours.
+    try:
+        with partial.open("x", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=2, sort_keys=True, default=str)
+            stream.write("\n")
+        replace_durably(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def replace_durably(partial: Path, path: Path) -> None:

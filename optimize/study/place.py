@@ -5,6 +5,7 @@ find the file would scatter what it makes, so it is refused.
 """
 
 import json
+import os
 import uuid
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def mark_folder(handle: Handle) -> None:
         log_event(conn, EventRecord(spec.name, FOLDER, f"its folder is {spec.folder.resolve()}", detail))
 
 
+def refuse_second_folder(handle: Handle) -> None:
+    """Raise BadInputError where the study's folder lies elsewhere on this machine, as a launch marked it.
+
+    A folder that was moved or deleted does not: its old place holds the token no more.
+    """
+    spec = handle.spec
+    with handle.engine.connect() as conn:
+        known = last_event(conn, [spec.name], [FOLDER])
+    if known is None or _token(spec.folder / PROBE) == known.detail["token"]:
+        return
+    place = Path(known.detail["path"])
+    if _token(place / spec.name / PROBE) == known.detail["token"]:
+        raise BadInputError(
+            f"output_dir={spec.output_dir}: study {spec.name!r} keeps its files in {place / spec.name}, and "
+            f"another folder would scatter them: write output_dir={place}, or choose another name or database"
+        )
+
+
 def find_folder(conn: Connection, study: str, given: str | None, stored: str) -> str | None:
     """Return the output_dir that holds the study's folder here; None before the study is ready for workers.
 
@@ -50,6 +69,12 @@ def find_folder(conn: Connection, study: str, given: str | None, stored: str) ->
     for output_dir in tried:
         if _token(Path(output_dir) / study / PROBE) == known.detail["token"]:
             return output_dir
+    for output_dir in tried:
+        if (owner := _closed_by(Path(output_dir) / study / PROBE)) is not None:
+            raise BadInputError(
+                f"output_dir={output_dir}: the folder of study {study!r} belongs to user {owner}, and this "
+                "user may not read it: have it opened to you (chmod, or a shared group), or work as that user"
+            )
     raise BadInputError(
         f"output_dir={given or stored}: this machine does not see the folder of study {study!r} "
         f"({known.detail['path']} on {host_name(known.detail['host'])}): give both machines one "
@@ -72,6 +97,18 @@ def _refuse_scattered(conn: Connection, study: str, output_dir: str) -> None:
                 f"output_dir={output_dir}: host {host_name(lease.host)} works on study {study!r} in a "
                 "folder that this machine does not see: name the shared folder, or end the work there"
             )
+
+
+def _closed_by(probe: Path) -> str | None:
+    """Return the owner of a file that lies there and may not be read by this user."""
+    try:
+        probe.read_bytes()
+    except PermissionError:
+        nearest = next((path for path in (probe, *probe.parents) if os.access(path.parent, os.X_OK)), None)
+        return "unknown" if nearest is None else nearest.owner()
+    except OSError:
+        return None
+    return None
 
 
 def _token(probe: Path) -> str | None:

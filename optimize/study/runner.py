@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from rich.console import Console
@@ -30,7 +31,7 @@ from optimize.study.phases import (
     standing_evidence,
     timeframe_study,
 )
-from optimize.study.place import mark_folder
+from optimize.study.place import mark_folder, refuse_second_folder
 from optimize.study.preflight import announced, preflight, preflight_on
 from optimize.study.searchable import why_unsearchable
 from optimize.study.spec import LOOKBACK, TIMEFRAME, StudySpec, to_plain
@@ -111,6 +112,12 @@ def run_phase(
     grounds = lay_grounds(spec, space)
     make_folder(spec)
     handle = open_study(spec)
+    try:
+        refuse_second_folder(handle)
+    except BadInputError:
+        with suppress(OSError):
+            spec.folder.rmdir()  # it was made just now, and nothing is in it
+        raise
     before = cap_of(handle)
     enroll(handle, next(iter(grounds.values())), say)
     if before != spec.n_trials:
