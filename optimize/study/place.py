@@ -53,8 +53,16 @@ def refuse_second_folder(handle: Handle) -> None:
     if _token(place / spec.name / PROBE) == known.detail["token"]:
         raise BadInputError(
             f"output_dir={spec.output_dir}: study {spec.name!r} keeps its files in {place / spec.name}, and "
-            f"another folder would scatter them: write output_dir={place}, or choose another name or database"
+            f"another folder would scatter them: run it from {_start_of(place, Path(spec.output_dir))}, or "
+            "choose another name or database"
         )
+
+
+def _start_of(place: Path, relative: Path) -> Path:
+    """Return the directory from which a relative output_dir leads to a place."""
+    parts = [part for part in relative.parts if part != "."]
+    inside = len(parts) and list(place.parts[-len(parts) :]) == parts
+    return Path(*place.parts[: -len(parts)]) if inside else place.parent
 
 
 def find_folder(conn: Connection, study: str, given: str | None, stored: str) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from optimize.study.claims import caps, perform
+from optimize.study import trial
+from optimize.study.claims import batch, caps, perform
 from optimize.study.handle import open_study
 from optimize.study.spec import StudySpec
 from optimize.study.workers.process import Seat, work
@@ -65,7 +66,7 @@ def killed_at(stage: str, mark: Path, kill: Kill, spec: StudySpec, seat: Seat) -
 
         patch.setattr(module, function, killed_first)
 
-    real_run = perform.run_trial
+    real_run = trial.run_trial
 
     def run_trial(*arguments: Any, keep: Callable[..., None], **options: Any) -> Any:
         def kept(window: Any, *rest: Any) -> None:
@@ -75,15 +76,14 @@ def killed_at(stage: str, mark: Path, kill: Kill, spec: StudySpec, seat: Seat) -
         return real_run(*arguments, keep=kept, **options)
 
     patch.setattr(perform, "run_trial", run_trial)
-    trial_module = __import__("optimize.study.trial", fromlist=["run_window"])
-    real_window = trial_module.run_window
+    real_window = trial.run_window
 
     def run_window(resolved: Any, ground: Any, window: Any, seed: int) -> Any:
         reached(f"train {window.index}")
         return real_window(resolved, ground, window, seed)
 
-    patch.setattr(trial_module, "run_window", run_window)
-    after(caps.batch, "ask", "ask")
+    patch.setattr(trial, "run_window", run_window)
+    after(batch, "ask", "ask")
     after(caps, "_start", "lease")
     after(caps, "_lost_trials", "reap")
     before(perform, "illustrate", "record")

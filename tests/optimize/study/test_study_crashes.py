@@ -14,7 +14,7 @@ from tests.optimize.study.studies import claimed, opened, rows, small_spec, stat
 
 KILLED = -signal.SIGKILL
 WINDOWS = (
-    "SELECT trial_number, window, repeat, w.seconds, w.sharpe "
+    'SELECT trial_number, w."window", repeat, w.seconds, w.sharpe '
     "FROM wf_windows w JOIN wf_runs r USING (run_uuid)"
 )
 STAGES = [

@@ -1,6 +1,5 @@
 """The folder of a study: one alone, readable as the umask has it, and named where it cannot be read."""
 
-import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -16,29 +15,32 @@ from optimize.study.runner import run_phase
 from tests.optimize.study.studies import opened, small_spec
 
 
-def test_a_study_is_refused_a_second_folder_while_the_first_holds_its_token(tmp_path: Path) -> None:
-    spec = small_spec(tmp_path, n_trials=1)
+def test_a_study_is_refused_a_second_folder_while_the_first_holds_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = small_spec(tmp_path, n_trials=1, output_dir="studies")
     mark_folder(opened(spec))
-    elsewhere = dataclasses.replace(spec, output_dir=str(tmp_path / "other" / "studies"))
-    with pytest.raises(
-        BadInputError, match=rf"keeps its files in .*write output_dir={tmp_path / 'studies'},"
-    ):
-        run_phase(elsewhere, Console(quiet=True))
-    assert not elsewhere.folder.exists()
     refuse_second_folder(opened(spec))
-    relative = dataclasses.replace(spec, output_dir=os.path.relpath(spec.output_dir))
-    refuse_second_folder(opened(relative))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(BadInputError, match=rf"keeps its files in {tmp_path}.*run it from {tmp_path}, or"):
+        run_phase(spec, Console(quiet=True))
+    assert not spec.folder.exists()
 
 
-def test_a_folder_that_was_moved_or_deleted_may_be_followed(tmp_path: Path) -> None:
-    spec = small_spec(tmp_path, n_trials=1)
-    mark_folder(opened(spec))
-    (tmp_path / "moved").mkdir()
-    spec.folder.rename(tmp_path / "moved" / spec.name)
-    moved = opened(dataclasses.replace(spec, output_dir=str(tmp_path / "moved")))
-    refuse_second_folder(moved)
-    mark_folder(moved)
-    refuse_second_folder(moved)
+def test_a_folder_that_was_moved_or_deleted_may_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    handle = opened(small_spec(tmp_path, n_trials=1, output_dir="studies"))
+    mark_folder(handle)
+    (tmp_path / "first").rename(tmp_path / "second")
+    monkeypatch.chdir(tmp_path / "second")
+    refuse_second_folder(handle)
+    mark_folder(handle)
+    refuse_second_folder(handle)
 
 
 def test_a_folder_that_this_user_may_not_read_is_named_with_its_owner(
