@@ -160,9 +160,8 @@ def _fail_stale(handle: Handle, lost: Lease) -> None:
     message = (
         f"its worker died {lost.losses} times within one window (last: worker {lost.worker}, pid {lost.pid})"
     )
-    outcome = Outcome("FAIL", 0.0, failure_kind="stale", failure_message=message)
     with handle.engine.begin() as conn:
-        run = settle(conn, lost, outcome)
+        run = settle_killed(conn, lost, "stale", message)
         leases.release(conn, lost)
     tell(handle, run)
 

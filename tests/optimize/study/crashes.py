@@ -93,7 +93,7 @@ def killed_at(stage: str, mark: Path, kill: Kill, spec: StudySpec, seat: Seat) -
 
 def launch(spec: StudySpec, target: Callable[[StudySpec, Seat], None] = work) -> int:
     """Run a study's workers to its cap in processes of their own; return the exit code of the supervisor."""
-    process: ForkProcess = FORK.Process(target=_supervise, args=(spec, target))
+    process: ForkProcess = FORK.Process(target=supervise, args=(spec, target))
     process.start()
     process.join()
     return process.exitcode or 0
@@ -103,7 +103,8 @@ def launch_killed_at(spec: StudySpec, stage: str, mark: Path, kill: Kill = kill_
     return launch(spec, partial(killed_at, stage, mark, kill))
 
 
-def _supervise(spec: StudySpec, target: Callable[[StudySpec, Seat], None]) -> None:
+def supervise(spec: StudySpec, target: Callable[[StudySpec, Seat], None]) -> None:
+    """Be the supervisor of a study in a session of its own."""
     os.setsid()
     supervisor = Supervisor(open_study(spec), target)
     supervisor.context = FORK  # type: ignore[assignment]  # nothing is imported anew

@@ -14,6 +14,7 @@ from optimize.study import devices
 from optimize.study.devices import (
     VISIBLE,
     Device,
+    cpu_quota,
     devices_of,
     environment_of,
     find_devices,
@@ -136,6 +137,55 @@ def test_shares_of_memory_and_cores() -> None:
     assert threads_of(WorkerSpec(count=3, threads=0), cores=16) == 5
     assert threads_of(WorkerSpec(count=8, threads=0), cores=2) == 1
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/job/step", {"job/step/cpu.max": "max 100000", "job/cpu.max": "150000 100000"}, 1.5),
+        ("0::/of/the/host", {"cpu.max": "200000 100000"}, 2.0),  # a container sees the root alone
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {}, None),
+        (
+            "4:memory:/m\n3:cpu,cpuacct:/docker/x",
+            {
+                "cpu,cpuacct/docker/x/cpu.cfs_quota_us": "50000",
+                "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000",
+            },
+            0.5,
+        ),
+        (
+            "3:cpu,cpuacct:/",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "1"},
+            None,
+        ),
+    ],
+)
+def test_a_share_of_cpu_time_is_read_from_the_control_groups(
+    tmp_path: Path, own: str, files: dict[str, str], quota: float | None
+) -> None:
+    (tmp_path / "own").write_text(f"{own}\n")
+    for name, text in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert cpu_quota(tmp_path / "groups", tmp_path / "own") == quota
+    assert usable_cores(0.5) == 1
+    assert usable_cores(1e6) == usable_cores(None if cpu_quota() is None else 1e6)
+
+
+def test_a_worker_gets_no_key_of_a_provider_and_no_backend_of_a_notebook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("ALPACA_API_KEY", "APCA_API_SECRET_KEY", "COINBASE_API_SECRET", "WALKFORGE_NOTIFY_URLS")
+    for name in names:
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    with environment_of(None, 1):
+        assert not set(names) & os.environ.keys()
+        assert os.environ["MPLBACKEND"] == "agg"
+    assert {os.environ[name] for name in names} == {"secret"}
+    assert os.environ["MPLBACKEND"].startswith("module://")
 
 
 def test_the_environment_is_given_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
