@@ -119,12 +119,12 @@ def release(conn: Connection, lease: Lease) -> None:
 
 def abandon(conn: Connection, lease: Lease, why: str = "the worker was asked to stop") -> None:
     """Give the trial back at once, to be taken over by another run without counting a loss."""
-    _give_back(conn, lease, lease.losses, why)
+    _give_back(conn, lease, 0, why)
 
 
 def count_loss(conn: Connection, lease: Lease) -> None:
     """Give the trial of a worker that died alone back, and count that against the trial."""
-    _give_back(conn, lease, lease.losses + 1, "its worker died")
+    _give_back(conn, lease, 1, "its worker died")
 
 
 def forget_losses(conn: Connection, lease: Lease) -> None:
@@ -133,7 +133,7 @@ def forget_losses(conn: Connection, lease: Lease) -> None:
 
 
 def _give_back(conn: Connection, lease: Lease, losses: int, why: str) -> None:
-    given = {"renewed_at": ABANDONED_AT, "window": None, "losses": losses}
+    given = {"renewed_at": ABANDONED_AT, "window": None, "losses": LEASES.c.losses + losses}
     if conn.execute(update(LEASES).where(_held(lease)).values(**given)).rowcount:
         _mark_lost(conn, lease.study_name, lease.trial_number, why)
 
