@@ -32,6 +32,7 @@ from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
 from optimize.database import DatabaseSpec
 from optimize.evaluate import confidence
 from optimize.evaluate.confidence import ConfidenceSet, confidence_set
+from optimize.evaluate.power import SeedEffect
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.results.runs import complete_but_untold
@@ -49,6 +50,7 @@ LEVEL = 0.9
 PPO = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
 LONG = 1000  # sessions, some years
 BLOCK = 5  # sessions drawn in one piece
+BLIND = SeedEffect(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def walk(folder: Path, size: Size, seed: int) -> tuple[tuple[bool, ...], list[Fl
         evidence = judge(handle, "")
         with handle.engine.connect() as conn:
             runs = [run for run in complete_but_untold(conn, handle.spec.name) if run.score is not None]
-        returns = excess_returns(handle, runs, DAYS)
+        returns = excess_returns(handle, runs, DAYS).by_run
     finally:
         handle.close()
     groups: dict[str, list[FloatArray]] = {}
@@ -146,7 +148,7 @@ def simulate(
     for seed in range(size.draws):
         drawn = draw(pool[seed % len(pool)], seed, edge=edge, spread=spread, sessions=length)
         full.append(judged(drawn, size, seed))
-        with patch.object(confidence, "seed_deviation", lambda scaled: 0.0):
+        with patch.object(confidence, "seed_effect", lambda scaled, size: BLIND):
             alone.append(judged(drawn, size, seed))
     case = {"sessions": length, "edge": edge, "spread": spread}
     return {**case, **shares(full), "sessions_alone": shares(alone)}

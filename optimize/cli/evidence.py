@@ -5,16 +5,20 @@ import dataclasses
 from sqlalchemy import Engine
 
 from optimize.cli.tables import Column, number, say, show, signed
-from optimize.study.evidence import Combination, Evidence, stored_evidence, verdict_lines
+from optimize.study.evidence import RULE, Combination, Evidence, stored_evidence, verdict_lines
 
 COLUMNS = (
     Column("timeframe", "timeframe"),
     Column("lookback", "lookback"),
     Column("scored", "trials with a score"),
     Column("mean", "mean Sharpe", signed()),
-    Column("standard_error", "std err", number()),
+    Column("standard_error", "standard error", number()),
     Column("p_value", "p", number(3)),
     Column("verdict", "verdict", right=False),
+)
+P_VALUE = (
+    "p: the chance that equally good combinations lie as far apart as those still compared when this one, "
+    "the worst of them, left (never below the p of one that left before)"
 )
 
 
@@ -36,9 +40,13 @@ def show_evidence(engine: Engine, study: str) -> None:
 
 def _explained(evidence: Evidence) -> str:
     size = 1 - evidence.confidence
+    if evidence.rule != RULE:  # of an older version, with another statistic
+        return (
+            f"p: the size of the test above which a combination is dropped; kept: where p is above {size:.2g}"
+        )
     return (
-        "p: how likely it would fall as far behind the best by luck alone; kept: where that is above "
-        f"{size:.2g}, so that the best is among the kept with {100 * evidence.confidence:g} % confidence"
+        f"{P_VALUE}; kept: where p is above {size:.2g}; if all were equally good, all would be kept with "
+        f"{100 * evidence.confidence:g} % confidence"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which alternatives cannot be told from the best: the model confidence set on their session returns."""
+"""The model confidence set of alternatives, from their session returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 
 from envs.types import FloatArray
 from optimize.errors import require
+from optimize.evaluate.power import Precision, SeedEffect, precision, seed_effect
 
-MIN_SESSIONS = 20  # with fewer, nothing can be told apart
-METHOD: Final = "max"  # keeps its level with few sessions, where the range statistic drops the best too often
+MIN_SESSIONS = 250  # with fewer the bootstrap drops the best more often than the level allows
+METHOD: Final = "R"  # range statistic: the maximum statistic of the same paper has next to no power
 SAME = 1e-9  # losses that differ by less in every session are one alternative
 
 
@@ -23,42 +24,54 @@ class ConfidenceSet:
     sharpes: tuple[float, ...]  # mean over trials, of one session
     sessions: int
     block: int  # mean length of the bootstrap's blocks, in sessions
-    seed_deviation: float  # of the Sharpe ratio of one session, beyond what sessions explain
+    seeds: SeedEffect | None  # None: a single session
+    precision: Precision | None  # how finely this comparison resolves; None: one alternative or session
 
 
 def confidence_set(
-    returns: Sequence[FloatArray], *, level: float, bootstraps: int, seed: int
+    returns: Sequence[FloatArray], *, level: float, bootstraps: int, seed: int, borders: Sequence[int] = ()
 ) -> ConfidenceSet:
     """Return the model confidence set (Hansen, Lunde & Nason 2011) of alternatives (trials, sessions) each.
 
     All share their sessions. The loss of a session is minus the mean over trials of the excess return over
-    its own standard deviation, so that means are Sharpe ratios. The stationary bootstrap draws sessions,
-    so what other seeds would have made of the trials is added to the losses as noise of mean zero.
+    its own standard deviation, so that means are Sharpe ratios; with `borders`, the first sessions of all
+    windows but the first, they are means over windows of each window's Sharpe ratio. The stationary bootstrap
+    draws sessions, so the effect of other seeds is added to the losses as noise of mean zero.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
-    scaled = [scale(each) for each in returns]
+    scaled = [scale(each, borders) for each in returns]
     losses = -np.stack([each.mean(axis=0) for each in scaled], axis=1)
     sessions, count = losses.shape
     sharpes = tuple(float(value) for value in -losses.mean(axis=0))
-    if sessions < MIN_SESSIONS or count == 1:
+    block = block_length(losses) if sessions >= MIN_SESSIONS else 1
+    seeds = seed_effect(scaled, 1 - level) if sessions > 1 else None
+    resolved = precision(scaled, losses, seeds, block, 1 - level) if seeds is not None and count > 1 else None
+    if seeds is None or sessions < MIN_SESSIONS or count == 1:
         alone = (1.0,) if count == 1 else (None,) * count
-        return ConfidenceSet((True,) * count, alone, sharpes, sessions, 1, 0.0)
-    block = block_length(losses)
-    deviation = seed_deviation(scaled)
+        return ConfidenceSet((True,) * count, alone, sharpes, sessions, block, seeds, resolved)
     groups = _groups(losses)
     firsts = sorted(set(groups))
-    noise = _noise([len(scaled[first]) for first in firsts], deviation, sessions, seed)
+    noise = _noise([len(scaled[first]) for first in firsts], seeds.cautious, sessions, seed)
     found = _p_values(losses[:, firsts] + noise, 1 - level, bootstraps, block, seed)
     p_values = tuple(found[firsts.index(group)] for group in groups)
     kept = tuple(p_value > 1 - level for p_value in p_values)
-    return ConfidenceSet(kept, p_values, sharpes, sessions, block, deviation)
+    return ConfidenceSet(kept, p_values, sharpes, sessions, block, seeds, resolved)
 
 
-def scale(returns: FloatArray) -> FloatArray:
-    """Return each trial (trials, sessions) at a standard deviation of 1; one that never moved stays at 0."""
+def scale(returns: FloatArray, borders: Sequence[int] = ()) -> FloatArray:
+    """Return each trial (trials, sessions) at a standard deviation of 1; one that never moved stays at 0.
+
+    Cut at `borders`, each part has a deviation of its own and the same share of the mean.
+    """
+    parts = np.split(returns, borders, axis=1)
+    scaled = [_unit(part) * returns.shape[1] / (len(parts) * part.shape[1]) for part in parts]
+    return np.concatenate(scaled, axis=1)
+
+
+def _unit(returns: FloatArray) -> FloatArray:
     deviation = returns.std(axis=1, ddof=1, keepdims=True)
-    scaled: FloatArray = np.divide(returns, deviation, out=np.zeros_like(returns), where=deviation > 0)
-    return scaled
+    unit: FloatArray = np.divide(returns, deviation, out=np.zeros_like(returns), where=deviation > 0)
+    return unit
 
 
 def block_length(losses: FloatArray) -> int:
@@ -75,24 +88,6 @@ def block_length(losses: FloatArray) -> int:
         return 1
     lengths = optimal_block_length(moving)["stationary"].to_numpy()
     return int(min(max(1, np.ceil(np.mean(lengths))), len(losses) // 4))
-
-
-def seed_deviation(scaled: Sequence[FloatArray]) -> float:
-    """Return the standard deviation, over trials alike, of the Sharpe ratio of one session in the long run.
-
-    The variance between the trials' means less what their sessions explain, pooled over the alternatives:
-    the random effect of a one-way layout by the method of moments, 0 where sessions explain it all.
-    """
-    between, explained, freedom = 0.0, 0.0, 0
-    for trials in scaled:
-        count, sessions = trials.shape
-        if count < 2:
-            continue
-        own = trials - trials.mean(axis=0)  # what a session did to one trial and not to the others
-        between += (count - 1) * float(np.var(trials.mean(axis=1), ddof=1))
-        explained += float(np.sum(np.var(own, axis=1, ddof=1))) / sessions
-        freedom += count - 1
-    return float(np.sqrt(max(0.0, between - explained) / freedom)) if freedom else 0.0
 
 
 def _groups(losses: FloatArray) -> list[int]:

@@ -1,17 +1,20 @@
-"""What phase 2 rests on: how the combinations of phase 1 compare, stored as an event and told in words."""
+"""Evidence of phase 1: how its combinations compare, stored as an event, and its verdict in words."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from optimize.evaluate.confidence import MIN_SESSIONS
+from optimize.evaluate.power import INTERVAL, Precision
 from optimize.results.records import EventRecord, events, log_event
+from optimize.study.budget import needed, resolution
 
 EVIDENCE = "phase_evidence"
 RULE = (
-    "model confidence set (Hansen, Lunde & Nason 2011) of the session returns at equal volatility, "
-    "with noise for what other seeds would have brought"
+    "model confidence set (Hansen, Lunde & Nason 2011, range statistic) of the session returns at equal "
+    "volatility, with noise for the effect of other seeds"
 )
 
 
@@ -46,6 +49,17 @@ class Evidence:
     combinations: tuple[Combination, ...]
     timeframes: tuple[str, ...]  # of the kept combinations
     lookbacks: tuple[int, ...]  # of the kept combinations
+    # A verdict of version 0.1 has none of these.
+    compared: str = ""  # statistic that the test compares, where it is not the score itself
+    seed_low: float | None = None  # of the interval of seed_deviation
+    seed_high: float | None = None
+    sessions_per_year: float | None = None
+    precision: Precision | None = None  # of Sharpe ratios of one session
+
+    @property
+    def decided(self) -> bool:
+        """Return whether the comparison dropped any combination."""
+        return any(each.reason is None and not each.kept for each in self.combinations)
 
     @property
     def kept(self) -> tuple[Combination, ...]:
@@ -63,31 +77,54 @@ class Evidence:
 
 
 def verdict_lines(evidence: Evidence) -> list[str]:
-    """Say what is kept, what else the model phase searches, and by which rule."""
+    """Return which combinations are kept, what else the model phase searches, and by which rule."""
+    lookbacks = ", ".join(map(str, evidence.lookbacks))
+    searched = f"timeframes {', '.join(evidence.timeframes)}, lookbacks {lookbacks}"
+    lines = [_verdict(evidence), f"the model phase searches {searched}"]
+    if evidence.added:
+        pairs = ", ".join(f"{each.timeframe} x {each.lookback}" for each in evidence.added)
+        lines[-1] += f", in every pairing: {pairs} too, though not kept, because the two lists know no pairs"
+    precision, year = evidence.precision, evidence.sessions_per_year
+    measured = precision is not None and year is not None
+    if measured and not evidence.decided and sum(each.reason is None for each in evidence.combinations) > 1:
+        lines.append(needed(precision, year))
+    counts = f"{evidence.sessions} sessions, blocks of {evidence.block}, {evidence.bootstraps} bootstraps"
+    rule = f"rule: {evidence.rule}; {100 * evidence.confidence:g} % confidence, {counts}, {_seeds(evidence)}"
+    lines.append(f"{rule}; {resolution(precision, year)}" if measured else rule)
+    if evidence.compared:
+        lines.append(f"compared: {evidence.compared}")
+    return lines
+
+
+def _verdict(evidence: Evidence) -> str:
     compared = {each.timeframe for each in evidence.combinations if each.reason is None}
     total, kept = len(evidence.combinations), len(evidence.kept)
     share = f"{kept} of {total} combinations {'is' if kept == 1 else 'are'} kept"
     if all(each.p_value is None for each in evidence.combinations):
-        verdict = f"{evidence.sessions} sessions are too few to tell timeframes apart: {share}"
-    elif len(compared) == 1:
-        verdict = f"only {evidence.timeframes[0]} was compared: {share}"
-    elif compared == set(evidence.timeframes):
-        verdict = f"no timeframe can be told from the best: all {len(compared)} are kept ({share})"
-    elif len(evidence.timeframes) == 1:
-        verdict = f"{evidence.timeframes[0]} is better than every other timeframe ({share})"
-    else:
-        names = ", ".join(evidence.timeframes)
-        verdict = f"{names} cannot be told from the best: {share}"
-    lookbacks = ", ".join(map(str, evidence.lookbacks))
-    searched = f"timeframes {', '.join(evidence.timeframes)}, lookbacks {lookbacks}"
-    lines = [verdict, f"the model phase searches {searched}"]
-    if evidence.added:
-        pairs = ", ".join(f"{each.timeframe} x {each.lookback}" for each in evidence.added)
-        lines[-1] += f", in every pairing: {pairs} too, though not kept, because the two lists know no pairs"
-    seeds = f"seeds move a Sharpe ratio by {evidence.seed_deviation:.2f}"
-    counts = f"{evidence.sessions} sessions, blocks of {evidence.block}, {evidence.bootstraps} bootstraps"
-    lines.append(f"rule: {evidence.rule}; {100 * evidence.confidence:g} % confidence, {counts}, {seeds}")
-    return lines
+        few = f"{evidence.sessions} test sessions are too few, {MIN_SESSIONS} are the least"
+        return f"phase 1 cannot decide: {few}: {share}"
+    if len(compared) == 1 and kept < 2:
+        return f"only {evidence.timeframes[0]} was compared: {share}"
+    if not evidence.decided:
+        return f"phase 1 cannot decide: no combination can be told from the best: {share}"
+    if len(compared) == 1:
+        return f"only {evidence.timeframes[0]} was compared: {share}"
+    if compared == set(evidence.timeframes):
+        return f"no timeframe can be told from the best: all {len(compared)} are kept ({share})"
+    if len(evidence.timeframes) == 1:
+        return f"{evidence.timeframes[0]} is better than every other timeframe ({share})"
+    return f"{', '.join(evidence.timeframes)} cannot be told from the best: {share}"
+
+
+def _seeds(evidence: Evidence) -> str:
+    """Return how far seeds move a Sharpe ratio, with an interval: few trials may agree by luck."""
+    low, high = evidence.seed_low, evidence.seed_high
+    if low is None or high is None:
+        return f"seeds move a Sharpe ratio by {evidence.seed_deviation:.2f}"
+    if low == 0:
+        return f"the effect of seeds on a Sharpe ratio cannot be told from luck (0 to {high:.2f})"
+    interval = f"{INTERVAL:.0%} interval {low:.2f} to {high:.2f}"
+    return f"seeds move a Sharpe ratio by {evidence.seed_deviation:.2f} ({interval})"
 
 
 def record_evidence(engine: Engine, evidence: Evidence) -> None:
@@ -106,14 +143,16 @@ def stored_evidence(conn: Connection, study: str) -> Evidence | None:
 
 
 def _load(detail: Mapping[str, Any]) -> Evidence | None:
-    if not {part.name for part in fields(Evidence)} <= detail.keys():
+    if not {part.name for part in fields(Evidence) if part.default is MISSING} <= detail.keys():
         return None
-    own = {part.name: detail[part.name] for part in fields(Evidence)}
+    own = {part.name: detail[part.name] for part in fields(Evidence) if part.name in detail}
     combinations = tuple(
         Combination(**each | {"sharpes": tuple(each["sharpes"])}) for each in detail["combinations"]
     )
     lists = {key: tuple(detail[key]) for key in ("timeframes", "lookbacks")}
-    return Evidence(**own | lists | {"combinations": combinations})
+    measured = detail.get("precision")
+    precision = None if measured is None else Precision(**measured)
+    return Evidence(**own | lists | {"combinations": combinations, "precision": precision})
 
 
 def _as_stored(detail: Any) -> Any:

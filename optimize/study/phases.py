@@ -15,18 +15,30 @@ from optimize.data.cache import cached_market
 from optimize.database.address import in_words
 from optimize.errors import StudyStoppedError
 from optimize.evaluate.confidence import ConfidenceSet, confidence_set, scale
-from optimize.results.records import RunRecord, events
+from optimize.evaluate.score import ScoreSpec
+from optimize.results.records import RunRecord, events, load_study
 from optimize.results.runs import complete_but_untold, windows_of
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.search.space import parse_space
+from optimize.study.budget import launch_line
 from optimize.study.evidence import EVIDENCE, RULE, Combination, Evidence, stored_evidence
 from optimize.study.files import read_returns
 from optimize.study.handle import Handle, cap_of
 from optimize.study.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE, StudySpec
+from optimize.study.trial import Ground
 
-MIN_SCORES = 2  # what seeds change shows between two trials
+MIN_SCORES = 2  # the effect of seeds shows between two trials
+BY_WINDOW = ("mean_window", "median_window", "lower_bound")  # scores of which the mean of windows is compared
 Series = dict[np.datetime64, float]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhaseReturns:
+    """Excess returns of every scored run on the sessions that all of them have."""
+
+    by_run: dict[str, FloatArray]  # (repeats, sessions)
+    borders: tuple[int, ...]  # first sessions of all windows but the first, where windows are scored apart
 
 
 def timeframe_study(spec: StudySpec) -> StudySpec:
@@ -57,6 +69,21 @@ def model_study(spec: StudySpec, evidence: Evidence) -> StudySpec:
     return dataclasses.replace(spec, name=f"{spec.name}.{MODEL_PHASE}", space=space)
 
 
+def phase_budget(spec: StudySpec, ground: Ground) -> str | None:
+    """Return how finely a timeframe phase resolves with its windows and trials; None for another study."""
+    if not spec.name.endswith(f".{TIMEFRAME_PHASE}"):
+        return None
+    grid = spec.phase.timeframe
+    combinations = len(grid.timeframes) * len(grid.lookbacks)
+    return launch_line(
+        combinations=combinations,
+        trials=spec.n_trials // combinations,
+        sessions=ground.plan.test_sessions,
+        sessions_per_year=ground.market.sessions_per_year,
+        confidence=grid.confidence,
+    )
+
+
 def judge(handle: Handle, data_fingerprint: str) -> Evidence:
     """Compare the combinations of a finished phase 1 and keep what cannot be told from the best."""
     spec, grid = handle.spec, handle.spec.phase.timeframe
@@ -74,20 +101,33 @@ def judge(handle: Handle, data_fingerprint: str) -> Evidence:
     scored = [
         [run for run in runs[each.timeframe, each.lookback] if run.score is not None] for each in compared
     ]
-    stacked = [np.concatenate([returns[run.run_uuid] for run in of_pair]) for of_pair in scored]
-    verdict = confidence_set(stacked, level=grid.confidence, bootstraps=grid.bootstraps, seed=spec.seed)
+    stacked = [np.concatenate([returns.by_run[run.run_uuid] for run in of_pair]) for of_pair in scored]
+    verdict = confidence_set(
+        stacked,
+        level=grid.confidence,
+        bootstraps=grid.bootstraps,
+        seed=spec.seed,
+        borders=returns.borders,
+    )
     return _evidence(spec, data_fingerprint, _judged(combinations, verdict), verdict, years)
 
 
 def standing_evidence(handle: Handle, data_fingerprint: str) -> Evidence | None:
-    """Return the stored verdict, without a look at any file, where judging again could not change it."""
+    """Return the stored verdict, without a look at any file, where it stands.
+
+    It stands where judging again could not change it, and where a model phase already rests on the rule of an
+    older version.
+    """
     grid = handle.spec.phase.timeframe
     runs = _finished(handle)
     with handle.engine.connect() as conn:
         found = stored_evidence(conn, handle.spec.name)
+        base = handle.spec.name.removesuffix(f".{TIMEFRAME_PHASE}")
+        rested_on = load_study(conn, f"{base}.{MODEL_PHASE}") is not None
     if found is None:
         return None
-    by = (found.rule, found.confidence, found.bootstraps, found.data_fingerprint)
+    rule = RULE if rested_on else found.rule
+    by = (rule, found.confidence, found.bootstraps, found.data_fingerprint)
     judged = {(each.timeframe, each.lookback): each.trials for each in found.combinations}
     same = by == (RULE, grid.confidence, grid.bootstraps, data_fingerprint)
     return found if same and judged == {pair: len(of_pair) for pair, of_pair in runs.items()} else None
@@ -112,6 +152,7 @@ def _evidence(
 ) -> Evidence:
     timeframes = {each.timeframe for each in judged if each.kept}
     lookbacks = {each.lookback for each in judged if each.kept}
+    annual, seeds = math.sqrt(years), verdict.seeds
     return Evidence(
         study_name=spec.name,
         data_fingerprint=fingerprint,
@@ -120,10 +161,25 @@ def _evidence(
         bootstraps=spec.phase.timeframe.bootstraps,
         block=verdict.block,
         sessions=verdict.sessions,
-        seed_deviation=verdict.seed_deviation * math.sqrt(years),
+        seed_deviation=0.0 if seeds is None else seeds.estimate * annual,
         combinations=judged,
         timeframes=tuple(each for each in spec.space["data"]["timeframe"] if each in timeframes),
         lookbacks=tuple(sorted(lookbacks)),
+        compared=_compared(spec.score),
+        seed_low=None if seeds is None else seeds.low * annual,
+        seed_high=None if seeds is None else seeds.high * annual,
+        sessions_per_year=years,
+        precision=verdict.precision,
+    )
+
+
+def _compared(score: ScoreSpec) -> str:
+    """Return the statistic that the test compares, where it is not the score itself."""
+    repeats = ", mean over repeats (the score: median over repeats)" if score.repeats > 1 else ""
+    if score.kind in ("joined", "mean_window"):
+        return repeats and f"the same Sharpe ratio as the score{repeats}"
+    return (
+        f"the mean of the windows' Sharpe ratios, as score.kind={score.kind} is no mean of sessions{repeats}"
     )
 
 
@@ -131,22 +187,26 @@ def _pair(run: RunRecord) -> tuple[str, int]:
     return run.parameters[TIMEFRAME], run.parameters[LOOKBACK]
 
 
-def excess_returns(handle: Handle, runs: Sequence[RunRecord], years: float) -> dict[str, FloatArray]:
-    """Return the session returns (repeats, sessions) of every scored run beyond the risk-free rate."""
+def excess_returns(handle: Handle, runs: Sequence[RunRecord], years: float) -> PhaseReturns:
+    """Return the session returns of every scored run beyond the risk-free rate."""
     stored = {run.run_uuid: _stored_returns(handle, run) for run in runs if run.score is not None}
-    every = [set(repeat) for repeats in stored.values() for repeat in repeats]
+    every = [set(repeat) for _, repeats in stored.values() for repeat in repeats]
     # The windows are planned on the calendar: all have the same sessions, unless the data ends between two.
     common = sorted(set.intersection(*every)) if every else []
-    rate = handle.spec.score.risk_free / years
-    return {
+    score = handle.spec.score
+    rate = score.risk_free / years
+    by_run = {
         uuid: np.array([[repeat[session] for session in common] for repeat in repeats]) - rate
-        for uuid, repeats in stored.items()
+        for uuid, (_, repeats) in stored.items()
     }
+    starts = next(iter(stored.values()))[0][1:] if stored and score.kind in BY_WINDOW else []
+    return PhaseReturns(by_run, tuple(int(np.searchsorted(common, start)) for start in starts))
 
 
-def _stored_returns(handle: Handle, run: RunRecord) -> list[Series]:
-    """Return the session returns of each repeat, joined over the windows."""
+def _stored_returns(handle: Handle, run: RunRecord) -> tuple[list[np.datetime64], list[Series]]:
+    """Return the first session of each window, and the session returns of each repeat over all windows."""
     joined: dict[int, Series] = {}
+    starts: dict[int, np.datetime64] = {}
     with handle.engine.connect() as conn:
         windows = windows_of(conn, run.run_uuid)
     for window in windows:
@@ -158,15 +218,17 @@ def _stored_returns(handle: Handle, run: RunRecord) -> list[Series]:
             )
         sessions, measured = read_returns(path)
         joined.setdefault(window.repeat, {}).update(zip(sessions, measured.returns, strict=True))
-    return [joined[repeat] for repeat in sorted(joined)]
+        starts[window.window] = sessions[0]
+    return [starts[index] for index in sorted(starts)], [joined[repeat] for repeat in sorted(joined)]
 
 
 def _combine(
-    timeframe: str, lookback: int, runs: Sequence[RunRecord], returns: dict[str, FloatArray], years: float
+    timeframe: str, lookback: int, runs: Sequence[RunRecord], returns: PhaseReturns, years: float
 ) -> Combination:
     """Summarise one combination; one with a score in less than half its trials would be lucky survivors."""
     scored = [run for run in runs if run.score is not None]
-    sharpes = [float(scale(returns[run.run_uuid]).mean()) * math.sqrt(years) for run in scored]
+    units = [scale(returns.by_run[run.run_uuid], returns.borders) for run in scored]
+    sharpes = [float(unit.mean()) * math.sqrt(years) for unit in units]
     needed = max(MIN_SCORES, math.ceil(len(runs) / 2))
     reason = None
     if len(scored) < needed:

@@ -27,6 +27,7 @@ from optimize.study.pages.dashboard import decorate_study
 from optimize.study.phases import (
     judge,
     model_study,
+    phase_budget,
     require_evidence,
     standing_evidence,
     timeframe_study,
@@ -110,6 +111,8 @@ def run_phase(
     for line in opening(spec, space):
         say(line)
     grounds = lay_grounds(spec, space)
+    if (budget := phase_budget(spec, next(iter(grounds.values())))) is not None:
+        say(f"{spec.name}: {budget}")
     make_folder(spec)
     handle = open_study(spec)
     try:

@@ -94,7 +94,7 @@ class TimeframePhaseSpec:
 
     n_trials: int = 100
     timeframes: list[str] = field(default_factory=lambda: ["1h", "4h"])
-    lookbacks: list[int] = field(default_factory=lambda: [4, 16])
+    lookbacks: list[int] = field(default_factory=lambda: [1, 4])
     confidence: float = 0.90  # with which the best combination is among the kept
     bootstraps: int = 1000  # of the test that tells them apart
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from benchmarks.two_phase import QUICK, simulate
 from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.errors import BadInputError, StudyStoppedError
-from optimize.evaluate.windows import Window
+from optimize.evaluate import confidence
+from optimize.evaluate.power import Precision
+from optimize.evaluate.windows import Window, WindowSpec
 from optimize.results.records import EventRecord, events, log_event
 from optimize.results.runs import complete_but_untold
+from optimize.study.budget import launch_line
 from optimize.study.evidence import (
     EVIDENCE,
     Combination,
@@ -53,6 +57,12 @@ def two_phase(folder: Path, **changes: Any) -> StudySpec:
     return small_spec(folder, name="two", phase=PhaseSpec("two", GRID), **changes)
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sessions of a small market decide; how many it takes is tested by simulation."""
+    monkeypatch.setattr(confidence, "MIN_SESSIONS", 20)
+
+
 def plant(monkeypatch: pytest.MonkeyPatch, sharpes: dict[tuple[str, int], float | None]) -> None:
     """Let each combination's windows bring returns of this Sharpe ratio a session; None: nothing at all."""
     drawn = itertools.count()
@@ -72,6 +82,7 @@ def played(spec: StudySpec) -> Handle:
     return handle
 
 
+@pytest.mark.usefixtures("few")
 def test_what_cannot_be_told_from_the_best_is_kept_and_the_rest_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,8 +106,9 @@ def test_what_cannot_be_told_from_the_best_is_kept_and_the_rest_is_dropped(
         assert list(each.sharpes) == pytest.approx([run.score for run in runs if run.parameters == pair])
 
 
+@pytest.mark.usefixtures("few")
 def test_a_lucky_survivor_rules_nothing_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, {("1h", 2): 0.0, ("1h", 4): None, ("4h", 2): -0.9, ("4h", 4): None})
+    plant(monkeypatch, {("1h", 2): 0.0, ("1h", 4): None, ("4h", 2): -3.0, ("4h", 4): None})
     evidence = judge(played(two_phase(tmp_path)), "0" * 64)
     reasons = [each.reason for each in evidence.combinations]
     missing = "0 of 2 trials have a score, 2 are needed (undefined_sharpe 2)"
@@ -126,12 +138,13 @@ def test_lost_returns_are_asked_for(tmp_path: Path) -> None:
         judge(handle, "0" * 64)
 
 
+@pytest.mark.usefixtures("few")
 def test_on_random_walks_the_true_best_is_dropped_no_more_often_than_stated(tmp_path: Path) -> None:
     spec = two_phase(tmp_path, data=DataSpec("synthetic", synthetic=SyntheticSpec(bars=2880)))
     handle = played(spec)
     with handle.engine.connect() as conn:
         runs = complete_but_untold(conn, handle.spec.name)
-    stored = excess_returns(handle, runs, 365.0)
+    stored = excess_returns(handle, runs, 365.0).by_run
     pool = [
         np.concatenate([stored[run.run_uuid] for run in runs if run.parameters == parameters])
         for parameters in ({TIMEFRAME: t, LOOKBACK: k} for t in ("1h", "4h") for k in (2, 4))
@@ -146,7 +159,7 @@ def test_on_random_walks_the_true_best_is_dropped_no_more_often_than_stated(tmp_
 @pytest.mark.slow
 def test_the_known_timeframe_is_found(tmp_path: Path) -> None:
     grid = TimeframePhaseSpec(n_trials=4, timeframes=["1h", "4h"], lookbacks=[2])
-    market = SyntheticSpec(kind="known_timeframe", bars=2880, period=4)
+    market = SyntheticSpec(kind="known_timeframe", bars=420 * 24, period=4)
     ppo = PPO | {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
     spec = small_spec(
         tmp_path,
@@ -154,6 +167,7 @@ def test_the_known_timeframe_is_found(tmp_path: Path) -> None:
         n_trials=1,
         phase=PhaseSpec("two", grid),
         data=DataSpec("synthetic", synthetic=market),
+        window=WindowSpec(count=2, train_ratio=1.0, min_train_bars=20),
         agent=AgentSpec(total_timesteps=6144, n_envs=4, net="tiny", hyperparameters=ppo),
     )
     evidence = judge(played(spec), "0" * 64)
@@ -171,13 +185,20 @@ def verdict_of(**changes: Any) -> Evidence:
     return dataclasses.replace(plain, **changes)
 
 
+ONE_EACH = tuple(Combination(each, 2, 4, 4, p_value=0.7, kept=True) for each in ("1h", "4h"))
+
+
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [
         ({}, "only 1h was compared: 1 of 1 combinations is kept"),
         (
+            {"combinations": ONE_EACH, "timeframes": ("1h", "4h")},
+            "phase 1 cannot decide: no combination can be told from the best: 2 of 2 combinations are kept",
+        ),
+        (
             {"sessions": 12, "combinations": (Combination("1h", 2, 4, 4, kept=True),)},
-            "12 sessions are too few",
+            "phase 1 cannot decide: 12 test sessions are too few, 250 are the least: 1 of 1 combinations",
         ),
         (
             {
@@ -193,6 +214,41 @@ def verdict_of(**changes: Any) -> Evidence:
 )
 def test_the_verdict_is_told_in_words(changes: dict[str, Any], verdict: str) -> None:
     assert verdict_lines(verdict_of(**changes))[0].startswith(verdict)
+
+
+def test_the_effect_of_seeds_is_an_interval_or_cannot_be_told() -> None:
+    told = verdict_lines(verdict_of(seed_deviation=0.8, seed_low=0.4, seed_high=1.3))[-1]
+    assert "seeds move a Sharpe ratio by 0.80 (90% interval 0.40 to 1.30)" in told
+    clamped = verdict_lines(verdict_of(seed_deviation=0.0, seed_low=0.0, seed_high=1.3))[-1]
+    assert "the effect of seeds on a Sharpe ratio cannot be told from luck (0 to 1.30)" in clamped
+
+
+def test_an_undecided_verdict_names_the_sessions_and_trials_it_would_take() -> None:
+    found = Precision(of_sessions=1.2, of_seeds=0.01, sessions=300, trials=4.0, quantile=3.5, lead=0.2)
+    undecided = {"combinations": ONE_EACH, "sessions_per_year": 365.0}
+    lines = verdict_lines(verdict_of(precision=found, **undecided))
+    assert "the best leads the mean of the others by 3.8 in annual Sharpe ratio, luck included" in lines[2]
+    assert "takes about 1600 test sessions with 4 trials each" in lines[2]
+    assert lines[3].endswith("a lead of 5.4 shows in 80% of cases")
+    twelve = verdict_lines(verdict_of(precision=replace(found, lead=0.1), **undecided))
+    assert "3000 test sessions with 25 trials each" in twelve[2]
+    alike = verdict_lines(verdict_of(precision=replace(found, lead=0.0), **undecided))
+    assert alike[2] == "the combinations are equal: no number of sessions or trials tells them apart"
+
+
+@pytest.mark.parametrize(
+    ("sessions", "words"),
+    [
+        (120, "the test windows have 120 sessions, and below 250 phase 1 cannot decide"),
+        (1000, "1000 test sessions and 5 trials for each of 20 combinations show a lead of about 3.5"),
+    ],
+)
+def test_a_launch_names_the_lead_that_its_budget_shows(sessions: int, words: str) -> None:
+    told = launch_line(combinations=20, trials=5, sessions=sessions, sessions_per_year=252.0, confidence=0.9)
+    assert told is not None
+    assert told.startswith(words)
+    alone = launch_line(combinations=1, trials=5, sessions=9, sessions_per_year=252.0, confidence=0.9)
+    assert alone is None
 
 
 def test_evidence_comes_back_as_it_was_stored_and_that_of_an_older_rule_does_not(tmp_path: Path) -> None:
