@@ -63,5 +63,5 @@ def needed(found: Precision, sessions_per_year: float) -> str:
 
 def _least(sessions: float) -> int:
     """Return a number of sessions to ask for, in two digits, and never below those that can decide."""
-    digits = max(0, math.floor(math.log10(max(sessions, 1))) - 1)
-    return max(MIN_SESSIONS, math.ceil(sessions / 10**digits) * 10**digits)
+    unit: int = 10 ** max(0, math.floor(math.log10(max(sessions, 1))) - 1)
+    return max(MIN_SESSIONS, math.ceil(sessions / unit) * unit)

@@ -85,12 +85,14 @@ def verdict_lines(evidence: Evidence) -> list[str]:
         pairs = ", ".join(f"{each.timeframe} x {each.lookback}" for each in evidence.added)
         lines[-1] += f", in every pairing: {pairs} too, though not kept, because the two lists know no pairs"
     precision, year = evidence.precision, evidence.sessions_per_year
-    measured = precision is not None and year is not None
-    if measured and not evidence.decided and sum(each.reason is None for each in evidence.combinations) > 1:
+    several = sum(each.reason is None for each in evidence.combinations) > 1
+    if precision is not None and year is not None and several and not evidence.decided:
         lines.append(needed(precision, year))
     counts = f"{evidence.sessions} sessions, blocks of {evidence.block}, {evidence.bootstraps} bootstraps"
     rule = f"rule: {evidence.rule}; {100 * evidence.confidence:g} % confidence, {counts}, {_seeds(evidence)}"
-    lines.append(f"{rule}; {resolution(precision, year)}" if measured else rule)
+    if precision is not None and year is not None:
+        rule = f"{rule}; {resolution(precision, year)}"
+    lines.append(rule)
     if evidence.compared:
         lines.append(f"compared: {evidence.compared}")
     return lines

@@ -158,7 +158,7 @@ def test_on_random_walks_the_true_best_is_dropped_no_more_often_than_stated(tmp_
 
 @pytest.mark.slow
 def test_the_known_timeframe_is_found(tmp_path: Path) -> None:
-    grid = TimeframePhaseSpec(n_trials=4, timeframes=["1h", "4h"], lookbacks=[2])
+    grid = TimeframePhaseSpec(n_trials=8, timeframes=["1h", "4h"], lookbacks=[2])
     market = SyntheticSpec(kind="known_timeframe", bars=420 * 24, period=4)
     ppo = PPO | {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
     spec = small_spec(
