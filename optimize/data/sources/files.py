@@ -55,6 +55,7 @@ def _bars(table: Table, symbol: str, spec: DataSpec) -> RawBars:
     stamps = parse_stamps(_stamp_column(table.frame, found), spec, table.path)
     stamp = stamps.ns
     volume, counted = _volume(found, values)
+    has_volume = found.volume is not None and not (values["volume"] == -1).all()
     prices = np.stack([values[name] for name in names], axis=1)
     prices, adjusted = adjust(prices, values["adjusted"], found, spec, table.path)
     spread, quoted = spread_in_price(values["spread"], prices, found, spec, table.path)
@@ -71,7 +72,7 @@ def _bars(table: Table, symbol: str, spec: DataSpec) -> RawBars:
         ohlcv,
         spread,
         timeframe=spec.source_timeframe,
-        has_volume=found.volume is not None,
+        has_volume=has_volume,
         assumptions=notes,
         clock=stamps.clock,
     )
@@ -108,6 +109,9 @@ def _stamp_column(frame: pd.DataFrame, found: Columns) -> "pd.Series[Any]":
 
 def _volume(found: Columns, values: dict[str, FloatArray]) -> tuple[FloatArray, tuple[str, ...]]:
     """Return the volume: the real one, or that of ticks where the real one is 0 throughout."""
-    if found.tick_volume is None or values["volume"].any():
-        return values["volume"], ()
+    volume = values["volume"]
+    if (volume == -1).all():
+        return np.zeros(len(volume)), (f"{found.volume!r} is -1 throughout, so there is no volume",)
+    if found.tick_volume is None or volume.any():
+        return volume, ()
     return values["ticks"], (f"volume is {found.tick_volume!r}, for {found.volume!r} is 0 throughout",)

@@ -58,6 +58,7 @@ MAGIC = {
     b"\x80\x04\x95": ".pkl",
     b"\x80\x05\x95": ".pkl",
 }
+JSON = (b"[{", b"[[", b'{"', b"{\n")
 WEB_PAGE = re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE)
 XML = re.compile(rb"\s*<\?xml", re.IGNORECASE)
 
@@ -85,7 +86,7 @@ def read_table(path: Path, spec: DataSpec, data: bytes | None = None) -> Table:
         raise BadInputError(
             f"{path} cannot be read as {content.suffix[1:]}: its content is none, or was cut; write it again"
         )
-    elif content.suffix in (".json", ".jsonl", ".ndjson") or content.data[:64].lstrip()[:2] in (b"[{", b"[["):
+    elif content.suffix in (".json", ".jsonl", ".ndjson") or content.data[:64].lstrip()[:2] in JSON:
         table = read_json(content, spec)
     else:
         table = read_text(content, spec)

@@ -38,6 +38,8 @@ def find_header(lines: Lines, spec: DataSpec, path: Path) -> Header:
         )
     if spec.names:
         return Header(_given(spec.names, lines, rows, path), rows, tuple(notes))
+    if not titles and not rows:
+        return Header((), ())
     if not titles:
         sample = [split(line.text, lines.separator) for line in rows]
         found = known_layout(sample) if sample else None

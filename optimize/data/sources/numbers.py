@@ -99,7 +99,7 @@ def _marks(texts: Mapping[str, "pd.Series[str]"], spec: DataSpec, table: Table) 
     """Return the marks of the numbers: those asked for, or those that the prices show without doubt."""
     if spec.decimal is not None or spec.thousands is not None:
         decimal = spec.decimal or ("." if spec.thousands != "." else ",")
-        return Marks(decimal, spec.thousands), []
+        return Marks(decimal, spec.thousands or _implied(texts, decimal)), []
     prices = _shown(text for ours, text in texts.items() if ours not in ("volume", "spread"))
     marks = prices or _shown(texts[ours] for ours in ("volume", "spread") if ours in texts)
     if marks is None:
@@ -113,6 +113,12 @@ def _marks(texts: Mapping[str, "pd.Series[str]"], spec: DataSpec, table: Table) 
         return marks, []
     between = f" and {marks.thousands!r} between thousands" if marks.thousands else ""
     return marks, [f"numbers read with decimal mark {marks.decimal!r}{between}"]
+
+
+def _implied(texts: Mapping[str, "pd.Series[str]"], decimal: str) -> str | None:
+    """Return the mark between thousands beside the given decimal mark, where some number has one."""
+    other = "," if decimal == "." else "."
+    return other if any(text.str.contains(other, regex=False).any() for text in texts.values()) else None
 
 
 def _with_groups(marks: Marks, texts: Mapping[str, "pd.Series[str]"]) -> Marks:
@@ -147,27 +153,36 @@ def _shown(texts: Iterable["pd.Series[str]"]) -> Marks | None:
     return None
 
 
+def _with_mark(marks: Marks) -> str:
+    return "" if marks.decimal == "." else f" with decimal mark {marks.decimal!r}"
+
+
 def _parse(
     text: "pd.Series[str]", marks: Marks, column: str, table: Table, came: "pd.Series[Any]", *, volume: bool
 ) -> FloatArray:
     """Return numbers (T,) of text; refuse what is no number by its row."""
+    wrong = pd.Series(False, index=text.index)
     if marks.thousands in (",", "."):
+        marked = text.str.contains(marks.thousands, regex=False)
+        mark, point = re.escape(marks.thousands), re.escape(marks.decimal)
+        grouped = rf"[-+]?\d{{1,3}}(?:{mark}\d{{2,3}})*{mark}\d{{3}}(?:{point}\d*)?\D*"  # 1,234.5 or 1,23,456
+        wrong = marked & ~text.str.fullmatch(grouped)
         text = text.str.replace(marks.thousands, "", regex=False)
     if marks.decimal == ",":
         text = text.str.replace(",", ".", regex=False)
     numbers = pd.to_numeric(text.where(text != "", None), errors="coerce")
-    bad = numbers.isna() & (text != "")
+    bad = wrong | (numbers.isna() & (text != ""))
     if volume and bad.any():
         parts = text[bad].str.extract(SUFFIXED)
         scaled = pd.to_numeric(parts[0], errors="coerce") * parts[1].str.lower().map(POWERS)
         numbers = numbers.astype(np.float64)
         numbers[bad] = scaled
-        bad = numbers.isna() & (text != "")
+        bad = wrong | (numbers.isna() & (text != ""))
     if bad.any():
         row = int(bad.to_numpy().argmax())
         where = f" (line {line_of(table.text, row)} of the file)" if table.text is not None else ""
         raise BadInputError(
             f"{table.path}: column {column!r} holds {came.iloc[row]!r} in data row {row + 1}, not a "
-            f"number{where}; repair the file or choose another column with data.columns"
+            f"number{_with_mark(marks)}{where}; repair the file or choose another column with data.columns"
         )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)

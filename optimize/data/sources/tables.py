@@ -96,7 +96,7 @@ def read_text(content: Content, spec: DataSpec) -> Table:
     lines = find_lines(data, spec.skip_rows, spec.separator)
     header = find_header(lines, spec, content.path)
     if not header.rows:
-        raise BadInputError(f"{content.path} has no rows: choose another data.path")
+        raise BadInputError(_rowless(content.path, lines, spec))
     first = header.rows[0]
     stop, cut = _footer(data, first, lines, content.path)
     body = data[first.start : stop]
@@ -104,6 +104,19 @@ def read_text(content: Content, spec: DataSpec) -> Table:
     parsed = Body(content.path, body, first.number, lines.separator, header.names)
     notes = (*encoded, *lines.notes, *header.notes, *cut, *inside)
     return Table(content.path, parsed.read(), notes, header.symbol, parsed)
+
+
+def _rowless(path: Path, lines: Lines, spec: DataSpec) -> str:
+    """Return that a file has no rows, and what it has."""
+    if not lines.titles:
+        return f"{path} has no rows below data.skip_rows={spec.skip_rows}: skip fewer, or use another file"
+    if len(lines.titles) == 1:
+        only = lines.titles[0].text.strip()[:60]
+        return f"{path} has no rows, only the line {only!r}: choose another data.path"
+    return (
+        f"{path} holds no rows of numbers in its first {len(lines.titles)} lines, the first of them "
+        f"{lines.titles[0].text.strip()[:60]!r}: choose another data.path"
+    )
 
 
 def _without_comments(body: bytes, lines: Lines, header: Header) -> tuple[bytes, tuple[str, ...]]:
@@ -118,7 +131,8 @@ def _without_comments(body: bytes, lines: Lines, header: Header) -> tuple[bytes,
         count = plain.count(again)
         if count:
             body = plain.replace(again, b"\n")
-            notes.append(f"its header comes again {count} times among the rows, and was skipped there")
+            times = "once" if count == 1 else f"{count} times"
+            notes.append(f"its header comes {times} more among the rows, and was skipped there")
     return body, tuple(notes)
 
 

@@ -14,6 +14,8 @@ HEAD_BYTES = 1 << 16
 HEAD_LINES = 200
 TAIL_BYTES = 1 << 13
 MIN_FIELDS = 4
+CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
+MAX_CONTROL = 0.02  # of the bytes of a text
 AGREEING = 0.6  # of the lines, in how many fields a separator makes of them
 LINE_END = re.compile(rb"\r\n|\n|\r")
 COMMENTS = ("#", "//", "%")
@@ -78,6 +80,9 @@ def to_utf8(data: bytes, encoding: str | None, path: Path) -> tuple[bytes, tuple
             "export or "
             "download it again"
         )
+    head = data[:HEAD_BYTES]
+    if len(CONTROL.findall(head)) > MAX_CONTROL * len(head):
+        raise BadInputError(f"{path} is no text, and of no format that is read: write it as CSV or Parquet")
     return data, notes
 
 
