@@ -52,21 +52,17 @@ def crypto(days: int = 4) -> pd.DataFrame:
     return bars(pd.date_range("2024-01-01", periods=24 * days, freq="h", tz="UTC"))
 
 
-def currency(freq: str = "h", days: int = 5) -> pd.DataFrame:
+def currency(freq: str = "h", periods: int = 120) -> pd.DataFrame:
     """Return bars of the currency week, from Sunday 17:00 New York."""
     first = pd.Timestamp("2024-01-07 17:00", tz="America/New_York").tz_convert("UTC")
-    return bars(
-        pd.date_range(first, periods=int(pd.Timedelta(days=days) / pd.Timedelta(1, freq)), freq=freq), 5, 1.1
-    )
+    return bars(pd.date_range(first, periods=periods, freq=freq), 5, 1.1)
 
 
 def stock(freq: str = "30min", seed: int = 1) -> pd.DataFrame:
     """Return bars of New York's sessions of one week."""
     days = [pd.Timestamp(f"2024-01-{day:02d} 09:30", tz="America/New_York") for day in (8, 9, 10, 11, 12)]
     spans = [pd.date_range(day, day + pd.Timedelta("6h29min"), freq=freq) for day in days]
-    stamps = spans[0]
-    for span in spans[1:]:
-        stamps = stamps.append(span)
+    stamps = pd.DatetimeIndex([stamp for span in spans for stamp in span])
     return bars(stamps.tz_convert("UTC"), seed=seed)
 
 
@@ -145,7 +141,7 @@ def metatrader(folder: Path) -> None:
 
 
 def histdata(folder: Path) -> None:
-    frame = currency("min", 2)
+    frame = currency("min", 2880)
     est = frame.set_axis(pd.DatetimeIndex(frame.index).tz_convert("Etc/GMT+5")).assign(volume=0)
     text = lines(rows_of(est, text_of(est, "%Y%m%d %H%M%S")), ";")
     zipped(folder / "DAT_ASCII_EURUSD_M1_2024.zip", DAT_ASCII__csv=text, DAT_ASCII__txt="gaps: none")
@@ -187,8 +183,9 @@ def polygon(folder: Path) -> None:
     (folder / "minute_aggs").mkdir()
     for day in sorted(set(text_of(frame, "%Y-%m-%d"))):
         text = "ticker,volume,open,close,high,low,window_start,transactions\n"
-        for ticker, each in (("A", other.loc[day]), ("AAPL", frame.loc[day])):
-            for s, o, h, l, c, v in rows_of(each, epoch(each, "ns")):  # noqa: E741
+        for ticker, each in (("A", other), ("AAPL", frame)):
+            part = each[pd.DatetimeIndex(each.index).strftime("%Y-%m-%d") == day]
+            for s, o, h, l, c, v in rows_of(part, epoch(part, "ns")):  # noqa: E741
                 text += f"{ticker},{v},{o},{c},{h},{l},{s},3\n"
         (folder / "minute_aggs" / f"{day}.csv.gz").write_bytes(gzip.compress(text.encode()))
     rows = [dict(zip("tohlcv", row, strict=True)) for row in rows_of(frame, epoch(frame, "ms"))]
