@@ -6,7 +6,10 @@ from typing import Any
 
 from optimize.agents.registry import find_algorithm, hyperparameters_of
 from optimize.agents.spec import AgentSpec
+from optimize.errors import require
 
+ROUNDED = {"buffer_size", "target_update_interval"}  # to a multiple of agent.n_envs
+BUDGETED = ("n_steps", "batch_size", "buffer_size", "learning_starts", "target_update_interval", "train_freq")
 NEAR_ENOUGH = 0.02  # of the steps, for rollouts that minibatches divide without a rest
 
 
@@ -29,6 +32,54 @@ def fit_to_budget(spec: AgentSpec) -> dict[str, Any]:
         values["buffer_size"] = min(full["buffer_size"], max(spec.total_timesteps, spec.n_envs))
         values["learning_starts"] = min(full["learning_starts"], spec.total_timesteps // 2)
     return values
+
+
+def check_budget(spec: AgentSpec) -> None:
+    """Refuse an off-policy agent that would take more steps than its budget before it learns once."""
+    full = _defaults(spec) | spec.hyperparameters
+    if "train_freq" in full:
+        between = full["train_freq"] * spec.n_envs
+        allowed = f"at most agent.total_timesteps={spec.total_timesteps}, or the agent would train past it"
+        require(between <= spec.total_timesteps, "agent.train_freq * agent.n_envs", between, allowed)
+
+
+def effective(spec: AgentSpec) -> dict[str, Any]:
+    """Return the hyperparameters that a training works with: cut to its budget, or to whole rounds.
+
+    Counts over all environments become whole multiples of agent.n_envs, as stable-baselines3 rounds them.
+    """
+    values = fit_to_budget(spec)
+    for key in ROUNDED & values.keys():
+        values[key] = max(values[key] // spec.n_envs, 1) * spec.n_envs
+    return values
+
+
+def changed_by_budget(spec: AgentSpec) -> dict[str, tuple[Any, Any]]:
+    """Return the configured hyperparameters that training changes: key -> (configured, effective).
+
+    A replay buffer that is larger than the budget never fills, so its size changes nothing.
+    """
+    trained = effective(spec)
+    return {
+        key: (value, trained[key])
+        for key, value in spec.hyperparameters.items()
+        if trained[key] != value and key != "buffer_size"
+    }
+
+
+def budget_lines(spec: AgentSpec) -> list[str]:
+    """Return a line for each configured value that training changes."""
+    return [
+        f"agent.{key}={value} trains as {trained}: a training has agent.total_timesteps="
+        f"{spec.total_timesteps} steps over agent.n_envs={spec.n_envs} environments"
+        for key, (value, trained) in changed_by_budget(spec).items()
+    ]
+
+
+def as_trained(spec: AgentSpec) -> AgentSpec:
+    """Return the agent with its hyperparameters as training works with them, which trains the same."""
+    changed = {key: trained for key, (_, trained) in changed_by_budget(spec).items()}
+    return replace(spec, hyperparameters=spec.hyperparameters | changed) if changed else spec
 
 
 def divide_budget(spec: AgentSpec, ratio: float) -> AgentSpec:

@@ -17,10 +17,12 @@ from optimize.clock import now
 from optimize.data.bars import utc_text
 from optimize.data.dataset import ARRAYS, build_market
 from optimize.data.durable import sync
+from optimize.data.features.registry import foreign_code
 from optimize.data.providers import provider_of
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.errors import BadInputError
 from optimize.hashing import hash_file, hash_object
+from optimize.source_code import package_digest, packages_in
 
 PLAIN = ("symbols", "timeframe", "feature_names", "sessions_per_year", "fingerprint")
 MANIFEST = "manifest.json"
@@ -73,8 +75,8 @@ def cache_key(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> str
     The files' content counts and not their path; feature.lookback does not change the market.
     """
     files = {symbol: hash_file(path) for symbol, path in provider_of(data).files(data).items()}
-    folder = Path(__file__).parent
-    code = {str(path.relative_to(folder)): hash_file(path) for path in sorted(folder.rglob("*.py"))}
+    own = packages_in(Path(__file__).parent, "data")
+    code = {name: package_digest(folder) for name, folder in own if name != "data.clients"}
     wanted = {name: value for name, value in asdict(data).items() if name not in NO_PART_OF_MARKET}
     return hash_object(
         {
@@ -84,7 +86,7 @@ def cache_key(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> str
             "feature": asdict(replace(feature, lookback=1)),
             "session": asdict(session),
             "versions": _versions(),
-            "code": code,
+            "code": code | foreign_code(feature.indicators),
         }
     )
 

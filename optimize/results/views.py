@@ -32,14 +32,20 @@ class Dialect:
     now: str  # seconds since the epoch, as leases count them
 
 
-# A categorical is stored as the index of its choice. Floats come out with 15 digits, which is for reading:
-# a trial is run again from wf_runs.parameters_json.
+_CHOICE_SQLITE = "(p.distribution_json -> ('$.attributes.choices[' || CAST(p.param_value AS INTEGER) || ']'))"
+_CHOICE_POSTGRESQL = (
+    "(CAST(p.distribution_json AS json) -> 'attributes' -> 'choices' -> CAST(p.param_value AS integer))"
+)
+
+# A categorical is stored as the index of its choice, and a choice that is a list as its JSON text. Floats
+# come out with 15 digits, which is for reading: a trial is run again from wf_runs.parameters_json.
 _SQLITE = Dialect(
-    parameters="""
+    parameters=f"""
 SELECT json_group_object(decoded.param_name, json(decoded.value)) FROM (
   SELECT p.param_name, CASE
     WHEN json_extract(p.distribution_json, '$.name') = 'CategoricalDistribution' THEN
-      p.distribution_json -> ('$.attributes.choices[' || CAST(p.param_value AS INTEGER) || ']')
+      CASE WHEN {_CHOICE_SQLITE} LIKE '"[%' AND json_valid({_CHOICE_SQLITE} ->> '$')
+        THEN {_CHOICE_SQLITE} ->> '$' ELSE {_CHOICE_SQLITE} END
     WHEN json_extract(p.distribution_json, '$.name') LIKE 'Int%' THEN CAST(p.param_value AS INTEGER)
     ELSE json_quote(p.param_value) END AS value
   FROM trial_params p WHERE p.trial_id = t.trial_id ORDER BY p.param_name) decoded
@@ -65,14 +71,14 @@ SELECT json_group_object(kind, n) FROM (
 
 # A double cast to numeric keeps the same 15 digits; names are ordered by bytes, whatever the locale.
 _POSTGRESQL = Dialect(
-    parameters="""
-SELECT '{' || COALESCE(string_agg(
+    parameters=f"""
+SELECT '{{' || COALESCE(string_agg(
   CAST(to_json(CAST(decoded.param_name AS text)) AS text) || ':' || decoded.value,
-  ',' ORDER BY decoded.param_name COLLATE "C"), '') || '}' FROM (
+  ',' ORDER BY decoded.param_name COLLATE "C"), '') || '}}' FROM (
   SELECT p.param_name, CASE
     WHEN CAST(p.distribution_json AS json) ->> 'name' = 'CategoricalDistribution' THEN
-      CAST(CAST(p.distribution_json AS json) -> 'attributes' -> 'choices' -> CAST(p.param_value AS integer)
-        AS text)
+      CASE WHEN {_CHOICE_POSTGRESQL} #>> '{{}}' LIKE '[%]' THEN {_CHOICE_POSTGRESQL} #>> '{{}}'
+        ELSE CAST({_CHOICE_POSTGRESQL} AS text) END
     WHEN CAST(p.distribution_json AS json) ->> 'name' LIKE 'Int%' THEN
       CAST(CAST(p.param_value AS bigint) AS text)
     WHEN CAST(p.value AS text) ~ '[.e]' THEN CAST(p.value AS text)

@@ -1,5 +1,6 @@
-"""The leaves of a search space: what a YAML tree of ranges and choices may say."""
+"""The leaves of a search space: the ranges and choices that a YAML tree may state."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from optimize.errors import BadInputError
 
 Scalar = bool | int | float | str | None
+Value = Scalar | list[Scalar]  # of a parameter: a list where its key takes one, such as feature.indicators
 LEAF_MARKS = frozenset({"low", "high", "choices", "when"})
 RANGE_KEYS = ("low", "high", "step", "log", "when")
 CHOICE_KEYS = ("choices", "when")
@@ -27,9 +29,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """An ordered list of distinct scalars."""
+    """Distinct values in order: scalars, or lists of scalars."""
 
-    values: tuple[Scalar, ...]
+    values: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Parameter:
 
     path: str
     domain: Range | Choices
-    when: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ def parse_space(tree: Mapping[str, Any]) -> SearchSpace:
             raise refusal(path, "is defined twice: keep one")
         parameters[path] = _parse_leaf(path, leaf, parameters)
     return SearchSpace(tuple(parameters.values()))
+
+
+def stored_value(value: Value) -> Scalar:
+    """Return a value as Optuna stores it: a list as its JSON text, such as `["rsi", "adx"]`."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def read_value(domain: Choices, stored: Scalar) -> Value:
+    """Return the choice that is stored as this."""
+    return next((value for value in domain.values if stored_value(value) == stored), stored)
 
 
 def refusal(path: str, problem: str) -> BadInputError:
@@ -88,18 +100,31 @@ def _parse_leaf(path: str, leaf: Any, earlier: Mapping[str, Parameter]) -> Param
 
 
 def parse_choices(path: str, values: Any) -> Choices:
-    """Read a list of distinct scalars."""
+    """Read a list of distinct scalars, or of distinct lists of scalars."""
     if not isinstance(values, list | tuple) or not values:
         raise refusal(path, f"has choices {values!r}: write a list of at least one value")
-    for index, value in enumerate(values):
-        finite = not isinstance(value, float) or math.isfinite(value)
-        if not (value is None or isinstance(value, bool | int | float | str)) or not finite:
+    read: list[Value] = []
+    for choice in values:
+        value: Value = list(choice) if isinstance(choice, list | tuple) else choice
+        if not all(map(_is_scalar, value if isinstance(value, list) else [value])):
             raise refusal(
-                path, f"has the choice {value!r}: allowed are finite numbers, text, true, false, null"
+                path,
+                f"has the choice {choice!r}: allowed are finite numbers, text, true, false, null, or lists "
+                "of these",
             )
-        if value in values[:index]:
-            raise refusal(path, f"has the choice {value!r} twice: keep one")
-    return Choices(tuple(values))
+        if value in read:
+            raise refusal(path, f"has the choice {choice!r} twice: keep one")
+        read.append(value)
+    if len({isinstance(value, list) for value in read}) > 1:
+        raise refusal(path, f"mixes lists and single values: {read}; write each choice as a list, or none")
+    return Choices(tuple(read))
+
+
+def _is_scalar(value: object) -> bool:
+    """Return whether a value is one that a choice may be: no nested list, no mapping, no infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int | str)
 
 
 def _parse_range(path: str, leaf: Mapping[str, Any]) -> Range:
@@ -136,7 +161,7 @@ def _number(path: str, leaf: Mapping[str, Any], key: str) -> int | float:
 
 def _parse_when(
     path: str, when: Any, earlier: Mapping[str, Parameter]
-) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+) -> tuple[tuple[str, tuple[Value, ...]], ...]:
     if not isinstance(when, Mapping):
         raise refusal(f"{path}.when", f"is {when!r}: write {{path: [values]}}")
     conditions = []

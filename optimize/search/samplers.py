@@ -21,7 +21,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optimize.errors import BadInputError, require
-from optimize.search.space import Choices, Scalar, SearchSpace, grid
+from optimize.search.leaves import Value, stored_value
+from optimize.search.space import Choices, SearchSpace, grid
 from optimize.search.tpe import Memory, RememberingTPESampler
 
 NAMES = ("tpe", "random", "qmc", "grid", "cmaes")
@@ -137,8 +138,10 @@ class BalancedGridSampler(_IndependentSampler):
     its parameters are suggested under the study lock.
     """
 
-    def __init__(self, combinations: Sequence[Mapping[str, Scalar]]) -> None:
-        self._combinations = [dict(combination) for combination in combinations]
+    def __init__(self, combinations: Sequence[Mapping[str, Value]]) -> None:
+        self._combinations = [
+            {path: stored_value(value) for path, value in each.items()} for each in combinations
+        ]
         self._assigned: dict[int, int] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

@@ -16,9 +16,12 @@ from optimize.search.leaves import (
     Range,
     Scalar,
     SearchSpace,
+    Value,
     parse_choices,
     parse_space,
+    read_value,
     refusal,
+    stored_value,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ __all__ = [
     "Range",
     "Scalar",
     "SearchSpace",
+    "Value",
     "apply",
     "grid",
     "lint_space",
@@ -51,15 +55,16 @@ EXAM_KEYS = {"seed", "name", "n_trials", "output_dir"} | {
 }
 
 
-def suggest(space: SearchSpace, trial: BaseTrial) -> dict[str, Scalar]:
-    """Ask a trial for a value of every active parameter."""
-    values: dict[str, Scalar] = {}
+def suggest(space: SearchSpace, trial: BaseTrial) -> dict[str, Value]:
+    """Ask a trial for a value of every active parameter; lists are text in the trial and lists here."""
+    values: dict[str, Value] = {}
     for parameter in space.parameters:
         if not _is_active(parameter, values):
             continue
         path, domain = parameter.path, parameter.domain
         if isinstance(domain, Choices):
-            values[path] = trial.suggest_categorical(path, domain.values)
+            stored = trial.suggest_categorical(path, [stored_value(value) for value in domain.values])
+            values[path] = read_value(domain, stored)
         elif domain.integer:
             low, high, step = int(domain.low), int(domain.high), int(domain.step or 1)
             values[path] = trial.suggest_int(path, low, high, step=step, log=domain.log)
@@ -70,9 +75,9 @@ def suggest(space: SearchSpace, trial: BaseTrial) -> dict[str, Scalar]:
     return values
 
 
-def apply(spec: "SpecT", parameters: Mapping[str, Scalar]) -> "SpecT":
+def apply(spec: "SpecT", parameters: Mapping[str, Value]) -> "SpecT":
     """Return nested dataclasses with the values at the paths replaced; their own checks run anew."""
-    nested: dict[str, dict[str, Scalar]] = {}
+    nested: dict[str, dict[str, Value]] = {}
     for path, value in parameters.items():
         head, _, rest = path.partition(".")
         nested.setdefault(head, {})[rest] = value
@@ -99,7 +104,7 @@ def space_hash(space: SearchSpace) -> str:
     return hash_object({each.path: [dataclasses.asdict(each.domain), each.when] for each in space.parameters})
 
 
-def narrow(space: SearchSpace, fixed: Mapping[str, Sequence[Scalar]]) -> SearchSpace:
+def narrow(space: SearchSpace, fixed: Mapping[str, Sequence[Value]]) -> SearchSpace:
     """Restrict parameters to the values given, add missing ones, drop children that can never be active."""
     parsed = {path: parse_choices(path, list(values)) for path, values in fixed.items()}
     kept: dict[str, Parameter] = {}
@@ -117,9 +122,9 @@ def narrow(space: SearchSpace, fixed: Mapping[str, Sequence[Scalar]]) -> SearchS
     return SearchSpace((*kept.values(), *added))
 
 
-def grid(space: SearchSpace) -> list[dict[str, Scalar]]:
+def grid(space: SearchSpace) -> list[dict[str, Value]]:
     """Return every combination of a space of choices, the last parameter changing fastest."""
-    combinations: list[dict[str, Scalar]] = [{}]
+    combinations: list[dict[str, Value]] = [{}]
     for parameter in space.parameters:
         if not isinstance(parameter.domain, Choices):
             raise refusal(parameter.path, "is a range, and a grid needs a list of choices: write [a, b, ...]")
@@ -169,11 +174,11 @@ def _check_offers(parameter: Parameter, owner: Any, name: str) -> None:
             raise refusal(parameter.path, f"offers {value!r}: {error}") from None
 
 
-def _is_active(parameter: Parameter, values: Mapping[str, Scalar]) -> bool:
+def _is_active(parameter: Parameter, values: Mapping[str, Value]) -> bool:
     return all(path in values and values[path] in allowed for path, allowed in parameter.when)
 
 
-def _extensions(path: str, domain: Choices, active: bool) -> list[dict[str, Scalar]]:
+def _extensions(path: str, domain: Choices, active: bool) -> list[dict[str, Value]]:
     return [{path: value} for value in domain.values] if active else [{}]
 
 
@@ -212,11 +217,28 @@ def _keys(spec: object, prefix: str) -> Iterator[str]:
 def _check_type(parameter: Parameter, annotation: Any) -> None:
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     domain = parameter.domain
+    if any(get_origin(kind) is list for kind in kinds):
+        _check_lists(parameter)
+        return
     values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
     for value in values:
         if type(value) not in kinds and not (type(value) is int and float in kinds):
             allowed = " | ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
             raise refusal(parameter.path, f"would be {value!r}, but this key takes {allowed}")
+
+
+def _check_lists(parameter: Parameter) -> None:
+    """Refuse a range, or single values, for a key that takes a list."""
+    domain = parameter.domain
+    if isinstance(domain, Choices) and all(isinstance(value, list) for value in domain.values):
+        return
+    came = f"the choice {domain.values[0]!r}" if isinstance(domain, Choices) else "a range"
+    name = parameter.path.rpartition(".")[2]
+    raise refusal(
+        parameter.path,
+        f"offers {came}, but this key takes a list: write choices that are lists, as in "
+        f"{name}: [[a], [a, b]]",
+    )
 
 
 def _check_default(parameter: Parameter, default: Any) -> None:

@@ -1,42 +1,53 @@
 """The markets and windows that the trials of a study can have, and the baselines on them."""
 
+import json
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from optimize.agents.budget import budget_lines
 from optimize.agents.compiled.qualify import choose_engine
 from optimize.agents.compiled.warm_up import compiles_first
 from optimize.data.cache import cached_market
 from optimize.evaluate.baselines import Baseline
 from optimize.results.records import BaselineRecord, load_baselines, save_baselines
 from optimize.search.leaves import Choices, Range
-from optimize.search.space import Scalar, SearchSpace, apply
+from optimize.search.space import SearchSpace, Value, apply
 from optimize.study.devices import devices_of
 from optimize.study.handle import Handle, cache_dir
 from optimize.study.spec import LOOKBACK, TIMEFRAME, StudySpec
 from optimize.study.trial import Ground, at_timeframe, lay_ground, yardsticks
 
+GroundKey = tuple[str, int, str]  # timeframe, lookback, and the other searched keys of the market as text
 
-def lay_grounds(spec: StudySpec, space: SearchSpace) -> dict[tuple[str, int], Ground]:
-    """Build the market and windows of every timeframe and lookback that a trial can have."""
-    timeframes = _reachable(space, TIMEFRAME, spec.data.timeframe)
-    lookbacks = _reachable(space, LOOKBACK, spec.feature.lookback)
+
+def lay_grounds(spec: StudySpec, space: SearchSpace) -> dict[GroundKey, Ground]:
+    """Build the market and windows of every combination of market keys that a trial can have."""
     grounds = {}
-    for timeframe, lookback in product(timeframes, lookbacks):
-        chosen = apply(spec, {TIMEFRAME: timeframe, LOOKBACK: lookback})
-        ground = lay_ground(at_timeframe(chosen, spec.data.timeframe), cache_dir(spec))
-        grounds[str(timeframe), int(lookback)] = ground
+    for chosen in combinations(spec, space):
+        resolved = at_timeframe(apply(spec, chosen), spec.data.timeframe)
+        others = {path: value for path, value in chosen.items() if path not in (TIMEFRAME, LOOKBACK)}
+        key = (resolved.data.timeframe, resolved.feature.lookback, json.dumps(others, sort_keys=True))
+        grounds[key] = lay_ground(resolved, cache_dir(spec))
     return grounds
+
+
+def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:
+    """Return every combination of timeframe, lookback and other searched keys of data and features."""
+    searched = [p.path for p in space.parameters if p.path.partition(".")[0] in ("data", "feature")]
+    paths = [TIMEFRAME, LOOKBACK, *(path for path in searched if path not in (TIMEFRAME, LOOKBACK))]
+    choices = [_reachable(space, path, _configured(spec, path)) for path in paths]
+    return [dict(zip(paths, values, strict=True)) for values in product(*choices)]
 
 
 def opening(spec: StudySpec, space: SearchSpace) -> list[str]:
     """Return what a launch does before its first trial, for whoever waits for it."""
     timeframes = _reachable(space, TIMEFRAME, spec.data.timeframe)
     lookbacks = _reachable(space, LOOKBACK, spec.feature.lookback)
-    many = [
-        f"{len(values)} {word}{'s' if len(values) > 1 else ''}"
-        for values, word in ((timeframes, "timeframe"), (lookbacks, "lookback"))
-    ]
+    counted = [(len(timeframes), "timeframe"), (len(lookbacks), "lookback")]
+    others = len(combinations(spec, space)) // (len(timeframes) * len(lookbacks))
+    counted += [(others, "feature set")] if others > 1 else []
+    many = [f"{count} {word}{'s' if count > 1 else ''}" for count, word in counted]
     lines = [f"{spec.name}: building the market and windows of {' x '.join(many)}"]
     return [*lines, *training_words(spec)]
 
@@ -45,17 +56,24 @@ def training_words(spec: StudySpec) -> list[str]:
     """Say which engine trains the agents, why, and whether its kernels must be compiled first."""
     # Without a GPU here agent.device decides: workers on a cluster have machines of their own.
     engine = choose_engine(spec.agent, "cuda" if devices_of(spec) else None)
-    lines = [f"{spec.agent.name} trains on the {engine.name} engine: {engine.why}"]
+    lines = [f"{spec.agent.name} trains on the {engine.name} engine: {engine.why}", *budget_lines(spec.agent)]
     if compiles_first(spec.agent, engine.name, spec.reward.name):
         lines.append("compiling kernels for this machine, once: this takes up to a minute")
     return lines
 
 
-def _reachable(space: SearchSpace, path: str, default: Scalar) -> Sequence[Any]:
+def _configured(spec: StudySpec, path: str) -> Any:
+    group, _, key = path.partition(".")
+    return getattr(getattr(spec, group), key)
+
+
+def _reachable(space: SearchSpace, path: str, default: Value) -> Sequence[Any]:
+    """Return the values of a key that a market can be built for; of a range its ends alone."""
     for parameter in space.parameters:
         if parameter.path == path:
             if isinstance(parameter.domain, Choices):
-                return parameter.domain.values
+                values = parameter.domain.values  # a parameter that is not always active leaves the default
+                return (*values, default) if parameter.when and default not in values else values
             if isinstance(parameter.domain, Range):
                 return (parameter.domain.low, parameter.domain.high)
     return (default,)
@@ -66,12 +84,12 @@ def fingerprint(spec: StudySpec) -> str:
     return cached_market(spec.data, spec.feature, spec.session, cache_dir(spec)).fingerprint
 
 
-def store_baselines(handle: Handle, grounds: dict[tuple[str, int], Ground]) -> None:
+def store_baselines(handle: Handle, grounds: dict[GroundKey, Ground]) -> None:
     """Evaluate flat, buy-and-hold and random policies once for each timeframe of the study."""
     spec = handle.spec
     with handle.engine.connect() as conn:
         stored = {baseline.timeframe for baseline in load_baselines(conn, spec.name)}
-    for (timeframe, lookback), ground in grounds.items():
+    for (timeframe, lookback, _), ground in grounds.items():
         if timeframe in stored:
             continue
         stored.add(timeframe)

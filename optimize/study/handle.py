@@ -32,11 +32,11 @@ from optimize.results.views import create_views, refuse_foreign
 from optimize.search.proposals import Proposals
 from optimize.search.pruners import make_pruner
 from optimize.search.samplers import make_sampler
-from optimize.search.space import SearchSpace, parse_space, space_hash
+from optimize.search.space import Choices, SearchSpace, parse_space, space_hash
 from optimize.search.storage import load_or_create_study, open_storage
-from optimize.study.spec import StudySpec, WorkerSpec, to_plain
+from optimize.study.spec import INDICATORS, StudySpec, WorkerSpec, to_plain
 from optimize.study.trial import Ground
-from optimize.study.versions import differences, versions
+from optimize.study.versions import CODE, COMMIT, code_differences, differences, source, versions
 
 # What may change between two launches of one study: how fast it runs and how far, never what is measured, nor
 # what a trial may learn from, which is the mode of its workers.
@@ -110,6 +110,14 @@ def open_study(spec: StudySpec) -> Handle:
     return Handle(spec, space, study, storage, engine, Proposals(space, make))
 
 
+def indicators_of(spec: StudySpec) -> list[str]:
+    """Return the indicators that trials of a study can have."""
+    leaf = parse_space(spec.space).parameters
+    chosen = [p.domain.values for p in leaf if p.path == INDICATORS and isinstance(p.domain, Choices)]
+    lists: list[Any] = [value for values in chosen for value in values]
+    return sorted({name for names in (spec.feature.indicators, *lists) for name in names})
+
+
 def cap_of(handle: Handle) -> int:
     """Return the cap as the latest launch set it, which may have been another than this one."""
     with handle.engine.connect() as conn:
@@ -136,11 +144,12 @@ def enroll(handle: Handle, ground: Ground, say: Callable[[str], None] = lambda t
         score=plain["score"],
         score_hash=hash_object(plain["score"]),
         data_fingerprint=ground.market.fingerprint,
-        versions=versions(),
+        versions=versions() | source(indicators_of(spec)),
     )
     with study_lock(spec.database.url, spec.name), handle.engine.begin() as conn:
         stored = save_study(conn, record)
         refuse_other(stored, record, command_of(conn, spec.name))
+        record = dataclasses.replace(record, versions=_code_of(stored, record.versions))
         follow_launch(conn, record)
         if changed := "; ".join(differences(stored.versions, record.versions, ("then", "now"))):
             log_event(conn, EventRecord(spec.name, "versions", f"launched with other versions: {changed}"))
@@ -149,6 +158,12 @@ def enroll(handle: Handle, ground: Ground, say: Callable[[str], None] = lambda t
     if found is None:
         raise BadInputError(f"study {spec.name!r} vanished from its database while it was opened")
     return dataclasses.replace(found, max_failures=spec.failures_allowed)
+
+
+def _code_of(stored: StudyRecord, now: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of a launch with the code of the study: other code follows only when proven."""
+    kept = {key: stored.versions[key] for key in (CODE, COMMIT) if key in stored.versions}
+    return {key: value for key, value in now.items() if key not in (CODE, COMMIT)} | kept
 
 
 def refuse_other(stored: StudyRecord, now: StudyRecord, command: str) -> None:
@@ -171,9 +186,12 @@ def refuse_other(stored: StudyRecord, now: StudyRecord, command: str) -> None:
         now_has = f", now {', '.join(here)}" if here else ""
         raise BadInputError(f"study {name!r} was started with {', '.join(then)}{now_has}: {remedy}")
     if stored.data_fingerprint != now.data_fingerprint:
+        code = "".join(
+            f"; {text} differs as well" for text in code_differences(stored.versions, now.versions)
+        )
         raise BadInputError(
             f"study {name!r} was started on other data (fingerprint {stored.data_fingerprint[:12]}, "
-            f"now {now.data_fingerprint[:12]}): {remedy}"
+            f"now {now.data_fingerprint[:12]}{code}): {remedy}"
         )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from rich.console import Console
 from sqlalchemy import Engine
@@ -15,6 +16,7 @@ from optimize.search.space import parse_space
 from optimize.study.admission import Here, refuse_data, refuse_versions, spec_here
 from optimize.study.claims.control import refuse_stopped
 from optimize.study.claims.telling import counts
+from optimize.study.equivalence import settle_code
 from optimize.study.grounds import lay_grounds
 from optimize.study.handle import Handle, cap_of, open_study
 from optimize.study.place import find_folder
@@ -90,6 +92,8 @@ def _work(record: StudyRecord, output_dir: str, here: Here, console: Console) ->
         if _is_done(handle):
             return
         refuse_stopped(handle)
+        if here.same_versions:
+            settle_code(handle, partial(console.print, markup=False, highlight=False), launch=False)
         place = f"{spec.worker.count} workers on {host_name(this_host())}"
         with handle.engine.begin() as conn:
             log_event(conn, EventRecord(spec.name, "joined", f"{place} joined", {"host": this_host()}))

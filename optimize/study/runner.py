@@ -9,19 +9,22 @@ from rich.console import Console
 from rich.markup import escape
 
 from optimize.data.quality.report import enforce, inspect
-from optimize.database import check_reachable
+from optimize.database import check_reachable, open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results import launches
+from optimize.results.orphans import has_tables
+from optimize.results.records import load_study
 from optimize.search.leaves import Choices
 from optimize.search.samplers import check_sampler, grid_words
-from optimize.search.space import Scalar, SearchSpace, apply, grid, lint_space, parse_space
+from optimize.search.space import SearchSpace, Value, apply, grid, parse_space
 from optimize.study.claims.caps import is_timeframe_phase
 from optimize.study.claims.control import refuse_stopped, resume_stopped
 from optimize.study.claims.telling import counted, counts, tell_finished
 from optimize.study.devices import devices_of
+from optimize.study.equivalence import settle_code
 from optimize.study.evidence import Evidence, record_evidence, verdict_lines
 from optimize.study.files import write_json
-from optimize.study.grounds import fingerprint, lay_grounds, opening, store_baselines
+from optimize.study.grounds import GroundKey, fingerprint, lay_grounds, opening, store_baselines
 from optimize.study.handle import Handle, cap_of, enroll, open_study
 from optimize.study.pages.dashboard import decorate_study
 from optimize.study.phases import (
@@ -34,8 +37,8 @@ from optimize.study.phases import (
 )
 from optimize.study.place import mark_folder, refuse_second_folder
 from optimize.study.preflight import announced, preflight, preflight_on
-from optimize.study.searchable import why_unsearchable
-from optimize.study.spec import LOOKBACK, TIMEFRAME, StudySpec, to_plain
+from optimize.study.searchable import budget_conflicts, check_space
+from optimize.study.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, StudySpec, to_plain
 from optimize.study.trial import Ground
 from optimize.study.workers.crew import supervise, workplace
 from optimize.study.workers.notify import NotifySpec, connect, notifying
@@ -66,12 +69,32 @@ def run_study(
 def _check(spec: StudySpec) -> None:
     """Refuse a space, a sampler or a database before anything is built or started."""
     space = parse_space(spec.space)
-    lint_space(space, spec, lambda path: why_unsearchable(spec, path))
+    check_space(spec, space)
     if spec.phase.kind == "two":  # before the first phase: the second may get all of its timeframes
         space = SearchSpace((*space.parameters, *parse_space(timeframe_study(spec).space).parameters))
     if spec.phase.kind != "timeframe_only":
         check_sampler(spec.sampler, space)
     check_reachable(spec.database)  # a server that is away is no news for after the markets are built
+    conflicts = budget_conflicts(spec, space)
+    if conflicts and not _is_stored(spec):  # a study of an older version may go on, and its launch names them
+        raise BadInputError(
+            f"{'; '.join(conflicts)}: take out what trains alike, raise agent.total_timesteps, or leave the "
+            "key out of the space, as in space.agent.KEY=null"
+        )
+
+
+def _is_stored(spec: StudySpec) -> bool:
+    """Return whether the database holds this study, or its model phase."""
+    try:
+        engine = open_engine(spec.database.url, read_only=True)
+    except BadInputError:  # there is no database yet
+        return False
+    try:
+        with engine.connect() as conn:
+            names = (spec.name, f"{spec.name}.{MODEL_PHASE}")
+            return has_tables(conn) and any(load_study(conn, name) is not None for name in names)
+    finally:
+        engine.dispose()
 
 
 def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence[str] | None) -> str:
@@ -106,7 +129,7 @@ def run_phase(
     """
     space = parse_space(spec.space)
     probe = apply(spec, _first_choices(space))
-    lint_space(space, probe, lambda path: why_unsearchable(spec, path))
+    check_space(probe, space)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     for line in opening(spec, space):
         say(line)
@@ -123,6 +146,7 @@ def run_phase(
         raise
     before = cap_of(handle)
     enroll(handle, next(iter(grounds.values())), say)
+    settle_code(handle, say, launch=True)
     if before != spec.n_trials:
         done = counted(handle)
         say(
@@ -135,7 +159,7 @@ def run_phase(
 
 def _conduct(
     handle: Handle,
-    grounds: dict[tuple[str, int], Ground],
+    grounds: dict[GroundKey, Ground],
     probe: StudySpec,
     console: Console,
     evidence_of: str | None,
@@ -197,7 +221,7 @@ def make_folder(spec: StudySpec) -> None:
         ) from None
 
 
-def _first_choices(space: SearchSpace) -> dict[str, Scalar]:
+def _first_choices(space: SearchSpace) -> dict[str, Value]:
     """Return a timeframe and lookback of the space: phases state these, so no configured default can."""
     inside = [
         p for p in space.parameters if p.path in (TIMEFRAME, LOOKBACK) and isinstance(p.domain, Choices)

@@ -1,15 +1,92 @@
-"""Which keys may be searched: those that change what a trial builds or trades, in the study at hand."""
+"""Which keys and values may be searched: those that change the model or the market of the study at hand."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from envs.rewards import REWARDS
+from optimize.agents.budget import BUDGETED, effective
 from optimize.agents.registry import searchable_keys, unsearchable
-from optimize.search.space import Choices, Scalar, SearchSpace, parse_space
-from optimize.study.spec import StudySpec
+from optimize.agents.spec import check_agent
+from optimize.errors import BadInputError
+from optimize.search.leaves import Parameter, refusal
+from optimize.search.space import Choices, SearchSpace, Value, apply, lint_space, parse_space
+from optimize.study.spec import TIMEFRAME, StudySpec
+from optimize.study.trial import at_timeframe
 
 FAILURES = {"max_failures", "max_consecutive_failures", "max_alike_failures"}
 MODEL_NEUTRAL = FAILURES | {"keep_models", "preflight", "env.action", "agent.name"}
 REWARD = "reward.name"
+COUNTED = {"target_update_interval", "train_freq"}  # of steps: what is longer than a training never happens
+
+
+def check_space(spec: StudySpec, space: SearchSpace) -> None:
+    """Refuse a space that may not be searched, or that offers what a trial would refuse when it is drawn."""
+    lint_space(space, spec, lambda path: why_unsearchable(spec, path))
+    for parameter in space.parameters:
+        for value in _offered(parameter):
+            try:
+                check_agent(apply(spec, _parents(space, parameter) | {parameter.path: value}).agent)
+            except BadInputError as error:
+                raise refusal(parameter.path, f"offers {value!r}: {error}") from None
+
+
+def budget_conflicts(spec: StudySpec, space: SearchSpace) -> list[str]:
+    """Return the offered values that the training budget of a timeframe cannot honour, a text each.
+
+    Two values that train alike are a conflict too: the sampler would learn from a difference that is none.
+    """
+    found = []
+    for parameter in space.parameters:
+        group, _, key = parameter.path.partition(".")
+        if group == "agent" and key in BUDGETED:
+            for timeframe in values_beside(space, parameter.path, TIMEFRAME, spec.data.timeframe):
+                found += _conflicts(spec, space, parameter, str(timeframe))
+    return found
+
+
+def _conflicts(spec: StudySpec, space: SearchSpace, parameter: Parameter, timeframe: str) -> list[str]:
+    """Return the first value that a timeframe's training cuts, or that trains like an earlier one."""
+    key = parameter.path.partition(".")[2]
+    seen: dict[Any, Any] = {}
+    for value in _offered(parameter):
+        chosen = _longest_rollout(space) | _parents(space, parameter) | {parameter.path: value}
+        chosen.pop(TIMEFRAME, None)
+        whole = apply(spec, chosen)
+        agent = at_timeframe(apply(whole, {TIMEFRAME: timeframe}), spec.data.timeframe).agent
+        came = effective(agent)[key]
+        # A rollout follows the timeframe by design, so that its length is compared before.
+        kept = effective(whole.agent)[key] if key == "n_steps" else came
+        if key in COUNTED:
+            kept = min(kept, agent.total_timesteps // (agent.n_envs if key == "train_freq" else 1))
+        offers = f"space.{parameter.path} offers"
+        works = f"but a training of {agent.total_timesteps} steps at {timeframe} works with"
+        if kept != value:
+            return [f"{offers} {value!r}, {works} {kept}"]
+        if came in seen:
+            return [f"{offers} {seen[came]!r} and {value!r}, {works} {came} for both"]
+        seen[came] = value
+    return []
+
+
+def _offered(parameter: Parameter) -> tuple[Any, ...]:
+    """Return the choices of a parameter, or the ends of its range."""
+    domain = parameter.domain
+    return domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
+
+
+def _parents(space: SearchSpace, parameter: Parameter) -> dict[str, Value]:
+    """Return values under which a parameter is active, its parents' parents included."""
+    by_path = {each.path: each for each in space.parameters}
+    found: dict[str, Value] = {}
+    for path, values in parameter.when:
+        found |= _parents(space, by_path[path]) | {path: values[0]}
+    return found
+
+
+def _longest_rollout(space: SearchSpace) -> dict[str, Value]:
+    """Return the largest n_steps that is offered: the size of a batch is judged beside it."""
+    of_steps = (each for each in space.parameters if each.path == "agent.n_steps" and not each.when)
+    return {each.path: max(_offered(each)) for each in of_steps}
 
 
 def why_unsearchable(spec: StudySpec, path: str) -> str | None:
@@ -30,7 +107,7 @@ def why_unsearchable(spec: StudySpec, path: str) -> str | None:
     return None
 
 
-def values_beside(space: SearchSpace, path: str, key: str, default: Scalar) -> tuple[Scalar, ...]:
+def values_beside(space: SearchSpace, path: str, key: str, default: Value) -> tuple[Value, ...]:
     """Return the values that `key` can have in a trial that searches `path`."""
     found = {parameter.path: parameter for parameter in space.parameters}
     conditions = dict(found[path].when) if path in found else {}
@@ -47,7 +124,7 @@ def _unread_by_agent(name: str, key: str) -> str | None:
     return reason
 
 
-def _unread_by_rewards(names: Sequence[Scalar], key: str, space: SearchSpace) -> str | None:
+def _unread_by_rewards(names: Sequence[Value], key: str, space: SearchSpace) -> str | None:
     """Say that none of these rewards reads a key, and which do; that some do is enough."""
     rewards = [name for name in names if isinstance(name, str) and name in REWARDS]  # others are refused
     read = dict.fromkeys(known for name in rewards for known in REWARDS[name].parameters)

@@ -12,6 +12,7 @@ from envs.costs import CostSpec
 from envs.errors import require
 from envs.rewards import RewardSpec
 from envs.vector import EnvSpec
+from optimize.agents.budget import check_budget
 from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
@@ -31,6 +32,7 @@ MOST = 2**31 - 1  # of what is counted: more fits into no column
 DAY_S = 86_400  # a lost worker is found after a lease at the latest
 FAILURES, FAILED_SHARE = 10, 0.1  # that end a study, unless max_failures says otherwise
 TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"  # what phase 1 searches
+INDICATORS = "feature.indicators"
 T = TypeVar("T")
 
 
@@ -199,6 +201,7 @@ def check_name(name: str) -> None:
 def resolve(spec: StudySpec) -> StudySpec:
     """Return spec checked as a whole, with env.action and window.file resolved to what they stand for."""
     check_agent(spec.agent)
+    check_budget(spec.agent)
     action = action_of(spec.agent.name, spec.env.action)
     env = dataclasses.replace(spec.env, action=action)
     return dataclasses.replace(spec, env=env, window=inline_file(spec.window))

@@ -1,10 +1,10 @@
-"""What the numbers of a trial depend on besides its spec: packages, interpreter, processor, source."""
+"""The numbers of a trial depend on packages, interpreter, processor and code besides its spec."""
 
 import functools
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from optimize.agents.compiled.qualify import choose_engine
 from optimize.agents.devices import device_name
 from optimize.agents.spec import AgentSpec
 from optimize.agents.threads import used_threads
+from optimize.data.features.registry import FEATURES, foreign_code
 from optimize.errors import BadInputError
+from optimize.source_code import file_digest, package_digest, packages_in
 
 PACKAGES = (
     "walkforge",
@@ -30,6 +32,11 @@ PACKAGES = (
     "torch",
 )
 SOURCE = Path(__file__).resolve().parents[2]
+# Every package in these makes data, features, market, agent or score; downloads count by their content.
+MEASURING = ("envs", "optimize.data", "optimize.agents", "optimize.evaluate")
+FETCHING = "optimize.data.clients"
+SPINE = "optimize.study.trial"  # the one module outside that joins them
+CODE, COMMIT = "code", "commit"  # keys beside the packages
 CPU_INFO = Path("/proc/cpuinfo")  # Linux; elsewhere the platform's own word is taken
 GIT_TIMEOUT_S = 10
 
@@ -49,24 +56,63 @@ def conditions(agent: AgentSpec) -> dict[str, str]:
     return _place(agent.device) | {"engine": f"{engine.name}, for {engine.why}"}
 
 
+def source(indicators: Iterable[str]) -> dict[str, str]:
+    """Return digests of the code that computes a trial with these indicators, and the commit where known.
+
+    The digests are one text, `package:digest` for each package and for each file of the user's own features.
+    """
+    parts = _packages() | foreign_code(indicators)
+    found = {CODE: " ".join(f"{name}:{digest}" for name, digest in sorted(parts.items()))}
+    return found if (known := commit()) is None else found | {COMMIT: known}
+
+
+def changed_code(stored: str, now: str) -> tuple[str, ...]:
+    """Return the packages and files whose digests differ between two texts of `source`."""
+    then, here = _digests(stored), _digests(now)
+    return tuple(sorted(name for name in then.keys() | here.keys() if then.get(name) != here.get(name)))
+
+
 def comparable(made_with: Mapping[str, str]) -> dict[str, str]:
-    """Return what `versions` says here, with the conditions too where the other side has them."""
-    if "threads" not in made_with:
-        return versions()
-    engine = {key: made_with[key] for key in ("engine",) if key in made_with}  # the spec's and the device's
-    return versions() | _place("cpu" if made_with.get("device") == "cpu" else "auto") | engine
+    """Return the versions here, with the conditions and the code too where the other side has them."""
+    found = versions()
+    if "threads" in made_with:
+        engine = {
+            key: made_with[key] for key in ("engine",) if key in made_with
+        }  # the spec's and the device's
+        found |= _place("cpu" if made_with.get("device") == "cpu" else "auto") | engine
+    if CODE in made_with:
+        known = _digests(made_with[CODE])
+        own = [name for name in FEATURES if foreign_code([name]).keys() & known.keys()]
+        found |= source(own)
+    return found
 
 
 def differences(
     stored: Mapping[str, str], now: Mapping[str, str], places: tuple[str, str] = ("there", "here")
 ) -> tuple[str, ...]:
-    """Return what differs between two answers of `versions`, one text a difference."""
-    keys = sorted(stored.keys() | now.keys())
-    return tuple(
+    """Return the differences between two answers of `versions`, one text a difference.
+
+    The commit alone is no difference; code counts where both sides recorded it.
+    """
+    keys = sorted((stored.keys() | now.keys()) - {CODE, COMMIT})
+    found = tuple(
         f"{key} {stored.get(key, 'none')} {places[0]}, {now.get(key, 'none')} {places[1]}"
         for key in keys
         if stored.get(key) != now.get(key)
     )
+    return (*found, *code_differences(stored, now, places))
+
+
+def code_differences(
+    stored: Mapping[str, str], now: Mapping[str, str], places: tuple[str, str] = ("there", "here")
+) -> tuple[str, ...]:
+    """Return one text that names the code that differs, with both commits; none where a side is unknown."""
+    if CODE not in stored or CODE not in now or not (changed := changed_code(stored[CODE], now[CODE])):
+        return ()
+    sides = zip((stored, now), places, strict=True)
+    commits = ", ".join(f"{side[COMMIT]} {place}" for side, place in sides if COMMIT in side)
+    at = f" (commit {commits})" if commits else ""
+    return (f"code of {', '.join(changed)}{at}",)
 
 
 def package_differences(stored: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
@@ -77,6 +123,23 @@ def package_differences(stored: Mapping[str, str], now: Mapping[str, str]) -> tu
         return {name: found.get(name, "none") for name in PACKAGES} | {"python": python}
 
     return differences(chosen(stored), chosen(now))
+
+
+def _digests(text: str) -> dict[str, str]:
+    pairs = (part.rpartition(":") for part in text.split())
+    return {name: digest for name, _, digest in pairs}
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """Return the digest of every package that measures; of the files as they are at the first call."""
+    found = {
+        name: package_digest(folder)
+        for root in MEASURING
+        for name, folder in packages_in(SOURCE.joinpath(*root.split(".")), root)
+        if name != FETCHING
+    }
+    return found | {SPINE: file_digest(SOURCE.joinpath(*SPINE.split(".")).with_suffix(".py"))}
 
 
 def _place(device: str) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Which features there are: their columns, how they are computed, what they need and when they settle."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 
 from envs.types import FloatArray, IntArray
 from optimize.data.spec import TIMEFRAME
+from optimize.hashing import hash_object
+from optimize.source_code import DIGITS, file_digest
 
 Need = Literal["volume", "spread", "closing_time", "intraday"]
 Kind = Literal["numeric", "level", "category", "binned"]
@@ -72,6 +76,26 @@ def columns_of(name: str, zigzag_pct: Sequence[float]) -> tuple[str, ...]:
     if PCT not in columns[0]:
         return columns
     return tuple(column.replace(PCT, f"{pct:g}") for pct in zigzag_pct for column in columns)
+
+
+def foreign_code(names: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each file that defines some of these features and is none of Walkforge's own.
+
+    A function without a file, as of a notebook, counts by its byte code.
+    """
+    found = {}
+    for name in names:
+        compute = FEATURES[name].compute if name in FEATURES else None
+        home = getattr(compute, "__module__", "") or ""
+        if compute is None or home.startswith("optimize."):
+            continue
+        path = Path(getattr(sys.modules.get(home), "__file__", None) or "")
+        if path.is_file():
+            found[path.name.replace(" ", "_")] = file_digest(path)
+        else:
+            code = getattr(compute, "__code__", None)
+            found[name] = hash_object(code.co_code.hex() + repr(code.co_names) if code else name)[:DIGITS]
+    return found
 
 
 def kind_of(column: str) -> Kind:

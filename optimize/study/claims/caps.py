@@ -4,6 +4,7 @@ COMPLETE + PRUNED + RUNNING never exceeds the cap, at any number of workers, bec
 lock; training happens outside it.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import partial
 
 from optuna.trial import FrozenTrial, Trial
 
+from optimize.agents.budget import as_trained
 from optimize.database import server_time, study_lock
 from optimize.errors import LockLostError
 from optimize.results import leases
@@ -18,7 +20,7 @@ from optimize.results.leases import Lease
 from optimize.results.processes import Identity
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
-from optimize.search.space import Scalar, apply, suggest
+from optimize.search.space import Value, apply, suggest
 from optimize.search.storage import set_user_attribute
 from optimize.study.claims import batch
 from optimize.study.claims.batch import REPETITION, Census, repetition
@@ -29,10 +31,11 @@ from optimize.study.files import holds_agent
 from optimize.study.handle import Handle, cap_of
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
 from optimize.study.trial import Ground, at_timeframe
-from optimize.study.versions import conditions, versions
+from optimize.study.versions import conditions, source, versions
 
 MAX_LOSSES = 2  # in one window: its second loss there fails a trial as stale
 Lay = Callable[[StudySpec], Ground]
+TRAINED_WITH = "trained_with"  # user attribute of a trial: what its drawn values became in training
 
 
 class Verdict(enum.Enum):
@@ -218,13 +221,15 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay, supervisor
                 parameters=parameters,
                 spec=to_plain(resolved),
                 entropy=[spec.seed, repeated if is_timeframe_phase(spec) else trial.number],
-                versions=versions() | conditions(resolved.agent),
+                versions=versions() | conditions(resolved.agent) | source(resolved.feature.indicators),
                 data_fingerprint=ground.market.fingerprint if isinstance(ground, Ground) else "",
                 repetition=repeated,
             ),
         )
         adopted = adopt_windows(conn, lease, partial(_is_whole, handle)) if run.attempt > 1 else []
         set_user_attribute(conn, trial._trial_id, "run_uuid", lease.run_uuid)
+        if other := _trained_with(resolved, parameters):
+            set_user_attribute(conn, trial._trial_id, TRAINED_WITH, other)
     if isinstance(ground, Outcome):
         with handle.engine.begin() as conn:
             run = settle(conn, lease, ground)
@@ -233,17 +238,24 @@ def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay, supervisor
     return Claim(trial, lease, run, resolved, ground, tuple(adopted))
 
 
+def _trained_with(resolved: StudySpec, parameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the drawn hyperparameters that the timeframe or the budget made another value of."""
+    trained = {f"agent.{key}": value for key, value in resolved.agent.hyperparameters.items()}
+    return {path: trained[path] for path, value in parameters.items() if trained.get(path, value) != value}
+
+
 def _is_whole(handle: Handle, window: WindowRecord) -> bool:
     """Say whether the files of a finished window are all there: its row may have come to disk alone."""
     path = handle.spec.folder / (window.returns_path or "")
     return holds_agent(path.parent)
 
 
-def _lay(spec: StudySpec, parameters: Mapping[str, Scalar], lay: Lay) -> tuple[StudySpec, Ground | Outcome]:
+def _lay(spec: StudySpec, parameters: Mapping[str, Value], lay: Lay) -> tuple[StudySpec, Ground | Outcome]:
     """Return the spec of a trial with its ground, or how the trial failed where it has none."""
     resolved = spec
     try:
         resolved = at_timeframe(apply(spec, parameters), spec.data.timeframe)
+        resolved = dataclasses.replace(resolved, agent=as_trained(resolved.agent))
         return resolved, lay(resolved)
     except Exception as error:  # whatever it is, it fails this trial, typed, and not the worker
         return resolved, failed(error, 0.0)
@@ -259,7 +271,7 @@ def _drawn(handle: Handle, found: FrozenTrial) -> FrozenTrial:
     if REPETITION in found.user_attrs:
         return found
     trial = Trial(handle.study, found._trial_id)
-    parameters = suggest(handle.space, trial)
+    suggest(handle.space, trial)
     others = handle.study.get_trials(deepcopy=False)
-    trial.set_user_attr(REPETITION, repetition(trial.number, parameters, others))
+    trial.set_user_attr(REPETITION, repetition(trial.number, trial.params, others))
     return handle.study.get_trials(deepcopy=False)[trial.number]

@@ -15,6 +15,7 @@ from optimize import clock
 from optimize.database import DatabaseSpec, server_time, study_lock
 from optimize.hashing import hash_file
 from optimize.results import leases
+from optimize.results.codes import are_equal, codes_of_runs, equal_codes
 from optimize.results.leases import Lease
 from optimize.results.orphans import trial_states
 from optimize.results.processes import this_host
@@ -36,7 +37,7 @@ from optimize.study.files import run_folder
 from optimize.study.handle import open_study
 from optimize.study.place import holds_token
 from optimize.study.spec import StudySpec, from_plain
-from optimize.study.versions import package_differences, versions
+from optimize.study.versions import CODE, changed_code, package_differences, versions
 
 TRASH = ".trash"
 RUN_FOLDER = re.compile(r"\d{4,}_[0-9a-f]{8}")
@@ -79,6 +80,7 @@ def examine_study(audit: Audit) -> Iterator[Finding]:
     yield from _exports(audit)
     if record is not None:
         yield _versions(audit, record)
+        yield _codes(audit, record)
 
 
 def _untold(audit: Audit, numbers: list[int], record: StudyRecord | None) -> Iterator[Finding]:
@@ -253,6 +255,24 @@ def _versions(audit: Audit, record: StudyRecord) -> Finding:
     return Finding(
         "versions", WARN, said, "install the same, or take it that scores differ in their last digits"
     )
+
+
+def _codes(audit: Audit, record: StudyRecord) -> Finding:
+    """Find runs computed by code that differs, but for codes that gave equal results on a stored window."""
+    with audit.engine.connect() as conn:
+        counts = codes_of_runs(conn, audit.name, CODE)
+        pairs = equal_codes(conn, audit.name)
+    newest = record.versions.get(CODE)
+    others = {code: count for code, count in counts.items() if not are_equal(pairs, code, newest)}
+    if not others:
+        return Finding("code", OK, f"{audit.name}: all runs are of one code, or of equivalent ones")
+    changed = {name for code in others for name in changed_code(code or "", newest or "")}
+    unknown = others.pop(None, 0)
+    parts = [f"{sum(others.values())} of {', '.join(sorted(changed))}"] if others else []
+    parts += [f"{unknown} of code that was not recorded"] if unknown else []
+    said = f"{audit.name}: runs of other code than its last launch's: {'; '.join(parts)}"
+    remedy = "do not compare their scores with those of the others; search again under another name"
+    return Finding("code", WARN, said, remedy)
 
 
 def examine_strangers(output_dir: Path, names: list[str]) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from optimize.study.trial import (
     lay_ground,
     target_horizon,
 )
-from optimize.study.versions import comparable, differences
+from optimize.study.versions import CODE, comparable, differences
 
 CONFIG, FEATURES, METRICS = "config.json", "features.json", "metrics.json"
 CARD, PICTURE = "CARD.md", "equity.png"
@@ -121,7 +121,8 @@ def judge(
     differing = () if bitwise else differences(dict(made_with), comparable(made_with))
     near = value is not None and close and math.isclose(value, stored, rel_tol=TOLERANCE)
     if value is None or not (bitwise or (near and differing)):
-        cause = f"versions differ ({'; '.join(differing)})" if differing else "versions are equal"
+        known = "" if CODE in made_with else ", the code of that time was not recorded"
+        cause = f"versions differ ({'; '.join(differing)})" if differing else f"versions are equal{known}"
         raise WalkforgeError(
             f"{where}: the score does not reproduce: stored {stored!r}, replayed {value!r}; {cause}, "
             f"so nothing else may be trusted of it: export or train it again"

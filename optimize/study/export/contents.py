@@ -28,7 +28,7 @@ from optimize.study.export.spans import spans_of, write_spans
 from optimize.study.files import RETURNS, read_returns, window_folder, write_json
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import Ground, Measured
-from optimize.study.versions import commit, versions
+from optimize.study.versions import commit, source, versions
 
 
 def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, grounds: Grounds) -> None:
@@ -124,7 +124,7 @@ def _describe(folder: Path, evidence: Evidence, score: float) -> None:
         returns_sha256=returns_hash(evidence.measured),
         data_fingerprint=run.data_fingerprint,
         deployable=LABEL,
-        versions=versions(),
+        versions=versions() | source(spec.feature.indicators),
         trained_with=dict(run.versions),
         commit=commit(),
         files={},

@@ -21,6 +21,7 @@ from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.records import load_study
 from optimize.study.admission import Here, refuse_data, refuse_versions
+from optimize.study.equivalence import settle_code
 from optimize.study.grounds import lay_grounds
 from optimize.study.handle import Handle, cache_dir, open_study
 from optimize.study.place import find_folder
@@ -196,6 +197,7 @@ def vet(handle: Handle) -> None:
         if record is not None:
             refuse_versions(record, Here(database=spec.database))
             refuse_data(record, next(iter(lay_grounds(spec, handle.space).values())))
+            settle_code(handle, print, launch=False)
     except BadInputError as error:
         raise BadInputError(f"on node {socket.gethostname()}: {error}") from None
 

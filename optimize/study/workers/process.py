@@ -30,7 +30,7 @@ from optimize.study.claims.triage import SHORTAGES
 from optimize.study.devices import Device, turn
 from optimize.study.handle import Handle, open_study
 from optimize.study.spec import StudySpec
-from optimize.study.trial import Ground, lay_ground
+from optimize.study.trial import Ground, lay_ground, target_horizon
 from optimize.study.workers.signals import STOP_SIGNALS
 
 WAIT_S = 0.5  # between looks at trials that others run
@@ -40,6 +40,7 @@ PRELOAD = [
     "alembic.command",  # a storage that is opened imports it
     "torch._dynamo",  # the first optimizer imports it: a second of every worker's time
     "matplotlib.backends.backend_agg",
+    "optimize.study.workers.prepared",
 ]
 EXIT_DONE, EXIT_FAILING, EXIT_LEFT, EXIT_SHORT = 0, 3, 4, 5
 OUT, ERR = 1, 2  # file descriptors: a parent may have closed the streams of their names
@@ -201,12 +202,12 @@ def _place_on(
 
 
 def ground_source(handle: Handle) -> Callable[[StudySpec], Ground]:
-    """Return a function from a resolved spec to its ground, which remembers the last few."""
-    remembered: dict[tuple[str, int, int], Ground] = {}
+    """Return a function from a resolved spec to its ground, which remembers those of its process."""
+    remembered: dict[str, Ground] = {}
 
     def lay(spec: StudySpec) -> Ground:
-        steps = int(spec.agent.hyperparameters.get("n_steps", 1))
-        key = (spec.data.timeframe, spec.feature.lookback, steps)
+        measured = (spec.data, spec.session, spec.feature, spec.env, spec.cost, spec.window, spec.score)
+        key = repr((measured, target_horizon(spec.agent)))
         if key not in remembered:
             remembered[key] = lay_ground(spec, handle.cache_dir)
         return remembered[key]

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.agents.budget import divide_budget, fit_to_budget
+from optimize.agents.budget import (
+    as_trained,
+    budget_lines,
+    changed_by_budget,
+    check_budget,
+    divide_budget,
+    fit_to_budget,
+)
 from optimize.agents.spec import AgentSpec
+from optimize.errors import BadInputError
 
 PPO = {"n_steps": 256, "batch_size": 64}
 
@@ -60,3 +68,26 @@ def test_any_ppo_keeps_its_passes(
     scaled = divide_budget(agent, ratio)
     few = n_envs / 2 * max(1, scaled.total_timesteps / (fit_to_budget(scaled)["n_steps"] * n_envs))
     assert abs(trained(scaled) - trained(agent) / ratio) <= max(few, 0.02 * trained(agent) / ratio) + 1
+
+
+def test_the_values_that_training_works_with_are_known_and_train_the_same() -> None:
+    sac = AgentSpec("sac", 1500, 1, hyperparameters={"learning_starts": 2000, "buffer_size": 10**5})
+    assert changed_by_budget(sac) == {"learning_starts": (2000, 750)}
+    assert as_trained(sac).hyperparameters == {"learning_starts": 750, "buffer_size": 10**5}
+    assert fit_to_budget(as_trained(sac)) == fit_to_budget(sac)
+    assert budget_lines(sac)[0].startswith("agent.learning_starts=2000 trains as 750")
+    ppo = AgentSpec("ppo", 1000, 4, hyperparameters={"n_steps": 512, "batch_size": 4096})
+    assert changed_by_budget(ppo) == {"n_steps": (512, 128), "batch_size": (4096, 512)}
+    assert fit_to_budget(as_trained(ppo)) == fit_to_budget(ppo)
+    dqn = AgentSpec("dqn", 1000, 8, hyperparameters={"target_update_interval": 100})
+    assert as_trained(dqn).hyperparameters == {"target_update_interval": 96}
+    fitting = AgentSpec("ppo", 8192, 8, hyperparameters={"n_steps": 64})
+    assert as_trained(fitting) is fitting
+
+
+def test_an_agent_that_would_train_past_its_budget_before_it_learns_is_refused() -> None:
+    with pytest.raises(
+        BadInputError, match=r"agent\.train_freq \* agent\.n_envs=2000 .*total_timesteps=1500"
+    ):
+        check_budget(AgentSpec("sac", 1500, 1, hyperparameters={"train_freq": 2000}))
+    check_budget(AgentSpec("ppo", 1500, 1))

@@ -196,7 +196,8 @@ def test_cmaes_learns_and_a_resume_changes_nothing(tmp_path: Path) -> None:
     def climb(study: optuna.Study, n_trials: int) -> None:
         for _ in range(n_trials):
             trial = study.ask()
-            x, y = suggest(RANGES, trial).values()
+            suggest(RANGES, trial)
+            x, y = trial.params.values()
             study.tell(trial, -((float(x or 0) - 1.0) ** 2) - (float(y or 0) - 0.3) ** 2)
 
     whole = optuna.create_study(sampler=make_sampler(spec, 1, RANGES), direction="maximize")

@@ -1,6 +1,7 @@
 """What a tree of ranges and choices may say, and what becomes of it."""
 
 import dataclasses
+import json
 from typing import Any
 
 import optuna
@@ -77,7 +78,10 @@ def test_a_range_is_whole_only_without_floats() -> None:
         ({"choices": "small"}, "write a list"),
         ([], "at least one value"),
         ([1, 2, 1.0], r"choice 1.0 twice"),
-        ([[64, 64]], r"choice \[64, 64\]: allowed are"),
+        ([{"a": 64}], r"choice \{'a': 64\}: allowed are"),
+        ([[["a"]]], r"choice \[\['a'\]\]: allowed are"),
+        ([["a"], ["b"], ["a"]], r"choice \['a'\] twice"),
+        ([["a"], "b"], "mixes lists and single values"),
         ([float("nan")], "choice nan"),
         (3, "is 3: write a list"),
     ],
@@ -188,3 +192,27 @@ def test_grid_lists_each_active_combination_once() -> None:
 def test_grid_refuses_a_range() -> None:
     with pytest.raises(BadInputError, match=r"space\.a is a range"):
         grid(parse_space({"a": {"low": 0, "high": 3}}))
+
+
+LISTS = {"feature": {"indicators": [["rsi"], ["rsi", "adx"]]}, "agent": {"net": ["small", "tiny"]}}
+
+
+def test_a_list_is_text_in_the_trial_and_a_list_in_the_configuration() -> None:
+    space = parse_space(LISTS)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(8):
+        trial = study.ask()
+        drawn = suggest(space, trial)
+        assert drawn["feature.indicators"] in (["rsi"], ["rsi", "adx"])
+        assert trial.params["feature.indicators"] == json.dumps(drawn["feature.indicators"])
+        assert suggest(space, optuna.trial.FixedTrial(trial.params)) == drawn
+    (distribution,) = {str(t.distributions["feature.indicators"]) for t in study.get_trials()}
+    assert '["rsi", "adx"]' in distribution
+
+
+def test_lists_have_an_order_a_hash_and_a_place_in_a_grid() -> None:
+    turned = {**LISTS, "feature": {"indicators": [["rsi"], ["adx", "rsi"]]}}
+    assert space_hash(parse_space(turned)) != space_hash(parse_space(LISTS))
+    assert grid(parse_space(LISTS))[1] == {"feature.indicators": ["rsi"], "agent.net": "tiny"}
+    kept = narrow(parse_space(LISTS), {"feature.indicators": [["rsi", "adx"]]})
+    assert kept.parameters[0].domain == Choices((["rsi", "adx"],))

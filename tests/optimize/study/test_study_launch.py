@@ -24,7 +24,7 @@ from optimize.study.handle import cache_dir
 from optimize.study.preflight import announced, preflight_on
 from optimize.study.runner import run_study
 from optimize.study.spec import WorkerSpec
-from optimize.study.versions import comparable, conditions, versions
+from optimize.study.versions import comparable, conditions, source, versions
 from optimize.study.workers import process as workers_module
 from optimize.study.workers.process import EXIT_DONE, run_claims
 from tests.optimize.study.studies import never, opened, run_of, small_spec
@@ -110,7 +110,8 @@ def test_a_run_says_on_what_it_was_trained_and_a_replay_compares_like_with_like(
     run_claims(handle, 0, never)
     stored = dict(run_of(handle, 0).versions)
     assert stored.pop("engine") == "stock, for agent.engine=stock asks for it"
-    assert stored == versions() | {"threads": str(used_threads()), "device": "cpu"}
+    known = versions() | source(["returns"])
+    assert stored == known | {"threads": str(used_threads()), "device": "cpu"}
     assert comparable(stored | {"engine": "of then"}) == stored | {"engine": "of then"}
     assert comparable(stored) == stored
     assert comparable(versions()) == versions()  # of before, and of bundles

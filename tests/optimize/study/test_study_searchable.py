@@ -1,6 +1,7 @@
 """A key that changes nothing of a trial may not be searched."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from rich.console import Console
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.errors import BadInputError
-from optimize.search.space import lint_space, parse_space
+from optimize.search.space import parse_space
 from optimize.study.runner import run_study
-from optimize.study.searchable import why_unsearchable
+from optimize.study.searchable import budget_conflicts, check_space
 from optimize.study.spec import StudySpec, resolve
 from tests.optimize.study.studies import small_spec
 
@@ -24,7 +25,7 @@ PENALTY = {"choices": [0.5, 1.0], "when": {"reward.name": ["drawdown_penalised"]
 def refusal(spec: StudySpec) -> str | None:
     """Return why the space is refused, or None."""
     try:
-        lint_space(parse_space(spec.space), spec, lambda path: why_unsearchable(spec, path))
+        check_space(spec, parse_space(spec.space))
     except BadInputError as error:
         return str(error)
     return None
@@ -73,4 +74,96 @@ def test_a_band_is_not_searched_where_actions_are_discrete(tmp_path: Path, actio
     assert "discrete actions trade on every change" in str(refusal(discrete))
     with pytest.raises(BadInputError, match=r"set env\.action=continuous"):
         run_study(discrete, Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "words"),
+    [
+        ("ppo", {"agent": {"gamma": [None, 0.99]}}, r"space.agent.gamma offers None: agent.gamma=None"),
+        (
+            "ppo",
+            {"agent": {"batch_size": [32, "big"]}},
+            "offers 'big': agent.batch_size='big' is not allowed",
+        ),
+        ("ppo", {"agent": {"batch_size": [32, 1]}}, "offers 1: agent.batch_size=1"),
+        ("ppo", {"agent": {"gamma": {"low": 0.9, "high": 1.5}}}, "offers 1.5: agent.gamma=1.5"),
+        ("ppo", {"agent": {"n_steps": {"low": 16, "high": 64.0}}}, "offers 16.0: agent.n_steps=16.0"),
+        ("ppo", {"agent": {"normalize_advantage": [0, 1]}}, "must be true or false"),
+        ("ppo", {"agent": {"target_kl": [None, 0.02]}}, None),
+        ("sac", {"agent": {"ent_coef": ["auto", 0.1]}}, None),
+        ("sac", {"agent": {"ent_coef": ["auto", "self"]}}, "offers 'self'"),
+        ("ppo", {"agent": {"gamma": [[0.9], [0.99]]}}, r"offers \[0.9\]"),
+        ("ppo", {"feature": {"indicators": {"low": 1, "high": 100}}}, r"a range, but this key takes a list"),
+        (
+            "ppo",
+            {"feature": {"indicators": ["returns", "rsi"]}},
+            r"takes a list.*indicators: \[\[a\], \[a, b\]\]",
+        ),
+        ("ppo", {"feature": {"indicators": [["returns"], ["rsi", "rsi"]]}}, "without repeats"),
+        ("ppo", {"feature": {"indicators": [["returns"], ["rsi", "adx"]]}}, None),
+        ("ppo", {"feature": {"higher_timeframes": [[], ["4h"]]}}, None),
+    ],
+)
+def test_every_choice_is_tried_on_the_configuration(
+    tmp_path: Path, name: str, space: dict[str, Any], words: str | None
+) -> None:
+    agent = AgentSpec(name, n_envs=2)
+    said = refusal(resolve(dataclasses.replace(small_spec(tmp_path), agent=agent, space=space)))
+    assert said is None if words is None else re.search(words, str(said)), said
+
+
+def conflicts(tmp_path: Path, agent: AgentSpec, **keys: Any) -> list[str]:
+    space = {"agent": {key: value for key, value in keys.items() if key != "timeframe"}}
+    space |= {"data": {"timeframe": keys["timeframe"]}} if "timeframe" in keys else {}
+    spec = dataclasses.replace(small_spec(tmp_path), agent=agent, space=space)
+    return budget_conflicts(spec, parse_space(space))
+
+
+SAC = AgentSpec("sac", total_timesteps=1500, n_envs=1)
+
+
+@pytest.mark.parametrize(
+    ("agent", "keys", "words"),
+    [
+        (
+            SAC,
+            {"learning_starts": [1000, 2000]},
+            "offers 1000, but a training of 1500 steps at 1h works with 750",
+        ),
+        (SAC, {"learning_starts": {"low": 10, "high": 1000}}, "offers 1000"),
+        (SAC, {"learning_starts": [100, 700], "timeframe": ["1h", "2h"]}, "750 steps at 2h works with 375"),
+        (SAC, {"learning_starts": [100, 700]}, None),
+        (SAC, {"buffer_size": [1000, 5000]}, "offers 5000"),
+        (SAC, {"train_freq": [1, 2000]}, "offers 2000"),
+        (AgentSpec("dqn", 1500, 1), {"target_update_interval": [100, 5000]}, "offers 5000"),
+        (AgentSpec("dqn", 1500, 8), {"target_update_interval": [96, 100]}, "offers 100, .* works with 96"),
+        (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 512]}, "offers 512, but .* works with 128"),
+        (
+            AgentSpec("ppo", 1000, 4),
+            {"n_steps": [64, 128], "batch_size": [64, 1024]},
+            "batch_size offers 1024",
+        ),
+        (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 128], "batch_size": [64, 512]}, None),
+        (
+            AgentSpec("ppo", 8192, 8, hyperparameters={"batch_size": 64}),
+            {"n_steps": [256, 512], "timeframe": ["1h", "4h"]},
+            "offers 256 and 512, but .* at 4h works with 256 for both",
+        ),
+    ],
+)
+def test_values_that_the_budget_cannot_honour_are_found(
+    tmp_path: Path, agent: AgentSpec, keys: dict[str, Any], words: str | None
+) -> None:
+    found = conflicts(tmp_path, agent, **keys)
+    assert found == [] if words is None else re.search(words, "; ".join(found)), found
+
+
+def test_a_new_study_is_refused_for_them_before_anything_is_made(tmp_path: Path) -> None:
+    sac = AgentSpec("sac", total_timesteps=1500, n_envs=1, hyperparameters={"learning_starts": 1000})
+    space = {"agent": {"learning_starts": [1000, 2000]}}
+    with pytest.raises(BadInputError, match=r"learning_starts offers 1000.*raise agent\.total_timesteps"):
+        run_study(
+            resolve(dataclasses.replace(small_spec(tmp_path), agent=sac, space=space)), Console(quiet=True)
+        )
     assert not list(tmp_path.iterdir())
