@@ -18,6 +18,7 @@ from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
+from optimize.extensions import absolute_names, load_extensions
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.study.export.changes import changes_of
@@ -64,6 +65,7 @@ class StudyConfig:
     keep_models: int = 20
     preflight: bool = True
     output_dir: str = "studies"
+    extensions: list[str] = field(default_factory=list)
     data: DataSpec = field(default_factory=DataSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
     feature: FeatureSpec = field(default_factory=FeatureSpec)
@@ -114,6 +116,7 @@ class WorkerConfig:
 
     name: str = MISSING_NAME
     output_dir: str | None = None
+    extensions: list[str] | None = None
     data: PlacesConfig = field(default_factory=PlacesConfig)
     versions: str = "check"
     wait_s: float = 600.0
@@ -169,6 +172,7 @@ class ExportConfig(RecordsConfig):
     """`walkforge export`."""
 
     top_n: int = 3
+    extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,6 +186,8 @@ class ReplayConfig(RecordsConfig):
     bundle: str | None = None  # the folder of a bundle; no database is opened
     trial: int | None = None  # or a trial of study `name`, trained anew
     data_path: str | None = None  # where the data lies now, when it moved; its content must be the same
+    extensions: list[str] | None = None  # where those of the trial or bundle lie; None: as stored
+    trust: bool = False  # run the code that a bundle carries
 
 
 DataChanges, CostChanges, WindowChanges = (changes_of(kind) for kind in (DataSpec, CostSpec, WindowSpec))
@@ -301,6 +307,8 @@ def to_spec(config: StudyConfig) -> StudySpec:
     """Return the StudySpec of a composed study, checked as a whole."""
     check_name(config.name)
     shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(StudySpec) if f.name != "agent"}
+    shared["extensions"] = absolute_names(config.extensions)
+    load_extensions(shared["extensions"])
     return resolve(StudySpec(agent=to_agent(config.agent), **shared))
 
 

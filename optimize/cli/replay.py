@@ -9,10 +9,11 @@ from optimize.compose import ReplayConfig
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, require
+from optimize.extensions import absolute_names, load_extensions
 from optimize.results.queries import find_study
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
-from optimize.study.export.bundle import Replay, judge, lay_again, moved, replay_bundle
+from optimize.study.export.bundle import Replay, judge, lay_again, moved, replay_bundle, trust_bundle
 from optimize.study.spec import MISSING_NAME, StudySpec, from_plain
 from optimize.study.trial import run_trial
 
@@ -28,11 +29,13 @@ def replay(config: ReplayConfig) -> None:
             f"name={config.name!r}, trial={config.trial!r}"
         )
     require(config.format != "csv", "format", config.format, "table or json for replay")
-    result = (
-        replay_bundle(Path(config.bundle), config.data_path)
-        if config.bundle is not None
-        else replay_trial(config)
-    )
+    load_extensions(config.extensions or [])
+    if config.bundle is not None:
+        if config.trust:
+            trust_bundle(Path(config.bundle))
+        result = replay_bundle(Path(config.bundle), config.data_path)
+    else:
+        result = replay_trial(config)
     if config.format == "json":
         print(json.dumps(dataclasses.asdict(result) | {"verdict": result.verdict}, indent=2))
     else:
@@ -50,6 +53,8 @@ def replay_trial(config: ReplayConfig) -> Replay:
         )
     limit_threads(int(run.versions.get("threads", 1)))
     spec = moved(from_plain(StudySpec, dict(run.spec)), config.data_path)
+    if config.extensions is not None:
+        spec = dataclasses.replace(spec, extensions=absolute_names(config.extensions))
     where = f"trial {run.trial_number} of {run.study_name}"
     ground = lay_again(spec, run.data_fingerprint, where, {})
     result = run_trial(

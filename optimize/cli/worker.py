@@ -18,6 +18,7 @@ def worker(config: WorkerConfig) -> int:
         output_dir=config.output_dir,
         data_path=config.data.path,
         data_folder=config.data.folder,
+        extensions=config.extensions,
         same_versions=config.versions == "check",
         wait_s=config.wait_s,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError
+from optimize.extensions import absolute_names
 from optimize.results.records import StudyRecord
 from optimize.study.handle import changeable
 from optimize.study.spec import StudySpec, WorkerSpec, from_plain
@@ -21,6 +22,7 @@ class Here:
     output_dir: str | None = None  # None: where the launch had it
     data_path: str | None = None  # None: as stored
     data_folder: str | None = None
+    extensions: list[str] | None = None  # None: where the launch had them
     same_versions: bool = True
     wait_s: float = 600.0  # for a study, or its next phase, to be ready
 
@@ -40,6 +42,7 @@ def spec_here(record: StudyRecord, output_dir: str, here: Here) -> StudySpec:
         n_trials=record.n_trials,
         output_dir=output_dir,
         data=dataclasses.replace(stored.data, path=path, folder=folder),
+        extensions=stored.extensions if here.extensions is None else absolute_names(here.extensions),
         database=here.database,
         worker=dataclasses.replace(here.worker, **own),
     )

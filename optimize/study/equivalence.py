@@ -109,7 +109,7 @@ def compare_window(spec: StudySpec, cache_dir: Path, run: RunRecord, window: Win
     started = time.perf_counter()
     stored = from_plain(StudySpec, dict(run.spec))
     data = dataclasses.replace(stored.data, path=spec.data.path, folder=spec.data.folder)
-    again = dataclasses.replace(stored, data=data)
+    again = dataclasses.replace(stored, data=data, extensions=spec.extensions)
     limit_threads(int(run.versions.get("threads", 1)))
     ground = lay_ground(again, cache_dir)
     place = next((one for one in ground.windows if one.index == window.window), None)

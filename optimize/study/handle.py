@@ -43,7 +43,7 @@ from optimize.study.versions import CODE, COMMIT, code_differences, differences,
 WORKER_MODE = {"mode", "batch_size"}
 CHANGEABLE = {
     "n_trials", "max_failures", "max_consecutive_failures", "max_alike_failures", "keep_models", "preflight",
-    "database", "phase",
+    "database", "phase", "extensions",
     "data.path", "data.folder", "data.refresh", "data.check",
     "data.max_age", "data.max_gap_days", "data.severity",
     *(f"worker.{part.name}" for part in dataclasses.fields(WorkerSpec) if part.name not in WORKER_MODE),

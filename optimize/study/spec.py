@@ -146,6 +146,7 @@ class StudySpec:
     keep_models: int = 20  # trials whose weights are kept
     preflight: bool = True  # run the whole path once, tiny, before trial 1
     output_dir: str = "studies"
+    extensions: list[str] = field(default_factory=list)  # files that register features of the user's own
     data: DataSpec = field(default_factory=DataSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
     feature: FeatureSpec = field(default_factory=FeatureSpec)

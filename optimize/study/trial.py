@@ -28,6 +28,7 @@ from optimize.evaluate.rollout import replay_free, rollout
 from optimize.evaluate.score import Score, check_periods, running_score, score
 from optimize.evaluate.trades import Trades, trades_of
 from optimize.evaluate.windows import Window, WindowPlan, place_windows, plan_windows, purge_bars
+from optimize.extensions import load_extensions
 from optimize.study.spec import StudySpec
 
 
@@ -76,6 +77,7 @@ Report = Callable[[int, float], bool]
 
 def lay_ground(spec: StudySpec, cache_dir: Path | None) -> Ground:
     """Build (or map) the market and place every window on it; raise BadInputError where one does not fit."""
+    load_extensions(spec.extensions)
     parts = (spec.data, spec.feature, spec.session)
     market = build_market(*parts) if cache_dir is None else cached_market(*parts, cache_dir)
     plan = plan_windows(spec.window, market.session_date)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from envs.types import FloatArray, IntArray
 from optimize.data.spec import TIMEFRAME
+from optimize.extensions import extendable
 from optimize.hashing import hash_object
 from optimize.source_code import DIGITS, file_digest
 
@@ -50,7 +51,7 @@ class Feature:
     clock: bool  # whether it reads nothing but the time, which is the same on every timeframe
 
 
-FEATURES: dict[str, Feature] = {}
+FEATURES: dict[str, Feature] = extendable({})
 
 
 def feature(

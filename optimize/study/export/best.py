@@ -28,7 +28,7 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.results.runs import complete_but_untold, load_run
-from optimize.study.export.bundle import Grounds, Replay, replay_bundle
+from optimize.study.export.bundle import Grounds, Replay, replay_bundle, trust_bundle
 from optimize.study.export.contents import write_bundle
 from optimize.study.export.manifest import MANIFEST, verify_bundle
 from optimize.study.files import run_folder
@@ -69,7 +69,12 @@ class Candidate:
 
 
 def export_best(
-    engine: Engine, output_dir: str | Path, study_name: str, top_n: int, say: Say = lambda line: None
+    engine: Engine,
+    output_dir: str | Path,
+    study_name: str,
+    top_n: int,
+    say: Say = lambda line: None,
+    extensions: Sequence[str] | None = None,
 ) -> list[Exported]:
     """Export the best trials, one a parameter set; raise WalkforgeError for one that does not replay.
 
@@ -89,7 +94,7 @@ def export_best(
     try:
         with FileLock(exports / LOCK, timeout=LOCK_TIMEOUT_S):
             _sweep(exports)
-            return _export(engine, study, candidates, say)
+            return _export(engine, study, candidates, say, extensions)
     except Timeout:
         raise WalkforgeError(
             f"another export has held {exports / LOCK} for over {LOCK_TIMEOUT_S:g} s: end it, or try again"
@@ -112,12 +117,19 @@ def replay_afresh(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
 
 def _replay(folder: Path) -> Replay | WalkforgeError:
     try:
+        trust_bundle(folder)  # its code is that of the study
         return replay_bundle(folder, grounds=REPLAYED_ON)
     except WalkforgeError as error:
         return error
 
 
-def _export(engine: Engine, study: str, candidates: Sequence[Candidate], say: Say) -> list[Exported]:
+def _export(
+    engine: Engine,
+    study: str,
+    candidates: Sequence[Candidate],
+    say: Say,
+    extensions: Sequence[str] | None,
+) -> list[Exported]:
     """Settle what is there, write the rest aside, replay it, and give it its name."""
     done = {c.rank: outcome for c in candidates if (outcome := _settle(c)) is not None}
     waiting = [c for c in candidates if c.rank not in done]
@@ -129,7 +141,8 @@ def _export(engine: Engine, study: str, candidates: Sequence[Candidate], say: Sa
         for place, candidate in enumerate(waiting, start=1):
             say(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
             asides.append(candidate.target.with_name(f"{ASIDE}{uuid.uuid4().hex}"))
-            write_bundle(asides[-1], candidate.run, candidate.score, candidate.source, grounds)
+            run, source = candidate.run, candidate.source
+            write_bundle(asides[-1], run, candidate.score, source, grounds, extensions)
         replays = replay_afresh(asides)
         for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
             say(

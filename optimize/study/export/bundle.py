@@ -15,9 +15,12 @@ from optimize.agents.agent import Agent, load_agent
 from optimize.agents.archive import check_archive
 from optimize.agents.files import MODEL, SPEC, WEIGHTS
 from optimize.agents.threads import limit_threads
+from optimize.data.features.registry import foreign_code
 from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.windows import Window
+from optimize.extensions import FOLDER as EXTENSIONS
+from optimize.extensions import copies_in, load_extensions, refuse_untrusted
 from optimize.hashing import hash_arrays, hash_object
 from optimize.study.export.manifest import MANIFEST, Manifest, read_json, verify_bundle
 from optimize.study.files import RETURNS, SCALER, TRADES, read_returns, window_folder
@@ -137,7 +140,15 @@ def read_config(folder: Path, data_path: str | None = None) -> StudySpec:
         spec = from_plain(StudySpec, read_json(path))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise BadInputError(f"{path} is no configuration of a study ({error}): export it again") from None
-    return moved(spec, data_path)
+    copies = copies_in(folder, spec.extensions)
+    refuse_untrusted(folder, copies)
+    return moved(dataclasses.replace(spec, extensions=copies), data_path)
+
+
+def trust_bundle(folder: Path) -> None:
+    """Run the code that a bundle carries, once its files are verified."""
+    verify_bundle(folder)
+    load_extensions([str(path) for path in sorted((folder / EXTENSIONS).glob("*.py"))])
 
 
 def read_proof(path: Path) -> Measured:
@@ -209,7 +220,9 @@ def returns_hash(measured: Sequence[Sequence[Measured]]) -> str:
 def _shared_ground(spec: StudySpec, grounds: Grounds) -> Ground:
     plain = to_plain(spec)
     parts = {key: plain[key] for key in ("data", "feature", "session", "window", "score")}
-    key = hash_object(parts | {"fill": spec.env.fill, "horizon": target_horizon(spec.agent)})
+    load_extensions(spec.extensions)
+    code = foreign_code(spec.feature.indicators)
+    key = hash_object(parts | {"fill": spec.env.fill, "horizon": target_horizon(spec.agent), "code": code})
     if key not in grounds:
         grounds[key] = lay_ground(spec, None)
     return grounds[key]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from envs.types import Market
@@ -9,6 +10,8 @@ from optimize.data.dataset import load_bars
 from optimize.data.durable import sync
 from optimize.data.sessions import ends_flat, resolve_calendar
 from optimize.errors import WalkforgeError
+from optimize.extensions import FOLDER as EXTENSIONS
+from optimize.extensions import copies_in
 from optimize.results.records import RunRecord
 from optimize.study.export.bundle import (
     CARD,
@@ -31,9 +34,21 @@ from optimize.study.trial import Ground, Measured
 from optimize.study.versions import commit, source, versions
 
 
-def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, grounds: Grounds) -> None:
-    """Write the whole bundle of a run, whose files are in source, into a new folder; bring it to disk."""
+def write_bundle(
+    folder: Path,
+    run: RunRecord,
+    score: float,
+    source: Path,
+    grounds: Grounds,
+    extensions: Sequence[str] | None = None,
+) -> None:
+    """Write the whole bundle of a run, whose files are in source, into a new folder; bring it to disk.
+
+    `extensions` are where the files of its own features lie, if not where its launch had them.
+    """
     given = from_plain(StudySpec, dict(run.spec))
+    if extensions is not None:
+        given = dataclasses.replace(given, extensions=list(extensions))
     where = f"trial {run.trial_number} of {run.study_name}"
     market = lay_again(given, run.data_fingerprint, where, grounds).market
     spec = freeze(given, market)
@@ -41,6 +56,7 @@ def write_bundle(folder: Path, run: RunRecord, score: float, source: Path, groun
     _check_files(spec, run, ground, source)
     folder.mkdir()
     measured = _copy(spec, ground, source, folder)
+    spec = _copy_extensions(spec, folder)
     _describe(folder, gather(spec, run, ground, measured), score)
     for path in sorted(folder.rglob("*"), reverse=True):
         sync(path)
@@ -96,6 +112,16 @@ def _copy(spec: StudySpec, ground: Ground, source: Path, folder: Path) -> list[l
         [read_returns(window_folder(folder, window.index, repeat) / RETURNS)[1] for window in ground.windows]
         for repeat in range(spec.score.repeats)
     ]
+
+
+def _copy_extensions(spec: StudySpec, folder: Path) -> StudySpec:
+    """Copy the files of the user's own features into the bundle; return the spec that names the copies."""
+    copies = copies_in(folder, spec.extensions)
+    for original, copy in zip(spec.extensions, copies, strict=True):
+        Path(copy).parent.mkdir(exist_ok=True)
+        shutil.copyfile(original, copy)
+    names = [f"{EXTENSIONS}/{Path(copy).name}" for copy in copies]
+    return dataclasses.replace(spec, extensions=names)
 
 
 def _describe(folder: Path, evidence: Evidence, score: float) -> None:

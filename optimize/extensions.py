@@ -1,0 +1,136 @@
+"""Files of the user's own that register features: loaded by path or module name, wherever a study needs them.
+
+What an extension registers is found by comparing the registries before and after its code ran, so that a
+feature needs nothing but its decorator, and a name that is taken is refused.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optimize.errors import BadInputError
+
+MODULE = "walkforge_extension"  # start of the name under which an extension is imported
+FOLDER = "extensions"  # of a bundle, for the copies that it carries
+
+Entry = TypeVar("Entry")
+Registered = list[tuple[dict[str, Any], str, Any]]  # registry, name, entry
+
+_REGISTRIES: list[dict[str, Any]] = []
+_LOADED: dict[str, Registered] = {}  # by the SHA-256 of the file
+
+
+def extendable(registry: dict[str, Entry]) -> dict[str, Entry]:
+    """Let extensions add names to a registry, and return it."""
+    _REGISTRIES.append(registry)
+    return registry
+
+
+def load_extensions(names: Sequence[str]) -> None:
+    """Run the files or modules that are not in force yet; raise BadInputError for one that cannot be used."""
+    paths = [find_extension(name) for name in names]
+    repeated = {path.name for path in paths if [other.name for other in paths].count(path.name) > 1}
+    if repeated:
+        raise BadInputError(f"extensions={list(names)} name {', '.join(sorted(repeated))} twice: keep one")
+    for path in paths:
+        digest = _digest(path)
+        if not _is_in_force(digest):
+            _LOADED[digest] = _run(path, digest, [_digest(other) for other in paths])
+
+
+def find_extension(name: str) -> Path:
+    """Return the file of an extension: a path that ends in .py, or the dotted name of a module."""
+    if name.endswith(".py") or "/" in name:
+        path = Path(name).expanduser().absolute()
+        if not path.is_file():
+            raise BadInputError(
+                f"extensions: there is no file {path}: name where it lies now by extensions=[FILE.py]"
+            )
+        return path
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError) as error:
+        raise BadInputError(f"extensions={name}: {error}: name a file FILE.py or a module") from None
+    origin = Path(found.origin or "") if found is not None else Path()
+    if origin.suffix != ".py" or origin.name == "__init__.py":
+        raise BadInputError(f"extensions={name} is no module of one file: name a file FILE.py or a module")
+    return origin.absolute()
+
+
+def absolute_names(names: Iterable[str]) -> list[str]:
+    """Return the files of extensions by their absolute paths, as a study stores them."""
+    return [str(find_extension(name)) for name in names]
+
+
+def copies_in(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return where a bundle holds the copies that its configuration names, none of them outside of it."""
+    places = [folder / FOLDER / Path(name).name for name in names]
+    return [str(place.absolute()) for place in places]
+
+
+def refuse_untrusted(folder: Path, names: Sequence[str]) -> None:
+    """Raise BadInputError where a bundle carries code that is not in force and was not trusted."""
+    unknown = [name for name in names if not Path(name).is_file() or not _is_in_force(_digest(Path(name)))]
+    if unknown:
+        files = ", ".join(f"{FOLDER}/{Path(name).name}" for name in unknown)
+        raise BadInputError(
+            f"{folder} carries code of its author ({files}), which is not run unasked: read it, then add "
+            "trust=true, or name your own copy of the same content by extensions=[FILE.py]"
+        )
+
+
+def _run(path: Path, digest: str, together: Sequence[str]) -> Registered:
+    """Run a file and return what it registered; entries of an earlier version of it give way."""
+    before = [dict(registry) for registry in _REGISTRIES]
+    name = f"{MODULE}_{path.stem}_{digest[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, "a path that ends in .py has a loader"
+    assert spec.loader is not None, "a path that ends in .py has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        added = [
+            (registry, key, entry)
+            for registry, known in zip(_REGISTRIES, before, strict=True)
+            for key, entry in registry.items()
+            if known.get(key) is not entry
+        ]
+        if not added:
+            raise BadInputError("it registers nothing: decorate a function with @feature")
+        _refuse_taken(added, before, together)
+    except Exception as error:  # whatever the user's code raises is a fault of the extension
+        for registry, known in zip(_REGISTRIES, before, strict=True):
+            registry.clear()
+            registry.update(known)
+        del sys.modules[name]
+        kind = "" if isinstance(error, BadInputError) else f"{type(error).__name__}: "
+        raise BadInputError(f"extensions={path} cannot be used: {kind}{error}") from error
+    return added
+
+
+def _refuse_taken(added: Registered, before: Sequence[dict[str, Any]], together: Sequence[str]) -> None:
+    """Refuse names of Walkforge's own, and of the other extensions that are wanted at the same time."""
+    replaceable = [
+        entry for digest, entries in _LOADED.items() if digest not in together for _, _, entry in entries
+    ]
+    for registry, key, _ in added:
+        known = next(old for all_, old in zip(_REGISTRIES, before, strict=True) if all_ is registry)
+        if key in known and not any(known[key] is entry for entry in replaceable):
+            raise BadInputError(f"it registers {key!r}, a name that is taken: choose another")
+
+
+def _is_in_force(digest: str) -> bool:
+    """Return whether a file ran and all that it registered still stands."""
+    entries = _LOADED.get(digest, [])
+    return bool(entries) and all(registry.get(key) is entry for registry, key, entry in entries)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInputError(f"extensions={path} cannot be read ({error.strerror})") from None

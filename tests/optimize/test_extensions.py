@@ -1,0 +1,133 @@
+"""Features of the user's own: loaded by path or module, replaced when edited, refused where unusable."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optimize import extensions
+from optimize.data.cache import cache_key
+from optimize.data.features.registry import FEATURES, foreign_code
+from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.errors import BadInputError
+from optimize.extensions import absolute_names, copies_in, load_extensions, refuse_untrusted
+
+BODY = '''"""A feature of mine."""
+
+from optimize.data.features import feature
+
+
+@feature("{name}", warmup=1)
+def mine(bars):
+    """Close over open."""
+    return [bars.close / bars.open * {factor}]
+'''
+
+
+def write(path: Path, name: str = "mine", factor: float = 1.0) -> str:
+    path.write_text(BODY.format(name=name, factor=factor))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Leave the registry as it was."""
+    before = dict(FEATURES)
+    yield
+    FEATURES.clear()
+    FEATURES.update(before)
+    extensions._LOADED.clear()
+
+
+def test_an_extension_is_loaded_once_and_again_when_it_was_edited(tmp_path: Path) -> None:
+    name = write(tmp_path / "my_features.py")
+    load_extensions([name])
+    first = FEATURES["mine"]
+    load_extensions([name])
+    assert FEATURES["mine"] is first
+    write(tmp_path / "my_features.py", factor=2.0)
+    load_extensions([name])
+    assert FEATURES["mine"] is not first
+    write(tmp_path / "my_features.py")
+    load_extensions([name])
+    assert FEATURES["mine"] is not first
+    assert FEATURES["mine"].compute.__module__ == first.compute.__module__
+
+
+def test_its_code_counts_in_the_market_and_comments_do_not(tmp_path: Path) -> None:
+    name = write(tmp_path / "my_features.py")
+    data, feature, session = DataSpec(), FeatureSpec(indicators=["returns", "mine"]), SessionSpec()
+    keys = []
+    for text in (BODY, BODY + "# a comment\n", BODY.replace("bars.open *", "bars.high *")):
+        Path(name).write_text(text.format(name="mine", factor=1.0))
+        load_extensions([name])
+        keys.append((foreign_code(["mine"])["my_features.py"], cache_key(data, feature, session)))
+    assert keys[0] == keys[1]
+    assert keys[0][0] != keys[2][0]
+    assert keys[0][1] != keys[2][1]
+    assert foreign_code(["returns", "rsi"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 +", "cannot be used: SyntaxError"),
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("x = 1", "registers nothing"),
+        (BODY.format(name="rsi", factor=1), "registers 'rsi', a name that is taken"),
+        (BODY.format(name="mine", factor=1) + "1 / 0\n", "ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_leaves_nothing(tmp_path: Path, text: str, words: str) -> None:
+    before = dict(FEATURES)
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(BadInputError, match=words):
+        load_extensions([str(tmp_path / "bad.py")])
+    assert before == FEATURES
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere.py", "there is no file .*nowhere.py"),
+        ("no_such_package.features", "No module named 'no_such_package'"),
+        ("json", "no module of one file"),
+    ],
+)
+def test_what_is_not_there_is_refused(name: str, words: str) -> None:
+    with pytest.raises(BadInputError, match=words):
+        load_extensions([name])
+
+
+def test_two_files_may_share_neither_feature_nor_name(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "one.py"), write(tmp_path / "two.py", factor=3.0)
+    with pytest.raises(BadInputError, match="'mine', a name that is taken"):
+        load_extensions([one, two])
+    (tmp_path / "inner").mkdir()
+    again = write(tmp_path / "inner" / "one.py", name="other")
+    with pytest.raises(BadInputError, match=r"one\.py twice"):
+        load_extensions([one, again])
+
+
+def test_a_module_is_found_by_its_dotted_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "found_by_name.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert absolute_names(["found_by_name"]) == [str(tmp_path / "found_by_name.py")]
+    load_extensions(["found_by_name"])
+    assert np.isfinite(FEATURES["mine"].warmup)
+
+
+def test_code_of_a_bundle_is_trusted_by_its_content_alone(tmp_path: Path) -> None:
+    mine, bundle = write(tmp_path / "my_features.py"), tmp_path / "bundle"
+    (bundle / "extensions").mkdir(parents=True)
+    write(bundle / "extensions" / "my_features.py")
+    copies = copies_in(bundle, ["extensions/my_features.py"])
+    assert copies_in(bundle, ["../../etc/my_features.py"]) == copies
+    with pytest.raises(BadInputError, match=r"extensions/my_features\.py.*trust=true"):
+        refuse_untrusted(bundle, copies)
+    load_extensions([mine])
+    refuse_untrusted(bundle, copies)
+    write(bundle / "extensions" / "my_features.py", factor=9.0)
+    with pytest.raises(BadInputError, match="trust=true"):
+        refuse_untrusted(bundle, copies)
