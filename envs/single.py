@@ -11,7 +11,7 @@ from envs.costs import CostSpec
 from envs.episodes import Episodes
 from envs.rewards import RewardSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import EnvSpec, TradingVectorEnv, refuse_rendering
 
 ONE_ROW = np.ones(1, dtype=np.bool_)
 
@@ -28,8 +28,10 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         cost: CostSpec,
         reward: RewardSpec,
         lookback: int,
-        seed: int = 0,
+        seed: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
+        refuse_rendering(render_mode)
         self._row = TradingVectorEnv(
             market, episodes, num_envs=1, env=env, cost=cost, reward=reward, lookback=lookback, seed=seed
         )

@@ -28,6 +28,7 @@ Observation = NDArray[np.float32]
 ACTIONS = ("auto", "continuous", "discrete")
 FILLS = ("open", "close")
 EPISODES = ("bars", "session")
+_WRITEABLE = "features_writeable"  # key of a pickle alone
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,14 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         cost: CostSpec,
         reward: RewardSpec,
         lookback: int,
-        seed: int = 0,
+        seed: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
+        refuse_rendering(render_mode)
         _check(market, episodes, num_envs, env, lookback)
         check_spread(cost, market)
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.autoreset_mode = AutoresetMode.SAME_STEP
+        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
         self.num_envs = num_envs
         n_assets = market.n_assets
         self.layout = layout_of(market, lookback, reward)
@@ -137,19 +141,44 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self._all: BoolArray = np.ones(num_envs, dtype=np.bool_)
         self._shape = (num_envs, n_assets)
         self._observation_shape = (num_envs, size)
-        self._np_random, self._np_random_seed = seeding.np_random(seed)
+        self._np_random, self._np_random_seed = seeding.np_random(seed)  # None: drawn from the machine
         self._remember()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start every row afresh, listed episodes from the top, and return observations (N, D)."""
+        """Start every row afresh, listed episodes from the top, and return observations (N, D).
+
+        options={"reset_mask": mask}, a boolean (N,), starts the rows marked and leaves the others alone.
+        All rows draw from one generator, so that `seed` is one number.
+        """
+        if isinstance(seed, list | tuple):
+            raise BadInputError(
+                f"seed={seed!r} is not allowed: all rows draw from one generator, give one number"
+            )
         super().reset(seed=seed)
+        if options is not None and "reset_mask" in options:
+            return self._reset_rows(options["reset_mask"]), {}
         self.episodes.restart()
         observation = self.begin(self._all)
         self.forget_fill()
         self._remember()
         return observation, {}
+
+    def _reset_rows(self, mask: Any) -> Observation:
+        """Start the rows marked and return what all rows observe; the next listed episodes are theirs."""
+        allowed = f"a numpy array of {self.num_envs} booleans with at least one true"
+        fine = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)
+        require(fine and bool(np.any(mask)), "options['reset_mask']", mask, allowed)
+        if (self._last[~mask] == 0).any():
+            raise BadInputError("options['reset_mask'] leaves rows out that never began: call reset() first")
+        observation = self._empty_observation()
+        self._observe(~mask, observation)
+        self.begin(mask, observation)
+        for array in self._fill:
+            array[mask] = 0
+        self._remember()
+        return observation
 
     def begin(self, rows: BoolArray, observation: Observation | None = None) -> Observation:
         """Start the next episode in the rows (N,) marked and write their observations (N, D), no others."""
@@ -168,7 +197,9 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         Raises WalkforgeError, with nothing changed, where an episode is over or an action is not a number
         or not a choice; and where an equity is not finite, after which only a reset helps.
         """
-        target = np.array(actions, dtype=np.float64).reshape(self._shape)
+        target = np.array(actions, dtype=np.float64)
+        if target.shape != self._shape:
+            target = self._in_rows(target)
         if self._rules.discrete:
             target += self._lowest
         refused = find_refused(self.bar, self._last, target, self._rules.discrete, self._lowest)
@@ -220,6 +251,36 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             "_episode_return": done,
         }
         return self.begin(done, observation.copy()), reward, terminated, truncated, infos
+
+    def _in_rows(self, actions: FloatArray) -> FloatArray:
+        """Return actions (N,) of a single asset as (N, 1); refuse those of any other shape."""
+        if self._shape[1] != 1 or actions.shape != self._shape[:1]:
+            raise WalkforgeError(
+                f"actions of shape {actions.shape} are not allowed: {self._shape[0]} environments with "
+                f"{self._shape[1]} assets take {self._shape}"
+            )
+        return actions.reshape(self._shape)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TradingVectorEnv":
+        """Return a copy with accounts and a generator of its own; the market, never written, is shared."""
+        for array in (*self._bars, self._features):
+            memo[id(array)] = array
+        other = object.__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, and which arrays of the market were read-only."""
+        return self.__dict__ | {_WRITEABLE: self._features.flags.writeable}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what a pickle drops: kernels are compiled for a market that is read-only."""
+        writeable = state.pop(_WRITEABLE)
+        self.__dict__.update(state)
+        for array in self._bars:
+            array.flags.writeable = False
+        self._features.flags.writeable = writeable
 
     @property
     def world(self) -> World:
@@ -281,6 +342,11 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         came = np.asarray(actions).reshape(self._shape)[row].tolist()
         allowed = allowed_actions(self.single_action_space)
         raise WalkforgeError(f"action {came} of env row {row} is not allowed: it must be {allowed}")
+
+
+def refuse_rendering(render_mode: str | None) -> None:
+    """Refuse a render mode: there is nothing to draw."""
+    require(render_mode is None, "render_mode", render_mode, "None: a market is not drawn")
 
 
 def _check(market: Market, episodes: Episodes, num_envs: int, env: EnvSpec, lookback: int) -> None:

@@ -5,11 +5,18 @@ from collections.abc import Callable
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from optimize.errors import NumericError
 
 Report = Callable[[int, float], bool]
+
+
+def wants_every_step(callback: BaseCallback) -> bool:
+    """Return whether a callback, or one in its list, counts single steps as stable-baselines3's own do."""
+    if isinstance(callback, CallbackList):
+        return any(wants_every_step(inner) for inner in callback.callbacks)
+    return bool(getattr(callback, "every_step", True))
 
 
 class Watch(BaseCallback):
@@ -17,6 +24,8 @@ class Watch(BaseCallback):
 
     Off-policy agents have a rollout every few steps; `interval` (environment steps) keeps the reports apart.
     """
+
+    every_step = False  # the compiled engine may play many steps between two calls
 
     def __init__(self, report: Report | None, interval: int) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ def make_env(
         cost=cost or CostSpec.free(),
         reward=reward or RewardSpec(),
         lookback=lookback,
+        seed=0,
     )
 
 

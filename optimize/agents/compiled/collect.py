@@ -1,6 +1,8 @@
 """Rollouts of the vector environment, played by the kernels and kept as bar indices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from optimize.agents.compiled.actor_critic import (
 )
 from optimize.agents.compiled.layers import Vector
 from optimize.agents.compiled.rollout import BROKEN, PLAYED, REFUSED, Earned, blank_step, player_of
+from optimize.agents.compiled.stepping import step_locals
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import NumericError
 
@@ -135,6 +138,10 @@ class Collector:
             observation,
         )
         return observation
+
+    def last_step(self, ended: Sequence[dict[str, float]]) -> dict[str, Any]:
+        """Return the locals of stable-baselines3 after the step just made, in which these episodes ended."""
+        return step_locals(self._step, self._step.terminated | self._step.truncated, ended, self.observe())
 
     def last_done(self) -> BoolArray:
         """Return which rows (N,) ended an episode with the last step."""

@@ -1,7 +1,9 @@
 """What the compiled SAC, TD3 and DQN share: SB3's loop around steps and updates that the kernels make."""
 
+import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +13,15 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs.types import BoolArray
+from optimize.agents.callbacks import wants_every_step
 from optimize.agents.compiled.off_policy_loop import Draws, Plan, Rules, learner_of
-from optimize.agents.compiled.off_policy_player import Player
+from optimize.agents.compiled.off_policy_player import Player, StoredReplay
+from optimize.agents.compiled.stepping import called_after
 from optimize.agents.threads import keep_blas_single
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import BadInputError
@@ -33,24 +38,61 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
     `save` writes what SB3 writes: the networks' parameters and the optimizers' moments are the very memory
     that the kernels work on. The replay holds bar indices, not observations, and begins anew with other
     environments. Several rollouts are played in one go, a half percent of the training but at most 500
-    steps; where that is below 32 rollouts, so many, but at most 5 percent of the training. Callbacks hear of
-    these as of one rollout, and of its first step, where a stop asked for at its start takes effect, and of
-    its last one. What is logged is of the last rollout's updates. The weights do not depend on where a go
-    ends.
+    steps; where that is below 32 rollouts, so many, but at most 5 percent of the training. Watch is called
+    for these as for one rollout, after its first step, where a stop asked for at its start takes effect, and
+    after its last one. With any other callback one rollout is played at a time, and all are called after
+    every step, as stable-baselines3 calls them. What is logged is of the last rollout's updates. The weights
+    do not depend on where a go ends. A copy or a pickle is laid out anew and keeps its replay.
     """
 
     _rules: ClassVar[Rules]
     _kinds: ClassVar[int]  # of noise that an update draws
     _player: Player | None
     _room: tuple[int, Any] | None
+    _waiting: StoredReplay | None  # a replay that was loaded before the environments were known
 
     def _setup_model(self) -> None:
         wanted, self.buffer_size = self.buffer_size, self.n_envs  # SB3's own buffer, of windows, is not used
         super()._setup_model()
         self.buffer_size, self.replay_buffer = wanted, None
         keep_blas_single()
+        self._player = self._room = self._waiting = None
+        self._lay_out()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without views of memory, which would be copied apart from each other."""
+        state = {name: value for name, value in vars(self).items() if not _is_own(name)}
+        return state | {"_waiting": self._waiting if self._player is None else self._player.stored()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Lay a copy out anew, on parameters, moments and a replay of its own."""
+        vars(self).update(state)
         self._player = self._room = None
         self._lay_out()
+
+    def save_replay_buffer(self, path: str | Path | io.BufferedIOBase) -> None:
+        """Save the replay: bar indices and accounts, which only the same market gives a meaning."""
+        stored = self._waiting if self._player is None else self._player.stored()
+        if stored is None:
+            raise BadInputError(
+                "there is no replay to save: the model has not been trained since it was made"
+            )
+        save_to_pkl(path, stored, self.verbose)
+
+    def load_replay_buffer(
+        self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True
+    ) -> None:
+        """Load a saved replay, to go on from; it must be of the market and number of the environments."""
+        found = load_from_pkl(path, self.verbose)
+        if not isinstance(found, StoredReplay):
+            raise BadInputError(
+                f"the file holds a {type(found).__name__} of observations, and the compiled engine keeps bar "
+                "indices: save the replay of a compiled model, or set agent.engine=stock"
+            )
+        self._waiting = found
+        if isinstance(self.env, SB3VecEnv):
+            self._player = None
+            self._player_of(self.env)
 
     def _lay_out(self) -> None:
         """Let the networks live in flat vectors; BadInputError where the kernels cannot train them."""
@@ -119,7 +161,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
         player = self._player_of(env)
         callback.on_rollout_start()
         if train_freq.unit == TrainFrequencyUnit.STEP:
-            rollouts = self._rollouts_ahead(train_freq.frequency)
+            ahead = 1 if wants_every_step(callback) else self._rollouts_ahead(train_freq.frequency)
+            rollouts = ahead
             plan = self._draw_plan(player, train_freq.frequency, rollouts, learning_starts)
             taken, episodes, going = self._follow(plan, player, callback, log_interval, False)
             taken = train_freq.frequency
@@ -147,7 +190,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
         learner = self._learner(plan.draws.slot.shape[1])
         losses = np.zeros((len(plan.draws.slot), LOSSES))
         n_envs, taken, episodes = len(player.world.bar), 0, 0
-        for stop in sorted({1, len(plan.at_random)}):
+        wanted, ended = wants_every_step(callback), list[dict[str, float]]()
+        for stop in called_after(callback, len(plan.at_random)):
             while taken < stop and not (one_episode and episodes):
                 reached, ended = player.play(learner, plan, taken, stop, losses)
                 self._count_steps(reached - taken, n_envs)
@@ -156,9 +200,11 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
             self._note(learner)
             if stop == len(plan.at_random):
                 self._n_updates += len(losses)
-            callback.update_locals(locals())
+            callback.update_locals(locals() | (player.last_step(ended) if wanted else {}))
             if not callback.on_step():
                 return taken, episodes, False
+            if one_episode and episodes and wanted:
+                break
         return taken, episodes, True
 
     def _count_steps(self, steps: int, n_envs: int) -> None:
@@ -254,12 +300,20 @@ class CompiledOffPolicy(OffPolicyAlgorithm):
                     "around it, or set agent.engine=stock"
                 )
             found = self._player = Player(env, self._rules, self.buffer_size, self._action_size)
+            if self._waiting is not None:
+                found.restore(self._waiting)
+                self._waiting = None
         return found
 
     def release(self) -> None:
         """Let go of the environments, of the replay and of the room to work."""
-        self._player = self._room = None
+        self._player = self._room = self._waiting = None
 
     def _excluded_save_params(self) -> list[str]:
-        own = [name for name in vars(self) if name.startswith("_flat_")]
-        return [*super()._excluded_save_params(), *own, "_nets", "_player", "_room"]
+        own = [name for name in vars(self) if _is_own(name)]
+        return [*super()._excluded_save_params(), *own, "_waiting"]
+
+
+def _is_own(name: str) -> bool:
+    """Return whether an attribute is memory of the kernels, which is laid out anew from the networks."""
+    return name.startswith("_flat_") or name in ("_nets", "_player", "_room")

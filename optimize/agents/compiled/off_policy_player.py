@@ -1,5 +1,7 @@
 """The environments of an off-policy training, stepped by the kernels, and the replay that they fill."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,25 @@ from numpy.typing import NDArray
 from envs.observations import account_layout, gather
 from optimize.agents.compiled.collect import explain
 from optimize.agents.compiled.off_policy_loop import Plan, Rules, player_of
-from optimize.agents.compiled.replay import make_replay
+from optimize.agents.compiled.replay import Replay, make_replay
 from optimize.agents.compiled.rollout import PLAYED, blank_step
+from optimize.agents.compiled.stepping import step_locals
 from optimize.agents.vecenv import SB3VecEnv
-from optimize.errors import NumericError
+from optimize.errors import BadInputError, NumericError
+from optimize.hashing import hash_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class StoredReplay:
+    """A replay apart from its environments, with what it takes to know their market again."""
+
+    replay: Replay
+    market: str  # digest of the bars' times and of the features that the indices point into
+
+    @property
+    def n_envs(self) -> int:
+        """Return how many environments filled it."""
+        return int(self.replay.bar.shape[1])
 
 
 class Player:
@@ -61,6 +78,29 @@ class Player:
         ended = self.vec_env.end_episodes(done)
         self.vec_env.env.begin(done)
         return done_steps, ended
+
+    def stored(self) -> StoredReplay:
+        """Return a copy of the replay that outlives the environments."""
+        return StoredReplay(Replay._make(part.copy() for part in self.replay), self._market())
+
+    def restore(self, stored: StoredReplay) -> None:
+        """Go on with a stored replay; refuse one of another market, number or kind of environments."""
+        widths = [tuple(part.shape[1:]) for part in self.replay[:-1]]
+        theirs = [tuple(part.shape[1:]) for part in stored.replay[:-1]]
+        if widths != theirs or stored.market != self._market():
+            raise BadInputError(
+                f"the replay of {stored.n_envs} environments is not of these {len(self.world.bar)} on this "
+                "market: its bar indices mean nothing here; leave it out"
+            )
+        self.replay = Replay._make(part.copy() for part in stored.replay)
+
+    def _market(self) -> str:
+        return hash_arrays([self.world.bars.bar_end, self.world.features])
+
+    def last_step(self, ended: Sequence[dict[str, float]]) -> dict[str, Any]:
+        """Return the locals of stable-baselines3 after the step just made, in which these episodes ended."""
+        done = self._step.terminated | self._step.truncated
+        return step_locals(self._step, done, ended, self.observe())
 
     def steps_left(self) -> int:
         """Return the steps to the end of the first row's episode, unless it is ruined before."""

@@ -1,5 +1,7 @@
 """What the compiled PPO and A2C share: SB3's loop around rollouts that the kernels play."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,11 +10,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from optimize.agents.callbacks import wants_every_step
 from optimize.agents.compiled.actor_critic import Network, Workspace, make_workspace
 from optimize.agents.compiled.collect import Collector
 from optimize.agents.compiled.network import lay_out
 from optimize.agents.compiled.optimizers import Adam
 from optimize.agents.compiled.parameters import FlatParameters
+from optimize.agents.compiled.stepping import called_after
 from optimize.agents.threads import keep_blas_single
 from optimize.agents.vecenv import SB3VecEnv
 from optimize.errors import BadInputError
@@ -24,10 +28,10 @@ class CompiledOnPolicy(OnPolicyAlgorithm):
     """An on-policy algorithm of SB3 whose rollouts are played by one kernel.
 
     `save` writes what SB3 writes: the network's parameters and the optimizer's moments are the very memory
-    that the kernels work on. The rollout buffer holds bar indices, not observations. Callbacks hear of a
-    step after the first one of a rollout, where a stop asked for at its start takes effect, and after its
-    last one; of a rollout's start and end as ever. torch's training mode is left alone, for it means nothing
-    to a perceptron.
+    that the kernels work on. The rollout buffer holds bar indices, not observations. Callbacks are
+    called after every step, as stable-baselines3 calls them; Watch, which needs no more, after the first step
+    of a rollout, where a stop asked for at its start takes effect, and after its last one. torch's training
+    mode is left alone, for it means nothing to a perceptron. A copy or a pickle is laid out anew.
     """
 
     _network: Network
@@ -38,10 +42,23 @@ class CompiledOnPolicy(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         keep_blas_single()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Let the policy live in a flat vector, with room to work."""
         self._network, self._flat = lay_out(self.policy)
         self._flat.values()
         self._work = make_workspace(self._network, self._batch_size())
         self._collector = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without views of memory, which would be copied apart from each other."""
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Lay a copy out anew, on parameters and moments of its own."""
+        vars(self).update(state)
+        self._lay_out()
 
     def _batch_size(self) -> int:
         """Return the samples of one gradient."""
@@ -59,11 +76,12 @@ class CompiledOnPolicy(OnPolicyAlgorithm):
         parameters = self._flat.values()
         collector.begin(parameters, self._draw_noise(env.num_envs, n_rollout_steps))
         taken = 0
-        for step in sorted({1, n_rollout_steps}):
+        wanted = wants_every_step(callback)
+        for step in called_after(callback, n_rollout_steps):
             episodes = collector.play(step)
             self.num_timesteps += (step - taken) * env.num_envs
             taken = step
-            callback.update_locals(locals())
+            callback.update_locals(locals() | (collector.last_step(episodes) if wanted else {}))
             if not callback.on_step():
                 return False
             assert self.ep_info_buffer is not None

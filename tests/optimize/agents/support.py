@@ -70,6 +70,7 @@ def make_env(market: Market, name: str, *, num_envs: int, bars: int = 40) -> Tra
         cost=CostSpec(),
         reward=RewardSpec(),
         lookback=LOOKBACK,
+        seed=0,
     )
 
 

@@ -44,6 +44,7 @@ def make_vec_env(
             cost=COSTS,
             reward=reward or RewardSpec(),
             lookback=lookback,
+            seed=0,
         )
     )
 
