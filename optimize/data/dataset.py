@@ -10,8 +10,9 @@ from envs.types import BoolArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, select_rows, utc_text
 from optimize.data.features import check_features, compute, warmup_bars
 from optimize.data.providers import provider_of
+from optimize.data.quality.calendar_verdict import resolve_calendar
 from optimize.data.quality.findings import counted
-from optimize.data.quality.sessions import gaps_of
+from optimize.data.quality.sessions import gaps_of, traded_bars
 from optimize.data.resample import resample
 from optimize.data.sessions import (
     AROUND_THE_CLOCK,
@@ -19,7 +20,6 @@ from optimize.data.sessions import (
     ends_flat,
     exit_flags,
     refuse_without_exit,
-    resolve_calendar,
     session_table,
 )
 from optimize.data.spec import DAY_NS, HOUR_NS, DataSpec, FeatureSpec, SessionSpec, timeframe_ns
@@ -69,13 +69,14 @@ def bars_at(source: Bars, timeframe: str, session: SessionSpec) -> Bars:
     """Return the source's bars at a timeframe, as a market has them before its warm-up is cut off."""
     calendar = resolve_calendar(session, source)
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
-    return resample(source, timeframe, table)
+    return resample(traded_bars(source, table, session), timeframe, table)
 
 
 def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: SessionSpec) -> Market:
     """Build the market from bars that are already loaded."""
     calendar = resolve_calendar(session, source)
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
+    source = traded_bars(source, table, session)
     _refuse_strays(source, table)
     flat = ends_flat(session, calendar, source.timeframe)
     first, last = table.index(source)[[0, -1]]
@@ -196,6 +197,7 @@ def describe(bars: Bars, session: SessionSpec) -> DataSummary:
     """Summarise bars and the holes in them, measured in the calendar's open time."""
     calendar = resolve_calendar(session, bars)
     table = session_table(calendar, int(bars.bar_end[0]), int(bars.bar_end[-1]))
+    bars = traded_bars(bars, table, session)
     row = table.index(bars)
     sessions = int(row[-1] - row[0]) + 1
     gaps = gaps_of(bars, table)

@@ -1,16 +1,14 @@
 """Calendar sessions: which trading day a bar belongs to, when it must end flat, how many a year has."""
 
-import warnings
 from dataclasses import dataclass
 
-import exchange_calendars
 import numpy as np
 import pandas as pd
-from exchange_calendars.errors import CalendarError
 from numpy.typing import NDArray
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars
+from optimize.data.calendars import MARGIN_DAYS, exchange_schedule, sessions_per_year
 from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, SessionSpec, timeframe_ns
 from optimize.errors import BadInputError
 
@@ -21,11 +19,7 @@ DEFAULT = SessionSpec()
 NEW_YORK = "America/New_York"
 FX_CLOSE_NS = 17 * HOUR_NS  # New York; the FX day rolls here
 DAYS_PER_YEAR = 365.25
-MARGIN_DAYS = 14  # sessions known beyond the data, longer than any market holiday
 BARS_TO_TRADE = 2
-WEEKEND_SHARE = 0.05  # a market around the clock has 1/7 of its bars on a Saturday
-NIGHT_HOURS = (21, 22, 23, 0, 1, 2, 3)  # New York; extended equity hours end at 20:00
-NIGHT_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +39,8 @@ class SessionTable:
     def index(self, bars: Bars) -> IntArray:
         """Return the row of the session of each bar (T,); bars between sessions go to the next one."""
         day = self.day_of(bars.timestamp, bars.bar_end, bars.timeframe)
-        return np.searchsorted(self.date, day).astype(np.int64)
+        row = np.searchsorted(self.date, day)
+        return np.minimum(row, len(self.date) - 1).astype(np.int64)  # a calendar may end with the data's year
 
     def day_of(self, timestamp: IntArray, bar_end: IntArray, timeframe: str) -> Dates:
         """Return the day (T,) that bars are of, whose date is the label of a session.
@@ -65,11 +60,6 @@ class SessionTable:
         local = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(self.time_zone).tz_localize(None)
         rolled: Dates = (local.asi8 + self.roll_ns).astype("datetime64[ns]").astype("datetime64[D]")
         return rolled
-
-
-def resolve_calendar(spec: SessionSpec, bars: Bars) -> str:
-    """Return the calendar's name, read off the bars where the spec says auto."""
-    return infer_calendar(bars) if spec.calendar == "auto" else spec.calendar
 
 
 def ends_flat(spec: SessionSpec, calendar: str, source_timeframe: str) -> bool:
@@ -115,21 +105,10 @@ def open_time(table: SessionTable, stamps: IntArray) -> IntArray:
     """Return the nanoseconds of open market from the table's start to each stamp."""
     begin, end = table.stretches.T
     length = end - begin
-    row = np.searchsorted(begin, stamps, side="right") - 1
+    row = np.maximum(np.searchsorted(begin, stamps, side="right") - 1, 0)  # a calendar may begin after them
     before = np.concatenate([[0], np.cumsum(length)])[row]
-    open_ns: IntArray = before + np.minimum(stamps - begin[row], length[row])
+    open_ns: IntArray = before + np.clip(stamps - begin[row], 0, length[row])
     return open_ns
-
-
-def infer_calendar(bars: Bars) -> str:
-    """Tell 24/7, 24/5 and New York hours apart by the weekdays and hours that have bars."""
-    weekday = (bars.timestamp // DAY_NS + 3) % 7  # 1970-01-01 was a Thursday
-    if min((weekday == 5).mean(), (weekday == 6).mean()) >= WEEKEND_SHARE:
-        return "24/7"
-    if timeframe_ns(bars.timeframe) == DAY_NS:
-        return "XNYS"
-    hour = pd.DatetimeIndex(bars.timestamp, tz="UTC").tz_convert(NEW_YORK).hour
-    return "24/5" if np.isin(hour, NIGHT_HOURS).mean() >= NIGHT_SHARE else "XNYS"
 
 
 def session_table(calendar: str, first_ns: int, last_ns: int, spec: SessionSpec = DEFAULT) -> SessionTable:
@@ -207,27 +186,9 @@ def _forced_exit(date: Dates, close: IntArray, zone: str, spec: SessionSpec) -> 
 
 def _exchange(name: str, years: tuple[np.datetime64, np.datetime64], spec: SessionSpec) -> SessionTable:
     """Return the sessions of an exchange_calendars calendar, holidays and early closes included."""
-    start, end = str(years[0] - MARGIN_DAYS), str(years[1] + MARGIN_DAYS)
-    try:
-        with warnings.catch_warnings():
-            # exchange_calendars 4.13 calls pandas in ways that pandas 3.1 deprecates.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            calendar = exchange_calendars.get_calendar(name, start=start, end=end)
-    except CalendarError as error:
-        raise BadInputError(
-            f"session.calendar={name!r} is unknown: use auto, 24/7, 24/5 or an exchange's code "
-            "such as XNYS, XLON, XTKS, XHKG"
-        ) from error
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise BadInputError(
-            f"session.calendar={name!r} does not cover {start} to {end} ({reason}): use newer data or 24/5"
-        ) from error
-    schedule = calendar.schedule
+    schedule, zone = exchange_schedule(name, *years)
     date = np.asarray(pd.DatetimeIndex(schedule.index).asi8).astype("datetime64[ns]").astype("datetime64[D]")
     opens, close = pd.DatetimeIndex(schedule["open"]), _nanos(pd.DatetimeIndex(schedule["close"]))
-    inside = (date >= years[0]) & (date < years[1])
-    zone = str(calendar.tz)
     return SessionTable(
         calendar=name,
         date=date,
@@ -235,7 +196,7 @@ def _exchange(name: str, years: tuple[np.datetime64, np.datetime64], spec: Sessi
         close_ns=close,
         stretches=_stretches(schedule),
         exit_ns=_forced_exit(date, close, zone, spec),
-        per_year=float(inside.sum()) / _year_count(years),
+        per_year=sessions_per_year(date, *years),
         time_zone=zone,
         roll_ns=_overnight_roll(opens, date, zone),
     )

@@ -48,6 +48,8 @@ CHECKS = {
     "split": "refuse",
     "hole": "refuse",
     "time_zone": "refuse",
+    "calendar": "refuse",
+    "stamp_end": "refuse",
     "off_grid": "refuse",
     "ended": "refuse",
     "stale": "refuse",
@@ -222,11 +224,13 @@ class SessionSpec:
     flat_overnight: bool | None = None  # null: yes on an exchange whose source bars are intraday, else no
     exit_time: str = "15:45"  # local to the exchange; the forced exit is no later (not used by 24/7, 24/5)
     exit_minutes_before_close: int = 15  # nor later than this before the session's close
+    outside: str = "keep"  # bars outside the sessions: keep or drop them
 
     def __post_init__(self) -> None:
         require(bool(self.calendar.strip()), "session.calendar", self.calendar, "auto, 24/7, 24/5, XNYS, ...")
         clock = "a local time HH:MM; in a yaml file it needs quotes, '15:45'"
         require(bool(CLOCK_TIME.fullmatch(self.exit_time)), "session.exit_time", self.exit_time, clock)
+        require(self.outside in ("keep", "drop"), "session.outside", self.outside, "keep or drop")
         minutes = self.exit_minutes_before_close
         allowed = "from 0 to 720 minutes"
         require(0 <= minutes <= 720, "session.exit_minutes_before_close", minutes, allowed)

@@ -19,8 +19,9 @@ from optimize import clock
 from optimize.data.bars import RawBars, make_bars, utc_text
 from optimize.data.clients.protocol import Download
 from optimize.data.durable import sync
+from optimize.data.quality.calendar_verdict import infer_calendar
 from optimize.data.quality.sessions import gaps_of
-from optimize.data.sessions import infer_calendar, session_table
+from optimize.data.sessions import session_table
 from optimize.data.sources.files import read_file
 from optimize.data.spec import COLUMNS, DataSpec
 from optimize.errors import BadInputError, require

@@ -1,17 +1,20 @@
 """The quality report: every check on every symbol of a source, before anything is built on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from optimize.clock import now
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars, utc_text
 from optimize.data.providers import provider_of
+from optimize.data.quality.calendar_verdict import resolve_calendar
 from optimize.data.quality.findings import Finding, find, judge, refuse, refused, warning
+from optimize.data.quality.hours import MISREAD
 from optimize.data.quality.levels import level_findings
 from optimize.data.quality.rows import MIN_BARS, clean, row_findings
-from optimize.data.quality.sessions import calendar_findings, exit_findings
+from optimize.data.quality.sessions import calendar_findings, exit_findings, traded_bars
 from optimize.data.quality.span import (
     Part,
     age_days,
@@ -21,7 +24,7 @@ from optimize.data.quality.span import (
     stale_findings,
 )
 from optimize.data.resample import resample, why_not
-from optimize.data.sessions import SessionTable, ends_flat, resolve_calendar, session_table
+from optimize.data.sessions import SessionTable, ends_flat, session_table
 from optimize.data.spec import CHECKS, DAY_NS, SEVERITIES, DataSpec, SessionSpec
 
 
@@ -72,6 +75,7 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
         first = min(int(bars.bar_end[0]) for _, bars in parts)
         last = max(int(bars.bar_end[-1]) for _, bars in parts)
         table = session_table(calendar, first, last, session)
+        parts = [_traded(part, table, session) for part in parts]
         for raw, bars in parts:
             found += _of_one(raw, bars, table, data, session)
             found += stale_findings(raw, bars, now_ns, data.max_age)
@@ -98,11 +102,23 @@ def _of_one(
 ) -> Iterator[Finding]:
     """Yield what is wrong with one symbol's prices, volume and times."""
     yield from level_findings(raw, table.index(bars), split_remedy(data))
-    against = calendar_findings(raw, bars, table, data.max_gap_days)
+    auto = session.calendar == "auto"
+    against = calendar_findings(raw, bars, table, data.max_gap_days, auto=auto)
     yield from against
-    readable = all(each.check != "time_zone" for each in against)
+    readable = not any(each.check in MISREAD for each in against)
     if readable and ends_flat(session, table.calendar, bars.timeframe):
         yield from exit_findings(raw, _at_timeframe(bars, data.timeframe, table), table)
+
+
+def _traded(part: Part, table: SessionTable, session: SessionSpec) -> Part:
+    """Return a part without the bars that session.outside=drop leaves out."""
+    raw, bars = part
+    traded = traded_bars(bars, table, session)
+    if traded is bars:
+        return part
+    kept = np.isin(raw.timestamp, traded.timestamp)
+    late = replace(raw, timestamp=raw.timestamp[kept], ohlcv=raw.ohlcv[kept], spread=raw.spread[kept])
+    return late, traded
 
 
 def _at_timeframe(bars: Bars, timeframe: str, table: SessionTable) -> Bars:

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from envs.types import BoolArray, IntArray
-from optimize.data.bars import Bars, RawBars, utc_text
+from optimize.data.bars import Bars, RawBars, select_rows, utc_text
 from optimize.data.quality.findings import Finding, counted, days, find, portion
+from optimize.data.quality.hours import clock_findings, outside_findings
 from optimize.data.sessions import SessionTable, missing_exits, open_time
-from optimize.data.spec import DAY_NS, timeframe_ns
+from optimize.data.spec import DAY_NS, SessionSpec, timeframe_ns
+from optimize.errors import BadInputError
 
 MOSTLY = 0.5
-FITTING = 0.95  # share of bars inside sessions that shows the right time zone
 TOLD = 3  # of the longest gaps
 TOLD_DATES = 10
 
@@ -48,15 +49,17 @@ def gaps_of(bars: Bars, table: SessionTable) -> Gaps:
     return Gaps(before[chosen], end[chosen], open_ns[chosen], missing[chosen], sessions)
 
 
-def calendar_findings(raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float) -> list[Finding]:
-    """Return the findings of one symbol against its calendar."""
+def calendar_findings(
+    raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float, *, auto: bool
+) -> list[Finding]:
+    """Return the findings of one symbol against its calendar, which `auto` was read off the bars."""
     outside = outside_sessions(bars.timestamp, bars, table)
-    wrong_clock = list(_time_zone(raw, bars, table, outside))
-    if wrong_clock:  # what the calendar says of misread stamps says nothing of the data
-        return wrong_clock
+    misread = list(clock_findings(raw, bars, table, outside, auto=auto))
+    if misread:  # gaps and bars outside come of the misreading
+        return misread
     sessions = len(np.unique(table.index(bars)))
     gaps = _gaps(raw, gaps_of(bars, table), sessions, max_gap_days)
-    return [*_off_grid(raw, bars, table), *gaps, *_outside(raw, outside, table)]
+    return [*_off_grid(raw, bars, table), *gaps, *outside_findings(raw, bars, table, outside)]
 
 
 def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> BoolArray:
@@ -67,6 +70,19 @@ def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> Bo
         return shut
     closed: BoolArray = open_time(table, end) == open_time(table, timestamp)
     return closed
+
+
+def traded_bars(bars: Bars, table: SessionTable, spec: SessionSpec) -> Bars:
+    """Return the bars without those outside the sessions, where session.outside=drop asks for that."""
+    if spec.outside == "keep":
+        return bars
+    outside = outside_sessions(bars.timestamp, bars, table)
+    if outside.all():
+        raise BadInputError(
+            f"session.outside=drop leaves no bar: all {bars.n_bars:,} are outside the sessions of "
+            f"{table.calendar}; set session.calendar or data.time_zone"
+        )
+    return select_rows(bars, ~outside) if outside.any() else bars
 
 
 def _gaps(raw: RawBars, gaps: Gaps, sessions: int, max_gap_days: float) -> Iterator[Finding]:
@@ -94,38 +110,6 @@ def _longest(gaps: Gaps, chosen: BoolArray) -> str:
         for row in rows[:TOLD]
     )
     return told if len(rows) == 1 else f"the longest {told}"
-
-
-def _outside(raw: RawBars, outside: BoolArray, table: SessionTable) -> Iterator[Finding]:
-    """Yield the bars outside the sessions, and how many of them an early close leaves there."""
-    if outside.any():
-        stamps = raw.timestamp[outside]
-        row = np.searchsorted(table.open_ns, stamps, side="right") - 1
-        early = stamps < table.open_ns[row] + (table.close_ns - table.open_ns).max()
-        late = "all" if early.all() else f"{int(early.sum()):,}"
-        after = f", {late} of them after an early close" if early.any() else ""
-        found = f"{portion(outside)} outside the sessions of {table.calendar}{after}"
-        remedy = "drop them, or set session.calendar"
-        if outside.mean() > MOSTLY:
-            remedy = "most bars: data.time_zone or session.calendar is probably wrong"
-        yield find("outside_session", raw, stamps, found, remedy)
-
-
-def _time_zone(raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray) -> Iterator[Finding]:
-    """Yield stamps that fit the sessions only when they are read in another time zone."""
-    if outside.mean() <= MOSTLY:
-        return
-    local = pd.DatetimeIndex(bars.timestamp)
-    standard = np.zeros(len(local), dtype=bool)
-    there = local.tz_localize(table.time_zone, ambiguous=standard, nonexistent="shift_forward")
-    stamps = there.tz_convert("UTC").as_unit("ns").asi8
-    if 1 - outside_sessions(stamps, bars, table).mean() >= FITTING:
-        found = (
-            f"{portion(outside)} outside the sessions of {table.calendar}, but nearly all inside when their "
-            f"stamps are read as {table.time_zone} time"
-        )
-        remedy = f"set data.time_zone={table.time_zone} (or session.calendar)"
-        yield find("time_zone", raw, raw.timestamp[outside], found, remedy)
 
 
 def _off_grid(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding]:

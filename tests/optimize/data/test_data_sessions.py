@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from envs.types import IntArray
 from optimize.data.dataset import load_bars
-from optimize.data.sessions import infer_calendar, resolve_calendar, session_table
+from optimize.data.quality.calendar_verdict import infer_calendar, resolve_calendar
+from optimize.data.sessions import session_table
 from optimize.data.spec import DAY_NS, MINUTE_NS, DataSpec, SessionSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import bars_at, stamp, stamps
@@ -117,7 +118,7 @@ def test_an_unknown_calendar_is_refused_with_examples(name: str) -> None:
 
 
 def test_a_calendar_that_begins_after_the_data_is_refused() -> None:
-    with pytest.raises(BadInputError, match=r"session.calendar='XKRX' does not cover 1900"):
+    with pytest.raises(BadInputError, match=r"session.calendar='XKRX' is recorded from 1956-01-01"):
         sessions_of(ends("1901-01-02", "1901-01-05"), "XKRX")
 
 
@@ -141,10 +142,14 @@ def test_the_calendar_is_read_off_the_hours_that_trade(keep: str, calendar: str)
     assert resolve_calendar(SessionSpec(calendar="XLON"), bars) == "XLON"
 
 
-def test_daily_bars_of_weekdays_are_new_york_and_of_all_days_around_the_clock() -> None:
+def test_daily_bars_are_told_apart_by_their_holidays() -> None:
     days = stamps("2024-01-01", 70, "1d")
     assert infer_calendar(bars_at(days, "1d")) == "24/7"
-    assert infer_calendar(bars_at(days[(days // DAY_NS + 3) % 7 < 5], "1d")) == "XNYS"
+    weekdays = days[(days // DAY_NS + 3) % 7 < 5]
+    assert infer_calendar(bars_at(weekdays, "1d")) == "24/5"  # with a bar on three holidays of New York
+    holidays = [stamp(day) for day in ("2024-01-01", "2024-01-15", "2024-02-19")]
+    assert infer_calendar(bars_at(weekdays[~np.isin(weekdays, holidays)], "1d")) == "XNYS"
+    assert infer_calendar(bars_at(weekdays[2:9], "1d")) == "XNYS"  # without a holiday both fit
 
 
 @pytest.mark.market_data

@@ -1,5 +1,6 @@
 """Planted defects: each is found, named and dated, and nothing else is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,12 +128,40 @@ def test_new_york_stamps_taken_for_utc_are_refused_with_the_remedy(tmp_path: Pat
     assert report_of(frame, tmp_path, timeframe="15m", time_zone="America/New_York").findings == ()
 
 
-def test_bars_before_and_after_the_session_are_outside_it_and_no_other_zone(tmp_path: Path) -> None:
+def extended(zone: str = "UTC") -> pd.DataFrame:
     days = [day for day in pd.bdate_range("2024-01-02", "2024-01-12", tz="America/New_York")]
     stamps = [day + pd.Timedelta(minutes=30 * step) for day in days for step in range(8, 40)]
-    report = report_of(ohlcv(pd.DatetimeIndex(stamps).tz_convert("UTC")), tmp_path, timeframe="30m")
-    assert counts(report) == {"outside_session": 9 * (32 - 13)}
-    assert "data.time_zone or session.calendar is probably wrong" in report.findings[0].remedy
+    return ohlcv(pd.DatetimeIndex(stamps).tz_convert(zone).tz_localize(None))
+
+
+def test_us_extended_hours_are_named_and_dropped_on_request(tmp_path: Path) -> None:
+    report = report_of(extended(), tmp_path, timeframe="30m")
+    (finding,) = report.findings
+    assert (report.calendar, finding.check, finding.severity) == ("XNYS", "calendar", "refuse")
+    assert "US extended hours (04:00 to 20:00 New York)" in finding.found
+    assert finding.remedy == "set session.outside=drop"
+    data = DataSpec(provider="file", path=str(tmp_path / "x.parquet"), timeframe="30m")
+    regular = inspect(data, SessionSpec(outside="drop"))
+    assert regular.findings == ()
+    assert regular.coverage[0].rows == 9 * 13
+    kept = replace(data, severity={"calendar": "warn"})
+    assert inspect(kept, SessionSpec()).passed
+
+
+def test_us_extended_hours_in_local_time_are_named_with_both_options(tmp_path: Path) -> None:
+    (finding,) = report_of(extended("America/New_York"), tmp_path, timeframe="30m").findings
+    assert finding.check == "time_zone"
+    assert finding.remedy == "set data.time_zone=America/New_York session.outside=drop"
+
+
+def test_some_bars_before_and_after_the_session_are_named_by_their_hours(tmp_path: Path) -> None:
+    frame = extended()
+    local = frame["timestamp"].dt.tz_localize("UTC").dt.tz_convert("America/New_York")
+    minute = local.dt.hour * 60 + local.dt.minute
+    report = report_of(frame[(minute >= 8 * 60) & (minute < 17 * 60)], tmp_path, timeframe="30m")
+    assert counts(report) == {"outside_session": 9 * 5}
+    assert "on most days 08:00 to 09:30 and 16:00 to 17:00" in report.findings[0].found
+    assert "session.outside=drop" in report.findings[0].remedy
 
 
 def test_prints_after_an_early_close_are_counted_apart(tmp_path: Path) -> None:
@@ -302,5 +331,7 @@ def test_a_spacing_that_is_no_timeframe_is_refused_and_named(tmp_path: Path) -> 
     frame = ohlcv(pd.date_range("2024-01-01", periods=50, freq="37s", tz="UTC"))
     (finding,) = report_of(frame, tmp_path).findings
     assert isinstance(finding, Finding)
-    assert finding.found == "the most frequent spacing is 37 s, which is no known timeframe"
-    assert "set data.source_timeframe" in finding.remedy
+    assert finding.found == (
+        "the most frequent spacing is 37 s, and bars are whole minutes, or seconds that divide one"
+    )
+    assert finding.remedy.startswith("resample the file")

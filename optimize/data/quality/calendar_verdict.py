@@ -1,0 +1,235 @@
+"""Which calendar and which reading of the stamps fit bars best: one score for zones x calendars.
+
+A fit has two shares: bars inside the calendar's open time, and open time that has bars. Its score is their
+overlap (Jaccard's index): 1 where every bar is inside and every open hour has bars.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from envs.types import BoolArray, IntArray
+from optimize.data.bars import Bars, select_rows
+from optimize.data.calendars import canonical_name
+from optimize.data.exchange_hours import HOURS, SLOT_MINUTES, SLOTS_A_DAY, SLOTS_A_WEEK, Hours
+from optimize.data.sessions import session_table
+from optimize.data.spec import DAY_NS, MINUTE_NS, SessionSpec, timeframe_ns
+from optimize.data.zones import Clock, parse_clock, wall_time
+from optimize.errors import BadInputError
+
+NEW_YORK = "America/New_York"
+BROKER = f"{NEW_YORK}+7"
+EXTENDED = "extended"  # US shares with trading before and after the session
+AUTO = ("XNYS", "24/5", "24/7")  # what `auto` chooses from; of equal fits the first
+CLOCKS = (BROKER, "Etc/GMT+5", NEW_YORK, "Europe/London", "Europe/Berlin", "Europe/Athens")
+SHIFTS = tuple(f"UTC{hours:+d}" for hours in (*range(-12, 0), *range(1, 15)))
+LARGE = tuple(HOURS)[:18]  # exchanges that daily bars are compared with, each by its holidays
+SAMPLE_NS = 730 * DAY_NS  # the last two years show the hours of today and every clock change
+CELL_NS = 15 * MINUTE_NS  # finer bars are counted by these
+SLOT_NS = SLOT_MINUTES * MINUTE_NS
+WEEK_NS = 7 * DAY_NS
+TIE = 0.002
+INSIDE, COVERED = 0.995, 0.75  # shares from which on bars fit their calendar and no other is looked for
+LONG_GAP_DAYS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well bars fit a calendar when their stamps are read on a clock."""
+
+    calendar: str
+    clock: str | None  # as data.time_zone takes it; None: as they were read
+    ends: bool  # stamps taken for the ends of bars
+    inside: float  # share of bars in open time
+    covered: float  # share of open time with bars
+
+    @property
+    def score(self) -> float:
+        """Return the overlap of bars and open time, from 0 to 1."""
+        if not self.inside or not self.covered:
+            return 0.0
+        return 1 / (1 / self.inside + 1 / self.covered - 1)
+
+    @property
+    def clean(self) -> bool:
+        """Return whether nothing asks for another calendar or clock."""
+        return self.inside >= INSIDE and self.covered >= COVERED
+
+
+class WeeklyHours:
+    """Bars of at most two years, counted by 5-minute slot of the local week of any clock and zone."""
+
+    def __init__(self, bars: Bars, clock: str | None) -> None:
+        recent = bars.timestamp >= bars.timestamp[-1] - SAMPLE_NS
+        length_ns = timeframe_ns(bars.timeframe)
+        self.length_ns = max(length_ns, CELL_NS)
+        stamps = bars.timestamp[recent]
+        folded = stamps // CELL_NS * CELL_NS if length_ns < CELL_NS else stamps
+        self.stamps, self.weight = np.unique(folded, return_counts=True)
+        self.clock = parse_clock(clock or "UTC")
+
+    @cached_property
+    def wall(self) -> pd.DatetimeIndex:
+        """Return the stamps as the source has them, without a zone."""
+        return wall_time(pd.DatetimeIndex(self.stamps, tz="UTC"), self.clock)
+
+    def local(self, zone: str, clock: str | None = None, *, ends: bool = False) -> IntArray:
+        """Return the stamps (N,) in a zone's local nanoseconds, read on another clock where one is given."""
+        shift = self.length_ns if ends else 0
+        if clock is None:
+            there = pd.DatetimeIndex(self.stamps - shift, tz="UTC")
+        else:
+            there = _instants(self.wall, parse_clock(clock))
+        return there.tz_convert(zone).tz_localize(None).as_unit("ns").asi8
+
+    def fit(
+        self, calendar: str, clock: str | None, local: IntArray, week: BoolArray, *, ends: bool = False
+    ) -> Fit:
+        """Return how the bars at local stamps fill the open slots of a week."""
+        slots = max(1, self.length_ns // SLOT_NS)
+        start = (local // SLOT_NS + 3 * SLOTS_A_DAY) % SLOTS_A_WEEK  # 1970-01-01 was a Thursday
+        starts = np.bincount(start, minlength=SLOTS_A_WEEK)
+        weights = np.bincount(start, weights=self.weight, minlength=SLOTS_A_WEEK)
+        width = int(min(slots, SLOTS_A_WEEK))
+        touched = np.zeros(SLOTS_A_WEEK, dtype=np.bool_)
+        filled = np.zeros(SLOTS_A_WEEK)
+        for step in range(width):
+            touched |= np.roll(week, -step)
+            filled += np.roll(starts, step)
+        expected = self._occurrences(local)
+        open_slots = float(expected[week].sum())
+        covered = float(np.minimum(filled, expected)[week].sum()) / open_slots if open_slots else 0.0
+        return Fit(calendar, clock, ends, float(weights[touched].sum() / weights.sum()), covered)
+
+    def _occurrences(self, local: IntArray) -> IntArray:
+        """Return how often each slot of a week comes from the first bar to the last, long gaps left out."""
+        first, last = local[0] // SLOT_NS, (local[-1] + self.length_ns - 1) // SLOT_NS
+        count = int(last - first) + 1
+        whole, rest = divmod(count, SLOTS_A_WEEK)
+        expected: IntArray = np.full(SLOTS_A_WEEK, whole, dtype=np.int64)
+        begin = int(first + 3 * SLOTS_A_DAY) % SLOTS_A_WEEK
+        expected[(begin + np.arange(rest)) % SLOTS_A_WEEK] += 1
+        skipped = int((np.maximum(np.diff(local) - SLOT_NS, 0) // WEEK_NS).sum()) if len(local) > 1 else 0
+        left: IntArray = np.maximum(expected - skipped, 0)
+        return left
+
+
+def _instants(wall: pd.DatetimeIndex, clock: Clock) -> pd.DatetimeIndex:
+    """Return naive stamps of a clock as instants; of two the later, and a skipped one after the change."""
+    winter = np.zeros(len(wall), dtype=np.bool_)
+    return (wall - clock.shift).tz_localize(clock.zone, ambiguous=winter, nonexistent="shift_forward")
+
+
+def _weeks() -> dict[str, tuple[str, list[BoolArray]]]:
+    """Return zone and open slots of a week of every calendar; some have a second form of it."""
+    every = np.ones(SLOTS_A_WEEK, dtype=np.bool_)
+    forex = Hours(NEW_YORK, "17:00", "17:00", eve=True).open_slots()
+    metals = Hours(NEW_YORK, "18:00", "17:00", eve=True).open_slots()  # closed for an hour a day
+    weeks = {"XNYS": (NEW_YORK, [HOURS["XNYS"].open_slots()])}
+    weeks |= {"24/5": (NEW_YORK, [forex, metals]), "24/7": ("UTC", [every])}
+    weeks[EXTENDED] = (NEW_YORK, [Hours(NEW_YORK, "04:00", "20:00").open_slots()])
+    return weeks | {name: (hours.zone, [hours.open_slots()]) for name, hours in HOURS.items()}
+
+
+WEEKS = _weeks()
+
+
+def infer_calendar(bars: Bars) -> str:
+    """Return the calendar of AUTO that fits the bars best, the first of equal ones."""
+    if _is_daily(bars):
+        return _best(list(_daily_fits(bars, AUTO))).calendar
+    *fits, extended = _given(WeeklyHours(bars, None), (*AUTO, EXTENDED))
+    best = _best(fits)
+    return "XNYS" if extended.score > max(best.score, COVERED) else best.calendar
+
+
+def resolve_calendar(spec: SessionSpec, bars: Bars) -> str:
+    """Return the calendar's name, read off the bars where the spec has auto."""
+    return infer_calendar(bars) if spec.calendar == "auto" else spec.calendar
+
+
+def fit_of(bars: Bars, calendar: str) -> Fit:
+    """Return how well bars fit a calendar as they were read."""
+    if _is_daily(bars):
+        return next(_daily_fits(bars, (calendar,)))
+    return next(_given(WeeklyHours(bars, None), (canonical_name(calendar),)))
+
+
+def rank_fits(bars: Bars, clock: str | None, calendar: str) -> list[Fit]:
+    """Return every calendar and reading, the best first; of equal ones the plainest.
+
+    `clock` is data.time_zone where it was applied, None where the stamps are instants by themselves.
+    """
+    calendar = canonical_name(calendar)
+    if _is_daily(bars):
+        recent = select_rows(bars, bars.timestamp >= bars.timestamp[-1] - SAMPLE_NS)
+        fits = list(_daily_fits(recent, (calendar, *AUTO, *LARGE)))
+    else:
+        hours = WeeklyHours(bars, clock)
+        fits = [*_given(hours, (calendar, *WEEKS)), *_read_otherwise(hours, calendar)]
+    best = _best(fits)
+    ranked = sorted(fits, key=lambda fit: -fit.score)
+    return [best, *(fit for fit in ranked if fit is not best)]
+
+
+def _given(hours: WeeklyHours, calendars: Sequence[str]) -> Iterator[Fit]:
+    """Yield the fits of calendars to stamps as they were read; each zone is converted to once."""
+    local: dict[str, IntArray] = {}
+    for name in dict.fromkeys(calendars):
+        zone, weeks = WEEKS[name]
+        if zone not in local:
+            local[zone] = hours.local(zone)
+        yield _best([hours.fit(name, None, local[zone], week) for week in weeks])
+
+
+def _read_otherwise(hours: WeeklyHours, calendar: str) -> Iterator[Fit]:
+    """Yield the fits of stamps on other clocks, and of stamps that are the ends of bars."""
+    as_read, own = hours.clock.text, hours.wall.as_unit("ns").asi8
+    around = [name for name in dict.fromkeys((calendar, "24/5", "XNYS")) if name != "24/7"]
+    for name in around[:1]:
+        zone, weeks = WEEKS[name]
+        ends = hours.local(zone, ends=True)
+        yield _best([hours.fit(name, None, ends, week, ends=True) for week in weeks])
+    yield from _on_clocks(hours, ("24/5", "XNYS"), CLOCKS)
+    for name, (zone, weeks) in WEEKS.items():
+        if zone != as_read and name not in ("24/5", "XNYS", "24/7"):
+            yield _best([hours.fit(name, zone, own, week) for week in weeks])
+    yield from _on_clocks(hours, ("24/5", "XNYS"), ("UTC", *SHIFTS))
+
+
+def _on_clocks(hours: WeeklyHours, calendars: Sequence[str], clocks: Sequence[str]) -> Iterator[Fit]:
+    """Yield the fits of calendars that follow New York to stamps read on each clock."""
+    for clock in clocks:
+        if clock != hours.clock.text:
+            local = hours.local(NEW_YORK, clock)
+            for name in calendars:
+                yield _best([hours.fit(name, clock, local, week) for week in WEEKS[name][1]])
+
+
+def _daily_fits(bars: Bars, calendars: Sequence[str]) -> Iterator[Fit]:
+    """Yield the fits of calendars to daily bars, by the dates of their sessions; long gaps are left out."""
+    for name in dict.fromkeys(calendars):
+        try:
+            table = session_table(name, int(bars.bar_end[0]), int(bars.bar_end[-1]))
+        except BadInputError:  # the calendar is not recorded for that time
+            continue
+        days = table.day_of(bars.timestamp, bars.bar_end, bars.timeframe)
+        inside = np.isin(days, table.date)
+        row = np.searchsorted(table.date, days)
+        step = np.diff(row)
+        missing = np.where(np.diff(days).astype(np.int64) <= LONG_GAP_DAYS, np.maximum(step - 1, 0), 0).sum()
+        met = float(inside.sum())
+        yield Fit(name, None, False, met / len(days), met / (met + float(missing)) if met else 0.0)
+
+
+def _is_daily(bars: Bars) -> bool:
+    return timeframe_ns(bars.timeframe) >= DAY_NS
+
+
+def _best(fits: Sequence[Fit]) -> Fit:
+    """Return the first fit whose score is within TIE of the best."""
+    top = max(fit.score for fit in fits)
+    return next(fit for fit in fits if fit.score >= top - TIE)

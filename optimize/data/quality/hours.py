@@ -1,0 +1,219 @@
+"""Findings on clock and calendar: misread stamps, a calendar that does not fit, bars outside the sessions."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from envs.types import BoolArray, IntArray
+from optimize.data.bars import Bars, RawBars
+from optimize.data.calendars import canonical_name
+from optimize.data.quality.calendar_verdict import (
+    AUTO,
+    BROKER,
+    CLOCKS,
+    COVERED,
+    EXTENDED,
+    NEW_YORK,
+    Fit,
+    fit_of,
+    rank_fits,
+)
+from optimize.data.quality.findings import Finding, find, portion
+from optimize.data.sessions import SessionTable
+from optimize.data.spec import DAY_NS, MINUTE_NS, timeframe_ns
+
+MISREAD = ("time_zone", "calendar", "stamp_end")  # findings that make all others on sessions meaningless
+MOSTLY = 0.5
+FITTING = 0.8  # score from which on another calendar is named as the right one
+APART = 0.15  # by which its score is higher
+GAIN = 0.01  # by which another clock for the same calendar raises the score
+FEW_BARS = 2
+DAILY_FITTING = 0.985
+DAILY_GAIN = 0.01
+DAILY_BARS = 60  # fewer hold too few holidays to compare
+DAY_NAMES = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
+DAY_MINUTES = DAY_NS // MINUTE_NS
+
+
+def clock_findings(
+    raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray, *, auto: bool
+) -> Iterator[Finding]:
+    """Yield that the stamps are misread or the calendar is another, naming the best one and its options."""
+    base = fit_of(bars, table.calendar)
+    daily = timeframe_ns(bars.timeframe) >= DAY_NS
+    half_outside = outside.mean() > MOSTLY
+    if not half_outside and (_daily_is_clean(bars, base) if daily else base.clean):
+        return
+    ranked = rank_fits(bars, raw.clock, table.calendar)
+    chosen = _another_calendar(base, ranked, daily=daily, auto=auto, half_outside=half_outside)
+    if chosen is None and not daily:
+        chosen = _another_clock(base, ranked, int(outside.sum()))
+    stamps = raw.timestamp[outside] if outside.any() else raw.timestamp
+    if chosen is not None:
+        found = (
+            f"the bars fit {_named(chosen, raw)} to {_score(chosen)}, {_named(base, raw)} to {_score(base)}"
+        )
+        yield find(
+            _check(chosen), raw, stamps, found, _remedy(chosen, ranked, base, raw), len(bars.timestamp)
+        )
+    elif half_outside:
+        close = "; ".join(f"{_named(fit, raw)} {_score(fit)}" for fit in ranked[:2])
+        found = f"{portion(outside)} outside the sessions of {table.calendar}; the closest: {close}"
+        remedy = "set data.time_zone to the clock of the stamps and session.calendar to the market's"
+        yield find("calendar", raw, stamps, found, remedy)
+
+
+def _daily_is_clean(bars: Bars, base: Fit) -> bool:
+    return base.score >= DAILY_FITTING or len(bars.timestamp) < DAILY_BARS
+
+
+def _another_calendar(
+    base: Fit, ranked: Sequence[Fit], *, daily: bool, auto: bool, half_outside: bool
+) -> Fit | None:
+    """Return the best fit where its calendar is plainly the right one and the present is not."""
+    best = ranked[0]
+    if not (auto or half_outside) or (best.calendar == base.calendar and best.clock is None):
+        return None
+    if daily:
+        plain = best.score >= max(DAILY_FITTING, base.score + DAILY_GAIN)
+        return best if plain else None
+    bad = half_outside or (base.covered < COVERED and base.score < COVERED)
+    if best.clock is None and not best.ends:  # as the stamps were read: only the calendar is in doubt
+        bad = bad or (base.score < 0.9 and best.score >= 0.95)
+    return best if bad and best.score >= max(FITTING, base.score + APART) else None
+
+
+def _another_clock(base: Fit, ranked: Sequence[Fit], outside: int) -> Fit | None:
+    """Return the best other reading for the same calendar, where it halves what does not fit."""
+    others = [fit for fit in ranked if fit.calendar == base.calendar and (fit.clock or fit.ends)]
+    if not others or outside < FEW_BARS:
+        return None
+    top = max(fit.score for fit in others)
+    order = {clock: rank for rank, clock in enumerate((None, *CLOCKS))}
+    near = [fit for fit in others if fit.score >= top - 0.002]
+    best = min(near, key=lambda fit: order.get(fit.clock, len(order)))
+    halved = 1 - best.score <= (1 - base.score) / 2
+    return best if halved and best.score >= base.score + GAIN else None
+
+
+def _check(fit: Fit) -> str:
+    if fit.ends:
+        return "stamp_end"
+    return "calendar" if fit.clock is None else "time_zone"
+
+
+def _named(fit: Fit, raw: RawBars) -> str:
+    """Return a fit as `XSHG read as Asia/Shanghai`."""
+    name = "US extended hours (04:00 to 20:00 New York)" if fit.calendar == EXTENDED else fit.calendar
+    if fit.ends:
+        return f"{name} with stamps at the end of bars"
+    clock = fit.clock or raw.clock or "UTC"
+    return f"{name} read as {clock}"
+
+
+def _score(fit: Fit) -> str:
+    return f"{100 * fit.score:.0f} %"
+
+
+def _remedy(fit: Fit, ranked: Sequence[Fit], base: Fit, raw: RawBars) -> str:
+    """Return the options that a fit asks for, and those of others that fit as well."""
+    if fit.ends:
+        return "a bar begins at the close and none at the open, so stamps are ends: set data.stamp=end"
+    options = _options(fit, base)
+    alike = [each for each in ranked if each is not fit and each.score >= fit.score - 0.03]
+    if fit.calendar == base.calendar:
+        alike = [each for each in alike if each.calendar == fit.calendar and each.clock in CLOCKS]
+    else:
+        alike = [each for each in alike if each.calendar not in AUTO and not each.ends]
+    told = [_options(each, base) for each in alike if _options(each, base)]
+    also = f" (or {', '.join(list(dict.fromkeys(told))[:3])})" if told else ""
+    offset = " on stamps written without an offset" if fit.clock and raw.clock is None else ""
+    if fit.clock == BROKER and raw.clock is not None:
+        also = f", the server time of MetaTrader{also}"
+    return f"set {options}{offset}{also}"
+
+
+def _options(fit: Fit, base: Fit) -> str:
+    """Return what to type for a fit."""
+    words = [f"data.time_zone={fit.clock}"] if fit.clock else []
+    if fit.calendar == EXTENDED:
+        words.append("session.outside=drop")
+    elif fit.calendar != base.calendar:
+        words.append(f"session.calendar={fit.calendar}")
+    return " ".join(words)
+
+
+def outside_findings(raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray) -> Iterator[Finding]:
+    """Yield the bars outside the sessions, the pattern they follow, and how many follow an early close."""
+    if not outside.any():
+        return
+    stamps = raw.timestamp[outside]
+    row = np.maximum(np.searchsorted(table.open_ns, stamps, side="right") - 1, 0)
+    early = stamps < table.open_ns[row] + (table.close_ns - table.open_ns).max()
+    late = "all" if early.all() else f"{int(early.sum()):,}"
+    after = f", {late} of them after an early close" if early.any() else ""
+    pattern = None if early.all() else weekly_pattern(bars.timestamp, outside, table, bars.timeframe)
+    found = f"{portion(outside)} outside the sessions of {table.calendar}{after}"
+    remedy = "they trade with the session of their day; session.outside=drop leaves them out"
+    if pattern is not None:
+        found = f"{found}, {pattern}"
+        if not _in_extended_hours(stamps, table):
+            remedy = "such a pattern is no fault of single bars: check data.time_zone and session.calendar"
+    yield find("outside_session", raw, stamps, found, remedy)
+
+
+def weekly_pattern(stamps: IntArray, outside: BoolArray, table: SessionTable, timeframe: str) -> str | None:
+    """Return when bars come outside the sessions again and again, None for single ones."""
+    local = (
+        pd.DatetimeIndex(stamps, tz="UTC").tz_convert(table.time_zone).tz_localize(None).as_unit("ns").asi8
+    )
+    day, minute = local // DAY_NS, local % DAY_NS // MINUTE_NS
+    weekday = (day + 3) % 7
+    usual = []
+    for each in range(7):
+        met = np.unique(day[weekday == each])
+        hit = np.unique(day[outside & (weekday == each)])
+        if len(hit) and 2 * len(hit) >= len(met):
+            usual.append(each)
+    chosen = outside & np.isin(weekday, usual)
+    dates = np.unique(day[chosen])
+    if len(dates) < FEW_BARS or 2 * chosen.sum() < outside.sum():
+        return None
+    length_ns = timeframe_ns(timeframe)
+    if length_ns >= DAY_NS:
+        return f"on {_days(usual)}"
+    values, counts = np.unique(minute[chosen], return_counts=True)
+    often = values[2 * counts >= counts.max()] if counts.max() > 1 else values
+    return f"on {_days(usual)} {_times(often, max(1, length_ns // MINUTE_NS))} ({table.time_zone})"
+
+
+def _days(weekdays: Sequence[int]) -> str:
+    if len(weekdays) >= 3:
+        return "most days"
+    return " and ".join(DAY_NAMES[each] for each in weekdays)
+
+
+def _times(minutes: IntArray, length: int) -> str:
+    """Return starts of bars as a span or two, `04:00 to 09:30 and 16:00 to 20:00`."""
+    runs = np.split(minutes, np.flatnonzero(np.diff(minutes) > max(length, 15)) + 1)
+    if len(runs) > 2:  # scattered: the widest pause parts them
+        widest = int(np.diff(minutes).argmax()) + 1
+        runs = [minutes[:widest], minutes[widest:]]
+    spans = [f"{_clock(int(run[0]))} to {_clock(int(run[-1]) + length)}" for run in runs]
+    return " and ".join(spans)
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}" if minutes < DAY_MINUTES else "24:00"
+
+
+def _in_extended_hours(stamps: IntArray, table: SessionTable) -> bool:
+    """Return whether bars lie in the hours before and after a session of New York."""
+    if canonical_name(table.calendar) != "XNYS":
+        return False
+    local = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(NEW_YORK)
+    minute = np.asarray(local.hour * 60 + local.minute)
+    return bool(
+        ((minute >= 4 * 60) & (minute < 20 * 60)).mean() > MOSTLY and (minute != 16 * 60).mean() > MOSTLY
+    )
