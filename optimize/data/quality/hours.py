@@ -80,7 +80,7 @@ def _another_calendar(
         return best if plain else None
     bad = half_outside or (base.covered < COVERED and base.score < COVERED)
     if best.clock is None and not best.ends:  # as the stamps were read: only the calendar is in doubt
-        bad = bad or (base.score < 0.9 and best.score >= 0.95)
+        bad = bad or (base.score < 0.9 <= best.score)
     return best if bad and best.score >= max(FITTING, base.score + APART) else None
 
 

@@ -60,7 +60,7 @@ def finding_of(stamps: pd.DatetimeIndex, folder: Path, **settings: str) -> Findi
 )
 @pytest.mark.parametrize("minutes", [5, 60])
 def test_forex_on_another_clock_is_named(tmp_path: Path, clock: str, option: str, minutes: int) -> None:
-    stamps = forex(weeks=16, minutes=minutes)
+    stamps = forex("2024-03-01", weeks=16, minutes=minutes)
     timeframe = "1h" if minutes == 60 else "5m"
     finding = finding_of(wall_time(stamps, parse_clock(clock)), tmp_path, timeframe=timeframe)
     assert finding is not None
