@@ -8,7 +8,8 @@ from pathlib import Path
 from envs.types import Market
 from optimize.data.dataset import load_bars
 from optimize.data.durable import sync
-from optimize.data.sessions import ends_flat, resolve_calendar
+from optimize.data.quality.calendar_verdict import resolve_calendar
+from optimize.data.sessions import ends_flat
 from optimize.errors import WalkforgeError
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import copies_in

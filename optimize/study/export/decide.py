@@ -17,7 +17,8 @@ from optimize.clock import now
 from optimize.data.bars import Bars, select_rows, utc_text
 from optimize.data.dataset import bars_at, market_of
 from optimize.data.next_bar import append_next
-from optimize.data.sessions import AROUND_THE_CLOCK, SessionTable, ends_flat, resolve_calendar, session_table
+from optimize.data.quality.calendar_verdict import resolve_calendar
+from optimize.data.sessions import AROUND_THE_CLOCK, SessionTable, ends_flat, session_table
 from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, timeframe_ns
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.study.export.deployed import Bundle, with_bars
