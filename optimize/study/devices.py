@@ -1,13 +1,15 @@
-"""Which GPU a worker gets, and how a trial gets one to itself."""
+"""What a worker process begins with: its GPU and threads, no keys, and nothing of the script behind it."""
 
 import fcntl
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 from optimize.agents.devices import count_gpus
@@ -193,6 +195,21 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@contextmanager
+def main_left_out() -> Iterator[None]:
+    """Let a process start that does not import the main module of this one.
+
+    A worker needs nothing of it: a script without `if __name__ == "__main__"` would launch the study again,
+    and a notebook or the standard input is no file to import.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from optimize.results.progress import PREFLIGHT
 from optimize.results.records import RETRIED, RunRecord
 from optimize.study.claims.caps import Claim, claim
 from optimize.study.claims.perform import perform
-from optimize.study.devices import Device, environment_of
+from optimize.study.devices import Device, environment_of, main_left_out
 from optimize.study.export.bundle import Grounds, replay_bundle
 from optimize.study.export.contents import write_bundle
 from optimize.study.files import SCALER, run_folder, window_folder, write_window
@@ -64,7 +64,7 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
 def preflight_on(device: Device, spec: StudySpec, cache_dir: Path) -> None:
     """Do so in a process of its own that sees one GPU, so that this one takes hold of none."""
     spawn = multiprocessing.get_context("spawn")
-    with environment_of(device, 1), ProcessPoolExecutor(1, mp_context=spawn) as process:
+    with environment_of(device, 1), main_left_out(), ProcessPoolExecutor(1, mp_context=spawn) as process:
         process.submit(preflight, spec, cache_dir, _say_at_once).result()
 
 

@@ -82,7 +82,11 @@ def tell(handle: Handle, run: RunRecord) -> None:
 
 
 def tell_one(handle: Handle, run: RunRecord) -> None:
-    """Tell Optuna how one trial ended, unless it is told; a constraint marks an infeasible one."""
+    """Tell Optuna how one trial ended, unless it is told; a constraint marks an infeasible one.
+
+    Its weights are sorted out first: whoever is killed before the trial is told leaves both to the next.
+    """
+    drop_surplus_weights(handle, run)
     state, number = STATES[run.state], run.trial_number
     if state != TrialState.FAIL:
         feasible = run.reason is None or run.reason.startswith("pruner")
@@ -97,7 +101,6 @@ def tell_one(handle: Handle, run: RunRecord) -> None:
             Trial(handle.study, trial).set_constraint("feasible", 1.0)
     value = run.score if state == TrialState.COMPLETE else None
     handle.study.tell(number, value, state=state, skip_if_finished=True)
-    drop_surplus_weights(handle, run)
 
 
 def drop_surplus_weights(handle: Handle, run: RunRecord) -> None:

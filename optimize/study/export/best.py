@@ -28,6 +28,7 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.results.runs import complete_but_untold, load_run
+from optimize.study.devices import main_left_out
 from optimize.study.export.bundle import Grounds, Replay, replay_bundle, trust_bundle
 from optimize.study.export.contents import write_bundle
 from optimize.study.export.manifest import MANIFEST, verify_bundle
@@ -107,7 +108,7 @@ def replay_afresh(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
         return
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
+        with main_left_out(), ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
             yield from executor.map(_replay, folders)
     except BrokenProcessPool:
         raise WalkforgeError(

@@ -29,6 +29,7 @@ from optimize.study.claims.triage import why_stopped
 from optimize.study.devices import (
     devices_of,
     environment_of,
+    main_left_out,
     memory_fraction,
     place,
     threads_of,
@@ -36,7 +37,6 @@ from optimize.study.devices import (
 )
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec
-from optimize.study.workers.entry import main_left_out
 from optimize.study.workers.limits import Breach, Sight, breach, is_stopped, resident_mb
 from optimize.study.workers.process import (
     EXIT_DONE,

@@ -24,7 +24,7 @@ from tests.optimize.study.studies import opened, rows, small_spec
 
 UNGUARDED = """
 import multiprocessing, os, sys
-from optimize.study.workers.entry import main_left_out
+from optimize.study.devices import main_left_out
 print("the script runs")
 process = multiprocessing.get_context("spawn").Process(target=os.getpid)
 with main_left_out():
@@ -65,7 +65,7 @@ def test_ctrl_z_stops_the_workers_too_and_they_go_on_together(tmp_path: Path) ->
         worker = psutil.Process(pid)
         os.kill(supervisor.pid or 0, signal.SIGTSTP)
         os.waitpid(supervisor.pid or 0, os.WUNTRACED)
-        assert worker.status() == psutil.STATUS_STOPPED
+        until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker to stand still")
         os.kill(supervisor.pid or 0, signal.SIGCONT)
         go_on()
         supervisor.join()

@@ -101,11 +101,28 @@ def test_a_trial_that_lost_its_worker_twice_leaves_no_weights(small: Small) -> N
     handle = opened(small(n_trials=1))
     give_back(handle)
     for _ in range(2):
-        claimed(handle)
-        expire(handle.spec, 0)
+        found = claimed(handle)
+        with handle.engine.begin() as conn:
+            leases.count_loss(conn, found.lease)
     assert claim(handle, 0, ground_source(handle)) is not Verdict.FULL  # and another trial begins
     assert run_of(handle, 0).failure_kind == "stale"
     assert weights(handle) == set()
+
+
+def test_a_worker_killed_as_it_tells_leaves_no_surplus_weights(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    handle = opened(small(n_trials=3, keep_models=1))
+    play(handle, 2)
+    found = claimed(handle)
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.Study.tell", die)
+        with pytest.raises(SystemExit):
+            perform(handle, found, never)
+    assert len(weights(handle)) == 1
 
 
 def test_a_trial_that_another_tells_counts_among_the_kept_models(
