@@ -23,6 +23,7 @@ from numba.core import serialize
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 VARIABLE = "NUMBA_CACHE_DIR"
+PLOT_VARIABLE = "MPLCONFIGDIR"  # matplotlib has no better place for its fonts either
 DIGEST_BYTES = hashlib.sha256().digest_size
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -30,12 +31,12 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def find_folder(name: str, preferred: Path) -> Path:
     """Return a folder of this name that this user alone can write, below the preferred one if possible.
 
-    Else it lies in the user's cache, or in a private temporary folder, which is said once.
+    Else it lies in the user's cache, or in a private temporary folder, of which a line is printed.
     """
     for parent in (preferred, user_cache()):
         if is_private(parent / name):
             return parent / name
-    return temporary_folder(preferred) / name
+    return temporary_folder() / name
 
 
 def user_cache() -> Path:
@@ -64,16 +65,17 @@ def is_private(folder: Path) -> bool:
 
 
 @functools.cache
-def temporary_folder(preferred: Path) -> Path:
-    """Return a private temporary folder for kernels, the same for all processes of this user, and say so."""
+def temporary_folder() -> Path:
+    """Return a private temporary folder, the same for all processes of this user, as the last resort."""
     folder = Path(tempfile.gettempdir()) / f"walkforge-{os.geteuid()}"
     if not is_private(folder):
         folder = Path(tempfile.mkdtemp(prefix="walkforge-"))
     os.environ[VARIABLE] = str(folder)  # for the processes that this one starts
+    os.environ.setdefault(PLOT_VARIABLE, str(folder))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(
-            f"walkforge: compiled kernels are kept in {folder}, because neither {preferred} nor "
-            f"{user_cache()} is a folder that this user alone can write: set {VARIABLE} to one that lasts",
+            f"walkforge: compiled kernels are kept in {folder}, because this user has no folder of its own "
+            f"beside the package nor a home: set {VARIABLE} to a folder that lasts",
             file=sys.stderr,
         )
     return folder

@@ -53,6 +53,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", "restored afterwards")
+    monkeypatch.setenv("MPLCONFIGDIR", "kept")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "file").touch()
     (tmp_path / "tmp").mkdir()
@@ -65,8 +66,9 @@ def test_a_folder_of_somebody_else_is_left_alone(
     assert found == tmp_path / "tmp" / "walkforge-0" / "kernels"
     assert (theirs / "planted.nbi").exists()
     assert os.environ["NUMBA_CACHE_DIR"] == str(found.parent)
+    assert os.environ["MPLCONFIGDIR"] == "kept"
     (line,) = capsys.readouterr().err.splitlines()
-    assert "set NUMBA_CACHE_DIR to one that lasts" in line
+    assert "set NUMBA_CACHE_DIR to a folder that lasts" in line
     temporary_folder.cache_clear()
 
 
@@ -113,7 +115,7 @@ def test_a_user_without_a_home_can_use_kernels(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    code = "import envs.costs, os; print(os.environ['NUMBA_CACHE_DIR'])"
+    code = "import envs.costs, optimize.agents.compiled.kernels, os; print(os.environ['NUMBA_CACHE_DIR'])"
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [*become, *read, sys.executable, "-c", code],
@@ -122,4 +124,4 @@ def test_a_user_without_a_home_can_use_kernels(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / f"walkforge-{NOBODY}")
     (line,) = done.stderr.splitlines()
-    assert "set NUMBA_CACHE_DIR to one that lasts" in line
+    assert "set NUMBA_CACHE_DIR to a folder that lasts" in line
