@@ -8,6 +8,7 @@ __all__ = [
     "DownloadError",
     "LockLostError",
     "NumericError",
+    "OtherStudyError",
     "StaleRunError",
     "StudyStoppedError",
     "WalkforgeError",
@@ -30,6 +31,10 @@ class LockLostError(WalkforgeError):
 
 class NumericError(WalkforgeError):
     """A loss, an observation or the ledger became NaN or infinite."""
+
+
+class OtherStudyError(BadInputError):
+    """A launch would measure something else than its study did; one difference a line after the first."""
 
 
 class StaleRunError(WalkforgeError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from optimize.errors import WalkforgeError
+from optimize.errors import OtherStudyError, WalkforgeError
 from optimize.secrets import hide_secrets
 
 EXIT_FAILED = 1
@@ -51,7 +51,10 @@ class Failure:
 def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
     """Return what any exception means to the person who typed the command."""
     told = next((found for test in TESTS if (found := test(error)) is not None), None) or _defect(error)
-    return Failure(plain(hide_secrets(told.line, words)), told.code)
+    text = hide_secrets(told.line, words)
+    if isinstance(error, OtherStudyError):
+        return Failure("\n".join(map(plain, text.split("\n"))), told.code)
+    return Failure(plain(text), told.code)
 
 
 def report(failure: Failure, error: BaseException, words: Sequence[str], *, traceback: bool) -> int:

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from optimize.cli.arguments import read_command
+from optimize.cli.composition import compose_jobs
 from optimize.cli.tables import say
+from optimize.cli.typed import typed_keys
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.results.queries import studies_of
 from optimize.secrets import storable
 from optimize.study.claims.control import StoppedByActionError, ask
+from optimize.study.resume import merge_words, resume, stored_study
 from optimize.study.runner import run_study
 from optimize.study.spec import StudySpec
 from optimize.study.workers.signals import lasting_output
@@ -25,6 +29,12 @@ def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
         act(config)
         return 0
     spec = to_spec(config)
+    if typed is not None and (stored := stored_study(spec.database, spec.name)) is not None:
+        keys = typed_keys(typed, stored.words)
+        typed = merge_words(stored.words, typed)
+        if stored.first_phase_only:  # what the second phase searches is in the words of the launch alone
+            spec = to_spec(compose_again(typed))
+        spec = resume(stored, spec, keys)
     with lasting_output():
         return _run(config, spec, typed)
 
@@ -50,6 +60,14 @@ def _run(config: RunStudyConfig, spec: StudySpec, typed: Sequence[str] | None) -
         soft_wrap=True,
     )
     return 0
+
+
+def compose_again(words: Sequence[str]) -> RunStudyConfig:
+    """Return the configuration of the words of an earlier launch and of this one."""
+    command = read_command("study", words)
+    (job,) = compose_jobs("study", command.words)
+    again: RunStudyConfig = job.config
+    return again
 
 
 def act(config: RunStudyConfig) -> None:

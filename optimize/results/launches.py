@@ -75,10 +75,16 @@ def running_launch(conn: Connection, study: str) -> Launch | None:
     return Launch(host_name(host), pid, host == this_host(), bool(began))
 
 
-def typed_command(conn: Connection, study: str) -> str | None:
-    """Return the command that goes on with a study or its phases, None where no launch left it."""
+def typed_words(conn: Connection, study: str) -> list[str] | None:
+    """Return the words of the last launch of a study or its phases, None where no launch left them."""
     event = last_event(conn, _phases(study), [LAUNCH])
     typed = None if event is None else event.detail.get("overrides")
+    return None if typed is None else [str(word) for word in typed]
+
+
+def typed_command(conn: Connection, study: str) -> str | None:
+    """Return the command that goes on with a study or its phases, None where no launch left it."""
+    typed = typed_words(conn, study)
     return None if typed is None else f"walkforge study {shlex.join(typed)}"
 
 

@@ -1,7 +1,7 @@
 """An open study: its spec, its space, Optuna's side of it and ours."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,9 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Engine
 
 from optimize.database import local_folder, open_engine, server_time, study_lock
-from optimize.errors import BadInputError
+from optimize.database.address import in_words
+from optimize.errors import BadInputError, OtherStudyError
 from optimize.hashing import hash_object
-from optimize.results.launches import command_of
 from optimize.results.leases import pull_back, refuse_other_hosts
 from optimize.results.records import (
     EventRecord,
@@ -148,7 +148,7 @@ def enroll(handle: Handle, ground: Ground, say: Callable[[str], None] = lambda t
     )
     with study_lock(spec.database.url, spec.name), handle.engine.begin() as conn:
         stored = save_study(conn, record)
-        refuse_other(stored, record, command_of(conn, spec.name))
+        refuse_other(stored, record, going_on(spec))
         record = dataclasses.replace(record, versions=_code_of(stored, record.versions))
         follow_launch(conn, record)
         if changed := "; ".join(differences(stored.versions, record.versions, ("then", "now"))):
@@ -166,33 +166,58 @@ def _code_of(stored: StudyRecord, now: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in now.items() if key not in (CODE, COMMIT)} | kept
 
 
+def going_on(spec: StudySpec) -> str:
+    """Return, quoted for a sentence, the command that goes on with a study by its stored settings."""
+    base = spec.name.partition(".")[0]
+    return f"`walkforge study name={base}{in_words(spec.database.url)}`"
+
+
 def refuse_other(stored: StudyRecord, now: StudyRecord, command: str) -> None:
     """Raise BadInputError where a resumed study would measure something else than it did.
 
     `command` is what goes on with the study as it was, for the refusal to show.
     """
-    name = stored.study_name
-    remedy = f"resume it as it was by {command}, or choose another name"
-    before, after = dict(flat(stored.spec)), dict(flat(now.spec))
-    defaults = dict(flat(to_plain(StudySpec())))  # in force for keys that an older version did not have
-    before |= {key: defaults.get(key) for key in after.keys() - before.keys()}
-    differing = [key for key in different(before, after) if not changeable(key) and not searched(key)]
-    then = [f"{key}={before.get(key)!r}" for key in differing]
-    here = [f"{key}={after.get(key)!r}" for key in differing]
+    lines = differing_settings(stored.spec, now.spec)
     if stored.space_hash != now.space_hash:
-        keys = different(dict(flat(stored.space)), dict(flat(now.space)))
-        then.append(f"another search space ({', '.join(keys)})")
-    if then:
-        now_has = f", now {', '.join(here)}" if here else ""
-        raise BadInputError(f"study {name!r} was started with {', '.join(then)}{now_has}: {remedy}")
+        before, after = ({"space": dict(each.space)} for each in (stored, now))
+        lines += _lines(
+            dict(flat(before)), dict(flat(after)), different(dict(flat(before)), dict(flat(after)))
+        )
+    if lines:
+        raise OtherStudyError(refusal(stored.study_name, command, lines))
     if stored.data_fingerprint != now.data_fingerprint:
         code = "".join(
             f"; {text} differs as well" for text in code_differences(stored.versions, now.versions)
         )
         raise BadInputError(
-            f"study {name!r} was started on other data (fingerprint {stored.data_fingerprint[:12]}, "
-            f"now {now.data_fingerprint[:12]}{code}): {remedy}"
+            f"study {stored.study_name!r} was started on other data (fingerprint "
+            f"{stored.data_fingerprint[:12]}, now {now.data_fingerprint[:12]}{code}): go on with it as it was by "
+            f"{command} on its own data, or choose another name"
         )
+
+
+def refusal(name: str, command: str, lines: Sequence[str]) -> str:
+    """Return why a study is not resumed: the remedy first, then one difference a line."""
+    remedy = f"go on with it as it was by {command}, or choose another name"
+    return "\n  ".join([f"study {name!r} was started with other settings: {remedy}", *lines])
+
+
+def differing_settings(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting that may not change and did, without those of the space."""
+    before, after = dict(flat(stored)), dict(flat(now))
+    defaults = dict(flat(to_plain(StudySpec())))  # in force for keys that an older version did not have
+    before |= {key: defaults.get(key) for key in after.keys() - before.keys()}
+    keys = [key for key in different(before, after) if not changeable(key) and not searched(key)]
+    return _lines(before, after, keys)
+
+
+def _lines(before: Mapping[str, Any], after: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    return [f"{as_typed(key)}: started with {before.get(key)!r}, now {after.get(key)!r}" for key in keys]
+
+
+def as_typed(key: str) -> str:
+    """Return a key of a stored spec as it is typed."""
+    return key.replace("agent.hyperparameters.", "agent.", 1)
 
 
 def different(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

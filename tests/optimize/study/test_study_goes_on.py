@@ -62,15 +62,19 @@ def test_a_hint_names_the_database_where_it_is_not_the_default(url: str, words: 
     assert in_words(url) == words
 
 
-def test_the_refusal_names_every_key_that_differs_and_the_command(tmp_path: Path, handle: Handle) -> None:
+def test_the_refusal_names_the_command_and_every_key_that_differs(tmp_path: Path, handle: Handle) -> None:
     with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
         pass
     other = small_spec(tmp_path, seed=1, cost=CostSpec(commission_bps=2.0))
     with pytest.raises(BadInputError) as refused:
         run_study(other, Console(quiet=True))
     line = str(refused.value)
-    assert "started with cost.commission_bps=1.0, seed=0, now cost.commission_bps=2.0, seed=1: " in line
-    assert line.endswith(f"resume it as it was by {COMMAND}, or choose another name")
+    remedy, *lines = line.splitlines()
+    assert "go on with it as it was by `walkforge study name=small database.url=" in remedy
+    assert lines == [
+        "  cost.commission_bps: started with 1.0, now 2.0",
+        "  seed: started with 0, now 1",
+    ]
     with handle.engine.connect() as conn:
         assert command_of(conn, "small") == COMMAND  # the refused launch left none
         assert [event.detail["state"] for event in events(conn, "small", LAUNCH)] == ["runs", "passed"]
