@@ -191,8 +191,8 @@ def refuse_other(stored: StudyRecord, now: StudyRecord, command: str) -> None:
         )
         raise BadInputError(
             f"study {stored.study_name!r} was started on other data (fingerprint "
-            f"{stored.data_fingerprint[:12]}, now {now.data_fingerprint[:12]}{code}): go on with it as it was by "
-            f"{command} on its own data, or choose another name"
+            f"{stored.data_fingerprint[:12]}, now {now.data_fingerprint[:12]}{code}): go on with it "
+            f"as it was by {command} on its own data, or choose another name"
         )
 
 
