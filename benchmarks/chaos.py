@@ -52,7 +52,7 @@ class Storm:
 
     workers: int
     cap: int
-    kill_every_s: float  # between two workers killed
+    kill_every_s: float  # at least, between two workers killed; a window is finished in between
     disk_full_s: float
     seed: int = 0
 
@@ -95,12 +95,18 @@ class Study:
 
     def counted(self) -> int:
         """Return the trials that have ended and count."""
+        return self._count("SELECT COUNT(*) AS n FROM wf_runs WHERE state IN ('COMPLETE', 'PRUNED')")
+
+    def windows(self) -> int:
+        """Return the windows that were finished, each counted once however often its trial was taken over."""
+        finished = 'SELECT DISTINCT trial_number, w."window", repeat FROM wf_windows w JOIN wf_runs r'
+        return self._count(f"SELECT COUNT(*) AS n FROM ({finished} ON r.run_uuid = w.run_uuid) AS each_one")
+
+    def _count(self, sql: str) -> int:
         try:
-            return int(
-                self.table("SELECT COUNT(*) AS n FROM wf_runs WHERE state IN ('COMPLETE', 'PRUNED')").n[0]
-            )
+            return int(self.table(sql).n[0])
         except Exception as error:  # the first launch has not made its tables yet
-            if "wf_runs" in str(error):
+            if "wf_" in str(error):
                 return 0
             raise
 
@@ -110,14 +116,16 @@ def rage(study: Study, storm: Storm) -> Toll:
     chance, toll, started = random.Random(storm.seed), Toll(), time.monotonic()
     supervisor_deaths = [storm.cap // 4, storm.cap // 2]
     disk_fills_at = 3 * storm.cap // 4
+    seen = 0  # windows at the last kill: a machine that is slow is not hit before it got anywhere
     while toll.launches < MAX_LAUNCHES:
         toll.launches += 1
         process = study.launch(storm)
         next_kill = time.monotonic() + storm.kill_every_s
         while process.poll() is None:
             time.sleep(POLL_S)
-            if time.monotonic() < next_kill:
+            if time.monotonic() < next_kill or (windows := study.windows()) == seen:
                 continue
+            seen = windows
             next_kill = time.monotonic() + storm.kill_every_s
             done = study.counted()
             if supervisor_deaths and done >= supervisor_deaths[0]:

@@ -5,7 +5,6 @@ find the file would scatter what it makes, so it is refused.
 """
 
 import json
-import os
 import uuid
 from pathlib import Path
 
@@ -112,11 +111,20 @@ def _closed_by(probe: Path) -> str | None:
     try:
         probe.read_bytes()
     except PermissionError:
-        nearest = next((path for path in (probe, *probe.parents) if os.access(path.parent, os.X_OK)), None)
-        return "unknown" if nearest is None else nearest.owner()
+        return _owner_of_nearest(probe)
     except OSError:
         return None
     return None
+
+
+def _owner_of_nearest(path: Path) -> str:
+    """Return the owner of a path, or of the nearest folder above it that this user can look at."""
+    for each in (path, *path.parents):
+        try:
+            return each.owner()
+        except (OSError, KeyError):
+            continue
+    return "unknown"
 
 
 def _token(probe: Path) -> str | None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from optimize.agents.devices import free_memory, limit_memory
 from optimize.agents.threads import limit_threads
@@ -81,8 +81,7 @@ def work(spec: StudySpec, seat: Seat) -> None:
     asked_to_leave = threading.Event()
     _answer_signals(asked_to_leave)
     _follow_parent()
-    seat.log.parent.mkdir(parents=True, exist_ok=True)
-    with seat.log.open("a", buffering=1) as stream:
+    with patiently(lambda: _open_log(seat.log)) as stream:
         os.dup2(stream.fileno(), OUT)
         os.dup2(stream.fileno(), ERR)
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
@@ -108,6 +107,11 @@ def work(spec: StudySpec, seat: Seat) -> None:
             say(in_full(error))  # the database was away, or the disk full, for too long: no trial's fault
             code = EXIT_SHORT
         sys.exit(EXIT_LEFT if asked_to_leave.is_set() and not seat.stop.value else code)
+
+
+def _open_log(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a", buffering=1)
 
 
 def run_claims(

@@ -58,6 +58,21 @@ def test_a_folder_that_this_user_may_not_read_is_named_with_its_owner(
         find_folder(conn, "small", None, "nowhere")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
+def test_the_owner_of_a_closed_folder_is_found_by_another_user(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    probe = tmp_path / "closed" / place.PROBE
+    probe.touch()
+    owner = tmp_path.owner()
+    os.seteuid(65534)
+    try:
+        found, missing = place._closed_by(probe), place._closed_by(Path("/nowhere") / place.PROBE)
+    finally:
+        os.seteuid(0)
+    assert (found, missing) == (owner, None)
+    assert place._closed_by(probe) is None
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_the_umask_decides_who_reads_a_file(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from ctypes import c_double, c_ulong
 from dataclasses import dataclass
 from functools import partial
@@ -133,7 +132,6 @@ def test_a_first_signal_finishes_the_running_windows(
     with study_process(tmp_path, spec, "agent.total_timesteps=3000") as supervisor:
         until(lambda: len(leased(spec)) == 2, "two trials to start")
         workers = set(leased(spec).values())
-        time.sleep(0.5)  # into the first window
         (os.killpg if to_group else os.kill)(supervisor.pid, number)
         assert supervisor.wait(100) == 1
         assert not any(map(lives, workers))
@@ -153,7 +151,6 @@ def test_a_second_sigterm_stops_at_once(tmp_path: Path, to_group: bool) -> None:
         workers = set(leased(spec).values())
         send(supervisor.pid, signal.SIGTERM)
         until(lambda: "Ctrl-C again" in said(tmp_path), "the answer to the first signal")
-        time.sleep(1.0)
         assert supervisor.poll() is None
         assert all(map(lives, workers))
         send(supervisor.pid, signal.SIGTERM)

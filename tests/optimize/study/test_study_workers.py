@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,7 +94,6 @@ def test_ctrl_c_finishes_the_running_windows_and_a_relaunch_goes_on(tmp_path: Pa
     with study_process(tmp_path, spec, LONG) as supervisor:
         until(lambda: len(leased(spec)) == 2, "two trials to start")
         workers = set(leased(spec).values())
-        time.sleep(0.5)  # into the first window
         os.killpg(supervisor.pid, signal.SIGINT)
         assert supervisor.wait(60) == 1
         assert not any(lives(pid) for pid in workers)
