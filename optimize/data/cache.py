@@ -5,6 +5,7 @@ import os
 import shutil
 import uuid
 from dataclasses import asdict, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,12 @@ def _versions() -> dict[str, str]:
 
 
 def _read(folder: Path) -> Market | None:
-    """Return the market memory-mapped, or None where the folder is absent, torn or changed in size."""
+    """Return the market memory-mapped, or None where the folder is absent, torn or changed since written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
-        if set(sizes) != set(ARRAYS) or any(
-            _path(folder, name).stat().st_size != sizes[name] for name in sizes
-        ):
+        files = manifest["files"]
+        intact = set(files) == set(ARRAYS) and manifest["market_sha256"] == hash_object(manifest["market"])
+        if not (intact and all(_digest(_path(folder, name)) == files[name]["sha256"] for name in files)):
             return None
         arrays: dict[str, Any] = {
             name: np.asarray(np.load(_path(folder, name), mmap_mode="r")) for name in ARRAYS
@@ -115,14 +115,28 @@ def _read(folder: Path) -> Market | None:
     return Market(**plain, **arrays)
 
 
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read once a process for each state that the file system shows of it."""
+    seen = path.stat()
+    return _hash_once(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _hash_once(path: Path, *_state: int) -> str:
+    """Return the SHA-256 of a file in one state: number, size and times of change."""
+    return hash_file(path)
+
+
 def _write(market: Market, folder: Path, data: DataSpec, feature: FeatureSpec) -> None:
     """Write the folder aside, flush it to disk, then move it in place of a broken one or of none."""
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     aside.mkdir()
     try:
         files = {name: _store(market, name, aside) for name in ARRAYS}
+        plain = {name: getattr(market, name) for name in PLAIN}
         manifest = {
-            "market": {name: getattr(market, name) for name in PLAIN},
+            "market": plain,
+            "market_sha256": hash_object(plain),
             "files": files,
             "rows": market.n_bars,
             "first": utc_text(market.timestamp[0]),

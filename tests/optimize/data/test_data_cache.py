@@ -191,3 +191,37 @@ def test_processes_that_start_together_share_one_copy(tmp_path: Path) -> None:
     market = build_market(DATA, FEATURE, SESSION)
     assert set(answers) == {f"{market.fingerprint} {float(market.close.sum())!r}"}
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def spoil_closes(folder: Path) -> None:
+    """Change 100 bars in place, as a bad disk or a hand would."""
+    close = np.load(folder / "close.npy", mmap_mode="r+")
+    close[200:300] *= 1.01
+    close.flush()
+    del close
+
+
+def spoil_manifest(folder: Path) -> None:
+    path = folder / cache.MANIFEST
+    path.write_text(path.read_text().replace('"sessions_per_year": 3', '"sessions_per_year": 9'))
+
+
+@pytest.mark.parametrize("spoil", [spoil_closes, spoil_manifest])
+def test_a_market_that_was_changed_on_disk_is_built_anew(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    whole = build_market(DATA, FEATURE, SESSION)
+    cached_market(DATA, FEATURE, SESSION, tmp_path)
+    folder = tmp_path / cache_key(DATA, FEATURE, SESSION)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spoil(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} != before
+    assert_same(cached_market(DATA, FEATURE, SESSION, tmp_path), whole)
+
+
+def test_an_array_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached_market(DATA, FEATURE, SESSION, tmp_path)
+    hashed: list[str] = []
+    monkeypatch.setattr(cache, "hash_file", lambda path: hashed.append(path.suffix) or hash_file(path))
+    cached_market(DATA, FEATURE, SESSION, tmp_path)
+    assert ".npy" not in hashed
