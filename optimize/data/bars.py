@@ -52,14 +52,38 @@ class RawBars:
     clock: str | None = None  # data.time_zone that naive stamps were read in; None: they are instants
 
 
-def make_bars(raw: RawBars) -> Bars:
-    """Return rows that passed the checks of quality.rows as bars, every one of them tradable."""
+def make_bars(raw: RawBars, zero_volume: str = "untradable") -> Bars:
+    """Return rows that passed the checks of quality.rows as bars.
+
+    Every one of them is tradable but, unless zero_volume is tradable, those without volume of a source that
+    has some: they carry the last close, as bars without a trade do.
+    """
     timeframe = raw.timeframe or infer_timeframe(raw.timestamp)
     columns = (np.ascontiguousarray(column[:, None]) for column in (*raw.ohlcv.T, raw.spread))
     open_, high, low, close, volume, spread = columns
     traded = np.ones_like(close, dtype=np.bool_)
+    if zero_volume == "untradable":
+        traded = ~is_stale(raw.ohlcv)[:, None]
+        last = np.maximum.accumulate(np.where(traded[:, 0], np.arange(len(traded)), 0))
+        close = close[last]
+        open_, high, low = (np.where(traded, prices, close) for prices in (open_, high, low))
     end = nominal_end(raw.timestamp, timeframe)
     return Bars((raw.symbol,), timeframe, raw.timestamp, end, open_, high, low, close, volume, traded, spread)
+
+
+def is_stale(ohlcv: FloatArray) -> BoolArray:
+    """Return which rows (R,) of ohlcv (R, 5) have no volume although the source has volume.
+
+    A source has volume from its first row with any. Where more than half of the rows from there on have had
+    none, as where volume is quoted now and then, only those whose price did not move either are stale. Each
+    row is judged by itself and those before it.
+    """
+    silent = ohlcv[:, 4] == 0
+    has_volume = np.logical_or.accumulate(~silent)
+    rows, silent_rows = np.cumsum(has_volume), np.cumsum(has_volume & silent)
+    still = ohlcv[:, 1] == ohlcv[:, 2]
+    stale: BoolArray = has_volume & silent & (still | (2 * silent_rows <= rows))
+    return stale
 
 
 def select_rows(bars: Bars, kept: BoolArray) -> Bars:
@@ -169,23 +193,28 @@ def _refuse_mixed_timeframes(parts: Sequence[Bars]) -> None:
 
 
 def _dates(part: Bars) -> IntArray:
-    """Return the UTC midnight (T,) of the date of each daily bar; refuse two bars of one date.
-
-    A bar stamped 00:00Z is of that date. One with another stamp, such as local midnight or the roll of the FX
-    day, is of the date that holds most of it; 13 hours are past the middle of a day of 23 or 25 hours. Stamps
-    of a market's opening after 11:00Z would count as the day after, which shows in bars on Saturdays.
-    """
-    day = part.timestamp // DAY_NS
-    later = (part.timestamp + LATE_NS) // DAY_NS
-    shifted = np.where(part.timestamp % DAY_NS == 0, day, later)
-    label = day if _on_saturday(shifted) > 2 * _on_saturday(day) + 1 else shifted
-    twice = np.flatnonzero(np.diff(label) == 0)
+    """Return the UTC midnight (T,) of the date of each daily bar; refuse two bars of one date."""
+    dates = dates_of(part.timestamp)
+    twice = np.flatnonzero(np.diff(dates) == 0)
     if len(twice):
         first, second = (utc_text(part.timestamp[twice[0] + row]) for row in (0, 1))
         raise BadInputError(
             f"{part.symbols[0]} has two daily bars of one date ({first} and {second}), which cannot share a "
             "row with the bars of other data.symbols: keep one bar a day"
         )
+    return dates
+
+
+def dates_of(timestamp: IntArray) -> IntArray:
+    """Return the UTC midnight (T,) of the date of daily bars that begin at timestamp.
+
+    A bar stamped 00:00Z is of that date. One with another stamp, such as local midnight or the roll of the FX
+    day, is of the date that holds most of it; 13 hours are past the middle of a day of 23 or 25 hours. Stamps
+    of a market's opening after 11:00Z would count as the day after, which shows in bars on Saturdays.
+    """
+    day = timestamp // DAY_NS
+    shifted = np.where(timestamp % DAY_NS == 0, day, (timestamp + LATE_NS) // DAY_NS)
+    label = day if _on_saturday(shifted) > 2 * _on_saturday(day) + 1 else shifted
     return np.asarray(label * DAY_NS, dtype=np.int64)
 
 

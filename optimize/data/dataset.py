@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from envs.types import BoolArray, Market
-from optimize.data.bars import Bars, bars_fingerprint, select_rows, utc_text
+from optimize.data.bars import Bars, bars_fingerprint, utc_text
 from optimize.data.features import check_features, compute, warmup_bars
+from optimize.data.period import cut_to_period
 from optimize.data.providers import provider_of
 from optimize.data.quality.calendar_verdict import resolve_calendar
 from optimize.data.quality.findings import counted
@@ -49,15 +49,7 @@ class DataSummary:
 
 def load_bars(spec: DataSpec) -> Bars:
     """Load the bars that the spec names, at their source's timeframe; broken rows are refused."""
-    bars = provider_of(spec).load(spec)
-    return bars if spec.months is None else last_months(bars, spec.months)
-
-
-def last_months(bars: Bars, months: int) -> Bars:
-    """Return the bars that start within the last calendar months before the end of the last bar."""
-    end = pd.Timestamp(int(bars.bar_end[-1]), tz="UTC")
-    kept = bars.timestamp >= (end - pd.DateOffset(months=months)).value
-    return select_rows(bars, kept)
+    return cut_to_period(provider_of(spec).load(spec), spec)
 
 
 def build_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> Market:

@@ -10,11 +10,12 @@ from filelock import FileLock, Timeout
 
 from optimize import clock
 from optimize.data.clients.protocol import Client, Download
+from optimize.data.period import period_of
 from optimize.data.pieces import Job, RestatedError, fetch_piece, whole
 from optimize.data.progress import Meter, meter
 from optimize.data.providers import provider_of
 from optimize.data.quality.findings import counted
-from optimize.data.spec import DataSpec, timeframe_ns
+from optimize.data.spec import DAY_NS, DataSpec, timeframe_ns
 from optimize.data.store import Manifest, checked_manifest, is_stored, source_timeframe, stored_path
 from optimize.errors import DownloadError, require
 
@@ -60,14 +61,21 @@ def _download(spec: DataSpec, download: Download, jobs: list[Job], shown: Meter)
 
 
 def _job(spec: DataSpec, download: Download, symbol: str) -> Job:
-    """Return what is wanted of a symbol: the bars of the last data.months that have ended."""
-    now, length_ns = pd.Timestamp(clock.now()), timeframe_ns(source_timeframe(spec))
-    asked_ns = None
-    if spec.months is not None:
-        start = (now - pd.DateOffset(months=spec.months)).as_unit("ns").value
-        asked_ns = -(-start // length_ns) * length_ns
+    """Return what is wanted of a symbol: the bars of the period asked for that have ended.
+
+    A day more than data.start and data.end say is fetched at either end: daily bars count by their dates,
+    which begin hours before or after 00:00 UTC.
+    """
+    now_ns = pd.Timestamp(clock.now()).as_unit("ns").value
+    length_ns = timeframe_ns(source_timeframe(spec))
+    period = period_of(spec, now_ns)
+    until_ns = None if period.end_ns is None else period.end_ns + DAY_NS
+    asked_ns = period.start_ns
+    if asked_ns is not None:
+        asked_ns -= DAY_NS if spec.start is not None else 0
+        asked_ns = -(-asked_ns // length_ns) * length_ns
     path = stored_path(spec, download, symbol)
-    return Job(spec, download, symbol, path, length_ns, asked_ns, now.as_unit("ns").value)
+    return Job(spec, download, symbol, path, length_ns, asked_ns, now_ns, until_ns)
 
 
 def _check_timeframe(spec: DataSpec, client: Client) -> None:
@@ -81,11 +89,13 @@ def _check_timeframe(spec: DataSpec, client: Client) -> None:
 
 
 def _from_first_bar(job: Job, client: Client) -> Job:
-    """Return the job with its first bar; without data.months that is the oldest that the source serves."""
+    """Return the job with its first bar; where no period is asked for, the oldest that the source serves."""
     if job.asked_ns is not None or is_stored(job.path):
         return job
     reach = client.reach(job.timeframe)
-    allowed = f"a number of months with {client.name}, which serves {job.timeframe} bars of any age"
+    allowed = (
+        f"a number of months, or data.start, with {client.name}, which serves {job.timeframe} bars of any age"
+    )
     require(reach is not None, "data.months", None, allowed)
     return replace(job, asked_ns=job.end_ns - reach.span_ns) if reach else job
 

@@ -56,6 +56,7 @@ class Job:
     length_ns: int  # of a bar
     asked_ns: int | None  # start of the first bar wanted; None: what is stored is enough
     now_ns: int  # a bar must have ended by then
+    until_ns: int | None = None  # bars that start later are not wanted; None: up to now
 
     @property
     def timeframe(self) -> str:
@@ -64,11 +65,12 @@ class Job:
 
     @property
     def end_ns(self) -> int:
-        """Return a stamp that every bar which has ended starts before."""
-        return self.now_ns // self.length_ns * self.length_ns
+        """Return a stamp that every bar which is wanted and has ended starts before."""
+        latest_ns = self.now_ns if self.until_ns is None else min(self.now_ns, self.until_ns)
+        return latest_ns // self.length_ns * self.length_ns
 
     def pieces(self) -> list[Piece]:
-        """Return what is missing; later bars are wanted with data.refresh only."""
+        """Return what is missing; later bars are wanted with data.refresh, or up to data.end."""
         if not is_stored(self.path):
             return [Piece(WHOLE, self.asked_ns or 0, self.end_ns)]
         manifest = checked_manifest(self.path, self.symbol)
@@ -77,7 +79,9 @@ class Job:
         found = []
         if self.asked_ns is not None and self.asked_ns < asked_from_ns:
             found.append(Piece(BEFORE, self.asked_ns, asked_from_ns))
-        if self.spec.refresh and last_ns + 2 * self.length_ns <= self.now_ns:
+        latest_ns = self.now_ns if self.until_ns is None else self.end_ns
+        later = self.spec.refresh or self.until_ns is not None
+        if later and last_ns + 2 * self.length_ns <= latest_ns:
             found.append(Piece(AFTER, last_ns + NEXT_NS, self.end_ns))
         return found
 
@@ -130,7 +134,11 @@ def _say_what_lacks(job: Job, request: Request, holes: list[Hole], manifest: Man
         shown.say(f"{hole}; the next data.refresh=true, or a download after deleting {job.path}, asks anew")
     asked_ns = stamp_of(manifest.asked_from)
     for line in tell_ends(
-        request, asked_ns, stamp_of(manifest.first), stamp_of(manifest.last), job.spec.months
+        request,
+        asked_ns,
+        stamp_of(manifest.first),
+        stamp_of(manifest.last),
+        job.spec.months if job.spec.start is None else None,
     ):
         shown.say(line)
 
@@ -178,8 +186,8 @@ def _put_in_place(job: Job, client: Client, piece: Piece, kept: Partial) -> Mani
         kept.remove()
         span = f"from {utc_text(kept.start_ns)} to {utc_text(piece.end_ns)}"
         raise BadInputError(
-            f"{job.symbol}: {client.name} has no {job.timeframe} bars {span}: take more data.months, "
-            "another data.timeframe or another symbol"
+            f"{job.symbol}: {client.name} has no {job.timeframe} bars {span}: take more data.months, other "
+            "dates, another data.timeframe or another symbol"
         )
     raw = RawBars(job.symbol, str(job.path), timestamp, ohlcv, np.zeros(len(timestamp)), job.timeframe)
     manifest = describe_stored(job.spec, job.download, raw, asked_from_ns)

@@ -36,7 +36,7 @@ class Provider:
         """Read, check and join the bars of every symbol; rows that no market can be made of are refused."""
         parts = self.read(spec)
         refuse(judge([found for raw in parts for found in row_findings(raw)], spec.severity))
-        return join_bars([make_bars(raw) for raw in parts])
+        return join_bars([make_bars(raw, spec.zero_volume) for raw in parts])
 
 
 def embedded_files(spec: DataSpec) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 import codecs
 import re
 from dataclasses import dataclass, field
+from datetime import date
 
 from optimize.data.zones import ALLOWED, is_clock
 from optimize.errors import require
@@ -30,6 +31,9 @@ CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "spread")
 COLUMN_KEYS = (*COLUMNS, "symbol")  # of data.columns; symbol names the column that tells symbols apart
 STAMPS = ("start", "end")
+ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+ZERO_VOLUMES = ("untradable", "tradable")
+BEFORE_KEYS = {"zero_volume": "tradable"}  # in force for a spec that was stored before DataSpec had the key
 SEPARATORS = (";", "\t", "|", ",", " ")  # of the fields of a line; a blank is any number of blanks
 DECIMALS = (".", ",")
 THOUSANDS = (",", ".", " ", "'")
@@ -136,7 +140,9 @@ class DataSpec:
     path: str | None = None  # a file, a folder or a glob of parts; "{symbol}" stands for each of symbols
     symbols: list[str] = field(default_factory=list)  # empty: named by the source
     timeframe: str = "1h"
-    months: int | None = None  # keep the last N calendar months of the source
+    start: str | None = None  # ISO date of the first bars that are kept (UTC); it takes the place of months
+    end: str | None = None  # ISO date of the last bars that are kept (UTC)
+    months: int | None = None  # keep the last N calendar months before data.end, or of the source
     source_timeframe: str | None = None  # None: the most frequent spacing of the source, which it must fit
     time_zone: str = "UTC"  # of stamps that name none; America/New_York+7 runs 7 h ahead of New York
     time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
@@ -153,6 +159,7 @@ class DataSpec:
     )
     adjust: bool = False  # scale all prices by the file's adjusted close / close
     point_size: float | None = None  # price of one point, for a spread in points; None: it is in price units
+    zero_volume: str = "untradable"  # bars without volume of a source that has some; or tradable
     drop_nan: bool = False  # drop rows without a price or spread; a missing volume is 0; false: refuse both
     exchange: str = "binance"  # ccxt: the exchange's id
     feed: str = "iex"  # alpaca: iex or sip
@@ -173,6 +180,9 @@ class DataSpec:
             require(
                 1 <= self.months <= 12_000, "data.months", self.months, "from 1 to 12000, or null to keep all"
             )
+        _check_dates(self.start, self.end)
+        volumes = self.zero_volume in ZERO_VOLUMES
+        require(volumes, "data.zero_volume", self.zero_volume, " or ".join(ZERO_VOLUMES))
         for name in self.columns:
             require(name in COLUMN_KEYS, "data.columns", name, "keyed by " + ", ".join(COLUMN_KEYS))
         _check_text(self)
@@ -234,6 +244,23 @@ class SessionSpec:
         minutes = self.exit_minutes_before_close
         allowed = "from 0 to 720 minutes"
         require(0 <= minutes <= 720, "session.exit_minutes_before_close", minutes, allowed)
+
+
+def _check_dates(start: str | None, end: str | None) -> None:
+    """Refuse what is no ISO date, and an end before the start."""
+    for key, value in (("data.start", start), ("data.end", end)):
+        if value is not None:
+            require(_is_date(value), key, value, "a date as YYYY-MM-DD from 1700 to 2200, or null")
+    if start is not None and end is not None:
+        require(start <= end, "data.end", end, f"data.start={start} or later")
+
+
+def _is_date(text: str) -> bool:
+    """Return whether text is a date as YYYY-MM-DD that nanoseconds reach."""
+    try:
+        return ISO_DATE.fullmatch(text) is not None and 1700 <= date.fromisoformat(text).year <= 2200
+    except ValueError:
+        return False
 
 
 def _check_severity(severity: dict[str, str]) -> None:

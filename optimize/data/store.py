@@ -103,6 +103,7 @@ def command(spec: DataSpec) -> str:
     words += [f"data.adjustment={spec.adjustment}"] if spec.provider in ("alpaca", "yfinance") else []
     words += [f"'data.symbols=[{','.join(named)}]'", f"data.timeframe={source_timeframe(spec)}"]
     words += ["data.months=null" if spec.months is None else f"data.months={spec.months}"]
+    words += [f"data.{key}={date}" for key, date in (("start", spec.start), ("end", spec.end)) if date]
     words += [] if spec.folder == DataSpec().folder else [f"data.folder='\"{spec.folder}\"'"]
     return " ".join(["walkforge data", *words])
 

@@ -11,6 +11,7 @@ import optuna
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine
 
+from optimize.data.spec import BEFORE_KEYS
 from optimize.database import local_folder, open_engine, server_time, study_lock
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, OtherStudyError
@@ -206,6 +207,7 @@ def differing_settings(stored: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     """Return a line for each setting that may not change and did, without those of the space."""
     before, after = dict(flat(stored)), dict(flat(now))
     defaults = dict(flat(to_plain(StudySpec())))  # in force for keys that an older version did not have
+    defaults |= {f"data.{key}": after.get(f"data.{key}") for key in BEFORE_KEYS}  # the fingerprint decides
     before |= {key: defaults.get(key) for key in after.keys() - before.keys()}
     keys = [key for key in different(before, after) if not changeable(key) and not searched(key)]
     return _lines(before, after, keys)

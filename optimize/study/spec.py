@@ -15,7 +15,7 @@ from envs.vector import EnvSpec
 from optimize.agents.budget import check_budget
 from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.spec import BEFORE_KEYS, DataSpec, FeatureSpec, SessionSpec
 from optimize.database import DatabaseSpec
 from optimize.database.address import without_password
 from optimize.errors import BadInputError
@@ -217,9 +217,13 @@ def to_plain(spec: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: type[T], plain: dict[str, Any]) -> T:
-    """Rebuild a (nested) dataclass from to_plain's output; unknown keys are refused."""
+    """Rebuild a (nested) dataclass from to_plain's output; unknown keys are refused.
+
+    A key that an older version did not have is at its default, or at that of BEFORE_KEYS where the default
+    changes results.
+    """
     hints = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(BEFORE_KEYS) if kind is DataSpec else {}
     for key, value in plain.items():
         if key not in hints:
             raise BadInputError(f"{kind.__name__} has no field {key!r}: it was written by another version")

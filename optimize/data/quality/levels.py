@@ -49,7 +49,11 @@ def _zero_volume(raw: RawBars) -> Iterator[Finding]:
         remedy = f"where the file has one under another name: data.columns.volume=NAME; else {rest}"
         yield find("zero_volume", raw, stamps, "no volume column, so volume is 0", remedy)
     elif len(stamps):
-        remedy = rest if silent.all() else "the price of such a bar may be stale"
+        remedy = (
+            rest
+            if silent.all()
+            else "those after volume came in do not trade, their price may be stale (data.zero_volume)"
+        )
         yield find("zero_volume", raw, stamps, f"{portion(silent)} without volume", remedy)
 
 

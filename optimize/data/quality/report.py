@@ -18,7 +18,7 @@ from optimize.data.quality.sessions import calendar_findings, exit_findings, tra
 from optimize.data.quality.span import (
     Part,
     age_days,
-    cut_to_months,
+    parts_of_period,
     ragged_findings,
     short_findings,
     stale_findings,
@@ -64,8 +64,8 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
     found = [each for raw in raws for each in row_findings(raw)]
     hopeless = {each.symbol for each in found if each.check in ("rows", "timeframe")}
     kept = [clean(raw) for raw in raws if raw.symbol not in hopeless]
-    made = [(raw, make_bars(raw)) for raw in kept if len(raw.timestamp) >= MIN_BARS]
-    parts, ended = cut_to_months(made, data.months)
+    made = [(raw, make_bars(raw, data.zero_volume)) for raw in kept if len(raw.timestamp) >= MIN_BARS]
+    parts, ended = parts_of_period(made, data)
     found += ended
     calendar = None
     if parts:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from optimize.data.bars import Bars, RawBars, make_bars, utc_text
+from optimize.data.bars import Bars, RawBars, select_rows, utc_text
+from optimize.data.period import Period, period_of
 from optimize.data.providers import provider_of
 from optimize.data.quality.findings import Finding, counted, days, find
 from optimize.data.quality.rows import MIN_BARS
@@ -19,58 +19,54 @@ MONTHS_A_DAY = 12 / 365.25
 Part = tuple[RawBars, Bars]  # rows as they came; the bars that they make once broken rows are left out
 
 
-def cut_to_months(parts: Sequence[Part], months: int | None) -> tuple[list[Part], list[Finding]]:
-    """Return the bars of the last months before the end of the last bar of all, and who has none of them."""
-    if months is None or not parts:
+def parts_of_period(parts: Sequence[Part], data: DataSpec) -> tuple[list[Part], list[Finding]]:
+    """Return the bars of the period asked for, before the end of the last bar of all, and who has none."""
+    if not parts or (data.start is None and data.end is None and data.months is None):
         return list(parts), []
-    start_ns = _asked_from(parts, months)
+    period = period_of(data, max(int(bars.bar_end[-1]) for _, bars in parts))
     recent, ended = [], []
-    for raw, _ in parts:
-        kept = raw.timestamp >= start_ns
+    for raw, bars in parts:
+        kept = period.holds(raw.timestamp, bars.timeframe)
         if kept.sum() >= MIN_BARS:
             late = replace(raw, timestamp=raw.timestamp[kept], ohlcv=raw.ohlcv[kept], spread=raw.spread[kept])
-            recent.append((late, make_bars(late)))
+            recent.append((late, select_rows(bars, kept)))
         else:
-            ended.append(_ended(raw, int(kept.sum()), months, start_ns))
+            ended.append(_ended(raw, int(kept.sum()), period))
     return recent, ended
 
 
-def _asked_from(parts: Sequence[Part], months: int) -> int:
-    """Return where the last calendar months before the end of the last bar of all begin."""
-    end = pd.Timestamp(max(int(bars.bar_end[-1]) for _, bars in parts), tz="UTC")
-    return int((end - pd.DateOffset(months=months)).value)
-
-
-def _ended(raw: RawBars, late: int, months: int, start_ns: int) -> Finding:
-    """Return that a symbol has but `late` bars, too few, of the last months, which begin at start_ns."""
+def _ended(raw: RawBars, late: int, period: Period) -> Finding:
+    """Return that a symbol has but `late` bars, too few, of the period asked for."""
     left = counted(late, "bar") if late else "no bar"
-    found = f"it ended, with {left} in the last data.months={months}, which begin {utc_text(start_ns)}"
+    begins = "" if period.start_ns is None else f", which begin {utc_text(period.start_ns)}"
+    where = f"the last {period.asked}{begins}" if period.asked.startswith("data.months") else period.asked
+    held = f"{utc_text(raw.timestamp[0])} to {utc_text(raw.timestamp[-1])}"
+    found = f"it has {left} in {where}; its source holds {held}"
     remedy = (
-        "get newer bars, raise data.months or leave it out of data.symbols; with data.severity.ended=warn "
-        "it is there and never trades"
+        "get newer bars, ask for a period that it has or leave it out of data.symbols; with "
+        "data.severity.ended=warn it is there and never trades"
     )
     return find("ended", raw, raw.timestamp[-1:], found, remedy, count=max(1, late))
 
 
 def short_findings(parts: Sequence[Part], table: SessionTable, data: DataSpec) -> Iterator[Finding]:
-    """Yield the symbols that begin later than the first session of the months asked for."""
-    if data.months is None:
-        return
-    start = _asked_from(parts, data.months)
+    """Yield the symbols that begin later than the first session of the period asked for."""
     end = max(int(bars.bar_end[-1]) for _, bars in parts)
-    row = np.searchsorted(table.close_ns, start, side="right")
-    opened = max(start, int(table.open_ns[row]))
+    period = period_of(data, end)
+    if period.start_ns is None or period.start_ns < table.open_ns[0]:
+        return
+    row = np.searchsorted(table.close_ns, period.start_ns, side="right")
+    opened = max(period.start_ns, int(table.open_ns[row]))
     for raw, bars in parts:
         first = int(bars.timestamp[0])
         if first - opened > GRACE_DAYS * DAY_NS:
-            months = (end - first) / DAY_NS * MONTHS_A_DAY
-            found = f"data.months={data.months} asked for, {months:.3g} found"
-            remedy = "get more data, or ask for fewer months"
+            came = f"{(end - first) / DAY_NS * MONTHS_A_DAY:.3g} found"
+            if data.start is not None:
+                came = f"the first bar is of {utc_text(first)}"
+            remedy = "get more data, or ask for less"
             if provider_of(data).download is not None:
-                remedy = (
-                    "walkforge data fetches older bars where the source has any; else ask for fewer months"
-                )
-            yield find("short", raw, bars.timestamp[:1], found, remedy)
+                remedy = "walkforge data fetches older bars where the source has any; else ask for less"
+            yield find("short", raw, bars.timestamp[:1], f"{period.asked} asked for, {came}", remedy)
 
 
 def ragged_findings(parts: Sequence[Part]) -> Iterator[Finding]:

@@ -222,6 +222,11 @@ def test_a_market_that_was_changed_on_disk_is_built_anew(
 def test_an_array_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached_market(DATA, FEATURE, SESSION, tmp_path)
     hashed: list[str] = []
-    monkeypatch.setattr(cache, "hash_file", lambda path: hashed.append(path.suffix) or hash_file(path))
+
+    def counted(path: Path) -> str:
+        hashed.append(path.suffix)
+        return hash_file(path)
+
+    monkeypatch.setattr(cache, "hash_file", counted)
     cached_market(DATA, FEATURE, SESSION, tmp_path)
     assert ".npy" not in hashed
