@@ -11,6 +11,7 @@ from optimize.cli.tables import Column, say, share, show, show_json
 from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market
 from optimize.data.dataset import DataSummary, bars_at, describe, load_bars
+from optimize.data.describe import refuse_unread
 from optimize.data.download import fetch
 from optimize.data.quality.findings import Finding, counted, days, line, span
 from optimize.data.quality.report import Coverage, Report, inspect
@@ -26,6 +27,7 @@ FINDING_COLUMNS = (
 
 def data(config: MarketConfig) -> int:
     """Download, check and describe the bars and cache their market; 2 where a finding refuses them."""
+    refuse_unread(config.data)
     fetch(config.data, say if config.format == "table" else _say_aside)
     report = inspect(config.data, config.session)
     going_on = report.passed and not config.data.check

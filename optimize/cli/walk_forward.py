@@ -14,6 +14,7 @@ from optimize.cli.tables import (
 )
 from optimize.cli.window_results import show_result, spell_test_span
 from optimize.compose import WalkForwardConfig, to_spec
+from optimize.data.describe import source_line, source_of
 from optimize.data.quality.report import enforce, inspect
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
@@ -53,7 +54,10 @@ def walk_forward(config: WalkForwardConfig) -> int:
     limit_threads(1)  # as in a worker: the numbers of a study come out here too
     spec = to_spec(config)
     devices_of(spec)  # or its agent cannot be trained here
-    enforce(inspect(spec.data, spec.session), say)
+    report = inspect(spec.data, spec.session)
+    if report.coverage:
+        say(source_line(source_of(report, spec.data)))
+    enforce(report, say)
     ground = lay_ground(spec, cache_dir(spec))
     if config.dry_run:
         _show_plan(ground)

@@ -54,7 +54,8 @@ def load_bars(spec: DataSpec) -> Bars:
 
 def build_market(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> Market:
     """Build the market; its sessions are those of the source's bars, whatever the timeframe."""
-    return market_of(load_bars(data), data.timeframe, feature, session)
+    source = load_bars(data)
+    return market_of(source, data.timeframe or source.timeframe, feature, session)
 
 
 def bars_at(source: Bars, timeframe: str, session: SessionSpec) -> Bars:

@@ -1,7 +1,7 @@
 """Where bars can come from: one registry line a provider."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
@@ -21,6 +21,12 @@ from optimize.data.synthetic import make_synthetic
 from optimize.errors import require
 
 EMBEDDED_SYMBOL = "EURUSD"
+EVERY_KEY = frozenset(  # of DataSpec: read whatever the provider
+    {"provider", "symbols", "timeframe", "start", "end", "months", "zero_volume", "check", "max_age"}
+    | {"max_gap_days", "severity"}
+)
+DOWNLOAD_KEYS = frozenset({"exchange", "feed", "adjustment", "folder", "refresh"})
+FILE_KEYS = frozenset(each.name for each in fields(DataSpec)) - EVERY_KEY - DOWNLOAD_KEYS - {"synthetic"}
 EMBEDDED_FILE = "gym_anytrading/datasets/data/FOREX_EURUSD_1H_ASK.csv"
 
 
@@ -30,6 +36,7 @@ class Provider:
 
     read: Callable[[DataSpec], list[RawBars]]  # one a symbol, unchecked
     files: Callable[[DataSpec], dict[str, Path]]  # symbol -> file; empty: made from the spec alone
+    reads: frozenset[str]  # keys of DataSpec that it reads beside those of every provider
     download: Download | None = None  # how walkforge data gets the files; no other verb does
 
     def load(self, spec: DataSpec) -> Bars:
@@ -54,19 +61,20 @@ def read_embedded(spec: DataSpec) -> list[RawBars]:
     return [read_file(path, EMBEDDED_SYMBOL, plain)]
 
 
-def downloaded(download: Download) -> Provider:
-    """Return the provider that reads what was downloaded."""
+def downloaded(download: Download, *keys: str) -> Provider:
+    """Return the provider that reads what was downloaded, and the keys of its own."""
     read, files = partial(read_stored, download=download), partial(stored_files, download=download)
-    return Provider(read, files, download)
+    reads = frozenset({"source_timeframe", "folder", "refresh", "drop_nan", *keys})
+    return Provider(read, files, reads, download)
 
 
 PROVIDERS: dict[str, Provider] = {
-    "embedded": Provider(read_embedded, embedded_files),
-    "file": Provider(read_files, symbol_files),
-    "synthetic": Provider(make_synthetic, lambda spec: {}),
-    "yfinance": downloaded(YAHOO),
-    "ccxt": downloaded(EXCHANGE),
-    "alpaca": downloaded(ALPACA),
+    "embedded": Provider(read_embedded, embedded_files, frozenset()),
+    "file": Provider(read_files, symbol_files, FILE_KEYS),
+    "synthetic": Provider(make_synthetic, lambda spec: {}, frozenset({"source_timeframe", "synthetic"})),
+    "yfinance": downloaded(YAHOO, "adjustment"),
+    "ccxt": downloaded(EXCHANGE, "exchange"),
+    "alpaca": downloaded(ALPACA, "feed", "adjustment"),
     "coinbase": downloaded(COINBASE),
 }
 

@@ -139,7 +139,7 @@ class DataSpec:
     provider: str = "embedded"
     path: str | None = None  # a file, a folder or a glob of parts; "{symbol}" stands for each of symbols
     symbols: list[str] = field(default_factory=list)  # empty: named by the source
-    timeframe: str = "1h"
+    timeframe: str | None = None  # bars are resampled to it; None: the source's own
     start: str | None = None  # ISO date of the first bars that are kept (UTC); it takes the place of months
     end: str | None = None  # ISO date of the last bars that are kept (UTC)
     months: int | None = None  # keep the last N calendar months before data.end, or of the source
@@ -172,8 +172,16 @@ class DataSpec:
     severity: dict[str, str] = field(default_factory=lambda: dict(CHECKS))  # what a check's findings do
     synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
 
+    @property
+    def target(self) -> str:
+        """Return data.timeframe, where it is set or was resolved."""
+        if self.timeframe is None:
+            raise TypeError("data.timeframe is not resolved: call optimize.data.describe.resolve_data first")
+        return self.timeframe
+
     def __post_init__(self) -> None:
-        timeframe_ns(self.timeframe)
+        if self.timeframe is not None:
+            timeframe_ns(self.timeframe)
         if self.source_timeframe is not None:
             timeframe_ns(self.source_timeframe, "data.source_timeframe")
         if self.months is not None:

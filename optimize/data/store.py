@@ -57,7 +57,10 @@ class Manifest:
 
 def source_timeframe(spec: DataSpec) -> str:
     """Return the timeframe of the downloaded bars, from which data.timeframe is made."""
-    return spec.source_timeframe or spec.timeframe
+    named = spec.source_timeframe or spec.timeframe
+    if named is None:
+        raise BadInputError(f"data.timeframe is missing: give that of the {spec.provider} bars, such as 1h")
+    return named
 
 
 def stored_path(spec: DataSpec, download: Download, symbol: str) -> Path:

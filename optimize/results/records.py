@@ -166,6 +166,9 @@ class ExportRecord:
     exported_at: datetime = field(default_factory=clock.now)
 
 
+SOURCE = "source"  # the kind of the event that describes the bars of a launch: message is the line to show
+
+
 @dataclass(frozen=True)
 class EventRecord:
     """Something worth knowing that happened to a study."""

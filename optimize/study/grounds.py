@@ -25,9 +25,9 @@ def lay_grounds(spec: StudySpec, space: SearchSpace) -> dict[GroundKey, Ground]:
     """Build the market and windows of every combination of market keys that a trial can have."""
     grounds = {}
     for chosen in combinations(spec, space):
-        resolved = at_timeframe(apply(spec, chosen), spec.data.timeframe)
+        resolved = at_timeframe(apply(spec, chosen), spec.data.target)
         others = {path: value for path, value in chosen.items() if path not in (TIMEFRAME, LOOKBACK)}
-        key = (resolved.data.timeframe, resolved.feature.lookback, json.dumps(others, sort_keys=True))
+        key = (resolved.data.target, resolved.feature.lookback, json.dumps(others, sort_keys=True))
         grounds[key] = lay_ground(resolved, cache_dir(spec))
     return grounds
 
@@ -42,7 +42,7 @@ def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:
 
 def opening(spec: StudySpec, space: SearchSpace) -> list[str]:
     """Return what a launch does before its first trial, for whoever waits for it."""
-    timeframes = _reachable(space, TIMEFRAME, spec.data.timeframe)
+    timeframes = _reachable(space, TIMEFRAME, spec.data.target)
     lookbacks = _reachable(space, LOOKBACK, spec.feature.lookback)
     counted = [(len(timeframes), "timeframe"), (len(lookbacks), "lookback")]
     others = len(combinations(spec, space)) // (len(timeframes) * len(lookbacks))

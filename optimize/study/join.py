@@ -11,7 +11,7 @@ from optimize.database import open_engine
 from optimize.errors import StudyStoppedError
 from optimize.results.processes import host_name, this_host
 from optimize.results.queries import studies_of
-from optimize.results.records import EventRecord, StudyRecord, load_study, log_event
+from optimize.results.records import SOURCE, EventRecord, StudyRecord, last_event, load_study, log_event
 from optimize.search.space import parse_space
 from optimize.study.admission import Here, refuse_data, refuse_versions, spec_here
 from optimize.study.claims.control import refuse_stopped
@@ -96,7 +96,10 @@ def _work(record: StudyRecord, output_dir: str, here: Here, console: Console) ->
             settle_code(handle, partial(console.print, markup=False, highlight=False), launch=False)
         place = f"{spec.worker.count} workers on {host_name(this_host())}"
         with handle.engine.begin() as conn:
+            described = last_event(conn, [spec.name], [SOURCE])
             log_event(conn, EventRecord(spec.name, "joined", f"{place} joined", {"host": this_host()}))
+        if described is not None:
+            console.print(described.message, highlight=False, markup=False, soft_wrap=True)
         console.print(f"{spec.name}: {place} join", highlight=False)
         supervise(handle, console, len(base.windows))
         if not _is_done(handle):

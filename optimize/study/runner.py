@@ -8,12 +8,13 @@ from functools import partial
 from rich.console import Console
 from rich.markup import escape
 
+from optimize.data.describe import Source, check_timeframes, source_line, source_of
 from optimize.data.quality.report import enforce, inspect
 from optimize.database import check_reachable, open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results import launches
 from optimize.results.orphans import has_tables
-from optimize.results.records import load_study
+from optimize.results.records import SOURCE, EventRecord, load_study, log_event
 from optimize.search.leaves import Choices
 from optimize.search.samplers import check_sampler, grid_words
 from optimize.search.space import SearchSpace, Value, apply, grid, parse_space
@@ -98,12 +99,18 @@ def _is_stored(spec: StudySpec) -> bool:
 
 
 def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence[str] | None) -> str:
-    enforce(inspect(spec.data, spec.session), lambda text: console.print(escape(text), soft_wrap=True))
+    report = inspect(spec.data, spec.session)
+    source = source_of(report, spec.data) if report.coverage else None
+    if source is not None:
+        console.print(source_line(source), highlight=False, markup=False, soft_wrap=True)
+    enforce(report, lambda text: console.print(escape(text), soft_wrap=True))
     if spec.phase.kind == "single":
-        run_phase(spec, console, heard=heard, typed=typed)
+        run_phase(spec, console, heard=heard, typed=typed, source=source)
         return spec.name
+    if source is not None:
+        check_timeframes(source, list(spec.phase.timeframe.timeframes))
     first = timeframe_study(spec)
-    handle = run_phase(first, console, heard=heard, typed=typed)
+    handle = run_phase(first, console, heard=heard, typed=typed, source=source)
     data = fingerprint(spec)
     evidence = standing_evidence(handle, data) or judge(handle, data)
     record_evidence(handle.engine, evidence)
@@ -112,7 +119,8 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence
     if spec.phase.kind == "timeframe_only":
         return first.name
     second = model_study(spec, evidence)
-    run_phase(second, console, evidence_of=evidence.data_fingerprint, heard=heard, typed=typed)
+    evidence_of = evidence.data_fingerprint
+    run_phase(second, console, evidence_of=evidence_of, heard=heard, typed=typed, source=source)
     return second.name
 
 
@@ -122,8 +130,11 @@ def run_phase(
     evidence_of: str | None = None,
     heard: Heard = lambda run, total: None,
     typed: Sequence[str] | None = None,
+    source: Source | None = None,
 ) -> Handle:
     """Run one study to its cap; everything that can be refused is refused before the first trial.
+
+    The source is kept as the study's event of kind `source`, with the line that describes it.
 
     A model phase rests on a timeframe phase of the same data, whose fingerprint is `evidence_of`.
     """
@@ -147,6 +158,9 @@ def run_phase(
     before = cap_of(handle)
     enroll(handle, next(iter(grounds.values())), say)
     settle_code(handle, say, launch=True)
+    if source is not None:
+        with handle.engine.begin() as conn:
+            log_event(conn, EventRecord(spec.name, SOURCE, source_line(source), dataclasses.asdict(source)))
     if before != spec.n_trials:
         done = counted(handle)
         say(

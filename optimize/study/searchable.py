@@ -39,7 +39,7 @@ def budget_conflicts(spec: StudySpec, space: SearchSpace) -> list[str]:
     for parameter in space.parameters:
         group, _, key = parameter.path.partition(".")
         if group == "agent" and key in BUDGETED:
-            for timeframe in values_beside(space, parameter.path, TIMEFRAME, spec.data.timeframe):
+            for timeframe in values_beside(space, parameter.path, TIMEFRAME, spec.data.target):
                 found += _conflicts(spec, space, parameter, str(timeframe))
     return found
 
@@ -52,7 +52,7 @@ def _conflicts(spec: StudySpec, space: SearchSpace, parameter: Parameter, timefr
         chosen = _longest_rollout(space) | _parents(space, parameter) | {parameter.path: value}
         chosen.pop(TIMEFRAME, None)
         whole = apply(spec, chosen)
-        agent = at_timeframe(apply(whole, {TIMEFRAME: timeframe}), spec.data.timeframe).agent
+        agent = at_timeframe(apply(whole, {TIMEFRAME: timeframe}), spec.data.target).agent
         came = effective(agent)[key]
         # A rollout follows the timeframe by design, so that its length is compared before.
         kept = effective(whole.agent)[key] if key == "n_steps" else came

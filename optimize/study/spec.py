@@ -15,6 +15,7 @@ from envs.vector import EnvSpec
 from optimize.agents.budget import check_budget
 from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
+from optimize.data.describe import resolve_data
 from optimize.data.spec import BEFORE_KEYS, DataSpec, FeatureSpec, SessionSpec
 from optimize.database import DatabaseSpec
 from optimize.database.address import without_password
@@ -200,12 +201,13 @@ def check_name(name: str) -> None:
 
 
 def resolve(spec: StudySpec) -> StudySpec:
-    """Return spec checked as a whole, with env.action and window.file resolved to what they stand for."""
+    """Return spec checked as a whole; env.action, data.timeframe and window.file hold what they stand for."""
     check_agent(spec.agent)
     check_budget(spec.agent)
     action = action_of(spec.agent.name, spec.env.action)
     env = dataclasses.replace(spec.env, action=action)
-    return dataclasses.replace(spec, env=env, window=inline_file(spec.window))
+    data = resolve_data(spec.data)
+    return dataclasses.replace(spec, data=data, env=env, window=inline_file(spec.window))
 
 
 def to_plain(spec: Any) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def at_timeframe(spec: StudySpec, base: str) -> StudySpec:
 
     Equal passes over the train span, and a horizon of equal time: half the bars, half the steps.
     """
-    ratio = timeframe_ns(spec.data.timeframe) / timeframe_ns(base)
+    ratio = timeframe_ns(spec.data.target) / timeframe_ns(base)
     if ratio == 1:
         return spec
     agent, known = divide_budget(spec.agent, ratio), hyperparameters_of(spec.agent.name)

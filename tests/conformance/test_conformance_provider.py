@@ -88,7 +88,7 @@ def test_stamps_are_sorted_unique_utc_nanoseconds(provided: Provided) -> None:
     assert stamp("1990-01-01") < bars.timestamp[0] < bars.timestamp[-1] < stamp("2100-01-01")
     assert (bars.timestamp < bars.bar_end).all()
     assert (bars.bar_end[:-1] <= bars.timestamp[1:]).all()
-    assert timeframe_ns(bars.timeframe) == timeframe_ns(provided.spec.timeframe)
+    assert timeframe_ns(bars.timeframe) == timeframe_ns(provided.spec.target)
 
 
 @every_provider

@@ -70,7 +70,7 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
     calendar = None
     if parts:
         mixed = _mixed(parts)
-        found += mixed or _unreachable(parts[0], data.timeframe)
+        found += mixed or _unreachable(parts[0], data.timeframe or parts[0][1].timeframe)
         calendar = resolve_calendar(session, parts[0][1] if mixed else join_bars([b for _, b in parts]))
         first = min(int(bars.bar_end[0]) for _, bars in parts)
         last = max(int(bars.bar_end[-1]) for _, bars in parts)
@@ -107,7 +107,7 @@ def _of_one(
     yield from against
     readable = not any(each.check in MISREAD for each in against)
     if readable and ends_flat(session, table.calendar, bars.timeframe):
-        yield from exit_findings(raw, _at_timeframe(bars, data.timeframe, table), table)
+        yield from exit_findings(raw, _at_timeframe(bars, data.timeframe or bars.timeframe, table), table)
 
 
 def _traded(part: Part, table: SessionTable, session: SessionSpec) -> Part:

@@ -38,13 +38,14 @@ def parts_of_period(parts: Sequence[Part], data: DataSpec) -> tuple[list[Part], 
 def _ended(raw: RawBars, late: int, period: Period) -> Finding:
     """Return that a symbol has but `late` bars, too few, of the period asked for."""
     left = counted(late, "bar") if late else "no bar"
-    begins = "" if period.start_ns is None else f", which begin {utc_text(period.start_ns)}"
-    where = f"the last {period.asked}{begins}" if period.asked.startswith("data.months") else period.asked
-    held = f"{utc_text(raw.timestamp[0])} to {utc_text(raw.timestamp[-1])}"
-    found = f"it has {left} in {where}; its source holds {held}"
+    found = f"it has {left} in the span of {period.asked}"
+    longer = "another period"
+    if period.asked.startswith("data.months") and period.start_ns is not None:
+        found = f"it ended, with {left} in the last {period.asked}, which begin {utc_text(period.start_ns)}"
+        longer = "raise data.months"
     remedy = (
-        "get newer bars, ask for a period that it has or leave it out of data.symbols; with "
-        "data.severity.ended=warn it is there and never trades"
+        f"get newer bars, {longer} or leave it out of data.symbols; with data.severity.ended=warn it is "
+        "there and never trades"
     )
     return find("ended", raw, raw.timestamp[-1:], found, remedy, count=max(1, late))
 
@@ -53,7 +54,7 @@ def short_findings(parts: Sequence[Part], table: SessionTable, data: DataSpec) -
     """Yield the symbols that begin later than the first session of the period asked for."""
     end = max(int(bars.bar_end[-1]) for _, bars in parts)
     period = period_of(data, end)
-    if period.start_ns is None or period.start_ns < table.open_ns[0]:
+    if period.start_ns is None:
         return
     row = np.searchsorted(table.close_ns, period.start_ns, side="right")
     opened = max(period.start_ns, int(table.open_ns[row]))
@@ -63,9 +64,10 @@ def short_findings(parts: Sequence[Part], table: SessionTable, data: DataSpec) -
             came = f"{(end - first) / DAY_NS * MONTHS_A_DAY:.3g} found"
             if data.start is not None:
                 came = f"the first bar is of {utc_text(first)}"
-            remedy = "get more data, or ask for less"
+            less = "for fewer months" if data.start is None else "for a later data.start"
+            remedy = f"get more data, or ask {less}"
             if provider_of(data).download is not None:
-                remedy = "walkforge data fetches older bars where the source has any; else ask for less"
+                remedy = f"walkforge data fetches older bars where the source has any; else ask {less}"
             yield find("short", raw, bars.timestamp[:1], f"{period.asked} asked for, {came}", remedy)
 
 

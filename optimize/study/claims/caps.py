@@ -254,7 +254,7 @@ def _lay(spec: StudySpec, parameters: Mapping[str, Value], lay: Lay) -> tuple[St
     """Return the spec of a trial with its ground, or how the trial failed where it has none."""
     resolved = spec
     try:
-        resolved = at_timeframe(apply(spec, parameters), spec.data.timeframe)
+        resolved = at_timeframe(apply(spec, parameters), spec.data.target)
         resolved = dataclasses.replace(resolved, agent=as_trained(resolved.agent))
         return resolved, lay(resolved)
     except Exception as error:  # whatever it is, it fails this trial, typed, and not the worker

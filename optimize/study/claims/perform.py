@@ -245,7 +245,7 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason."""
     metrics = aggregate(result, claim.ground.market.sessions_per_year, claim.spec.score.risk_free)
     baselines = patiently(lambda: _baselines(handle))
-    timeframe = claim.spec.data.timeframe
+    timeframe = claim.spec.data.target
     hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == "buy_and_hold"]
     metrics["buy_and_hold"] = hold[0] if hold else None
     outcome = Outcome("PRUNED", seconds, standard_error=result.score.standard_error, metrics=metrics)

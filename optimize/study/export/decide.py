@@ -110,7 +110,7 @@ def _newest(bundle: Bundle, source: Bars) -> _Newest:
     calendar = resolve_calendar(spec.session, source)
     flat = ends_flat(spec.session, calendar, source.timeframe)
     session = dataclasses.replace(spec.session, calendar=calendar, flat_overnight=flat)
-    timeframe = spec.data.timeframe
+    timeframe = spec.data.target
     bars = bars_at(source, timeframe, session)
     last = int(bars.bar_end[-1]) + 7 * DAY_NS
     table = session_table(calendar, int(bars.bar_end[0]), last, session)

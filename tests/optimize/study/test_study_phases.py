@@ -68,7 +68,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, sharpes: dict[tuple[str, int], float 
     drawn = itertools.count()
 
     def change(measured: Measured, spec: StudySpec, window: Window) -> Measured:
-        sharpe = sharpes[spec.data.timeframe, spec.feature.lookback]
+        sharpe = sharpes[spec.data.target, spec.feature.lookback]
         noise = np.random.default_rng(next(drawn)).standard_normal(len(measured.returns))
         returns = np.zeros(len(noise)) if sharpe is None else 0.01 * (noise + sharpe)
         return dataclasses.replace(measured, returns=returns)
