@@ -231,6 +231,10 @@ def from_plain(kind: type[T], plain: dict[str, Any]) -> T:
             raise BadInputError(f"{kind.__name__} has no field {key!r}: it was written by another version")
         hint = hints[key]
         nested = isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
-        is_spec = nested and dataclasses.is_dataclass(hint) and isinstance(value, dict)
+        is_spec = nested and dataclasses.is_dataclass(hint)
+        if is_spec and not isinstance(value, dict):
+            raise BadInputError(
+                f"{kind.__name__}.{key}={value!r} is no mapping: the file was changed by hand"
+            )
         values[key] = from_plain(hint, value) if is_spec else value
     return kind(**values)

@@ -2,10 +2,13 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
 
 from optimize.errors import BadInputError, install_hint
 from optimize.secrets import hide_values
@@ -14,6 +17,7 @@ KEYS = {  # what each secret is called in the environment; the first that is set
     "alpaca": (("ALPACA_API_KEY", "APCA_API_KEY_ID"), ("ALPACA_SECRET_KEY", "APCA_API_SECRET_KEY")),
     "coinbase": (("COINBASE_API_KEY",), ("COINBASE_API_SECRET",)),
 }
+KEY_FILE = ".env"  # in the directory of invocation; the environment goes before it
 MAX_TEXT = 300  # characters of what a server said
 NEAR_NAMES = 5
 
@@ -29,17 +33,20 @@ def import_extra(provider: str, package: str, module: str) -> Any:
 
 
 def find_keys(provider: str) -> tuple[str, str] | None:
-    """Return the key and the secret that the environment holds, None where it holds neither."""
-    found = [_first_set(names) for names in KEYS[provider]]
-    key, secret = found
-    if key and secret:
-        return key, secret
-    if not key and not secret:
+    """Return the key and the secret of the environment, else those of .env; None where neither has them."""
+    half: list[int] = []
+    for source in (os.environ, stored_keys()):
+        found = [_first_set(source, names) for names in KEYS[provider]]
+        if all(found):
+            return found[0], found[1]
+        half += [place for place, value in enumerate(found) if value]
+    if not half:
         return None
-    present, absent = (0, 1) if key else (1, 0)
+    present = half[0]
     raise BadInputError(
-        f"data.provider={provider}: the environment has {' or '.join(KEYS[provider][present])}, but not "
-        f"{' or '.join(KEYS[provider][absent])}: set both or neither"
+        f"data.provider={provider}: the environment and {KEY_FILE} have "
+        f"{' or '.join(KEYS[provider][present])}, but not {' or '.join(KEYS[provider][1 - present])} "
+        "beside it: set both in one place, or neither"
     )
 
 
@@ -80,9 +87,23 @@ def one_line(error: object) -> str:
 
 
 def hide_keys(text: str) -> str:
-    """Return text with every key of the environment, signed token and user in a URL blotted out."""
-    return hide_values(text, [os.environ.get(variable, "") for variable in key_variables()])
+    """Return text with every key of the environment and .env, signed token and user in a URL masked."""
+    sources = (os.environ, stored_keys())
+    return hide_values(text, [source.get(name) or "" for source in sources for name in key_variables()])
 
 
-def _first_set(names: tuple[str, ...]) -> str:
-    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
+def stored_keys() -> dict[str, str | None]:
+    """Return the variables of .env, which stay out of the environment; none where there is no such file."""
+    path = Path(KEY_FILE)
+    if not path.is_file():
+        return {}
+    try:
+        return dotenv_values(path, interpolate=False, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise BadInputError(f"{path.resolve()} cannot be read ({reason}): mend or remove it") from None
+
+
+def _first_set(source: Mapping[str, str | None], names: tuple[str, ...]) -> str:
+    """Return the first value that a source has under one of the names."""
+    return next((value for name in names if (value := (source.get(name) or "").strip())), "")

@@ -15,6 +15,7 @@ from optimize.errors import BadInputError, WalkforgeError
 from optimize.results.orphans import count_orphans, drop_orphans, has_tables, stored_studies
 from optimize.results.queries import studies_of
 from optimize.study.doctor.audit import Audit, examine_strangers, examine_study
+from optimize.study.doctor.credentials import examine_credentials
 from optimize.study.doctor.findings import FAIL, OK, WARN, Finding, gigabytes
 from optimize.study.doctor.machine import examine_machine
 
@@ -56,6 +57,7 @@ def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable
         yield Finding("database", FAIL, str(error), "mend database.url")
         return
     yield from examine_machine({"databases": databases, "studies": output_dir.resolve()})
+    yield from examine_credentials()
     engine = None
     try:
         if is_sqlite(database.url) and not find_place(database.url).exists():

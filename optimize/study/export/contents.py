@@ -23,6 +23,7 @@ from optimize.study.export.bundle import (
     PICTURE,
     PROOF,
     Grounds,
+    features_of,
     lay_again,
     returns_hash,
 )
@@ -129,14 +130,8 @@ def _describe(folder: Path, evidence: Evidence, score: float) -> None:
     """Write config, features, metrics, card, picture and, over them all, the manifest."""
     spec, run, market = evidence.spec, evidence.run, evidence.ground.market
     metrics = metrics_of(evidence)
-    features = {
-        "features": list(market.feature_names),
-        "lookback": spec.feature.lookback,
-        "timeframe": market.timeframe,
-        "symbols": list(market.symbols),
-    }
     write_json(folder / CONFIG, to_plain(spec))
-    write_json(folder / FEATURES, features)
+    write_json(folder / FEATURES, features_of(spec, market))
     write_json(folder / METRICS, metrics)
     write_spans(folder, spans_of(evidence.ground))
     (folder / CARD).write_text(card_of(evidence, metrics), encoding="utf-8")

@@ -1,5 +1,6 @@
 """The dates of a bundle: end of its training, sessions that its search used, first session of new data."""
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -39,9 +40,15 @@ def spans_of(ground: Ground) -> Spans:
     )
 
 
+def plain_spans(spans: Spans) -> dict[str, Any]:
+    """Return the content of spans.json: ISO dates."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(spans), default=str))
+    return plain
+
+
 def write_spans(folder: Path, spans: Spans) -> None:
     """Write spans.json into a bundle."""
-    write_json(folder / SPANS, asdict(spans))
+    write_json(folder / SPANS, plain_spans(spans))
 
 
 def read_spans(folder: Path) -> Spans:

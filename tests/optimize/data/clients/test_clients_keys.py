@@ -1,14 +1,16 @@
 """Keys are used where they are set, and no line, output or file gives them away."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from optimize.data.clients.access import find_keys, hide_keys, one_line
+from optimize.data.clients.access import KEYS, find_keys, hide_keys, one_line
 from optimize.data.download import fetch
-from optimize.errors import DownloadError
+from optimize.errors import BadInputError, DownloadError
+from optimize.study.doctor.credentials import examine_credentials
 from tests.optimize.data.clients.cases import (
     ALPACA_SECRET,
     CASES,
@@ -154,3 +156,63 @@ def test_keys_are_hidden_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one_line(ValueError("a\n  b")) == "a b"
     assert len(one_line("x" * 1000)) == 300
     assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+@pytest.fixture
+def no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty directory of invocation, without keys in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in (name for pair in KEYS.values() for names in pair for name in names):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_keys_are_read_from_dotenv_and_stay_out_of_the_environment(
+    no_keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (no_keys / ".env").write_text(
+        "# keys\nexport ALPACA_API_KEY='from-file-1'\nALPACA_SECRET_KEY=\"$HOME from-file-2\"\n",
+        encoding="utf-8",
+    )
+    assert find_keys("alpaca") == ("from-file-1", "$HOME from-file-2")
+    assert find_keys("coinbase") is None
+    assert "ALPACA_API_KEY" not in os.environ
+    assert "from-file" not in hide_keys("the key from-file-1 and $HOME from-file-2")
+    monkeypatch.setenv("ALPACA_API_KEY", "from-environment-1")
+    assert find_keys("alpaca") == ("from-file-1", "$HOME from-file-2")  # never a pair of two accounts
+    monkeypatch.setenv("ALPACA_SECRET_KEY", "from-environment-2")
+    assert find_keys("alpaca") == ("from-environment-1", "from-environment-2")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfeA\x00", b""])
+def test_a_dotenv_without_keys_or_text(no_keys: Path, content: bytes) -> None:
+    (no_keys / ".env").write_bytes(content)
+    if content:
+        with pytest.raises(BadInputError, match=r"\.env cannot be read \(it is no UTF-8 text\)"):
+            find_keys("alpaca")
+    else:
+        assert find_keys("alpaca") is None
+
+
+def test_half_a_pair_in_dotenv_is_refused_without_its_value(no_keys: Path) -> None:
+    (no_keys / ".env").write_text("COINBASE_API_KEY=half-of-it\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match="COINBASE_API_KEY, but not COINBASE_API_SECRET") as refused:
+        find_keys("coinbase")
+    assert "half-of-it" not in str(refused.value)
+
+
+@pytest.mark.market_data
+def test_the_doctor_asks_each_configured_provider_once(
+    market_data: Path, no_keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(examine_credentials()) == []
+    case = CASES["alpaca_stock"]
+    with served(case, market_data, monkeypatch) as double:
+        (accepted,) = examine_credentials()
+        assert (accepted.level, accepted.said) == ("ok", "alpaca accepts its keys")
+        assert len(double.asked) == 1
+        monkeypatch.setenv("ALPACA_SECRET_KEY", "wrong-secret-77aa")
+        (refused,) = examine_credentials()
+    assert refused.level == "FAIL"
+    assert "alpaca refuses the key" in refused.said
+    assert "wrong-secret-77aa" not in refused.said
