@@ -139,9 +139,10 @@ def judge(
 def read_config(folder: Path, data_path: str | None = None) -> StudySpec:
     """Return the resolved spec of a bundle, with its data where they lie now."""
     path = folder / CONFIG
+    plain = read_json(path)
     try:
-        spec = from_plain(StudySpec, read_json(path))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        spec = from_plain(StudySpec, plain)
+    except (BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise BadInputError(f"{path} is no configuration of a study ({error}): export it again") from None
     copies = copies_in(folder, spec.extensions)
     refuse_untrusted(folder, copies)
