@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -34,6 +35,7 @@ from optimize.study.spec import (
 from optimize.study.workers.notify import NotifySpec
 
 T = TypeVar("T")
+OUTPUTS = (".parquet", ".csv")
 FORMATS = ("table", "csv", "json")
 ACTIONS = ("run", "pause", "resume", "stop")
 
@@ -44,12 +46,19 @@ class MarketConfig:
 
     cache_dir: str = "databases/market"
     format: str = "table"
+    features: bool = False
+    output: str | None = None
     data: DataSpec = field(default_factory=DataSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
     feature: FeatureSpec = field(default_factory=FeatureSpec)
 
     def __post_init__(self) -> None:
         require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
+        if self.output is None:
+            require(not self.features, "features", self.features, "false without output=FILE.parquet")
+        else:
+            known = Path(self.output).suffix.lower() in OUTPUTS
+            require(known, "output", self.output, f"a file that ends in {' or '.join(OUTPUTS)}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from optimize.data.download import fetch
 from optimize.data.quality.findings import Finding, counted, days, line, span
 from optimize.data.quality.report import Coverage, Report, inspect
 from optimize.data.spec import ALWAYS_REFUSED, DAY_NS
+from optimize.data.table import table_of_bars, table_of_market, write_output
 
 NO_FINDING = "no finding: sorted, unique, complete, positive and plausible bars"
 FINDING_COLUMNS = (
@@ -55,7 +56,8 @@ def _market(config: MarketConfig) -> dict[str, Any]:
     summary = describe(source, config.session)
     cache = Path(config.cache_dir)
     market = cached_market(config.data, config.feature, config.session, cache)
-    warmup = bars_at(source, market.timeframe, config.session).n_bars - market.n_bars
+    bars = bars_at(source, market.timeframe, config.session)
+    warmup = bars.n_bars - market.n_bars
     folder = cache / cache_key(config.data, config.feature, config.session)
     if config.format == "table":
         inferred = " (inferred from the bars)" if config.session.calendar == "auto" else ""
@@ -69,6 +71,12 @@ def _market(config: MarketConfig) -> dict[str, Any]:
                 f"cached    {folder}",
             ],
         )
+    if config.output is not None:
+        path = Path(config.output).expanduser()
+        table = table_of_market(market) if config.features else table_of_bars(bars)
+        write_output(path, table)
+        if config.format == "table":
+            say(f"output    {path}: {counted(len(table), 'row')}, {len(table.columns)} columns")
     built: dict[str, Any] = {"timeframe": market.timeframe, "bars": market.n_bars, "warmup_bars": warmup}
     built |= {"features": market.feature_names, "cached": str(folder)}
     return {"summary": asdict(summary), "market": built}

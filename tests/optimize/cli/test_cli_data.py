@@ -239,3 +239,28 @@ def test_the_last_months_are_whole_calendar_months() -> None:
     assert np.array_equal(three.close, everything.close[-three.n_bars :])
     assert three.timestamp[-1] == everything.timestamp[-1]
     assert load_bars(DataSpec(months=120)).n_bars == everything.n_bars
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_bars_and_features_become_one_table(run: Run, tmp_path: Path, suffix: str) -> None:
+    small = ["data=synthetic", "data.synthetic.bars=1500"]
+    code, out, err = run("data", *small, "features=true", f"output=out.{suffix}")
+    assert (code, err) == (0, "")
+    read = pd.read_parquet if suffix == "parquet" else pd.read_csv
+    table = read(tmp_path / f"out.{suffix}")
+    assert list(table.columns[:3]) == ["timestamp", "known_at", "symbol"]
+    assert {"open", "close", "returns", "rsi", "session"} <= set(table.columns)
+    assert table.notna().all(axis=None)
+    known = pd.to_datetime(table["known_at"]) - pd.to_datetime(table["timestamp"])
+    assert (known == pd.Timedelta("1h")).all()
+    assert f"{len(table):,} rows" in out
+    assert [path.name for path in tmp_path.glob("*out*")] == [f"out.{suffix}"]
+
+
+@pytest.mark.parametrize(
+    "words", [["features=true"], ["output=x.xlsx"], ["output=absent/x.csv"]], ids=" ".join
+)
+def test_an_output_that_cannot_be_is_refused(run: Run, words: list[str]) -> None:
+    code, _, err = run("data", "data=synthetic", "data.synthetic.bars=1500", *words)
+    assert code == 2
+    assert err.count("\n") == 1

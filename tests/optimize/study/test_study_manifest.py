@@ -30,12 +30,12 @@ WRONG: list[tuple[str, Any]] = [
     ("standard_error", "0.1"),
     ("returns_sha256", 5), ("data_fingerprint", None), ("deployable", []),
     ("versions", []), ("versions", {"a": 1}), ("trained_with", None),
-    ("trained_with", {"threads": None}),
-    ("commit", 7),
+    ("trained_with", {"threads": None}), ("commit", 7),
     ("files", []), ("files", None), ("files", {"a": 1}), ("files", {"a": {}}),
     ("files", {"a": {"bytes": 1}}),
     ("files", {"../a": ENTRY}), ("files", {"/etc/passwd": ENTRY}), ("files", {"a/../b": ENTRY}),
-    ("files", {"": ENTRY}), ("files", {"a": ENTRY | {"bytes": -1}}), ("files", {"a": ENTRY | {"sha256": "x"}}),
+    ("files", {"": ENTRY}),
+    ("files", {"a": ENTRY | {"bytes": -1}}), ("files", {"a": ENTRY | {"sha256": "x"}}),
     ("extra", 1),
 ]  # fmt: skip
 RAW = [b"", b"null", b"[]", b"5", b"{", b'{"format": NaN}', b"\xff\xfe", b"[" * 100_000, b'{"a": ' * 50_000]

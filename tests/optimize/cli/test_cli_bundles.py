@@ -1,0 +1,165 @@
+"""`walkforge evaluate` and `walkforge act`: exported agents on bars that they never saw."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from optimize.database import open_engine
+from optimize.results.holdout import openings_of
+from optimize.study.export.best import export_best
+from tests.optimize.cli.conftest import Run
+from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
+
+HOLDOUT = ("2022-02-11", "2022-02-18")
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
+    folder = tmp_path_factory.mktemp("exported")
+    prices = write_prices(folder / "tiny_prices.parquet")
+    handle = run_all(tiny_spec(folder, prices, n_trials=1))
+    yield Exports(handle, prices, export_best(handle.engine, handle.spec.output_dir, "tiny", 1))
+    handle.close()
+
+
+@pytest.fixture
+def bundle(exports: Exports, tmp_path: Path) -> str:
+    copy = tmp_path / "bundle"
+    shutil.copytree(exports.exported[0].folder, copy)
+    return f"bundle={copy}"
+
+
+def test_windows_without_changes_replay_and_open_nothing(run: Run, bundle: str, tmp_path: Path) -> None:
+    code, out, err = run("evaluate", bundle)
+    assert (code, err) == (0, "")
+    assert "nothing was trained; reproduced bit for bit" in out
+    assert "holdout" not in out
+    assert not (tmp_path / "databases" / "walkforge.db").exists()
+
+
+def test_the_holdout_is_logged_before_it_is_read_and_counted(run: Run, bundle: str, tmp_path: Path) -> None:
+    _, first, err = run("evaluate", bundle, "span=holdout")
+    assert err == ""
+    assert f"{HOLDOUT[0]} to {HOLDOUT[1]} (exclusive), is opened for the 1st time" in first
+    _, second, _ = run("evaluate", bundle, f"span={HOLDOUT[0]}..2022-02-13")
+    assert "is opened for the 2nd time" in second
+    assert "2 sessions: no score below score.min_periods" not in second  # this study's min_periods is 2
+    engine = open_engine(f"sqlite:///{tmp_path / 'databases' / 'walkforge.db'}")
+    with engine.connect() as conn:
+        stored = openings_of(conn, ["TINY_PRICES"], date(2022, 2, 11), date(2022, 2, 12))
+        assert [each.purpose for each in stored] == ["evaluate", "evaluate"]
+        assert openings_of(conn, ["OTHER"], date(2022, 2, 11), date(2022, 2, 12)) == []
+        assert openings_of(conn, ["TINY_PRICES"], date(2022, 2, 18), date(2022, 3, 1)) == []
+    engine.dispose()
+
+
+def test_a_database_that_cannot_log_keeps_the_holdout_shut(run: Run, bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no database", encoding="utf-8")
+    code, out, err = run("evaluate", bundle, "span=holdout", f"database.url=sqlite:///{tmp_path / 'full'}")
+    assert code in (1, 2)
+    assert err.count("\n") == 1
+    assert "Sharpe" not in out
+
+
+def test_new_bars_begin_after_all_data_of_the_study(run: Run, bundle: str, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", bundle, "span=new")
+    assert code == 2
+    assert "only those from 2022-02-18 on are new to the bundle" in err
+    write_prices(tmp_path / "newer.parquet", days=60)
+    _, out, err = run("evaluate", bundle, "span=new", "data.path=newer.parquet")
+    assert err == ""
+    assert "2022-02-18 .. 2022-03-02" in out
+    assert "data.path" in out
+    assert "is opened" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["cost=crypto"], ["cost.commission_bps: 1.0 in the bundle, 10.0 here", "cost.slippage_bps"]),
+        (["cost.commission_bps=3"], ["cost.commission_bps: 1.0 in the bundle, 3.0 here"]),
+    ],
+)
+def test_other_costs_are_named_and_paid(run: Run, bundle: str, words: list[str], expected: list[str]) -> None:
+    _, before, _ = run("evaluate", bundle)
+    _, out, err = run("evaluate", bundle, *words)
+    assert err == ""
+    for text in expected:
+        assert text in out
+    assert _scores(out) != _scores(before)
+
+
+def test_listed_windows_are_played_by_models_trained_before_them(
+    run: Run, bundle: str, tmp_path: Path
+) -> None:
+    edges = ("train_start", "train_end", "test_start", "test_end")
+    late = dict(zip(edges, ("2022-01-10", "2022-02-01", "2022-02-03", "2022-02-09"), strict=True))
+    early = dict(zip(edges, ("2022-01-05", "2022-01-08", "2022-01-09", "2022-01-20"), strict=True))
+    (tmp_path / "late.json").write_text(json.dumps([late]), encoding="utf-8")
+    (tmp_path / "early.json").write_text(json.dumps([early]), encoding="utf-8")
+    _, out, err = run("evaluate", bundle, "window.file=late.json")
+    assert err == ""
+    assert "2022-02-03 .. 2022-02-09" in out
+    assert "were among the study's test windows" in out
+    code, _, err = run("evaluate", bundle, "window.file=early.json")
+    assert code == 2
+    assert "2022-01-09" in err
+    assert "training of the bundle's models ended" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["span=soon"], ["span=2022-02-12..2022-02-10"], ["span=2030-01-01..2030-02-01"],
+        ["span=2022-01-01..2022-01-05"], ["data.timeframe=4h"], ["env.max_leverage=2"],
+        ["feature.lookback=3"], ["window.holdout_share=2"], ["cost.commission_bps=-1"],
+        ["data.path=absent.parquet", "span=new"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_is_not_evaluated_is_refused_in_one_line(run: Run, bundle: str, words: list[str]) -> None:
+    code, _, err = run("evaluate", bundle, *words)
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "act"])
+def test_a_bundle_must_be_named(run: Run, verb: str) -> None:
+    code, _, err = run(verb)
+    assert code == 2
+    assert "bundle is missing" in err
+    code, _, err = run(verb, "bundle=nothing")
+    assert code == 2
+    assert "no such folder" in err
+
+
+def test_act_gives_the_next_order_for_a_person_and_a_program(run: Run, bundle: str, exports: Exports) -> None:
+    path = f"data.path={exports.prices}"
+    code, out, err = run("act", bundle, path, "holding=0.25")
+    assert (code, err) == (0, "")
+    assert "+0.250" in out
+    assert "fills at 2022-02-18T00:00:00Z" in out
+    plain = json.loads(run("act", bundle, path, "holding=0.25", "format=json")[1])
+    assert plain["bar"] == "2022-02-17T23:00:00Z"
+    assert plain["orders"][0]["holding"] == 0.25
+    assert (
+        run("act", bundle, path, "holding={TINY_PRICES: 0.25}", "format=json")[1]
+        == json.dumps(plain, indent=2) + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["holding=much"], ["holding=[0.1,0.2]"], ["since=soon"], ["holding=.nan"]], ids=str
+)
+def test_act_refuses_nonsense_in_one_line(run: Run, bundle: str, words: list[str]) -> None:
+    code, _, err = run("act", bundle, *words)
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def _scores(out: str) -> list[str]:
+    return [line for line in out.splitlines() if line.strip().startswith("ppo")]
