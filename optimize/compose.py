@@ -25,6 +25,7 @@ from optimize.search.samplers import SamplerSpec
 from optimize.study.export.changes import changes_of
 from optimize.study.spec import (
     MISSING_NAME,
+    MOST,
     PhaseSpec,
     StudySpec,
     WorkerSpec,
@@ -36,6 +37,8 @@ from optimize.study.workers.notify import NotifySpec
 
 T = TypeVar("T")
 OUTPUTS = (".parquet", ".csv")
+RESERVED = {"artifacts"}  # folders of output_dir that belong to no study, whatever their case
+LONGEST_NAME = 100
 FORMATS = ("table", "csv", "json")
 ACTIONS = ("run", "pause", "resume", "stop")
 
@@ -198,6 +201,11 @@ class ReplayConfig(RecordsConfig):
     extensions: list[str] | None = None  # where those of the trial or bundle lie; None: as stored
     trust: bool = False  # run the code that a bundle carries
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        trial = self.trial
+        require(trial is None or 0 <= trial <= MOST, "trial", trial, f"from 0 to {MOST}")
+
 
 DataChanges, CostChanges, WindowChanges = (changes_of(kind) for kind in (DataSpec, CostSpec, WindowSpec))
 
@@ -312,9 +320,16 @@ def to_config(config: DictConfig, kind: type[T]) -> T:
     return plain
 
 
+def check_new_name(name: str) -> None:
+    """Refuse a name that a folder beside those of studies has, or that is too long for one."""
+    require(name.lower() not in RESERVED, "name", name, f"another than {', '.join(sorted(RESERVED))}")
+    require(len(name) <= LONGEST_NAME, "name", name, f"at most {LONGEST_NAME} characters long")
+
+
 def to_spec(config: StudyConfig) -> StudySpec:
     """Return the StudySpec of a composed study, checked as a whole."""
     check_name(config.name)
+    check_new_name(config.name)
     shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(StudySpec) if f.name != "agent"}
     shared["extensions"] = absolute_names(config.extensions)
     load_extensions(shared["extensions"])

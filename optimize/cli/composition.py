@@ -24,8 +24,16 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from optimize.cli.interpolations import check_interpolations, read_environment
-from optimize.cli.refusals import check_keys, check_value, one_line
-from optimize.cli.yaml_files import INSTANTIATED, SCHEME, SEARCHED, conf_folder, of_hydra, register_source
+from optimize.cli.refusals import booleans, check_keys, check_value, one_line
+from optimize.cli.yaml_files import (
+    INSTANTIATED,
+    SCHEME,
+    SEARCHED,
+    SettingsSource,
+    conf_folder,
+    of_hydra,
+    register_source,
+)
 from optimize.compose import SCHEMAS, register_schemas, to_config
 from optimize.errors import BadInputError
 
@@ -88,6 +96,7 @@ def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
     """Yield Hydra, ready to compose; what it refuses is refused in one line."""
     register_schemas()
     register_source()
+    SettingsSource.booleans = booleans(verb)
     version.setbase("1.3")
     OmegaConf.register_new_resolver("oc.env", read_environment, replace=True)
     try:

@@ -26,6 +26,8 @@ HYDRA_REFUSED = "a file of settings may set nothing of Hydra's own: remove it"
 class SettingsSource(ConfigSource):
     """A folder of YAML files whose settings cannot run code."""
 
+    booleans: frozenset[str] = frozenset()  # the keys of the verb that are true or false
+
     @staticmethod
     def scheme() -> str:
         """Return how a search path of such a folder begins."""
@@ -36,7 +38,9 @@ class SettingsSource(ConfigSource):
         path = self._file(config_path)
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
-        text, header = read_settings(path)
+        text, header, content = read_settings(path)
+        package = header.get("package") or os.path.dirname(config_path)
+        _check_booleans(content, "" if package == "_global_" else package, self.booleans, path)
         try:
             config = OmegaConf.load(io.StringIO(text))
         except yaml.MarkedYAMLError as error:  # a key that stands twice
@@ -77,8 +81,8 @@ def register_source() -> None:
     Plugins.instance().register(SettingsSource)
 
 
-def read_settings(path: Path) -> tuple[str, dict[str, str | None]]:
-    """Return the text and the header of a file; BadInputError unless it is bounded and plain settings."""
+def read_settings(path: Path) -> tuple[str, dict[str, str | None], dict[Any, Any]]:
+    """Return text, header and content of a file; BadInputError unless it is bounded and plain settings."""
     where = shown(path)
     text = read_file(path, "the configuration", MB)
     try:
@@ -94,7 +98,7 @@ def read_settings(path: Path) -> tuple[str, dict[str, str | None]]:
     if of_hydra(header.get("package") or ""):
         raise BadInputError(f"{where}, line 1: its package is Hydra's own: write `# @package _global_`")
     _check_content(content or {}, where)
-    return text, header
+    return text, header, content or {}
 
 
 def line_of(path: Path, key: str) -> int | None:
@@ -161,6 +165,18 @@ def _check_content(content: dict[Any, Any], where: str) -> None:
     for key in _keys(content):
         if key in INSTANTIATED:
             raise BadInputError(f"{where}: {key}: settings are values and create no objects: remove it")
+
+
+def _check_booleans(content: Any, above: str, booleans: frozenset[str], path: Path) -> None:
+    """Refuse a number or a word where a key is true or false: Hydra would take 2 as true."""
+    for key, value in content.items():
+        name = f"{above}.{key}" if above else str(key)
+        if isinstance(value, dict):
+            _check_booleans(value, name, booleans, path)
+        elif name in booleans and not isinstance(value, (bool, type(None))) and "${" not in str(value):
+            line = line_of(path, name) or line_of(path, str(key))
+            place = shown(path) if line is None else f"{shown(path)}, line {line}"
+            raise BadInputError(f"{place}: {name}={value!r} is not allowed: {name} must be true or false")
 
 
 def _words(defaults: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from envs.types import Market
 from optimize.errors import BadInputError, require
+from optimize.inputs import read_file
 
 KINDS = ("rolling", "expanding", "canonical")
 EDGES = ("train_start", "train_end", "test_start", "test_end")
@@ -181,8 +182,8 @@ def _listed_ordinals(spec: WindowSpec, session_date: Dates, usable: int) -> list
 
 def _read_spans(path: Path) -> list[Any]:
     try:
-        spans = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        spans = json.loads(read_file(path, "window.file"))
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"window.file={path} cannot be read as JSON: {error}") from error
     require(isinstance(spans, list) and bool(spans), f"{path}", spans, "a JSON list of at least one span")
     return list(spans)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ BAD = [
     (["study", "name=x", "~nothing"], "there is no key 'nothing'"),
     (["study", "name"], "settings are written key=value"),
     (["study", "=3"], "a key is missing"),
+    (["study", "name=Artifacts"], "name must be another than artifacts"),
+    (["study", f"name={'x' * 101}"], "at most 100 characters"),
+    (["replay", "name=x", "trial=100000000000000000000"], "trial must be from 0 to"),
+    (["study", "name=x", "window.file=/dev/zero"], "window.file: /dev/zero is a device"),
     (["study", "name=x", "notify.urls=SECRETTOKEN"], "notify.urls=*** is not allowed"),
     (["study", "name=x", "notify.urls=[SECRETTOKEN"], "'notify.urls=[***'"),
     (["study", "name=x", "debug.traceback=2"], "debug.traceback must be true or false"),
@@ -111,3 +116,10 @@ def test_the_module_runs_as_a_process(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_no_file_of_windows(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    code, out, err = run("study", "name=x", "window.file=pipe.json")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "pipe.json is a pipe: name a regular file" in err
