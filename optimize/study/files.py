@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from optimize.agents.files import SPEC
 from optimize.data.durable import sync
+from optimize.errors import BadInputError
 from optimize.evaluate.metrics import WindowMetrics
 from optimize.evaluate.trades import Trades
 from optimize.study.trial import Measured, Trained
@@ -41,6 +42,16 @@ def run_folders(study_folder: Path, number: int) -> list[Path]:
 def window_folder(folder: Path, window: int, repeat: int) -> Path:
     """Return the folder of one window and repeat inside a run's or a bundle's folder."""
     return folder / "windows" / str(window) / f"repeat_{repeat}"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder of a study, or say why it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"output_dir: cannot create the folder {folder} ({error.strerror}): choose a writable path"
+        ) from None
 
 
 def write_window(

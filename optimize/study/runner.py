@@ -24,7 +24,7 @@ from optimize.study.claims.telling import counted, counts, tell_finished
 from optimize.study.devices import devices_of
 from optimize.study.equivalence import settle_code
 from optimize.study.evidence import Evidence, record_evidence, verdict_lines
-from optimize.study.files import write_json
+from optimize.study.files import make_folder, write_json
 from optimize.study.grounds import GroundKey, fingerprint, lay_grounds, opening, store_baselines
 from optimize.study.handle import Handle, cap_of, enroll, open_study
 from optimize.study.pages.dashboard import decorate_study
@@ -147,7 +147,7 @@ def run_phase(
     grounds = lay_grounds(spec, space)
     if (budget := phase_budget(spec, next(iter(grounds.values())))) is not None:
         say(f"{spec.name}: {budget}")
-    make_folder(spec)
+    make_folder(spec.folder)
     handle = open_study(spec)
     try:
         refuse_second_folder(handle)
@@ -223,16 +223,6 @@ def _try_out(probe: StudySpec, handle: Handle, console: Console) -> None:
         preflight_on(devices[0], probe, handle.cache_dir)
     else:
         preflight(probe, handle.cache_dir, console.print)
-
-
-def make_folder(spec: StudySpec) -> None:
-    """Create the study's folder, or say why it cannot be."""
-    try:
-        spec.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(
-            f"output_dir: cannot create the folder {spec.folder} ({error.strerror}): choose a writable path"
-        ) from None
 
 
 def _first_choices(space: SearchSpace) -> dict[str, Value]:

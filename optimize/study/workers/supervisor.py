@@ -35,6 +35,7 @@ from optimize.study.devices import (
     threads_of,
     usable_cores,
 )
+from optimize.study.files import make_folder
 from optimize.study.handle import Handle
 from optimize.study.spec import StudySpec
 from optimize.study.workers.limits import Breach, Sight, breach, is_stopped, resident_mb
@@ -117,6 +118,7 @@ class Supervisor:
 
     def run(self, show: Callable[[], None]) -> None:
         """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
+        make_folder(self.logs)  # else each worker dies of it, and no log says why
         if isinstance(self.context, ForkServerContext):
             self.context.set_forkserver_preload(PRELOAD)
         self._finished = count_finished(self.handle, self._finished)
