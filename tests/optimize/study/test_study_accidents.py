@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from optimize.database import server_time
 from optimize.errors import BadInputError
 from optimize.results import leases
 from optimize.study.claims import caps
@@ -32,7 +33,7 @@ def test_no_jump_of_the_clock_takes_a_trial_from_a_living_worker(
 ) -> None:
     handle = opened(small(n_trials=1))
     held = claimed(handle)
-    real = caps.server_time
+    real = server_time
     monkeypatch.setattr(caps, "server_time", lambda conn: real(conn) + jump_s)
     assert claim(handle, 1, ground_source(handle)) is Verdict.WAIT
     with handle.engine.connect() as conn:

@@ -144,9 +144,11 @@ HABITS: dict[str, Callable[[Path], None]] = {
 
 def main() -> None:
     """Run a small study of two misbehaving workers: FOLDER HABIT."""
+    from tests.optimize.study.trainers import misbehave as target  # a worker imports no main module
+
     folder, habit = Path(sys.argv[1]), sys.argv[2]
     spec = small_spec(folder, n_trials=2, worker=WorkerSpec(count=2))
-    Supervisor(opened(spec), partial(misbehave, {ANY: habit})).run(lambda: None)
+    Supervisor(opened(spec), partial(target, {ANY: habit})).run(lambda: None)
 
 
 if __name__ == "__main__":
