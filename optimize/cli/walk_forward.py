@@ -14,6 +14,7 @@ from optimize.cli.tables import (
 )
 from optimize.cli.window_results import show_result, spell_test_span
 from optimize.compose import WalkForwardConfig, to_spec
+from optimize.data.dataset import refuse_leaking_features
 from optimize.data.describe import source_line, source_of
 from optimize.data.quality.report import enforce, inspect
 from optimize.evaluate.trades import Trades
@@ -59,6 +60,7 @@ def walk_forward(config: WalkForwardConfig) -> int:
         say(source_line(source_of(report, spec.data)))
     enforce(report, say)
     ground = lay_ground(spec, cache_dir(spec))
+    refuse_leaking_features(spec.data, spec.feature, spec.session)
     if config.dry_run:
         _show_plan(ground)
         return 0

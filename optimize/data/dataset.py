@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.types import BoolArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, utc_text
-from optimize.data.features import check_features, compute, warmup_bars
+from optimize.data.features import check_features, compute, refuse_leaks, warmup_bars
 from optimize.data.period import cut_to_period
 from optimize.data.providers import provider_of
 from optimize.data.quality.calendar_verdict import resolve_calendar
@@ -63,6 +63,14 @@ def bars_at(source: Bars, timeframe: str, session: SessionSpec) -> Bars:
     calendar = resolve_calendar(session, source)
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
     return resample(traded_bars(source, table, session), timeframe, table)
+
+
+def refuse_leaking_features(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> None:
+    """Compute the features of the newest bars again on fewer bars; refuse those that read the future."""
+    source = load_bars(data)
+    calendar = resolve_calendar(session, source)
+    table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
+    refuse_leaks(bars_at(source, data.timeframe or source.timeframe, session), feature, table)
 
 
 def market_of(source: Bars, timeframe: str, feature: FeatureSpec, session: SessionSpec) -> Market:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from optimize.agents.agent import load_agent
+from optimize.data.dataset import refuse_leaking_features
 from optimize.data.scaling import load_scaler
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
@@ -38,6 +39,7 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="walkforge-preflight-") as folder:
         with _stage("Data and windows", say):
             first = lay_ground(spec, cache_dir).plan.windows[0]
+            refuse_leaking_features(spec.data, spec.feature, spec.session)
             tiny = shrink(spec, first, Path(folder))
             ground = lay_ground(tiny, cache_dir)
         window = ground.windows[0]

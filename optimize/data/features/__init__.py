@@ -5,6 +5,7 @@ a function under @feature in the module of its kind, and its row in the tests.
 """
 
 from optimize.data.features import clock, prices, volumes, zigzag  # noqa: F401  (they register themselves)
+from optimize.data.features.causal import refuse_leaks
 from optimize.data.features.compute import check_features, compute, warmup_bars
 from optimize.data.features.registry import FEATURES, AssetBars, Feature, columns_of, feature, kind_of
 
@@ -17,5 +18,6 @@ __all__ = [
     "compute",
     "feature",
     "kind_of",
+    "refuse_leaks",
     "warmup_bars",
 ]
