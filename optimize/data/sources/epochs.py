@@ -11,6 +11,7 @@ FIRST_S = 30 * 86_400  # a column that ends sooner after 1970 holds row numbers 
 DIGIT_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 SHEET_DAYS = (10_000, 90_000)  # 1927 to 2146, in days since 1899-12-30
 SHEET_START_NS = pd.Timestamp("1899-12-30").as_unit("ns").value
+DAY_MS = 86_400_000
 DAY_NS = 86_400 * 10**9
 SECOND_NS = 10**9
 
@@ -25,6 +26,8 @@ def read_epoch(values: FloatArray | IntArray) -> tuple[pd.DatetimeIndex, tuple[s
     if values.dtype.kind == "f" and SHEET_DAYS[0] < values.min() and values.max() < SHEET_DAYS[1]:
         ns = np.round(values * (DAY_NS / SECOND_NS)).astype(np.int64) * SECOND_NS + SHEET_START_NS
         return pd.DatetimeIndex(ns), ("its stamps taken as the days of a spreadsheet (45292 is 2024-01-01)",)
+    if len(values) > 2 and values.min() >= 0 and values.max() <= DAY_MS and (values % 1000 == 0).all():
+        raise ValueError(f"{values[0]} is in milliseconds since midnight and names no day")
     if np.abs(values).max() < FIRST_S:
         raise ValueError(f"{values[0]} to {values[-1]} are row numbers or durations, and no times since 1970")
     unit, notes = _units(values)

@@ -9,6 +9,8 @@ from optimize.data.sources.text import DATE
 EPOCH = re.compile(r"\d{9,19}(\.\d+)?")
 DIGITS = re.compile(r"(19|20)\d{6}(\d{2}|\d{4}|\d{6})?([ T;]\d{4,6})?")
 CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{4}|\d{6}")
+WORD = re.compile(r"[A-Za-z][\w.\-/=^]*")
+MAX_REST = 8  # columns behind the prices
 SAMPLE = 100
 SLACK = 1e-9
 
@@ -28,6 +30,9 @@ def known_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
     """Return the layout that fits every row of a sample, or None."""
     rows = [row for row in rows[:SAMPLE] if len(row) == len(rows[0])]
     width = len(rows[0])
+    if width >= 6 and all(WORD.fullmatch(row[0]) for row in rows):  # MetaStock: the symbol first
+        inner = known_layout([row[1:] for row in rows])
+        return inner and Layout(("symbol", *inner.names), inner.told.replace("as ", "as symbol, ", 1))
     if width >= 7 and all(_is_date(row[0]) and CLOCK.fullmatch(row[1]) for row in rows):
         found = _priced(rows, ("date", "time"), width)
         if found is not None:
@@ -71,7 +76,7 @@ def _rest(rows: Sequence[Sequence[str]], first: int, width: int) -> tuple[str, .
 
 def _plain_rest(count: int) -> tuple[str, ...] | None:
     """Return the names behind the prices where they are a volume and others."""
-    if count > 3:
+    if count > MAX_REST:
         return None
     return ("volume", *(f"unread {at}" for at in range(1, count)))[:count]
 

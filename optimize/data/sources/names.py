@@ -1,7 +1,7 @@
 """The names that sources give their columns."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 OPEN_TIMES = (
     "opentime",
@@ -13,33 +13,48 @@ OPEN_TIMES = (
     "barstart",
 )
 CLOSE_TIMES = ("closetime", "timeclose", "closetimestamp", "endtime", "barend")
-DAYS = ("date", "dtyyyymmdd", "yyyymmdd", "day", "tradedate", "tradingday")
-CLOCKS = ("time", "timestamp", "clock", "hhmm", "hhmmss", "timeofday")
+DAYS = ("date", "dtyyyymmdd", "yyyymmdd", "day", "tradedate", "tradingday", "datum", "fecha", "data")
+CLOCKS = (
+    "time",
+    "timestamp",
+    "clock",
+    "hhmm",
+    "hhmmss",
+    "timeofday",
+    "zeit",
+    "uhrzeit",
+    "heure",
+    "hora",
+    "ora",
+)
 STAMPS = (
     *OPEN_TIMES, "timestamp", "datetime", "dateandtime", "date", "time", "gmttime", "localtime", "utctime",
     "utc", "unix", "unixtime", "unixtimestamp", "epoch", "starttime", "startedat", "startat", "start",
     "dtyyyymmdd", "yyyymmdd", "day", "tradedate", "tradingday", "timeutc", "dateutc", "datetimeutc", "ts",
-    "index",
+    "index", "tsevent", "datum", "fecha", "data",
 )  # fmt: skip
-PRICES = {
-    "open": ("open", "openprice", "openingprice", "first", "mido"),
-    "high": ("high", "highprice", "highest", "max", "midh"),
-    "low": ("low", "lowprice", "lowest", "min", "midl"),
-    "close": (
-        "close",
-        "closeprice",
-        "closingprice",
-        "closelast",
-        "last",
-        "lastprice",
-        "latest",
-        "price",
-        "midc",
+PRICES = {  # in English, then as the pages of investing.com, stooq.pl and ariva.de are in other languages
+    "open": (
+        "open", "openprice", "openingprice", "first", "mido",
+        "eröffnung", "eröffn", "erster", "ouverture", "ouv", "apertura", "abertura", "otwarcie",
     ),
-}
+    "high": (
+        "high", "highprice", "highest", "max", "midh",
+        "hoch", "plushaut", "máximo", "máxima", "massimo", "najwyzszy",
+    ),
+    "low": (
+        "low", "lowprice", "lowest", "min", "midl",
+        "tief", "plusbas", "mínimo", "mínima", "minimo", "najnizszy",
+    ),
+    "close": (
+        "close", "closeprice", "closingprice", "closelast", "last", "lastprice", "latest", "price", "midc",
+        "schlusskurs", "schluss", "zuletzt", "dernier", "último", "ultimo", "zamkniecie",
+    ),
+}  # fmt: skip
 VOLUMES = (
     "volume", "vol", "realvolume", "tickvolume", "tickvol", "basevolume", "volumebase", "volumefrom",
-    "baseassetvolume", "totalvolume", "volumetraded", "tradedvolume", "volumes", "sharevolume",
+    "baseassetvolume", "totalvolume", "volumetraded", "tradedvolume", "volumes", "sharevolume", "volumen",
+    "wolumen",
 )  # fmt: skip
 UNIT_VOLUME = re.compile(r"volume([a-z]{2,5})|([a-z]{2,5})volume")
 NO_UNITS = (
@@ -74,6 +89,7 @@ QUOTES = (
     "krw",
     "try",
 )
+FIELDS = ("open", "high", "low", "close", "volume")
 LETTERS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
 SYMBOLS = (
     "symbol",
@@ -97,7 +113,7 @@ def plain(name: object) -> str:
     """Return a name in lower case without brackets, quotes, numbering and what separates words."""
     text = re.sub(r"^\d+[.:]\s*", "", str(name).strip(" <>[]\"'").lower())
     text = re.sub(r"\s\(\d+\)$", "", text)  # of a second column of that name
-    return re.sub(r"[\s_.\-/()]+", "", text)
+    return re.sub(r"[\s_.\-/(),']+", "", text)
 
 
 def is_stamp_name(name: str) -> bool:
@@ -113,7 +129,10 @@ def unit_of_volume(name: str) -> str | None:
 
 
 def by_plain_name(columns: Iterable[object]) -> dict[str, list[str]]:
-    """Return the columns under their plain names; of single letters only where all four prices have one."""
+    """Return the columns under their plain names, without a ticker that all prices have before or behind.
+
+    Single letters count only where all four prices have one.
+    """
     known: dict[str, list[str]] = {}
     for column in columns:
         known.setdefault(plain(column), []).append(str(column))
@@ -121,4 +140,19 @@ def by_plain_name(columns: Iterable[object]) -> dict[str, list[str]]:
         for letter, name in LETTERS.items():
             if letter in known:
                 known.setdefault(name, known[letter])
+    if not set(FIELDS[:4]) & known.keys():
+        known |= _without_ticker(known)
     return known
+
+
+def _without_ticker(known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return columns such as SPY.Open and Close_SPY under open and close, where there is one such ticker."""
+    tickers = {name.removesuffix("open") for name in known if name.endswith("open")}
+    tickers |= {name.removeprefix("open") for name in known if name.startswith("open")}
+    complete: list[dict[str, list[str]]] = []
+    for ticker in tickers - {"", "bid", "ask"}:
+        for form in (f"{ticker}{{}}", f"{{}}{ticker}"):
+            found = {field: known[form.format(field)] for field in FIELDS if form.format(field) in known}
+            if len(found.keys() & set(FIELDS[:4])) == 4:
+                complete.append(found)
+    return complete[0] if len(complete) == 1 else {}

@@ -16,6 +16,7 @@ from optimize.errors import BadInputError
 CURRENCY = r"[$€£¥₹₽₩฿]|\b(?:USDT|USD|EUR|GBP|JPY|CHF|AUD|CAD|INR)\b"
 BLANKS = r"[\s\u00a0\u202f\u2009\u2019'_]"  # between groups of digits
 GROUPED = re.compile(r"[-+]?\d{1,3}(?:[.,]\d{3})+")
+DIGITS = r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?[kmbtKMBT]?"
 MISSING = frozenset(("", "-", "--", "nan", "null", "none", "n/a", "na", "."))
 POWERS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 SUFFIXED = re.compile(r"([-+]?[\d.]+)([kmbt])", re.IGNORECASE)
@@ -100,8 +101,8 @@ def _marks(texts: Mapping[str, "pd.Series[str]"], spec: DataSpec, table: Table) 
     if spec.decimal is not None or spec.thousands is not None:
         decimal = spec.decimal or ("." if spec.thousands != "." else ",")
         return Marks(decimal, spec.thousands or _implied(texts, decimal)), []
-    prices = _shown(text for ours, text in texts.items() if ours not in ("volume", "spread"))
-    marks = prices or _shown(texts[ours] for ours in ("volume", "spread") if ours in texts)
+    prices = [text for ours, text in texts.items() if ours not in ("volume", "spread")]
+    marks = _shown(prices or list(texts.values()))
     if marks is None:
         sample = next(value for text in texts.values() for value in text if "," in value)
         raise BadInputError(
@@ -134,7 +135,7 @@ def _with_groups(marks: Marks, texts: Mapping[str, "pd.Series[str]"]) -> Marks:
 def _shown(texts: Iterable["pd.Series[str]"]) -> Marks | None:
     """Return the marks that numbers show; None where they show none or could be read in two ways."""
     values = pd.concat(list(texts), ignore_index=True).drop_duplicates()
-    values = values[values != ""]
+    values = values[values.str.fullmatch(DIGITS)]
     comma, dot = values.str.contains(",", regex=False), values.str.contains(".", regex=False)
     both = values[comma & dot]
     if len(both):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from optimize.data.sources.text import to_utf8
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 
-MAX_DEPTH = 4
+MAX_DEPTH = 5
 FORMS = 'a list of records ([{"timestamp": ..., "open": ...}, ...]), of rows, or an object of columns'
 
 
@@ -31,12 +32,20 @@ def read_json(content: Content, spec: DataSpec) -> Table:
     if not found:
         raise BadInputError(f"{content.path} holds no table of bars in its JSON: write it as {FORMS}")
     if len(found) == 1:
-        return Table(content.path, _frame(found[0][1], content, spec))
+        return _told(Table(content.path, _frame(found[0][1], content, spec)), found[0][1], spec)
     keys = [where[-1] if where else "" for where, _ in found]
     frames = [
         _frame(node, content, spec).assign(symbol=key) for key, (_, node) in zip(keys, found, strict=True)
     ]
     return Table(content.path, pd.concat(frames, ignore_index=True), (), "symbol")
+
+
+def _told(table: Table, node: Any, spec: DataSpec) -> Table:
+    """Return the table, with the names that rows without names were given."""
+    if spec.names or not isinstance(node, list) or isinstance(node[0], Mapping):
+        return table
+    names = ", ".join(str(name) for name in table.frame.columns if not str(name).startswith("unread"))
+    return replace(table, notes=(f"its rows have no names: their values taken as {names}",))
 
 
 def _load(text: str) -> Any:
@@ -50,15 +59,21 @@ def _load(text: str) -> Any:
         return [json.loads(line) for line in lines]
 
 
-def _tables(node: Any, where: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the tables of bars in JSON, each with the keys that lead to it."""
+def _tables(
+    node: Any, where: tuple[str, ...], depth: int, stamps: Any = None
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the tables of bars in JSON, each with the keys that lead to it; stamps may lie beside columns."""
     if depth > MAX_DEPTH:
         return
     if _is_table(node):
-        yield where, node
+        bare = isinstance(node, Mapping) and stamps is not None and isinstance(node.get("open"), list)
+        yield where, {"timestamp": stamps, **node} if bare else node
     elif isinstance(node, Mapping):
+        beside = node.get("timestamp") if isinstance(node.get("timestamp"), list) else stamps
         for key, inner in node.items():
-            yield from _tables(inner, (*where, str(key)), depth + 1)
+            yield from _tables(inner, (*where, str(key)), depth + 1, beside)
+    elif isinstance(node, list) and len(node) == 1:
+        yield from _tables(node[0], where, depth, stamps)
 
 
 def _is_table(node: Any) -> bool:
@@ -79,6 +94,8 @@ def _is_table(node: Any) -> bool:
 def _is_bar(row: Any) -> bool:
     """Return whether a record or row can be a bar."""
     if isinstance(row, Mapping):
+        if any(isinstance(each, list) for each in row.values()):
+            return False
         inner = [str(name) for each in row.values() if isinstance(each, Mapping) for name in each]
         return len(OPEN_HIGH_LOW & set(map(plain, [*row, *inner]))) >= 2
     return len(row) >= 5 and not any(isinstance(each, list | Mapping) for each in row)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from optimize.data.sources.names import OPEN_HIGH_LOW, plain
 from optimize.data.spec import SEPARATORS
 from optimize.errors import BadInputError
 
@@ -124,7 +125,9 @@ def find_lines(data: bytes, skip_rows: int, separator: str | None) -> Lines:
     separator = separator or _separator([each.text for each in lines[len(lines) // 4 :]] or [""])
     counts = [len(split(each.text, separator)) for each in lines]
     width = _usual(counts[len(counts) // 4 :])
-    first = next((at for at, count in enumerate(counts) if abs(count - width) <= 1 and count > 1), 0)
+    fitting = (at for at, count in enumerate(counts) if abs(count - width) <= 1 and count > 1)
+    named = (at for at, each in enumerate(lines) if _names_prices(each.text, separator))
+    first = min(next(fitting, 0), next(named, len(lines)))
     if first:
         notes.append(f"{_numbered(lines[:first])} above the header skipped ({_short(lines[0].text)})")
     above = [each for each in comments if not lines or each.number < lines[first].number]
@@ -185,6 +188,11 @@ def tail_lines(data: bytes) -> list[Line]:
         Line(number + at, start + one, start + two, text.decode("utf-8", errors="replace"))
         for at, (one, two, text) in enumerate(lines)
     ]
+
+
+def _names_prices(text: str, separator: str) -> bool:
+    """Return whether a line names at least three of open, high, low and close."""
+    return len(OPEN_HIGH_LOW & set(map(plain, split(text, separator)))) >= 3
 
 
 def _separator(lines: list[str]) -> str:

@@ -22,7 +22,7 @@ NAMED_ZONE = r"\s+([A-Za-z]+(?:/[A-Za-z_]+)+|E[SD]T|P[SD]T|M[SD]T|CES?T)$"
 ABBREVIATED = {"EST": "-05:00", "EDT": "-04:00", "PST": "-08:00", "PDT": "-07:00", "MST": "-07:00",
                "MDT": "-06:00", "CET": "+01:00", "CEST": "+02:00"}  # fmt: skip
 MIDNIGHT = r"\b24:00(?::00(?:\.0+)?)?\b"
-SLASHED = r"^(\d{1,2})/(\d{1,2})/\d{4}(\s+\d{1,2}(?::\d{2}){1,2})?$"
+SLASHED = r"^(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?:\s+\d{1,2}((?::\d{2}){1,2})(\s*[AaPp][Mm])?)?$"
 DOTTED = r"^\d{1,2}\.\d{1,2}\.\d{4}"
 DIGITS = r"^\d{8,14}(?:\.0)?$"
 EPOCH = r"^-?\d{8,19}(?:\.\d+)?$"
@@ -114,8 +114,11 @@ def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError | Overfl
             f"{_reason(error)}; where all are written alike set data.time_format, such as "
             "'data.time_format=\"%d-%b-%Y %H:%M\"'"
         )
-    clock = ("", " %H:%M", " %H:%M:%S")[slashed[2].fillna("").str.count(":").max()]
-    month_first, day_first = (f"'data.time_format=\"{order}/%Y{clock}\"'" for order in ("%m/%d", "%d/%m"))
+    colons = int(slashed[3].fillna("").str.count(":").max())
+    half = bool(slashed[4].notna().any())
+    clock = ("", " %I:%M", " %I:%M:%S")[colons] + " %p" if half else ("", " %H:%M", " %H:%M:%S")[colons]
+    year = "%Y" if len(str(slashed[2].iloc[0])) == 4 else "%y"
+    month_first, day_first = (f"'data.time_format=\"{order}/{year}{clock}\"'" for order in ("%m/%d", "%d/%m"))
     first, second = slashed[0].astype(int).max(), slashed[1].astype(int).max()
     chosen = month_first if second > 12 else day_first if first > 12 else f"{month_first} or {day_first}"
     return (
