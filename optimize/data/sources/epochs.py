@@ -63,16 +63,18 @@ def _is_date(value: int) -> bool:
 
 
 def _units(values: FloatArray | IntArray) -> tuple[IntArray, tuple[str, ...]]:
-    """Return the unit of each stamp in nanoseconds (T,), one for all unless the stamps show a change.
+    """Return the unit in nanoseconds, (1,) for all stamps or (T,) where it changes among them.
 
     A file may change from milliseconds to microseconds at some row: of the two readings, one unit for all or
     each stamp by its size, the one with the smaller greatest gap is right.
     """
     size = np.abs(values)
-    own = np.digitize(size, [LAST_S, LAST_S * 1e3, LAST_S * 1e6])
+    bounds = [LAST_S, LAST_S * 1e3, LAST_S * 1e6]
     lengths = np.array([length for _, length in UNITS], dtype=np.int64)
-    if (own == own[0]).all():
-        return np.full(len(values), lengths[own[0]]), ()
+    least, most = np.digitize([size.min(), size.max()], bounds)
+    if least == most:
+        return lengths[[least]], ()
+    own = np.digitize(size, bounds)
     largest = np.full(len(values), own.max())
     if len(values) < 2 or _greatest_gap(values, lengths[largest]) <= _greatest_gap(values, lengths[own]):
         return lengths[largest], ()

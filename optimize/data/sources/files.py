@@ -56,12 +56,11 @@ def _bars(table: Table, symbol: str, spec: DataSpec) -> RawBars:
     stamp = stamps.ns
     volume, counted = _volume(found, values)
     has_volume = found.volume is not None and not (values["volume"] == -1).all()
-    prices = np.stack([values[name] for name in names], axis=1)
-    prices, adjusted = adjust(prices, values["adjusted"], found, spec, table.path)
-    spread, quoted = spread_in_price(values["spread"], prices, found, spec, table.path)
-    ohlcv = np.column_stack([prices, volume])
+    ohlcv = np.stack([*(values[name] for name in names), volume], axis=1)
+    adjusted = adjust(ohlcv[:, :4], values["adjusted"], found, spec, table.path)
+    spread, quoted = spread_in_price(values["spread"], ohlcv[:, :4], found, spec, table.path)
     if spec.drop_nan:
-        kept = np.isfinite(prices).all(axis=1) & np.isfinite(spread)
+        kept = np.isfinite(ohlcv[:, :4]).all(axis=1) & np.isfinite(spread)
         ohlcv[~np.isfinite(ohlcv[:, 4]), 4] = 0.0  # a price is worth its row; zero_volume finds the rest
         stamp, ohlcv, spread = stamp[kept], ohlcv[kept], spread[kept]
     notes = (*table.notes, *found.notes, *numbers, *stamps.notes, *counted, *adjusted, *quoted)

@@ -19,23 +19,23 @@ CROSSED = 1e-9  # relative
 
 def adjust(
     prices: FloatArray, adjusted: FloatArray, found: Columns, spec: DataSpec, path: Path
-) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return open, high, low, close (T, 4), scaled by adjusted close / close where data.adjust is true."""
+) -> tuple[str, ...]:
+    """Scale open, high, low, close (T, 4) in place by adjusted close / close where data.adjust is true."""
     if spec.adjust and found.adjusted is None:
         raise BadInputError(
             f"data.adjust=true, but {path} has no column of adjusted closes, such as Adj Close"
         )
     if plain(found.close) in ADJUSTED:
         _refuse_mixed(prices, found, path)
-        return prices, ()
+        return ()
     if found.adjusted is None:
-        return prices, ()
+        return ()
     ratio = adjusted / prices[:, 3]
     if spec.adjust:
-        return prices * ratio[:, None], (f"prices scaled by {found.adjusted!r} / {found.close!r}",)
+        prices *= ratio[:, None]
+        return (f"prices scaled by {found.adjusted!r} / {found.close!r}",)
     differs = bool(np.nanmax(np.abs(ratio - 1.0), initial=0.0) > DIFFERING)
-    unused = f"{found.adjusted!r} is not used (data.adjust=true scales all prices by it)"
-    return prices, (unused,) if differs else ()
+    return (f"{found.adjusted!r} is not used (data.adjust=true scales all prices by it)",) if differs else ()
 
 
 def _refuse_mixed(prices: FloatArray, found: Columns, path: Path) -> None:

@@ -1,6 +1,7 @@
 """A table of columns from the text of a file."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from optimize.data.sources.containers import Content
-from optimize.data.sources.headers import Header, find_header
+from optimize.data.sources.headers import find_header
 from optimize.data.sources.text import (
     LINE_END,
     Line,
     Lines,
     find_lines,
     is_number,
+    line_number,
     split,
     tail_lines,
     to_utf8,
@@ -45,6 +47,7 @@ class Body:
 
     path: Path
     data: bytes
+    start: int  # offset of the first row
     line: int  # the number of the first row's line
     separator: str
     names: tuple[str, ...]
@@ -53,15 +56,20 @@ class Body:
         """Parse the rows."""
         separator = r"\s+" if self.separator == " " else self.separator
         try:
-            frame: pd.DataFrame = pd.read_csv(
-                BytesIO(self.data),
-                sep=separator,
-                header=None,
-                names=list(self.names),
-                index_col=False,
-                low_memory=False,
-                **settings,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", pd.errors.DtypeWarning
+                )  # numbers.py reads mixed columns again
+                stream = BytesIO(self.data)
+                stream.seek(self.start)
+                frame: pd.DataFrame = pd.read_csv(
+                    stream,
+                    sep=separator,
+                    header=None,
+                    names=list(self.names),
+                    index_col=False,
+                    **settings,
+                )
             return frame
         except pd.errors.EmptyDataError:
             return pd.DataFrame(columns=list(self.names))
@@ -99,9 +107,8 @@ def read_text(content: Content, spec: DataSpec) -> Table:
         raise BadInputError(_rowless(content.path, lines, spec))
     first = header.rows[0]
     stop, cut = _footer(data, first, lines, content.path)
-    body = data[first.start : stop]
-    body, inside = _without_comments(body, lines, header)
-    parsed = Body(content.path, body, first.number, lines.separator, header.names)
+    data, inside = _without_comments(data[:stop], first.start, lines)
+    parsed = Body(content.path, data, first.start, first.number, lines.separator, header.names)
     notes = (*encoded, *lines.notes, *header.notes, *cut, *inside)
     return Table(content.path, parsed.read(), notes, header.symbol, parsed)
 
@@ -119,21 +126,20 @@ def _rowless(path: Path, lines: Lines, spec: DataSpec) -> str:
     )
 
 
-def _without_comments(body: bytes, lines: Lines, header: Header) -> tuple[bytes, tuple[str, ...]]:
-    """Return the rows without comments among them and without the header's line come again."""
+def _without_comments(data: bytes, start: int, lines: Lines) -> tuple[bytes, tuple[str, ...]]:
+    """Return text without comments among its rows and without the header's line come again."""
     notes = []
-    if b"\n#" in body:
-        body, count = re.subn(rb"(?m)^#[^\r\n]*(\r\n|\n|\r)?", b"", body)
+    if data.find(b"\n#", start) >= 0:
+        rows, count = re.subn(rb"(?m)^#[^\r\n]*(\r\n|\n|\r)?", b"", data[start:])
+        data = data[:start] + rows
         notes.append(f"{count} comment lines among the rows skipped")
-    if lines.titles:
-        again = b"\n" + lines.titles[0].text.encode() + b"\n"
-        plain = body.replace(b"\r\n", b"\n") if b"\r\n" in body[:1000] else body
-        count = plain.count(again)
-        if count:
-            body = plain.replace(again, b"\n")
-            times = "once" if count == 1 else f"{count} times"
-            notes.append(f"its header comes {times} more among the rows, and was skipped there")
-    return body, tuple(notes)
+    again = b"\n" + lines.titles[0].text.encode() if lines.titles else b""
+    if again and data.find(again, start) >= 0:
+        rows, count = re.subn(re.escape(again) + rb"(?=[\r\n]|$)", b"", data[start:])
+        data = data[:start] + rows
+        times = "once" if count == 1 else f"{count} times"
+        notes.append(f"its header comes {times} more among the rows, and was skipped there")
+    return data, tuple(notes)
 
 
 def _footer(data: bytes, first: Line, lines: Lines, path: Path) -> tuple[int, tuple[str, ...]]:
@@ -147,13 +153,13 @@ def _footer(data: bytes, first: Line, lines: Lines, path: Path) -> tuple[int, tu
         told = len(cells) != lines.width and not is_number(cells[0])
         words = len(cells) == lines.width and not any(map(is_number, cells[:2])) and not _is_stamp(cells[0])
         if not (told or words) or len(below) == MAX_FOOTER or _like_first(first, lines, cells[0]):
-            _refuse_cut(line, cells, first, lines, path)
+            _refuse_cut(line, cells, first, lines, path, data)
             break
         below.append(line)
         stop = line.start
     if not below:
         return len(data), ()
-    named = f"line {below[-1].number}" if len(below) == 1 else f"{len(below)} lines"
+    named = f"line {line_number(data, below[-1])}" if len(below) == 1 else f"{len(below)} lines"
     return stop, (f"{named} below the rows skipped ({below[-1].text.strip()[:40]})",)
 
 
@@ -166,20 +172,19 @@ def _is_stamp(cell: str) -> bool:
     return any(letter.isdigit() for letter in cell)
 
 
-def _refuse_cut(line: Line, cells: Sequence[str], first: Line, lines: Lines, path: Path) -> None:
+def _refuse_cut(line: Line, cells: Sequence[str], first: Line, lines: Lines, path: Path, data: bytes) -> None:
     """Refuse a last row with fewer fields than all others."""
-    if len(cells) < lines.width - 1 and line.number != first.number and len(lines.rows) > 1:
+    if len(cells) < lines.width - 1 and line.start != first.start and len(lines.rows) > 1:
         raise BadInputError(
-            f"{path}: line {line.number}, the last, has {len(cells)} of {lines.width} fields, so the file "
-            "was cut "
-            "or has a note there: delete that line, or download the file again"
+            f"{path}: line {line_number(data, line)}, the last, has {len(cells)} of {lines.width} fields, so "
+            "the file was cut or has a note there: delete that line, or download the file again"
         )
 
 
 def line_of(body: Body, row: int) -> int:
     """Return the number of the line that a data row stands on, where no row spans lines."""
     at = body.line
-    for seen, text in enumerate(LINE_END.split(body.data)):
+    for seen, text in enumerate(LINE_END.split(body.data[body.start :])):
         if text.strip():
             if row == 0:
                 return at + seen

@@ -172,12 +172,11 @@ def is_number(cell: str) -> bool:
 
 
 def tail_lines(data: bytes) -> list[Line]:
-    """Return the last lines of a file, each with its number; of a large file only those of its last bytes."""
+    """Return the lines in the last bytes of a file, numbered among themselves."""
     start = max(0, len(data) - TAIL_BYTES)
     if start:
         start = data.find(b"\n", start) + 1
     tail = data[start:]
-    number = 1 + (data.count(b"\n", 0, start) or data.count(b"\r", 0, start))
     lines, begin = [], 0
     for found in LINE_END.finditer(tail):
         lines.append((begin, found.end(), tail[begin : found.start()]))
@@ -185,7 +184,7 @@ def tail_lines(data: bytes) -> list[Line]:
     if begin < len(tail):
         lines.append((begin, len(tail), tail[begin:]))
     return [
-        Line(number + at, start + one, start + two, text.decode("utf-8", errors="replace"))
+        Line(at, start + one, start + two, text.decode("utf-8", errors="replace"))
         for at, (one, two, text) in enumerate(lines)
     ]
 
@@ -193,6 +192,11 @@ def tail_lines(data: bytes) -> list[Line]:
 def _names_prices(text: str, separator: str) -> bool:
     """Return whether a line names at least three of open, high, low and close."""
     return len(OPEN_HIGH_LOW & set(map(plain, split(text, separator)))) >= 3
+
+
+def line_number(data: bytes, line: Line) -> int:
+    """Return the number of a line in the file, from 1."""
+    return 1 + len(LINE_END.findall(data[: line.start]))
 
 
 def _separator(lines: list[str]) -> str:
