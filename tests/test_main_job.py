@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_leaderboard_names_score_spread_costs_and_buy_and_hold(finished: Path) -> None:
     said = walkforge(finished, "leaderboard", "name=quickstart")
-    for word in ("score", "windows min/med/max", "cost", "buy & hold"):
+    for word in ("score", "windows min/med/max", "cost", "buy_and_hold"):
         assert word in said
 
 

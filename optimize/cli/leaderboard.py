@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import date, timedelta
 
 from sqlalchemy import Engine
 
@@ -10,7 +11,10 @@ from optimize.cli.evidence import show_evidence
 from optimize.cli.tables import (
     COST_UNIT,
     EXPOSURE,
+    FIGURES,
     FILLS,
+    RANDOM,
+    ZERO_COST,
     Column,
     number,
     percent,
@@ -25,25 +29,44 @@ from optimize.compose import LeaderboardConfig
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
-from optimize.evaluate.baselines import BOUGHT_ANEW
-from optimize.results.queries import LeaderboardRow, find_study, health_of, studies_of
+from optimize.evaluate.baselines import BOUGHT_ANEW, baseline_label
+from optimize.results.queries import (
+    LeaderboardRow,
+    all_studies,
+    best_score,
+    find_study,
+    health_of,
+    studies_of,
+)
 from optimize.results.queries import leaderboard as best_rows
 from optimize.results.records import BaselineRecord, load_baselines, load_study
 from optimize.study.evidence import stored_evidence
+from optimize.study.source import source_line
 
 COLUMNS = (
     Column("rank", "rank"),
     Column("trial_number", "trial"),
     Column("score", "score", signed()),
-    Column("standard_error", "std err", number()),
+    Column("standard_error", "standard error", number()),
     Column("spread", "windows min/med/max"),
-    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", signed()),
     Column("cost", "cost", share),
     Column("total_return", "return", percent),
-    Column("max_drawdown", "drawdown", percent),
+    Column("max_drawdown", "drawdown (sessions)", percent),
+    Column("max_drawdown_bars", "drawdown (bars)", percent),
     Column("trades", "trades", number(0)),
     Column("exposure", "exposure", number()),
-    Column("buy_and_hold", "buy & hold", signed()),
+    Column("buy_and_hold", "buy_and_hold", signed()),
+)
+REPEATED = (  # shown where a set of parameters has several runs
+    Column("runs", "runs"),
+    Column("seeds", "seeds", right=False),
+)
+STUDY_COLUMNS = (
+    Column("study", "study", right=False),
+    Column("trials", "trials"),
+    Column("best", "best score", signed()),
+    Column("market", "market", right=False),
 )
 STATISTICS = {
     "joined": "Sharpe ratio of the session returns joined over all test windows",
@@ -56,7 +79,8 @@ STATISTICS = {
 def leaderboard(config: LeaderboardConfig) -> None:
     """Show the best trials of a study, one for each distinct set of parameters."""
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
-    name = find_study(engine, config.name)
+    if (name := _chosen(engine, config)) is None:
+        return
     rows = best_rows(engine, name, config.top_n)
     plain = [dataclasses.asdict(row) for row in rows]
     if config.format != "table":
@@ -72,13 +96,47 @@ def leaderboard(config: LeaderboardConfig) -> None:
         say(f"study {name} has no complete trial yet; {seen} shows where it is")
         return
     shown = [each | {"spread": _spread(row)} for each, row in zip(plain, rows, strict=True)]
-    show(shown, COLUMNS, "table", title=f"best of study {name}")
+    say(_market(engine, name))
+    columns = (*COLUMNS, *REPEATED) if any(row.runs > 1 for row in rows) else COLUMNS
+    show(shown, columns, "table", title=f"best of study {name}")
     for row in rows:
         say(f"  rank {row.rank} (trial {row.trial_number}): {spell(row.parameters)}")
     say("")
     for line in _caption(engine, name, rows[0]):
         say(line)
     show_evidence(engine, name)
+
+
+def _chosen(engine: Engine, config: LeaderboardConfig) -> str | None:
+    """Return the study to show: the named one, or the only one; else list all of them and return None."""
+    if config.name.strip("?"):
+        return find_study(engine, config.name)
+    studies = all_studies(engine)
+    last = list({study.rpartition(".")[0] or study: study for study in studies}.values())  # of two phases
+    if len(last) == 1:
+        return last[0]
+    rows = []
+    for study in last:
+        with engine.connect() as conn:
+            health, best = health_of(conn, study), best_score(conn, study)
+        trials = health["complete"] + health["pruned"]
+        rows.append({"study": study, "trials": trials, "best": best, "market": _market(engine, study)})
+    show(rows, STUDY_COLUMNS, config.format)
+    if config.format == "table":
+        more = f"`walkforge leaderboard name=STUDY{in_words(config.database.url)}` shows one"
+        say(more if rows else "this database holds no study yet")
+    return None
+
+
+def _market(engine: Engine, name: str) -> str:
+    """Return the line that names the market of a study."""
+    with engine.connect() as conn:
+        record, baselines = load_study(conn, name), load_baselines(conn, name)
+    if record is None:
+        return "a study that was not started by `walkforge study`"
+    days = [day for each in baselines[:1] for window in (each.windows or {})["sessions"] for day in window]
+    span = (date.fromisoformat(days[0]), date.fromisoformat(days[-1]) + timedelta(days=1)) if days else None
+    return source_line(record.spec["data"], span)
 
 
 def _spread(row: LeaderboardRow) -> str:
@@ -97,19 +155,19 @@ def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
     lines = [
         f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
         f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}",
-        "std err: of the mean over windows; buy & hold: its score on the same windows at the same "
-        f"costs{anew}",
-        f"{COST_UNIT}; {EXPOSURE}",
+        "standard error: of the mean over windows; buy_and_hold: its score on the same windows at the same "
+        f"costs{anew}; {ZERO_COST}",
+        f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
     lines += [
-        f"baseline {baseline.name} ({baseline.timeframe}): score {signed()(baseline.score)}, "
+        f"baseline {_label(baseline)} at {baseline.timeframe}: score {signed()(baseline.score)}, "
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
         for baseline in baselines
     ]
     unbeaten = best_baseline(baselines, best.score)
     if unbeaten is not None:
-        lines.append(f"no trial beats the baseline {unbeaten.name}: nothing here is worth trading")
+        lines.append(f"no trial beats the baseline {_label(unbeaten)}: nothing here is worth trading")
     return lines
 
 
@@ -117,6 +175,10 @@ def best_baseline(baselines: Sequence[BaselineRecord], score: float) -> Baseline
     """Return the best of the baselines that score at least as well as a trial, or None."""
     better = [each for each in baselines if each.score is not None and each.score >= score]
     return max(better, key=lambda each: each.score or 0.0, default=None)
+
+
+def _label(baseline: BaselineRecord) -> str:
+    return baseline_label(baseline.name, baseline.bought_anew)
 
 
 def _span(best: LeaderboardRow, baselines: Sequence[BaselineRecord]) -> str:

@@ -16,7 +16,7 @@ from optimize.results.launches import in_sentence, running_launch, typed_command
 from optimize.results.leases import Lease, active, is_future, is_lost, owner_alive
 from optimize.results.processes import host_name
 from optimize.results.progress import preflighting, time_left
-from optimize.results.queries import best_score, health_of, studies_of
+from optimize.results.queries import all_studies, best_score, health_of, studies_of
 from optimize.results.records import load_study
 from optimize.study.claims.control import base_name, state_of, stopped_by_triage
 from optimize.study.claims.failures import FailureReport, failure_report
@@ -64,7 +64,7 @@ def status(config: StatusConfig) -> None:
 
 
 def _look(engine: Engine, config: StatusConfig) -> None:
-    names = studies_of(engine, config.name)
+    names = studies_of(engine, config.name) if config.name.strip("?") else all_studies(engine)
     if config.failures:
         show_failures([failures_of(engine, name) for name in names], config.format)
     else:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from optimize.cli.arguments import read_command
 from optimize.cli.composition import compose_jobs
-from optimize.cli.tables import say
+from optimize.cli.tables import folder_words, say
 from optimize.cli.typed import typed_keys
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
@@ -49,7 +49,7 @@ def _run(config: RunStudyConfig, spec: StudySpec, typed: Sequence[str] | None) -
     except StoppedByActionError as stopped:
         say(str(stopped))
         return stopped.exit_code
-    where = f"name={spec.name}{in_words(spec.database.url)}"
+    where = f"name={spec.name}{in_words(spec.database.url)}{folder_words(spec.output_dir)}"
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
         f"  walkforge leaderboard {where}\n"

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,12 @@ PLAIN_WIDTH = 1000  # of what is read by a file or a pipe; tables take what they
 FILLS = {"open": "", "close": "; orders filled at the very close that was observed, for comparisons only"}
 COST_UNIT = "cost: commission, slippage and financing, in % of what a window starts with, summed over windows"
 EXPOSURE = "exposure: mean over bars of the sum of |weights|"
+ZERO_COST = "zero-cost Sharpe: of the same actions without any cost"
+RANDOM = "random_0.02: a new random target at 2 % of the bars"
+FIGURES = (
+    "return: net, compounded over the test windows; drawdown: the deepest loss from a peak, over session "
+    "closes and over bar closes; trades: fills, forced exits among them"
+)
 Row = Mapping[str, Any]
 Write = Callable[[Any], str]
 
@@ -38,6 +45,11 @@ def make_console() -> Console:
     """Return a console as wide as the terminal, or wide enough where nobody looks."""
     terminal = sys.stdout.isatty()
     return Console(width=None if terminal else PLAIN_WIDTH, highlight=False)
+
+
+def folder_words(output_dir: str) -> str:
+    """Return the words that name a folder of studies in a command: none for the default one."""
+    return "" if output_dir == "studies" else f" output_dir={shlex.quote(output_dir)}"
 
 
 def say(text: str) -> None:
@@ -114,12 +126,32 @@ def duration(seconds: float | None) -> str:
 def _show_table(rows: Sequence[Row], columns: Sequence[Column], title: str) -> None:
     console = make_console()
     wide = console.options.update(max_width=PLAIN_WIDTH)
-    table = _table(rows, columns, title, folded=False)
-    if Measurement.get(console, wide, table).minimum > console.width:
-        table = _table(rows, columns, title, folded=True)
-    # Where the terminal is too narrow for the numbers it breaks the line; nothing is cut off.
-    console.width = max(console.width, Measurement.get(console, wide, table).minimum)
-    console.print(table)
+
+    def width(shown: Sequence[Column], folded: bool) -> int:
+        return Measurement.get(console, wide, _table(rows, shown, title, folded=folded)).minimum
+
+    if width(columns, folded=False) <= console.width:
+        console.print(_table(rows, columns, title, folded=False))
+        return
+    parts = _parts(columns, lambda shown: width(shown, folded=True) <= console.width)
+    for part in parts:
+        # Where the terminal is too narrow even for two columns it breaks the line; nothing is cut off.
+        console.width = max(console.width, width(part, folded=True))
+        console.print(_table(rows, part, title, folded=True))
+        title = ""
+
+
+def _parts(columns: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> list[tuple[Column, ...]]:
+    """Return the columns in as few tables as fit, one below the other; each begins with the first column."""
+    first, *rest = columns
+    parts: list[tuple[Column, ...]] = [(first,)]
+    for column in rest:
+        longer = (*parts[-1], column)
+        if len(parts[-1]) == 1 or fits(longer):
+            parts[-1] = longer
+        else:
+            parts.append((first, column))
+    return parts
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column], title: str, *, folded: bool) -> Table:

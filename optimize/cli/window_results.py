@@ -7,7 +7,10 @@ from typing import Any
 from optimize.cli.tables import (
     COST_UNIT,
     EXPOSURE,
+    FIGURES,
     FILLS,
+    RANDOM,
+    ZERO_COST,
     Column,
     number,
     percent,
@@ -17,7 +20,7 @@ from optimize.cli.tables import (
     show,
     signed,
 )
-from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
+from optimize.evaluate.baselines import Baseline, baseline_label
 from optimize.evaluate.windows import Window
 from optimize.study.claims.perform import aggregate
 from optimize.study.spec import StudySpec
@@ -28,9 +31,10 @@ WINDOW_COLUMNS = (
     Column("repeat", "repeat"),
     Column("test", "test (end exclusive)", right=False),
     Column("sharpe", "Sharpe", signed()),
-    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", signed()),
     Column("total_return", "return", percent),
-    Column("max_drawdown", "drawdown", percent),
+    Column("max_drawdown", "drawdown (sessions)", percent),
+    Column("max_drawdown_bars", "drawdown (bars)", percent),
     Column("cost", "cost", share),
     Column("trades", "trades", short),
     Column("exposure", "exposure", number()),
@@ -41,8 +45,8 @@ ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown o
 SUMMARY_COLUMNS = (
     Column("name", "policy", right=False),
     Column("score", "score", signed()),
-    Column("standard_error", "std err", number()),
-    Column("sharpe_zero_cost", "no-cost Sharpe", signed()),
+    Column("standard_error", "standard error", number()),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", signed()),
     Column("total_return", "return", percent),
     Column("cost", "cost", share),
     Column("turnover", "turnover", number(1)),
@@ -77,7 +81,9 @@ def show_result(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
-    say(f"{COST_UNIT}; {EXPOSURE}")
+    say(f"{FIGURES}; {ZERO_COST}; {COST_UNIT}; {EXPOSURE}")
+    if any(baseline.turnover is not None for baseline in baselines):
+        say(RANDOM)
     if active:
         say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
     if result.score.reason is not None:
@@ -96,9 +102,8 @@ def _baseline_row(baseline: Baseline) -> dict[str, Any]:
 
 
 def _label(baseline: Baseline) -> str:
-    drawn = "" if baseline.turnover is None else f" (new target at {baseline.turnover:.0%} of the bars)"
-    anew = f" ({BOUGHT_ANEW})" if baseline.bought_anew else ""
-    return baseline.name.replace("_", " ") + drawn + anew
+    name = baseline.name if baseline.turnover is None else f"{baseline.name}_{baseline.turnover:g}"
+    return baseline_label(name, baseline.bought_anew)
 
 
 def spell_test_span(window: Window) -> str:

@@ -19,15 +19,18 @@ from envs.rewards import RewardFunction, RewardSpec
 from envs.types import FloatArray, Market
 from envs.vector import EnvSpec
 from envs.world import World
-from optimize.evaluate.metrics import WindowMetrics, measure, session_returns, sharpe_ratio, total_return
+from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
 from optimize.evaluate.rollout import replay_free, rollout
 from optimize.evaluate.score import ScoreSpec, score
+from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import Window
 
 HOLD = "buy_and_hold"
+OVERNIGHT = "buy_and_hold_overnight"  # beside HOLD where sessions end flat: bought once a window
 TURNOVERS = (0.02, 0.1, 0.5)
 REWARD = RewardSpec()  # nothing learns here, and the default needs no train span to start from
-BOUGHT_ANEW = "bought anew each session, as sessions end flat"
+ANEW = "bought anew each session"
+BOUGHT_ANEW = f"{ANEW}, as sessions end flat"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +119,19 @@ def still(space: ActionSpace, count: int) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, eq=False)
+class _Result:
+    """Test results of one window."""
+
+    metrics: WindowMetrics
+    returns: FloatArray
+    free_returns: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Baseline:
     """One policy over all windows, each entered flat at unit equity."""
 
-    name: str  # flat | buy_and_hold | random
+    name: str  # flat | buy_and_hold | buy_and_hold_overnight | random
     bought_anew: bool  # buy-and-hold where sessions end flat, so that it holds no night
     turnover: float | None  # probability per bar of a new target (random)
     score: float | None  # by the study's statistic; None where undefined or ruined
@@ -149,15 +161,34 @@ def baselines(
     hold_env = replace(
         env, action="continuous", max_leverage=1.0, max_weights=[], rebalance_band=float(weight.min()) / 2
     )
-    policies: list[tuple[str, float | None, Policy, EnvSpec]] = [
-        ("flat", None, FlatPolicy(space), env),
-        (HOLD, None, BuyAndHoldPolicy(layout_of(market, lookback, REWARD), weight), hold_env),
+    holder = BuyAndHoldPolicy(layout_of(market, lookback, REWARD), weight)
+    policies: list[tuple[str, float | None, Policy, EnvSpec, Market]] = [
+        ("flat", None, FlatPolicy(space), env, market),
+        (HOLD, None, holder, hold_env, market),
     ]
-    policies += [("random", level, RandomPolicy(space, level, seed), env) for level in turnovers]
+    if ends_flat(market):
+        policies.append((OVERNIGHT, None, holder, hold_env, _without_exits(market)))
+    policies += [("random", level, RandomPolicy(space, level, seed), env, market) for level in turnovers]
     return tuple(
-        _evaluate(name, level, policy, market, windows, rules, cost, lookback, score_spec)
-        for name, level, policy, rules in policies
+        _evaluate(name, level, policy, open_market, windows, rules, cost, lookback, score_spec)
+        for name, level, policy, rules, open_market in policies
     )
+
+
+def ends_flat(market: Market) -> bool:
+    """Return whether any session of a market closes its positions, so that nothing is held overnight."""
+    return bool(market.exit_at_open.any() or market.exit_at_close.any())
+
+
+def _without_exits(market: Market) -> Market:
+    """Return the market with its positions held from session to session."""
+    never = np.zeros(market.n_bars, np.bool_)
+    return replace(market, exit_at_open=never, exit_at_close=never)
+
+
+def baseline_label(name: str, bought_anew: bool) -> str:
+    """Return the name of a baseline as tables, pictures and notes show it: as stored, qualified."""
+    return f"{name} ({ANEW})" if bought_anew else name
 
 
 def hold_weight(env: EnvSpec, n_assets: int) -> FloatArray:
@@ -184,10 +215,12 @@ def _evaluate(
         measure(market, window, with_cost, without, year, score_spec.risk_free)
         for window, with_cost, without in zip(windows, paid, free, strict=True)
     )
-    returns, free_returns = (
-        [session_returns(market, evaluation, window) for evaluation, window in zip(run, windows, strict=True)]
-        for run in (paid, free)
-    )
+    results = [
+        _Result(each, session_returns(market, with_cost, window), session_returns(market, without, window))
+        for each, window, with_cost, without in zip(metrics, windows, paid, free, strict=True)
+    ]
+    returns = [result.returns for result in results]
+    whole = summarise([results], year, score_spec.risk_free)
     # A baseline is a yardstick: what makes an agent infeasible (few trades) must not hide it.
     result = score(
         replace(score_spec, min_trades=0, min_volatility=0.0),
@@ -198,18 +231,17 @@ def _evaluate(
     )
     return Baseline(
         name=name,
-        bought_anew=name == HOLD and bool(market.exit_at_open.any() or market.exit_at_close.any()),
+        bought_anew=name == HOLD and ends_flat(market),
         turnover=turnover,
         score=result.value,
-        total_return=total_return(np.concatenate(returns)),
-        cost=sum(window.cost for window in metrics),
-        sharpe=_joined_sharpe(returns, year, score_spec.risk_free),
-        sharpe_zero_cost=_joined_sharpe(free_returns, year, score_spec.risk_free),
+        total_return=whole["total_return"],
+        cost=whole["cost"],
+        sharpe=_defined(whole["sharpe"]),
+        sharpe_zero_cost=_defined(whole["sharpe_zero_cost"]),
         windows=metrics,
         returns=tuple(returns),
     )
 
 
-def _joined_sharpe(returns: Sequence[FloatArray], sessions_per_year: float, risk_free: float) -> float | None:
-    value = sharpe_ratio(np.concatenate(returns), sessions_per_year, risk_free)
+def _defined(value: float) -> float | None:
     return value if np.isfinite(value) else None

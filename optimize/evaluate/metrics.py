@@ -28,6 +28,9 @@ class WindowMetrics:
     bars: int
     sessions: int
     forced_exits: int = 0  # of the trades, those that ended a session flat against the agent's order
+    max_drawdown_bars: float | None = None  # <= 0, over bar closes; None: an older version measured it
+    lowest: float | None = None  # equity at a bar close, from 1 at the start
+    highest: float | None = None
 
 
 def session_returns(market: Market, evaluation: Evaluation, window: Window) -> FloatArray:
@@ -69,7 +72,12 @@ def total_return(returns: FloatArray) -> float:
 
 def max_drawdown(returns: FloatArray) -> float:
     """Return the deepest loss from a peak, the start included, as a fraction <= 0."""
-    wealth = np.cumprod(np.concatenate(([1.0], 1.0 + returns)))
+    return equity_drawdown(np.cumprod(1.0 + returns, dtype=np.float64))
+
+
+def equity_drawdown(equity: FloatArray) -> float:
+    """Return the deepest loss from a peak of equity that starts at 1."""
+    wealth = np.concatenate(([1.0], equity))
     return float(np.min(wealth / np.maximum.accumulate(wealth) - 1.0))
 
 
@@ -119,6 +127,9 @@ def measure(
         exposure=float(np.mean(np.sum(np.abs(evaluation.weight), axis=1))),
         bars=len(evaluation.bar),
         sessions=len(returns),
+        max_drawdown_bars=equity_drawdown(evaluation.equity),
+        lowest=float(np.min(evaluation.equity, initial=1.0)),
+        highest=float(np.max(evaluation.equity, initial=1.0)),
         forced_exits=int(np.count_nonzero(evaluation.forced) + np.count_nonzero(evaluation.exit_quantity)),
     )
 

@@ -22,7 +22,7 @@ class ScoreSpec:
     kind: str = "joined"  # joined | mean_window | median_window | lower_bound
     risk_free: float = 0.0  # annual
     min_periods: int = 20  # test sessions in all windows together
-    min_trades: int = 10  # fills over all windows, in every repeat: more than four windows held through
+    min_trades: int | None = None  # fills over all windows, in every repeat; None: one for each window
     min_volatility: float = 0.001  # annual, in every repeat
     k: float = 1.0  # standard errors below the mean (lower_bound)
     repeats: int = 1  # trainings of each window with different seeds
@@ -31,7 +31,9 @@ class ScoreSpec:
         require(self.kind in KINDS, "score.kind", self.kind, f"one of {', '.join(KINDS)}")
         require(-1 < self.risk_free < np.inf, "score.risk_free", self.risk_free, "an annual rate above -1")
         require(self.min_periods >= 2, "score.min_periods", self.min_periods, "at least 2")
-        require(self.min_trades >= 0, "score.min_trades", self.min_trades, "at least 0")
+        least = self.min_trades
+        fine = least is None or least >= 0
+        require(fine, "score.min_trades", least, "at least 0, or null (one for each window)")
         require(0 <= self.min_volatility < np.inf, "score.min_volatility", self.min_volatility, "at least 0")
         require(0 <= self.k < np.inf, "score.k", self.k, "at least 0")
         require(self.repeats >= 1, "score.repeats", self.repeats, "at least 1")
@@ -66,7 +68,7 @@ def score(
         reason = "ruin"
     elif not np.isfinite(value):
         reason = "undefined_sharpe"
-    elif min(trades) < spec.min_trades:
+    elif min(trades) < trades_needed(spec, len(returns[0])):
         reason = "min_trades"
     elif lowest_volatility < spec.min_volatility:
         reason = "min_volatility"
@@ -78,6 +80,14 @@ def score(
         standard_error=float(error) if np.isfinite(error) else None,
         window_values=tuple(float(median) if np.isfinite(median) else None for median in medians),
     )
+
+
+def trades_needed(spec: ScoreSpec, windows: int) -> int:
+    """Return the fewest fills of a feasible trial: as stated, else one for each window.
+
+    A position held through a window has two, so that holding is feasible at any number of windows.
+    """
+    return windows if spec.min_trades is None else spec.min_trades
 
 
 def running_score(spec: ScoreSpec, returns: RepeatReturns, sessions_per_year: float) -> float | None:

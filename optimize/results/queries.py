@@ -22,6 +22,8 @@ _BEST_SCORE = "SELECT MAX(score) FROM best_models WHERE study_name = :name"
 _HEALTH = "SELECT * FROM study_health WHERE study_name = :name"
 _SPREAD = text("SELECT sharpe FROM wf_windows WHERE run_uuid = :run_uuid AND sharpe IS NOT NULL")
 
+FROM_METRICS = ("exposure", "max_drawdown_bars", "best_session")  # of a run, that the views do not have
+
 
 @dataclass(frozen=True)
 class LeaderboardRow:
@@ -48,11 +50,13 @@ class LeaderboardRow:
     sharpe_zero_cost: float | None
     buy_and_hold: float | None
     total_return: float | None
-    max_drawdown: float | None
+    max_drawdown: float | None  # over session closes
+    max_drawdown_bars: float | None  # over bar closes; None: an older version measured it
     cost: float | None
     trades: float | None
     turnover: float | None
     exposure: float | None  # mean over bars of the sum of |weights|
+    best_session: float | None  # its return; None: an older version measured it
     seconds: float | None
     parameters: Mapping[str, Any]  # for reading: floats have 15 digits
     run_uuid: str | None  # None for a trial that was told by hand
@@ -95,7 +99,7 @@ def leaderboard(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
         found = conn.execute(text(with_views(conn, _BEST)), {"name": study_name, "limit": limit})
         best = found.mappings().all()
         return [
-            _row(rank, row, _window_sharpes(conn, row["run_uuid"]), _exposure(conn, row["run_uuid"]))
+            _row(rank, row, _window_sharpes(conn, row["run_uuid"]), _metrics(conn, row["run_uuid"]))
             for rank, row in enumerate(best, start=1)
         ]
 
@@ -109,6 +113,12 @@ def best_score(conn: Connection, study_name: str) -> float | None:
 def health_of(conn: Connection, study_name: str) -> RowMapping:
     """Return the row of a study in the view study_health."""
     return conn.execute(text(with_views(conn, _HEALTH)), {"name": study_name}).mappings().one()
+
+
+def all_studies(engine: Engine) -> list[str]:
+    """Return every study of a database, in the order in which they were started."""
+    with _reading(engine) as conn:
+        return list(conn.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
 
 
 def studies_of(engine: Engine, name: str) -> list[str]:
@@ -138,15 +148,17 @@ def _window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
     return list(conn.execute(_SPREAD, {"run_uuid": run_uuid}).scalars())
 
 
-def _exposure(conn: Connection, run_uuid: str | None) -> float | None:
-    metrics = conn.execute(select(RUNS.c.metrics).where(RUNS.c.run_uuid == run_uuid)).scalar()
-    return (metrics or {}).get("exposure")
+def _metrics(conn: Connection, run_uuid: str | None) -> dict[str, float | None]:
+    found = conn.execute(select(RUNS.c.metrics).where(RUNS.c.run_uuid == run_uuid)).scalar() or {}
+    return {name: found.get(name) for name in FROM_METRICS}
 
 
-def _row(rank: int, row: RowMapping, sharpes: Sequence[float], exposure: float | None) -> LeaderboardRow:
+def _row(
+    rank: int, row: RowMapping, sharpes: Sequence[float], metrics: Mapping[str, float | None]
+) -> LeaderboardRow:
     own = {
         "rank": rank,
-        "exposure": exposure,
+        **metrics,
         "window_sharpe_min": min(sharpes, default=None),
         "window_sharpe_median": statistics.median(sharpes) if sharpes else None,
         "window_sharpe_max": max(sharpes, default=None),

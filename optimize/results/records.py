@@ -130,6 +130,7 @@ class WindowRecord:
     returns_path: str | None = None  # Parquet file, relative to the study's folder
     forced_exits: float | None = None  # of the trades; None: written before it was stored
     reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
+    max_drawdown_bars: float | None = None  # over bar closes; None: written before it was stored
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ METRIC_COLUMNS = (
     "trades",
     "sharpe_zero_cost",
     "buy_and_hold",
+    "max_drawdown_bars",  # over bar closes; max_drawdown is over session closes
 )
 
 # Of older versions. With the second, SQLite went through all runs of a study for each of its trials.
@@ -147,7 +148,7 @@ WINDOWS = Table(
     *_real("sharpe", "sharpe_zero_cost", "total_return", "max_drawdown", "volatility"),
     *_real("turnover", "cost", "trades", "exposure", "seconds"),
     Column("returns_path", Text),
-    *_real("forced_exits", "reward_active_share"),
+    *_real("forced_exits", "reward_active_share", "max_drawdown_bars"),
     PrimaryKeyConstraint("run_uuid", "window", "repeat"),
 )
 
@@ -283,8 +284,9 @@ def where(table: Table, **values: Any) -> Select[Any]:
 
 def load_rows(conn: Connection, kind: type[Record], table: Table, rows: Select[Any]) -> list[Record]:
     """Return the selected rows as records."""
-    names = [part.name for part in fields(kind)]
-    columns = rows.with_only_columns(*(table.c[name] for name in names))  # an older table may lack the others
+    stored = {column.key for column in stored_columns(conn, table)}  # an older table may lack some
+    names = [part.name for part in fields(kind) if part.name in stored]
+    columns = rows.with_only_columns(*(table.c[name] for name in names))
     return [kind(**{name: row[table.c[name]] for name in names}) for row in conn.execute(columns).mappings()]
 
 

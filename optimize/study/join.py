@@ -19,6 +19,7 @@ from optimize.study.claims.telling import counts
 from optimize.study.equivalence import settle_code
 from optimize.study.grounds import lay_grounds
 from optimize.study.handle import Handle, cap_of, open_study
+from optimize.study.pages.figured import draw_figures
 from optimize.study.place import find_folder
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
 from optimize.study.workers.crew import supervise
@@ -101,7 +102,10 @@ def _work(record: StudyRecord, output_dir: str, here: Here, console: Console) ->
         if described is not None:
             console.print(described.message, highlight=False, markup=False, soft_wrap=True)
         console.print(f"{spec.name}: {place} join", highlight=False)
-        supervise(handle, console, len(base.windows))
+        try:
+            supervise(handle, console, len(base.windows))
+        finally:
+            draw_figures(handle, partial(console.print, highlight=False, markup=False, soft_wrap=True))
         if not _is_done(handle):
             refuse_stopped(handle)
             raise StudyStoppedError(

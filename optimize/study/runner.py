@@ -27,7 +27,7 @@ from optimize.study.evidence import Evidence, record_evidence, verdict_lines
 from optimize.study.files import make_folder, write_json
 from optimize.study.grounds import GroundKey, fingerprint, lay_grounds, opening, store_baselines
 from optimize.study.handle import Handle, cap_of, enroll, open_study
-from optimize.study.pages.dashboard import decorate_study
+from optimize.study.pages.figured import draw_figures
 from optimize.study.phases import (
     judge,
     model_study,
@@ -115,7 +115,7 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence
     evidence = standing_evidence(handle, data) or judge(handle, data)
     record_evidence(handle.engine, evidence)
     _say_evidence(evidence, console)
-    decorate_study(handle)
+    draw_figures(handle, partial(console.print, highlight=False, markup=False, soft_wrap=True))
     if spec.phase.kind == "timeframe_only":
         return first.name
     second = model_study(spec, evidence)
@@ -200,7 +200,10 @@ def _conduct(
         with announced(handle):
             _try_out(probe, handle, console)
     mark_folder(handle)
-    supervise(handle, console, len(base.windows), heard)
+    try:
+        supervise(handle, console, len(base.windows), heard)
+    finally:  # after a stop and Ctrl-C too
+        draw_figures(handle, partial(console.print, highlight=False, markup=False, soft_wrap=True))
     if counted(handle) < (cap := cap_of(handle)):
         refuse_stopped(handle)
         raise StudyStoppedError(
@@ -209,7 +212,6 @@ def _conduct(
         )
     if cap != spec.n_trials:
         console.print(f"{spec.name}: {_done(handle, cap)}, as another launch set it", highlight=False)
-    decorate_study(handle)
 
 
 def _try_out(probe: StudySpec, handle: Handle, console: Console) -> None:

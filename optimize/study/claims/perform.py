@@ -11,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from optimize.database import server_time, study_lock
 from optimize.errors import StaleRunError
-from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
+from optimize.evaluate.baselines import HOLD
+from optimize.evaluate.summary import summarise
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.results import leases
@@ -47,7 +46,6 @@ from optimize.study.trial import Key, Measured, Trained, TrialResult, run_trial
 RENEWALS_PER_LEASE = 4
 RENEW_AGAIN_S = 1.0  # after a renewal that failed: before the next claim of a worker that waits as well
 PRUNED_FOR = {"median": "below the median", "successive_halving": "not in the better half"}
-SUMMED = ("cost", "turnover", "trades", "forced_exits")
 NO_ROOM: AbstractContextManager[None] = nullcontext()
 
 
@@ -246,7 +244,7 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     metrics = aggregate(result, claim.ground.market.sessions_per_year, claim.spec.score.risk_free)
     baselines = patiently(lambda: _baselines(handle))
     timeframe = claim.spec.data.target
-    hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == "buy_and_hold"]
+    hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == HOLD]
     metrics["buy_and_hold"] = hold[0] if hold else None
     outcome = Outcome("PRUNED", seconds, standard_error=result.score.standard_error, metrics=metrics)
     if result.pruned_at is not None:
@@ -264,22 +262,4 @@ def _baselines(handle: Handle) -> list[BaselineRecord]:
 
 def aggregate(result: TrialResult, sessions_per_year: float, risk_free: float) -> dict[str, float | None]:
     """Return the metrics over all windows, as the median over repeats."""
-    rows = [_aggregate_repeat(repeat, sessions_per_year, risk_free) for repeat in result.measured]
-    return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
-
-
-def _aggregate_repeat(
-    windows: tuple[Measured, ...], sessions_per_year: float, risk_free: float
-) -> dict[str, float]:
-    returns = np.concatenate([window.returns for window in windows])
-    free = np.concatenate([window.free_returns for window in windows])
-    sums = {key: float(sum(getattr(window.metrics, key) for window in windows)) for key in SUMMED}
-    bars = [window.metrics.bars for window in windows]
-    exposure = float(np.average([window.metrics.exposure for window in windows], weights=bars))
-    return sums | {
-        "total_return": total_return(returns),
-        "total_return_zero_cost": total_return(free),
-        "sharpe_zero_cost": sharpe_ratio(free, sessions_per_year, risk_free),
-        "max_drawdown": max_drawdown(returns),
-        "exposure": exposure,
-    }
+    return dict(summarise(result.measured, sessions_per_year, risk_free))

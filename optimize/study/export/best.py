@@ -18,7 +18,7 @@ from optimize.data.durable import sync
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.hashing import hash_file
-from optimize.results.queries import LeaderboardRow, find_study, leaderboard
+from optimize.results.queries import LeaderboardRow, find_study, health_of, leaderboard, studies_of
 from optimize.results.records import (
     ExportRecord,
     RunRecord,
@@ -124,6 +124,14 @@ def _replay(folder: Path) -> Replay | WalkforgeError:
         return error
 
 
+def _tries(engine: Engine, study: str) -> int:
+    """Return how many trials of all phases the best of a study were chosen from."""
+    phases = studies_of(engine, study.rpartition(".")[0] or study)
+    with engine.connect() as conn:
+        found = [health_of(conn, phase) for phase in phases]
+    return sum(each["complete"] + each["pruned"] for each in found)
+
+
 def _export(
     engine: Engine,
     study: str,
@@ -135,6 +143,7 @@ def _export(
     done = {c.rank: outcome for c in candidates if (outcome := _settle(c)) is not None}
     waiting = [c for c in candidates if c.rank not in done]
     _refuse_dropped(engine, study, waiting)
+    tries = _tries(engine, study)
     grounds: Grounds = {}
     asides: list[Path] = []
     refusals: list[WalkforgeError] = []
@@ -143,7 +152,7 @@ def _export(
             say(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
             asides.append(candidate.target.with_name(f"{ASIDE}{uuid.uuid4().hex}"))
             run, source = candidate.run, candidate.source
-            write_bundle(asides[-1], run, candidate.score, source, grounds, extensions)
+            write_bundle(asides[-1], run, candidate.score, source, grounds, extensions, tries)
         replays = replay_afresh(asides)
         for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
             say(

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from optimize.data.bars import utc_text
-from optimize.evaluate.baselines import BOUGHT_ANEW, Baseline
-from optimize.evaluate.metrics import max_drawdown, sharpe_ratio, total_return
+from optimize.evaluate.baselines import HOLD, OVERNIGHT, Baseline, baseline_label, ends_flat
+from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import train_start
 from optimize.results.records import RunRecord
 from optimize.study.pages.note import SCORES, percent, signed
-from optimize.study.pages.picture import BUY_AND_HOLD, Curve, write_picture
+from optimize.study.pages.picture import Curve, write_picture
+from optimize.study.source import source_line
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Ground, Measured, conclude, yardsticks
 
@@ -21,7 +22,6 @@ LABEL = (
     "trained on the last window, first repeat; score not measured on this very model: "
     "it is the evidence of the models of all windows"
 )
-SUMMED = ("cost", "turnover", "trades")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +32,31 @@ class Evidence:
     run: RunRecord
     ground: Ground
     measured: tuple[tuple[Measured, ...], ...]  # [repeat][window]
-    hold: Baseline  # buy-and-hold on the same windows at the same costs
+    baselines: tuple[Baseline, ...]  # on the same windows at the same costs
+    tries: int | None = None  # trials of all phases that this one was chosen from; None: not counted
+
+    @property
+    def hold(self) -> Baseline:
+        """Return buy_and_hold, under the same rules as the trial."""
+        return next(each for each in self.baselines if each.name == HOLD)
+
+    @property
+    def best_baseline(self) -> Baseline | None:
+        """Return the baseline of the highest score."""
+        scored = [each for each in self.baselines if each.score is not None]
+        return max(scored, key=lambda each: each.score or 0.0, default=None)
 
 
 def gather(
-    spec: StudySpec, run: RunRecord, ground: Ground, measured: Sequence[Sequence[Measured]]
+    spec: StudySpec,
+    run: RunRecord,
+    ground: Ground,
+    measured: Sequence[Sequence[Measured]],
+    tries: int | None = None,
 ) -> Evidence:
-    """Join a trial's measurements with buy-and-hold, which is evaluated here."""
-    found = yardsticks(spec, ground, turnovers=())
-    hold = next(baseline for baseline in found if baseline.name == BUY_AND_HOLD)
-    return Evidence(spec, run, ground, tuple(tuple(row) for row in measured), hold)
+    """Join a trial's measurements with the baselines, which are evaluated here."""
+    found = yardsticks(spec, ground)
+    return Evidence(spec, run, ground, tuple(tuple(row) for row in measured), found, tries)
 
 
 def metrics_of(evidence: Evidence) -> dict[str, Any]:
@@ -49,13 +64,13 @@ def metrics_of(evidence: Evidence) -> dict[str, Any]:
     hold = evidence.hold
     score = conclude(evidence.spec, evidence.ground, evidence.measured, pruned_at=None).score
     year = evidence.ground.market.sessions_per_year
-    rows = [_in_all(repeat, year) for repeat in evidence.measured]
+    in_all = summarise(evidence.measured, year, evidence.spec.score.risk_free)
     return {
         "score": evidence.run.score,
         "standard_error": evidence.run.standard_error,
         "score_kind": evidence.spec.score.kind,
         "window_scores": list(score.window_values),
-        "in_all": {key: _finite(float(np.median([row[key] for row in rows]))) for key in rows[0]},
+        "in_all": {key: _finite(value) for key, value in in_all.items()},
         "costs": asdict(evidence.spec.cost),
         "buy_and_hold": {
             "bought_anew": hold.bought_anew,
@@ -66,26 +81,44 @@ def metrics_of(evidence: Evidence) -> dict[str, Any]:
             "cost": hold.cost,
             "windows": [asdict(window) for window in hold.windows],
         },
+        "baselines": {
+            _label(each): {
+                "score": each.score,
+                "sharpe": each.sharpe,
+                "sharpe_zero_cost": each.sharpe_zero_cost,
+                "total_return": each.total_return,
+                "cost": each.cost,
+            }
+            for each in evidence.baselines
+        },
+        "tries": evidence.tries,
         "windows": _windows(evidence),
     }
+
+
+def _label(baseline: Baseline) -> str:
+    name = baseline.name if baseline.turnover is None else f"{baseline.name}_{baseline.turnover:g}"
+    return baseline_label(name, baseline.bought_anew)
 
 
 def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
     """Return CARD.md; it says nothing that another export of the same run would say otherwise."""
     run, spec, market = evidence.run, evidence.spec, evidence.ground.market
-    symbols, agent, hold = ", ".join(market.symbols), spec.agent.name.upper(), metrics["buy_and_hold"]
+    symbols, agent = ", ".join(market.symbols), spec.agent.name.upper()
     train_end = evidence.ground.windows[-1].dates.train_end
     cost, engine = spec.cost, run.versions.get("engine")  # None: of a version that did not store it
     sections = [
         f"# {run.study_name}, trial {run.trial_number}",
-        f"A {agent} agent for {symbols} at {market.timeframe}, found by Walkforge.",
+        f"A {agent} agent, found by Walkforge: {_source(evidence)}.",
         f"**Score {signed(run.score, 4)}**, standard error over windows {signed(run.standard_error, 4)}; "
-        f"buy-and-hold {signed(hold['score'], 4)}"
-        f"{f' ({BOUGHT_ANEW})' if evidence.hold.bought_anew else ''}.\n"
+        f"{_beside(evidence)}.\n"
         f"The score is {SCORES[spec.score.kind].format(k=spec.score.k)}"
         f"{f', median over {spec.score.repeats} repeats' if spec.score.repeats > 1 else ''}. "
-        "The best of many trials is partly luck: judge it by its spread over the windows.",
-        "![Equity against buy-and-hold](equity.png)",
+        "The best of many trials is partly luck: judge it by its spread over the windows.\n"
+        f"{_luck(evidence, metrics)}",
+        "![Equity against holding](equity.png)",
+        "## Rules",
+        _rules(evidence),
         "## Windows",
         _window_table(metrics),
         "## In all",
@@ -110,31 +143,69 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _source(evidence: Evidence) -> str:
+    data = asdict(evidence.spec.data) | {"symbols": evidence.ground.market.symbols}
+    dates = [window.dates for window in evidence.ground.windows]
+    return source_line(data, (dates[0].test_start, dates[-1].test_end), evidence.ground.market.timeframe)
+
+
+def _beside(evidence: Evidence) -> str:
+    """Return the best baseline with its score, and the score of holding."""
+    best = evidence.best_baseline
+    if best is None:
+        return "no baseline has a score"
+    beaten = evidence.run.score is not None and evidence.run.score > (best.score or 0.0)
+    unbeaten = "" if beaten else ", which it does not beat"
+    words = f"best baseline `{_label(best)}` {signed(best.score, 4)}{unbeaten}"
+    hold = evidence.hold
+    return words if hold is best else f"{words}; `{_label(hold)}` {signed(hold.score, 4)}"
+
+
+def _luck(evidence: Evidence, metrics: dict[str, Any]) -> str:
+    """Return from how many trials it was chosen, and how much of its return a single session brought."""
+    own = metrics["in_all"]
+    chosen = "" if evidence.tries is None else f"Chosen from {evidence.tries} trials over all phases. "
+    earned = (
+        f"Return {percent(own['total_return'])}, of which {percent(own['best_session'])} in the best session"
+    )
+    depth = f"deepest loss {percent(own['max_drawdown'])} over session closes"
+    bars = own["max_drawdown_bars"]
+    return f"{chosen}{earned}; {depth}{'' if bars is None else f', {percent(bars)} over bar closes'}."
+
+
+def _rules(evidence: Evidence) -> str:
+    """Return what the agent was trained for and under which rules it trades."""
+    spec, run, env, session = evidence.spec, evidence.run, evidence.spec.env, evidence.spec.session
+    before = f"{session.exit_minutes_before_close} minutes before the close"
+    exits = (
+        f"positions end with the session, at the earlier of {session.exit_time} and {before}"
+        if ends_flat(evidence.ground.market)
+        else "positions are held from session to session"
+    )
+    parameters = ", ".join(f"`{key}={value}`" for key, value in sorted(run.parameters.items()))
+    return (
+        f"Parameters: {parameters or 'the defaults'}.\n"
+        f"Reward `{spec.reward.name}`; actions `{env.action}`, leverage at most {env.max_leverage:g}, "
+        f"rebalanced beyond {percent(env.rebalance_band)} of equity; {exits}."
+    )
+
+
 def draw_equity(path: Path, evidence: Evidence) -> None:
-    """Draw the equity of every repeat, joined over the windows, beside buy-and-hold."""
+    """Draw the equity of every repeat, joined over the windows, beside the holding baselines."""
     dates = evidence.ground.market.session_date
     sessions = np.concatenate([dates[slice(*window.test_sessions)] for window in evidence.ground.windows])
     curves = {
         repeat: Curve(sessions, np.concatenate([window.returns for window in row]))
         for repeat, row in enumerate(evidence.measured)
     }
-    hold = Curve(sessions, np.concatenate(evidence.hold.returns))
+    holds = {
+        _label(each): Curve(sessions, np.concatenate(each.returns))
+        for each in evidence.baselines
+        if each.name in (HOLD, OVERNIGHT)
+    }
     borders = [window.dates.test_start for window in evidence.ground.windows[1:]]
     title = f"{evidence.run.study_name}, trial {evidence.run.trial_number}: net equity out of sample"
-    write_picture(path, title, f"trial {evidence.run.trial_number}", curves, hold, borders)
-
-
-def _in_all(windows: Sequence[Measured], year: float) -> dict[str, float]:
-    returns = np.concatenate([window.returns for window in windows])
-    free = np.concatenate([window.free_returns for window in windows])
-    sums = {key: float(sum(getattr(window.metrics, key) for window in windows)) for key in SUMMED}
-    return sums | {
-        "sharpe": sharpe_ratio(returns, year),
-        "sharpe_zero_cost": sharpe_ratio(free, year),
-        "total_return": total_return(returns),
-        "total_return_zero_cost": total_return(free),
-        "max_drawdown": max_drawdown(returns),
-    }
+    write_picture(path, title, f"trial {evidence.run.trial_number}", curves, holds, borders)
 
 
 def _windows(evidence: Evidence) -> list[dict[str, Any]]:
@@ -155,8 +226,8 @@ def _windows(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _window_table(metrics: dict[str, Any]) -> str:
-    header = ["Window", "Repeat", "Test (end exclusive)", "Sharpe", "Zero-cost Sharpe", "Buy-and-hold Sharpe"]
-    header += ["Return", "Drawdown", "Trades", "Cost"]
+    header = ["Window", "Repeat", "Test (end exclusive)", "Sharpe", "Zero-cost Sharpe", "buy_and_hold Sharpe"]
+    header += ["Return", "Drawdown (sessions)", "Drawdown (bars)", "Trades", "Cost"]
     rows = [
         [
             str(window["window"]),
@@ -167,6 +238,7 @@ def _window_table(metrics: dict[str, Any]) -> str:
             signed(window["buy_and_hold_sharpe"]),
             percent(window["total_return"]),
             percent(window["max_drawdown"]),
+            percent(window["max_drawdown_bars"]),
             str(window["trades"]),
             percent(window["cost"], 2),
         ]
@@ -176,18 +248,17 @@ def _window_table(metrics: dict[str, Any]) -> str:
 
 
 def _total_table(metrics: dict[str, Any]) -> str:
-    own, hold = metrics["in_all"], metrics["buy_and_hold"]
-    figures = [(metrics["score"], own), (hold["score"], hold)]
+    figures = {"this trial": metrics["in_all"] | {"score": metrics["score"]}, **metrics["baselines"]}
     rows = [
         [
             name,
-            signed(score, 4),
+            signed(part["score"], 4),
             signed(part["sharpe"]),
             signed(part["sharpe_zero_cost"]),
             percent(part["total_return"]),
             percent(part["cost"], 2),
         ]
-        for name, (score, part) in zip(("this trial", "buy-and-hold"), figures, strict=True)
+        for name, part in figures.items()
     ]
     return _table(["", "Score", "Sharpe", "Zero-cost Sharpe", "Return", "Cost"], rows)
 

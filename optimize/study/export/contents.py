@@ -43,10 +43,12 @@ def write_bundle(
     source: Path,
     grounds: Grounds,
     extensions: Sequence[str] | None = None,
+    tries: int | None = None,
 ) -> None:
     """Write the whole bundle of a run, whose files are in source, into a new folder; bring it to disk.
 
-    `extensions` are where the files of its own features lie, if not where its launch had them.
+    `extensions` are where the files of its own features lie, if not where its launch had them; `tries` is the
+    number of trials that it was chosen from.
     """
     given = from_plain(StudySpec, dict(run.spec))
     if extensions is not None:
@@ -59,7 +61,7 @@ def write_bundle(
     folder.mkdir()
     measured = _copy(spec, ground, source, folder)
     spec = _copy_extensions(spec, folder)
-    _describe(folder, gather(spec, run, ground, measured), score)
+    _describe(folder, gather(spec, run, ground, measured, tries), score)
     for path in sorted(folder.rglob("*"), reverse=True):
         sync(path)
     sync(folder)

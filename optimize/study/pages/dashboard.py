@@ -29,7 +29,7 @@ from optimize.study.files import run_folder
 from optimize.study.handle import Handle
 from optimize.study.pages.guard import access, address_of, guarded, is_loopback
 from optimize.study.pages.note import signed, study_note, trial_note
-from optimize.study.pages.picture import Curve, hold_curve, trial_curves, write_csv, write_picture
+from optimize.study.pages.picture import Curve, hold_curves, trial_curves, write_csv, write_picture
 from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ def _attach_equity(
     """Upload the equity as PNG and CSV; return the address of the picture on the dashboard."""
     folder = run_folder(handle.spec.folder, run.trial_number, run.run_uuid)
     first = next(iter(curves.values()))
-    hold = hold_curve(baselines, run.spec["data"]["timeframe"], first.sessions)
+    holds = hold_curves(baselines, run.spec["data"]["timeframe"], first.sessions)
     borders = sorted({row.test_start for row in windows})[1:]
     label = f"trial {run.trial_number}"
     title = f"{run.study_name}, {label}: {run.state if run.score is None else f'score {signed(run.score)}'}"
     _attach(handle, trial, folder / TABLE, lambda path: write_csv(path, curves))
-    draw = partial(write_picture, title=title, label=label, curves=curves, hold=hold, borders=borders)
+    draw = partial(write_picture, title=title, label=label, curves=curves, holds=holds, borders=borders)
     return str(get_artifact_path(trial, _attach(handle, trial, folder / PICTURE, draw)))
 
 
@@ -139,8 +139,8 @@ def _save_equity(
     if not curves:
         return
     best = next(iter(curves.values()))
-    hold = hold_curve(baselines, runs[0].spec["data"]["timeframe"], best.sessions)
-    figure = equity_figure(handle.spec.name, curves, hold)
+    holds = hold_curves(baselines, runs[0].spec["data"]["timeframe"], best.sessions)
+    figure = equity_figure(handle.spec.name, curves, holds)
     save_plotly_graph_object(handle.study, figure, graph_object_id="equity")
 
 

@@ -1,4 +1,4 @@
-"""The Plotly figures of a study: top trials against buy-and-hold, windows, timeframes."""
+"""The Plotly figures of a study: top trials against holding, windows, timeframes."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from optimize.results.records import RunRecord, WindowRecord
 from optimize.study.evidence import Combination, Evidence, verdict_lines
-from optimize.study.pages.picture import HOLD_COLOR, TRIAL_COLOR, Curve
+from optimize.study.pages.picture import TRIAL_COLOR, Curve, hold_style
 
 MOST_POINTS = 400  # of one line: Optuna stores a figure as text in the database
 MOST_ROWS = 40
@@ -18,13 +18,14 @@ DOT_COLOR, DROPPED_COLOR = "#9aa5b1", "#c8553d"
 HEIGHT = 430
 
 
-def equity_figure(study: str, curves: Mapping[str, Curve], hold: Curve | None) -> Any:
-    """Draw the equity of the best trials, best first, against buy-and-hold."""
+def equity_figure(study: str, curves: Mapping[str, Curve], holds: Mapping[str, Curve]) -> Any:
+    """Draw the equity of the best trials, best first, against the holding baselines."""
     figure = go.Figure()
     for (name, curve), color in zip(curves.items(), PALETTE, strict=False):
         figure.add_trace(_line(name, curve, {"color": color, "width": 2}))
-    if hold is not None and len(hold.sessions):
-        figure.add_trace(_line("buy and hold", hold, {"color": HOLD_COLOR, "width": 2, "dash": "dot"}))
+    for name, hold in holds.items():
+        if len(hold.sessions):
+            figure.add_trace(_line(name, hold, {"color": hold_style(name)[1], "width": 2, "dash": "dot"}))
     return _laid_out(
         figure, f"{study}: equity of the top {len(curves)} over the test windows", y="equity, from 1"
     )

@@ -1,17 +1,21 @@
 """The notes that people read beside a trial and a study, in Markdown."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 import numpy as np
 
-from optimize.evaluate.baselines import BOUGHT_ANEW
+from optimize.evaluate.baselines import baseline_label
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
+from optimize.study.source import source_line
 from optimize.study.spec import StudySpec
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SOLID = "\N{NO-BREAK SPACE}"  # keeps a cell on one line, and cells apart where the page draws no borders
+WHOLE = ("total_return", "cost", "turnover", "trades")  # over all windows, median over repeats
 SCORES = {
     "joined": "the annualised Sharpe ratio of the net session returns, joined over all test windows",
     "mean_window": "the mean over windows of the annualised Sharpe ratio of the net session returns",
@@ -33,7 +37,8 @@ def trial_note(
     picture: str | None = None,
 ) -> str:
     """Return the note of one trial: score, picture (its address), windows, costs, how to run it again."""
-    paragraphs = [f"## {run.study_name}, trial {run.trial_number}", _verdict(run)]
+    market = source_line(run.spec.get("data", {}), _tested(windows))
+    paragraphs = [f"## {run.study_name}, trial {run.trial_number}", market, _verdict(run)]
     if picture is not None:
         paragraphs.append(f"![Equity over the test windows]({picture})")
     if windows:
@@ -44,21 +49,33 @@ def trial_note(
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _tested(windows: Sequence[WindowRecord]) -> tuple[date, date] | None:
+    """Return the first and last day of the test windows."""
+    if not windows:
+        return None
+    return min(each.test_start for each in windows), max(each.test_end for each in windows)
+
+
 def study_note(spec: StudySpec) -> str:
     """Return the paragraph that says what a study is."""
     meaning = SCORES[spec.score.kind].format(k=spec.score.k)
     repeats = f", median over {spec.score.repeats} repeats" if spec.score.repeats > 1 else ""
     cost = spec.cost
-    market = " ".join([spec.data.provider, *spec.data.symbols])
     return (
-        f"**{spec.name}** searches {spec.agent.name.upper()} agents on `{market}`, up to "
+        f"{source_line(dataclasses.asdict(spec.data))}\n\n"
+        f"**{spec.name}** searches {spec.agent.name.upper()} agents, up to "
         f"{spec.n_trials} trials (COMPLETE + PRUNED). The score is {meaning}{repeats}; "
-        f"a trial below {spec.score.min_trades} trades is infeasible and PRUNED. Every figure is net of "
+        f"a trial below {_least_trades(spec)} is infeasible and PRUNED. Every figure is net of "
         f"{cost.describe()}, "
         f"{cost.borrow_rate:.2%} a year on borrowed cash and {cost.short_rate:.2%} on short value. "
         "The best of many trials is partly luck: compare it with buy-and-hold and with its own spread "
         "over the windows.\n"
     )
+
+
+def _least_trades(spec: StudySpec) -> str:
+    least = spec.score.min_trades
+    return "one trade for each window" if least is None else f"{least} trades"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -97,7 +114,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _window_table(windows: Sequence[WindowRecord]) -> str:
     repeated = any(window.repeat for window in windows)
-    header = ["Window", "From", "To", "Bars", "Sharpe", "Zero-cost", "Return", "Drawdown", "Trades", "Cost"]
+    header = ["Window", "From", "To", "Bars", "Sharpe", "Zero-cost Sharpe", "Return"]
+    header += ["Drawdown (sessions)", "Drawdown (bars)", "Trades", "Cost"]
     rows = [
         [
             f"{window.window}, repeat {window.repeat}" if repeated else str(window.window),
@@ -108,6 +126,7 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
             signed(window.sharpe_zero_cost),
             percent(window.total_return),
             percent(window.max_drawdown),
+            percent(window.max_drawdown_bars),
             signed(window.trades, 0),
             percent(window.cost, 2),
         ]
@@ -126,23 +145,26 @@ def _train_table(windows: Sequence[WindowRecord]) -> str:
 def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]) -> str:
     """Return the whole of the trial beside the baselines of its timeframe."""
     metrics = run.metrics or {}
+    whole = {key: metrics.get(key) for key in WHOLE}
+    if None in whole.values():  # a trial that failed has windows and no figure over all of them
+        whole = {"total_return": _compounded(windows)} | {key: _summed(windows, key) for key in WHOLE[1:]}
     own = [
         f"**trial {run.trial_number}**",
         signed(run.score),
         signed(metrics.get("sharpe_zero_cost")),
-        percent(_compounded(windows)),
-        percent(_summed(windows, "cost"), 2),
-        signed(_summed(windows, "turnover"), 1),
+        percent(whole["total_return"]),
+        percent(whole["cost"], 2),
+        signed(whole["turnover"], 1),
     ]
-    header = ["", "Score", "Zero-cost", "Return", "Cost", "Turnover"]
+    header = ["", "Score", "Zero-cost Sharpe", "Return", "Cost", "Turnover"]
     table = _table(header, [own, *_baseline_rows(run, baselines)])
-    trades = signed(_summed(windows, "trades"), 0)
+    trades = signed(whole["trades"], 0)
     units = (
-        '"zero-cost" is the Sharpe ratio of the same actions without any cost; cost is in units of starting '
-        "equity, turnover in units of equity; baselines are over all windows"
+        "zero-cost Sharpe is of the same actions without any cost; drawdown is the deepest loss from a peak, "
+        "over session closes and over bar closes; cost is in units of starting equity, turnover in units of "
+        "equity; baselines are over all windows"
     )
-    anew = f"; * {BOUGHT_ANEW}" if any(row.bought_anew for row in baselines) else ""
-    return f"{table}\n\n{trades} trades; {units}{anew}."
+    return f"{table}\n\n{trades} trades; {units}."
 
 
 def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Iterator[list[str]]:
@@ -150,8 +172,8 @@ def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Itera
     for row in baselines:
         if row.timeframe == timeframe:
             figures = [signed(row.score), signed(row.sharpe_zero_cost), percent(row.total_return)]
-            name = row.name.replace("_", "-") + ("*" if row.bought_anew else "")
-            yield [name, *figures, percent(row.cost, 2), signed(row.turnover, 1)]
+            name = baseline_label(row.name, row.bought_anew)
+            yield [f"`{name}`", *figures, percent(row.cost, 2), signed(row.turnover, 1)]
 
 
 def _by_repeat(windows: Sequence[WindowRecord], name: str) -> list[list[float]]:

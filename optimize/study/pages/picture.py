@@ -13,13 +13,14 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from optimize.evaluate.baselines import HOLD, OVERNIGHT, baseline_label
 from optimize.results.records import BaselineRecord, WindowRecord
 from optimize.study.files import read_returns
 from optimize.study.pages.note import MINUS
 
-BUY_AND_HOLD = "buy_and_hold"
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130
 TRIAL_COLOR, HOLD_COLOR, INK, FAINT = "#1f5fa8", "#9a6a2f", "#333333", "#d9d9d9"
+HOLDS = {HOLD: ((0, ()), HOLD_COLOR), OVERNIGHT: ((0, (2, 2)), "#5d8a3a")}  # line style and color of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +52,20 @@ def trial_curves(folder: Path, windows: Sequence[WindowRecord]) -> dict[int, Cur
     }
 
 
-def hold_curve(
+def hold_curves(
     baselines: Sequence[BaselineRecord], timeframe: str, sessions: NDArray[np.datetime64]
-) -> Curve | None:
-    """Return buy-and-hold over the sessions that a trial finished, or None where it is not stored."""
+) -> dict[str, Curve]:
+    """Return the holding baselines by their label, over the sessions that a trial finished."""
+    found = {}
     for row in baselines:
-        if row.name == BUY_AND_HOLD and row.timeframe == timeframe and row.windows:
+        if row.name in HOLDS and row.timeframe == timeframe and row.windows:
             days = [day for window in row.windows["sessions"] for day in window]
             values = [value for window in row.windows["returns"] for value in window]
             dates = np.array(days, dtype="datetime64[D]")
             shared = np.isin(dates, sessions.astype("datetime64[D]"))
-            return Curve(dates[shared], np.array(values, dtype=np.float64)[shared])
-    return None
+            curve = Curve(dates[shared], np.array(values, dtype=np.float64)[shared])
+            found[baseline_label(row.name, row.bought_anew)] = curve
+    return found
 
 
 def write_csv(path: Path, curves: Mapping[int, Curve]) -> None:
@@ -81,10 +84,10 @@ def write_picture(
     title: str,
     label: str,
     curves: Mapping[int, Curve],
-    hold: Curve | None,
+    holds: Mapping[str, Curve],
     borders: Sequence[date],
 ) -> None:
-    """Draw the equity of every repeat against buy-and-hold; borders are where a new window starts."""
+    """Draw the equity of every repeat against the holding baselines; at borders a new window starts."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.095, 0.11, 0.875, 0.74))
@@ -97,10 +100,17 @@ def write_picture(
             linestyle=(0, (4, 3)),
         )
     axes.axhline(1.0, color=INK, linewidth=0.8, alpha=0.5)
-    if hold is not None and len(hold.sessions):
-        axes.plot(
-            hold.sessions, hold.equity, color=HOLD_COLOR, linewidth=1.5, label=_legend("buy and hold", hold)
-        )
+    for name, hold in holds.items():
+        if len(hold.sessions):
+            style, color = hold_style(name)
+            axes.plot(
+                hold.sessions,
+                hold.equity,
+                color=color,
+                linestyle=style,
+                linewidth=1.5,
+                label=_legend(name, hold),
+            )
     text = _legend(label, *curves.values())
     for curve in curves.values():
         thickness = 2.0 if len(curves) == 1 else 1.2
@@ -110,10 +120,15 @@ def write_picture(
     figure.savefig(path, format="png")
 
 
+def hold_style(label: str) -> tuple[tuple[int, tuple[int, ...]], str]:
+    """Return line style and color of a holding baseline by its label."""
+    return HOLDS[OVERNIGHT if label.startswith(OVERNIGHT) else HOLD]
+
+
 def _tidy(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=13, color=INK, loc="left", pad=28, fontweight="bold")
     axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.012, 0.995), ncols=3, frameon=False, fontsize=11, labelcolor=INK,
+        loc="lower left", bbox_to_anchor=(-0.012, 0.995), ncols=3, frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1.4, columnspacing=1.4,
     )  # fmt: skip
     axes.grid(axis="y", color=FAINT, linewidth=0.7)

@@ -35,9 +35,9 @@ def test_one_configuration_is_evaluated_beside_its_baselines(
         "window 0, repeat 0: Sharpe",
         "[1/2]",
         "[2/2]",
-        "no-cost Sharpe",
+        "zero-cost Sharpe",
         "flat",
-        "buy and hold",
+        "buy_and_hold",
         "random",
         "net of all costs",
     ):
@@ -101,7 +101,7 @@ def test_sessions_that_end_flat_are_said(run: Run, tmp_path: Path) -> None:
     command = ["walk-forward", "name=probe", *data, *window, "score.min_trades=0"]
     code, out, err = run(*command)
     assert (code, err) == (0, "")
-    assert "buy and hold (bought anew each session, as sessions end flat)" in out
+    assert "buy_and_hold (bought anew each session)" in out
     assert "forced exits" in out
     overnight = run(*command, "session.flat_overnight=false")[1]
     assert "anew" not in overnight

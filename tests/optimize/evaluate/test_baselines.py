@@ -8,7 +8,7 @@ from envs.policy import Policy
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.evaluate.baselines import Baseline, FlatPolicy, RandomPolicy, baselines
-from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.score import ScoreSpec, score
 from optimize.evaluate.windows import Window, WindowSpec, place_windows, plan_windows
 from tests.envs.worlds import with_exits
 from tests.markets import make_market, random_walk
@@ -146,4 +146,23 @@ def test_buy_and_hold_says_where_it_is_bought_anew_each_session(ends_flat: bool)
     market = make_market(random_walk(6 * 60), timeframe="4h")
     exits = with_exits(market, [], range(5, market.n_bars, 6))
     found = run(exits if ends_flat else market, EnvSpec())
-    assert [baseline.bought_anew for baseline in found] == [False, ends_flat, False, False, False]
+    by_name = {each.name: each for each in found if each.turnover is None}
+    assert by_name["buy_and_hold"].bought_anew is ends_flat
+    assert ("buy_and_hold_overnight" in by_name) is ends_flat
+    if ends_flat:
+        held = by_name["buy_and_hold_overnight"]
+        assert not held.bought_anew
+        assert [window.trades for window in held.windows] == [2] * len(held.windows)
+        assert held.cost < by_name["buy_and_hold"].cost
+        (plain,) = (each for each in run(market, EnvSpec()) if each.name == "buy_and_hold")
+        assert (held.score, held.total_return, held.cost) == (plain.score, plain.total_return, plain.cost)
+
+
+def test_holding_through_four_windows_has_trades_enough() -> None:
+    market = make_market(random_walk(6 * 60), timeframe="4h")
+    (hold,) = (each for each in run(market, EnvSpec()) if each.name == "buy_and_hold")
+    trades = sum(window.trades for window in hold.windows)
+    assert trades == 8
+    for spec, reason in ((ScoreSpec(min_volatility=0.0), None), (ScoreSpec(min_trades=10), "min_trades")):
+        found = score(spec, [hold.returns], trades=[trades], ruined=[False], sessions_per_year=365.0)
+        assert found.reason == reason

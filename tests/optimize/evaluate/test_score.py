@@ -59,7 +59,7 @@ def test_infeasible_has_a_reason_and_no_value() -> None:
     flat, tiny = [np.zeros(30)] * 3, [window * 1e-4 for window in series(3)]
     cases = {
         "undefined_sharpe": of(ScoreSpec(), flat, trades=0),
-        "min_trades": of(ScoreSpec(), series(3), trades=9),
+        "min_trades": of(ScoreSpec(), series(3), trades=2),
         "min_volatility": of(ScoreSpec(), tiny),
         "ruin": of(ScoreSpec(), series(3), series(4), ruined=True),
     }

@@ -126,7 +126,16 @@ def test_the_configuration_stands_alone(exports: Exports, bundle: Path) -> None:
 
 def test_the_card_says_what_it_is(bundle: Path) -> None:
     card = (bundle / "CARD.md").read_text(encoding="utf-8")
-    for part in ("Score", "Zero-cost Sharpe", "buy-and-hold", "score not measured on this very model"):
+    for part in (
+        "Score",
+        "Zero-cost Sharpe",
+        "buy_and_hold",
+        "best baseline",
+        "Parameters:",
+        "Chosen from",
+        "Reward",
+        "score not measured on this very model",
+    ):
         assert part in card
     assert "walkforge replay bundle=." in card
     assert (bundle / "equity.png").read_bytes().startswith(b"\x89PNG")

@@ -75,7 +75,7 @@ def test_a_trial_carries_note_picture_and_table_before_it_is_told(handle: Handle
     assert "**Score 1.234** (annualised Sharpe ratio), standard error over windows 0.420" in note
     assert f"![Equity over the test windows](/artifacts/{handle.study._study_id}/" in note
     assert note.count("2017-01-02") == WINDOWS
-    assert "buy-and-hold" in note
+    assert "`buy_and_hold`" in note
     assert "Seed entropy `[0, 0]`" in note
     assert "walkforge replay name=gallery.model trial=0" in note
     found = artifacts(handle, trial)
@@ -150,7 +150,7 @@ def test_a_study_carries_a_note_and_figures_that_a_relaunch_replaces(handle: Han
     found = figures(handle)
     assert set(found) == {"equity", "windows"}
     lines = [trace["name"] for trace in found["equity"]["data"]]
-    assert lines == ["trial 1 (1.23)", "trial 0 (-0.40)", "buy and hold"]
+    assert lines == ["trial 1 (1.23)", "trial 0 (-0.40)", "buy_and_hold"]
     assert found["windows"]["data"][0]["y"] == ["trial 1", "trial 0"]
 
 

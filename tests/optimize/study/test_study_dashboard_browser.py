@@ -125,7 +125,7 @@ def test_the_dashboard_shows_study_trials_note_and_equity(
         "Test windows",
         "Train spans",
         "2017-06-01",
-        "buy-and-hold",
+        "buy_and_hold",
     )
     wait_for_text(browser, "walkforge replay name=gallery.model trial=2")
     picture = "[...document.images].find(i => i.alt === 'equity.png' || i.src.includes('/artifacts/'))"

@@ -10,7 +10,6 @@ import pytest
 
 from envs.rewards import RewardSpec
 from optimize.data.spec import FeatureSpec
-from optimize.evaluate.baselines import BOUGHT_ANEW
 from optimize.results.records import RunRecord, WindowRecord, load_baselines, save_baselines
 from optimize.results.runs import windows_of
 from optimize.study.claims.perform import StopRequestedError, perform
@@ -19,6 +18,7 @@ from optimize.study.files import read_returns
 from optimize.study.grounds import baseline_record
 from optimize.study.handle import Handle
 from optimize.study.pages.note import trial_note
+from optimize.study.pages.picture import hold_curves, trial_curves, write_picture
 from optimize.study.trial import yardsticks
 from tests.optimize.study.studies import claimed, ground_of, never, opened, rows, run_of
 from tests.optimize.study.test_study_sessions import quarters as quarters  # the fixture
@@ -80,14 +80,29 @@ def test_buy_and_hold_is_said_to_be_bought_anew(played: Handle, ends_flat: bool)
     if not ends_flat:
         baselines = [dataclasses.replace(each, windows=forgetful(each.windows)) for each in baselines]
     note = trial_note(run, stored, baselines)
-    assert (BOUGHT_ANEW in note, "buy-and-hold*" in note) == (ends_flat, ends_flat)
+    assert ("`buy_and_hold (bought anew each session)`" in note) == ends_flat
+    assert "`buy_and_hold_overnight`" in note
     measured = [[read_returns(played.spec.folder / str(record.returns_path))[1] for record in stored]]
     evidence = gather(played.spec, run, ground, measured)
     if not ends_flat:
-        evidence = dataclasses.replace(evidence, hold=dataclasses.replace(evidence.hold, bought_anew=False))
+        once = tuple(dataclasses.replace(each, bought_anew=False) for each in evidence.baselines)
+        evidence = dataclasses.replace(evidence, baselines=once)
     metrics = metrics_of(evidence)
     assert metrics["buy_and_hold"]["bought_anew"] is ends_flat
-    assert (f"({BOUGHT_ANEW}).\n" in card_of(evidence, metrics)) == ends_flat
+    assert ("buy_and_hold (bought anew each session)" in card_of(evidence, metrics)) == ends_flat
+    assert "buy_and_hold_overnight" in metrics["baselines"]
+
+
+def test_pictures_label_both_ways_of_holding(played: Handle, tmp_path: Path) -> None:
+    with played.engine.connect() as conn:
+        baselines = load_baselines(conn, played.spec.name)
+    run, stored = records(played)
+    curves = trial_curves(played.spec.folder, stored)
+    holds = hold_curves(baselines, "15m", curves[0].sessions)
+    assert list(holds) == ["buy_and_hold (bought anew each session)", "buy_and_hold_overnight"]
+    path = tmp_path / "equity.png"
+    write_picture(path, "title", f"trial {run.trial_number}", curves, holds, [])
+    assert path.stat().st_size > 10_000
 
 
 def forgetful(windows: Any) -> Any:

@@ -1,0 +1,75 @@
+"""One evaluation over all its windows: the one place where figures of windows become those of the whole."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from envs.types import FloatArray
+from optimize.evaluate.metrics import WindowMetrics, max_drawdown, sharpe_ratio, total_return
+
+BAR_LEVEL = ("max_drawdown_bars", "lowest", "highest")
+SUMMED = ("cost", "turnover", "trades", "forced_exits")
+
+
+class WindowResult(Protocol):
+    """Test results of one window and repeat."""
+
+    @property
+    def metrics(self) -> WindowMetrics:
+        """Return the figures of the window."""
+        ...
+
+    @property
+    def returns(self) -> FloatArray:
+        """Return the net session returns (sessions,)."""
+        ...
+
+    @property
+    def free_returns(self) -> FloatArray:
+        """Return those of the same actions at zero cost."""
+        ...
+
+
+def summarise(
+    repeats: Sequence[Sequence[WindowResult]], sessions_per_year: float, risk_free: float
+) -> dict[str, float]:
+    """Return the metrics over all windows [repeat][window], median over repeats; NaN where undefined."""
+    rows = [_summarise_repeat(windows, sessions_per_year, risk_free) for windows in repeats]
+    return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
+
+
+def _summarise_repeat(
+    windows: Sequence[WindowResult], sessions_per_year: float, risk_free: float
+) -> dict[str, float]:
+    returns = np.concatenate([window.returns for window in windows])
+    free = np.concatenate([window.free_returns for window in windows])
+    sums = {key: float(sum(getattr(window.metrics, key) for window in windows)) for key in SUMMED}
+    bars = [window.metrics.bars for window in windows]
+    exposure = float(np.average([window.metrics.exposure for window in windows], weights=bars))
+    return sums | {
+        "sharpe": sharpe_ratio(returns, sessions_per_year, risk_free),
+        "sharpe_zero_cost": sharpe_ratio(free, sessions_per_year, risk_free),
+        "total_return": total_return(returns),
+        "total_return_zero_cost": total_return(free),
+        "max_drawdown": max_drawdown(returns),
+        "max_drawdown_bars": bar_drawdown(windows),
+        "exposure": exposure,
+        "best_session": float(np.max(returns)) if len(returns) else float("nan"),
+    }
+
+
+def bar_drawdown(windows: Sequence[WindowResult]) -> float:
+    """Return the deepest loss from a peak over the bar closes of all windows; NaN where one has no bar level.
+
+    A window's bars are not stored: its lowest and highest equity and its own drawdown give the same figure.
+    """
+    base, peak, deepest = 1.0, 1.0, 0.0
+    for window in windows:
+        own, lowest, highest = (getattr(window.metrics, key) for key in BAR_LEVEL)
+        if own is None or lowest is None or highest is None:
+            return float("nan")
+        deepest = min(deepest, own, base * lowest / peak - 1.0)
+        peak = max(peak, base * highest)
+        base *= 1.0 + window.metrics.total_return
+    return float(deepest)
