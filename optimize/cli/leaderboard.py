@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import date, timedelta
 
 from sqlalchemy import Engine
 
@@ -41,7 +40,7 @@ from optimize.results.queries import (
 from optimize.results.queries import leaderboard as best_rows
 from optimize.results.records import BaselineRecord, load_baselines, load_study
 from optimize.study.evidence import stored_evidence
-from optimize.study.source import source_line
+from optimize.study.market_line import stored_line
 
 COLUMNS = (
     Column("rank", "rank"),
@@ -129,14 +128,8 @@ def _chosen(engine: Engine, config: LeaderboardConfig) -> str | None:
 
 
 def _market(engine: Engine, name: str) -> str:
-    """Return the line that names the market of a study."""
     with engine.connect() as conn:
-        record, baselines = load_study(conn, name), load_baselines(conn, name)
-    if record is None:
-        return "a study that was not started by `walkforge study`"
-    days = [day for each in baselines[:1] for window in (each.windows or {})["sessions"] for day in window]
-    span = (date.fromisoformat(days[0]), date.fromisoformat(days[-1]) + timedelta(days=1)) if days else None
-    return source_line(record.spec["data"], span)
+        return stored_line(conn, name)
 
 
 def _spread(row: LeaderboardRow) -> str:

@@ -23,6 +23,7 @@ from optimize.study.claims.failures import FailureReport, failure_report
 from optimize.study.claims.judgement import Policy
 from optimize.study.claims.patience import short_now
 from optimize.study.claims.triage import way_on
+from optimize.study.market_line import stored_line
 
 REPEAT_S = 2.0
 COUNTS = ("cap", "complete", "pruned", "running", "waiting", "failed", "remaining")
@@ -80,6 +81,7 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
         preflight, launch = preflighting(conn, name), running_launch(conn, name)
         command = typed_command(conn, name)
         best, shortage = best_score(conn, name), short_now(conn, name)
+        market = stored_line(conn, name)
     live = sum(worker["alive"] for worker in workers)
     where = in_words(engine.url)
     done, unfinished = health["complete"] + health["pruned"], health["running"] + health["waiting"]
@@ -87,6 +89,7 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "phase": health["phase"],
+        "market": market,
         "state": "finished" if done >= (health["cap"] or 0) and not unfinished else state,
         "stopped_itself": None if own is None else f"{own.message}: {way_on(own, name, where)}",
         "preflight": None if preflight is None else {"host": preflight[0], "pid": preflight[1]},
@@ -175,6 +178,7 @@ def _show(studies: list[dict[str, Any]], config: StatusConfig) -> None:
     if workers:
         show(workers, WORKER_COLUMNS, form)
     for study in studies:
+        say(f"{study['name']}: {study['market']}")
         if study["failures"]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in study["failures"].items())
             why = f"`walkforge status name={study['name']}{where} failures=true` says why"

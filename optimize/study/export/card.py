@@ -12,9 +12,9 @@ from optimize.evaluate.baselines import HOLD, OVERNIGHT, Baseline, baseline_labe
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import train_start
 from optimize.results.records import RunRecord
+from optimize.study.market_line import market_line
 from optimize.study.pages.note import SCORES, percent, signed
 from optimize.study.pages.picture import Curve, write_picture
-from optimize.study.source import source_line
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Ground, Measured, conclude, yardsticks
 
@@ -146,7 +146,7 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
 def _source(evidence: Evidence) -> str:
     data = asdict(evidence.spec.data) | {"symbols": evidence.ground.market.symbols}
     dates = [window.dates for window in evidence.ground.windows]
-    return source_line(data, (dates[0].test_start, dates[-1].test_end), evidence.ground.market.timeframe)
+    return market_line(data, (dates[0].test_start, dates[-1].test_end), evidence.ground.market.timeframe)
 
 
 def _beside(evidence: Evidence) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from optimize.evaluate.baselines import baseline_label
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
-from optimize.study.source import source_line
+from optimize.study.market_line import market_line
 from optimize.study.spec import StudySpec
 
 NOTHING = "\N{EN DASH}"
@@ -37,7 +37,7 @@ def trial_note(
     picture: str | None = None,
 ) -> str:
     """Return the note of one trial: score, picture (its address), windows, costs, how to run it again."""
-    market = source_line(run.spec.get("data", {}), _tested(windows))
+    market = market_line(run.spec.get("data", {}), _tested(windows))
     paragraphs = [f"## {run.study_name}, trial {run.trial_number}", market, _verdict(run)]
     if picture is not None:
         paragraphs.append(f"![Equity over the test windows]({picture})")
@@ -62,7 +62,7 @@ def study_note(spec: StudySpec) -> str:
     repeats = f", median over {spec.score.repeats} repeats" if spec.score.repeats > 1 else ""
     cost = spec.cost
     return (
-        f"{source_line(dataclasses.asdict(spec.data))}\n\n"
+        f"{market_line(dataclasses.asdict(spec.data))}\n\n"
         f"**{spec.name}** searches {spec.agent.name.upper()} agents, up to "
         f"{spec.n_trials} trials (COMPLETE + PRUNED). The score is {meaning}{repeats}; "
         f"a trial below {_least_trades(spec)} is infeasible and PRUNED. Every figure is net of "
@@ -145,9 +145,10 @@ def _train_table(windows: Sequence[WindowRecord]) -> str:
 def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]) -> str:
     """Return the whole of the trial beside the baselines of its timeframe."""
     metrics = run.metrics or {}
-    whole = {key: metrics.get(key) for key in WHOLE}
+    whole: dict[str, float | None] = {key: metrics.get(key) for key in WHOLE}
     if None in whole.values():  # a trial that failed has windows and no figure over all of them
-        whole = {"total_return": _compounded(windows)} | {key: _summed(windows, key) for key in WHOLE[1:]}
+        whole = {key: _summed(windows, key) for key in WHOLE[1:]}
+        whole["total_return"] = _compounded(windows)
     own = [
         f"**trial {run.trial_number}**",
         signed(run.score),

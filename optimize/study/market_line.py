@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from sqlalchemy import Connection
 
-def source_line(
+from optimize.results.records import SOURCE, last_event, load_study
+
+
+def market_line(
     data: Mapping[str, Any], span: tuple[date, date] | None = None, timeframe: str | None = None
 ) -> str:
     """Return the line for the stored data keys of a study; `span` is of its test windows, end exclusive."""
@@ -18,3 +22,13 @@ def source_line(
     elif data.get("months"):
         line += f", last {data['months']} months"
     return line if span is None else f"{line}, tested {span[0]} to {span[1]}"
+
+
+def stored_line(conn: Connection, study: str) -> str:
+    """Return the line that the last launch of a study printed, or that of its stored keys."""
+    if (found := last_event(conn, [study], [SOURCE])) is not None:
+        return found.message
+    record = load_study(conn, study)
+    if record is None:
+        return "a study that was not started by `walkforge study`"
+    return market_line(record.spec["data"])
