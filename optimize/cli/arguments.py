@@ -25,6 +25,8 @@ REFUSED = {
     "-i": "Hydra only composes here; --cfg job shows the composed configuration",
 }
 TRACEBACK = "debug.traceback"
+DASHES = "\u2012\u2013\u2014\u2212"  # as editors and web pages write a minus
+CURLY = "\u2018\u2019\u201c\u201d"  # as they write quotes
 RENAMED = {"leaderboard": {"limit": "top_n"}}  # keys of earlier versions, which are still read
 
 
@@ -45,6 +47,7 @@ class Command:
 
 def read_command(verb: str, arguments: Sequence[str]) -> Command:
     """Return the flags and settings of a command; BadInputError for a flag that there is not."""
+    _check_spelling(verb, arguments)
     flags: dict[str, str] = {}
     words: list[str] = []
     typed: list[str] = []
@@ -82,6 +85,29 @@ def read_command(verb: str, arguments: Sequence[str]) -> Command:
         completes=bool(given & set(SHELL)),
         traceback=traceback,
     )
+
+
+def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
+    """Refuse what an editor or a habit of other programs makes of key=value."""
+    for number, word in enumerate(arguments):
+        if word in ("=", ":") and 0 < number < len(arguments) - 1:
+            said = f"{arguments[number - 1]}={arguments[number + 1]}"
+            raise BadInputError(f"write {said}, without spaces around the {word}")
+        if word[:1] in DASHES:
+            raise BadInputError(f"{word} begins with a long dash: flags are typed with -, such as --help")
+        if set(word) & set(CURLY):
+            raise BadInputError(f"{word} has typographic quotes: type straight ones, ' and \"")
+        key, mark, value = word.partition(":")
+        if mark and value and "=" not in word and key.replace(".", "_").isidentifier():
+            raise BadInputError(f"{word} is no setting: write {key}={value}")
+        if number == 0 and word and "=" not in word and word[0] not in "-+~":
+            example = f"data=file data.path={word}" if verb == "data" else f"{_subject(verb)}={word}"
+            raise BadInputError(f"{word} is no setting: settings are written key=value, such as {example}")
+
+
+def _subject(verb: str) -> str:
+    """Return the key that a verb is mostly called with."""
+    return {"query": "sql", "replay": "bundle", "evaluate": "bundle", "act": "bundle"}.get(verb, "name")
 
 
 def _renamed(verb: str, word: str) -> str:

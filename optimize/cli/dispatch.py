@@ -36,9 +36,11 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     if "COMP_LINE" in os.environ:
         return _complete()
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in ("-h", "--help") or arguments == ["help"]:
         print(_usage())
         return 0 if arguments else EXIT_BAD_INPUT
+    if arguments[0] == "help" and arguments[1:2] and arguments[1] in VERBS:
+        arguments = [arguments[1], "--help"]
     if arguments[0] in ("-V", "--version", "version"):
         print(f"walkforge {_version()}")
         return 0
@@ -158,7 +160,7 @@ def _version() -> str:
 
 
 def _near(verb: str) -> str:
-    close = difflib.get_close_matches(verb, VERBS, n=1)
+    close = difflib.get_close_matches(verb.lower(), VERBS, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
