@@ -100,7 +100,10 @@ def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
         key, mark, value = word.partition(":")
         if mark and value and "=" not in word and key.replace(".", "_").isidentifier():
             raise BadInputError(f"{word} is no setting: write {key}={value}")
-        if number == 0 and word and "=" not in word and word[0] not in "-+~":
+        spaced = list(arguments[number + 1 : number + 2]) in (["="], [":"])
+        if number == 0 and word and "=" not in word and word[0] not in "-+~" and not spaced:
+            if word == _subject(verb):
+                raise BadInputError(f"{word} is no setting: settings are written key=value: {word}=VALUE")
             example = f"data=file data.path={word}" if verb == "data" else f"{_subject(verb)}={word}"
             raise BadInputError(f"{word} is no setting: settings are written key=value, such as {example}")
 
