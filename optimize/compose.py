@@ -51,6 +51,7 @@ class MarketConfig:
     format: str = "table"
     features: bool = False
     output: str | None = None
+    extensions: list[str] = field(default_factory=list)
     data: DataSpec = field(default_factory=DataSpec)
     session: SessionSpec = field(default_factory=SessionSpec)
     feature: FeatureSpec = field(default_factory=FeatureSpec)
@@ -215,6 +216,8 @@ class EvaluateConfig:
     """`walkforge evaluate`."""
 
     bundle: str = ""
+    extensions: list[str] = field(default_factory=list)
+    trust: bool = False  # run the code that the bundle carries
     span: str = "windows"
     deterministic: bool = True
     seed: int = 0
@@ -229,6 +232,8 @@ class ActConfig:
     """`walkforge act`."""
 
     bundle: str = ""
+    extensions: list[str] = field(default_factory=list)
+    trust: bool = False  # run the code that the bundle carries
     data: DataChanges = field(default_factory=DataChanges)  # type: ignore[valid-type]
     holding: Any = None
     since: str | None = None

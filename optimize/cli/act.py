@@ -7,6 +7,7 @@ from optimize.cli.evaluate import NO_BUNDLE, data_here
 from optimize.cli.tables import Column, say, show, show_json, signed
 from optimize.compose import ActConfig
 from optimize.errors import BadInputError
+from optimize.extensions import load_extensions
 from optimize.study.export.decide import Decision
 from optimize.study.export.deployed import load_bundle
 
@@ -24,7 +25,8 @@ def act(config: ActConfig) -> None:
     limit_threads(1)
     if not config.bundle:
         raise BadInputError(NO_BUNDLE)
-    bundle = load_bundle(config.bundle)
+    load_extensions(config.extensions)
+    bundle = load_bundle(config.bundle, trust=config.trust)
     spec = dataclasses.replace(bundle.spec, data=data_here(bundle.spec.data, config.data))
     decision = dataclasses.replace(bundle, spec=spec).act(holding=config.holding, since=config.since)
     if config.format == "json":

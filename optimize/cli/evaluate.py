@@ -13,6 +13,7 @@ from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import inline_file
+from optimize.extensions import load_extensions
 from optimize.results.holdout import HoldoutOpening, log_opening
 from optimize.results.tables import create_tables
 from optimize.study.export.bundle import replay_bundle
@@ -29,7 +30,8 @@ def evaluate(config: EvaluateConfig) -> int:
     limit_threads(1)
     if not config.bundle:
         raise BadInputError(NO_BUNDLE)
-    bundle = load_bundle(config.bundle)
+    load_extensions(config.extensions)
+    bundle = load_bundle(config.bundle, trust=config.trust)
     spec = spec_here(bundle.spec, config)
     different = differences_of(bundle.spec, spec)
     for line in different:

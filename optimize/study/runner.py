@@ -76,11 +76,13 @@ def _check(spec: StudySpec) -> None:
     if spec.phase.kind != "timeframe_only":
         check_sampler(spec.sampler, space)
     check_reachable(spec.database)  # a server that is away is no news for after the markets are built
-    conflicts = budget_conflicts(spec, space)
-    if conflicts and not _is_stored(spec):  # a study of an older version may go on, and its launch names them
+    conflicts = [] if spec.phase.kind == "timeframe_only" else budget_conflicts(spec, space)
+    if conflicts and not _is_stored(
+        spec
+    ):  # one of an older version goes on: its trials store what they became
         raise BadInputError(
-            f"{'; '.join(conflicts)}: take out what trains alike, raise agent.total_timesteps, or leave the "
-            "key out of the space, as in space.agent.KEY=null"
+            f"{'; '.join(dict.fromkeys(conflicts))}: take such values out, raise agent.total_timesteps, or "
+            f"leave the key out, as in {conflicts[0].partition(' ')[0]}=null"
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs.rewards import REWARDS
-from optimize.agents.budget import BUDGETED, effective
+from optimize.agents.budget import BUDGETED, ROUNDED, effective
 from optimize.agents.registry import searchable_keys, unsearchable
 from optimize.agents.spec import check_agent
 from optimize.errors import BadInputError
@@ -60,7 +60,8 @@ def _conflicts(spec: StudySpec, space: SearchSpace, parameter: Parameter, timefr
             kept = min(kept, agent.total_timesteps // (agent.n_envs if key == "train_freq" else 1))
         offers = f"space.{parameter.path} offers"
         works = f"but a training of {agent.total_timesteps} steps at {timeframe} works with"
-        if kept != value:
+        # Rounding to whole steps of all environments is no cut, unless two values become one.
+        if kept != value and not (key in ROUNDED and 0 < value - kept < agent.n_envs):
             return [f"{offers} {value!r}, {works} {kept}"]
         if came in seen:
             return [f"{offers} {seen[came]!r} and {value!r}, {works} {came} for both"]

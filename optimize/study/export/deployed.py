@@ -16,7 +16,7 @@ from optimize.data.dataset import load_bars
 from optimize.data.frames import bars_of_frames
 from optimize.data.scaling import Scaler, load_scaler, scale_market
 from optimize.errors import BadInputError
-from optimize.study.export.bundle import check_deployed, load_on, read_config
+from optimize.study.export.bundle import check_deployed, load_on, read_config, trust_bundle
 from optimize.study.export.manifest import Manifest, verify_bundle
 from optimize.study.export.spans import Spans, read_spans
 from optimize.study.files import SCALER
@@ -64,9 +64,14 @@ class Bundle:
         return scale_market(market, self.scaler, first, end)
 
 
-def load_bundle(folder: str | Path, *, device: str = "cpu") -> Bundle:
-    """Verify every file of a bundle and load its deployable policy; BadInputError names a wrong file."""
+def load_bundle(folder: str | Path, *, device: str = "cpu", trust: bool = False) -> Bundle:
+    """Verify every file of a bundle and load its deployable policy; BadInputError names a wrong file.
+
+    `trust` runs the code of the features that a bundle carries in its folder extensions/.
+    """
     path = Path(folder)
+    if trust:
+        trust_bundle(path)
     manifest = verify_bundle(path)
     spec = read_config(path)
     last = last_window(manifest, path)

@@ -137,7 +137,11 @@ SAC = AgentSpec("sac", total_timesteps=1500, n_envs=1)
         (SAC, {"buffer_size": [1000, 5000]}, "offers 5000"),
         (SAC, {"train_freq": [1, 2000]}, "offers 2000"),
         (AgentSpec("dqn", 1500, 1), {"target_update_interval": [100, 5000]}, "offers 5000"),
-        (AgentSpec("dqn", 1500, 8), {"target_update_interval": [96, 100]}, "offers 100, .* works with 96"),
+        (
+            AgentSpec("dqn", 1500, 8),
+            {"target_update_interval": [96, 100]},
+            "96 and 100, .* works with 96 for both",
+        ),
         (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 512]}, "offers 512, but .* works with 128"),
         (
             AgentSpec("ppo", 1000, 4),
