@@ -23,7 +23,7 @@ class StoredReplay:
     """A replay apart from its environments, with what it takes to know their market again."""
 
     replay: Replay
-    market: str  # digest of the bars' times and of the features that the indices point into
+    market: str  # digest of the bars and features that the indices point into
 
     @property
     def n_envs(self) -> int:
@@ -95,7 +95,7 @@ class Player:
         self.replay = Replay._make(part.copy() for part in stored.replay)
 
     def _market(self) -> str:
-        return hash_arrays([self.world.bars.bar_end, self.world.features])
+        return hash_arrays([*self.world.bars, self.world.features])
 
     def last_step(self, ended: Sequence[dict[str, float]]) -> dict[str, Any]:
         """Return the locals of stable-baselines3 after the step just made, in which these episodes ended."""
