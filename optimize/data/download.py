@@ -36,7 +36,7 @@ def fetch(spec: DataSpec, say: Say) -> list[Path]:
     if download is None:
         return []
     require(bool(spec.symbols), "data.symbols", spec.symbols, f"given with data.provider={spec.provider}")
-    jobs = [_job(spec, download, symbol) for symbol in spec.symbols]
+    jobs = [wanted_job(spec, download, symbol) for symbol in spec.symbols]
     wanted = [_Wanted(job, bool(job.pieces())) for job in jobs]
     due = [each.job for each in wanted if each.due]
     if due:
@@ -60,7 +60,7 @@ def _download(spec: DataSpec, download: Download, jobs: list[Job], shown: Meter)
         raise DownloadError(f"{error}; type the same command again to go on") from None
 
 
-def _job(spec: DataSpec, download: Download, symbol: str) -> Job:
+def wanted_job(spec: DataSpec, download: Download, symbol: str) -> Job:
     """Return what is wanted of a symbol: the bars of the period asked for that have ended.
 
     A day more than data.start and data.end say is fetched at either end: daily bars count by their dates,

@@ -29,7 +29,7 @@ def bars_of_frames(frames: pd.DataFrame | Mapping[str, pd.DataFrame], spec: Data
         )
     parts = [_raw_bars(frames[symbol], symbol) for symbol in spec.symbols]
     refuse(judge([found for raw in parts for found in row_findings(raw)], spec.severity))
-    return join_bars([make_bars(raw) for raw in parts])
+    return join_bars([make_bars(raw, spec.zero_volume) for raw in parts])
 
 
 def _raw_bars(frame: pd.DataFrame, symbol: str) -> RawBars:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from optimize.data.bars import RawBars, bars_fingerprint, make_bars
+from optimize.data.clients.coinbase import COINBASE
 from optimize.data.dataset import load_bars
+from optimize.data.download import wanted_job
 from optimize.data.quality.report import inspect
 from optimize.data.spec import DataSpec, SessionSpec, SyntheticSpec
 from optimize.errors import BadInputError
@@ -120,3 +122,12 @@ def test_a_spec_stored_before_the_key_existed_trades_such_bars() -> None:
     del plain["zero_volume"]
     assert from_plain(DataSpec, plain).zero_volume == "tradable"
     assert from_plain(DataSpec, to_plain(DataSpec())).zero_volume == "untradable"
+
+
+def test_a_download_asks_for_the_dates_and_a_day_at_either_end(tmp_path: Path) -> None:
+    spec = DataSpec("coinbase", symbols=["X"], timeframe="1h", months=24, folder=str(tmp_path))
+    job = wanted_job(replace(spec, start="2024-01-10", end="2024-01-12"), COINBASE, "X")
+    (piece,) = job.pieces()
+    assert (piece.start_ns, piece.end_ns) == (stamp("2024-01-09"), stamp("2024-01-14"))
+    (piece,) = wanted_job(replace(spec, months=1, end="2024-03-31"), COINBASE, "X").pieces()
+    assert (piece.start_ns, piece.end_ns) == (stamp("2024-03-01"), stamp("2024-04-02"))
