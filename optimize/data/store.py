@@ -24,6 +24,7 @@ from optimize.data.quality.sessions import gaps_of
 from optimize.data.sessions import session_table
 from optimize.data.sources.files import read_file
 from optimize.data.spec import COLUMNS, DataSpec
+from optimize.data.synthetic import DEFAULT_TIMEFRAME
 from optimize.errors import BadInputError, require
 from optimize.hashing import hash_file
 
@@ -57,10 +58,7 @@ class Manifest:
 
 def source_timeframe(spec: DataSpec) -> str:
     """Return the timeframe of the downloaded bars, from which data.timeframe is made."""
-    named = spec.source_timeframe or spec.timeframe
-    if named is None:
-        raise BadInputError(f"data.timeframe is missing: give that of the {spec.provider} bars, such as 1h")
-    return named
+    return spec.source_timeframe or spec.timeframe or DEFAULT_TIMEFRAME
 
 
 def stored_path(spec: DataSpec, download: Download, symbol: str) -> Path:
