@@ -126,9 +126,9 @@ def hold_style(label: str) -> tuple[tuple[int, tuple[int, ...]], str]:
 
 
 def _tidy(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=13, color=INK, loc="left", pad=28, fontweight="bold")
+    axes.set_title(title, fontsize=13, color=INK, loc="left", pad=32, fontweight="bold")
     axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.012, 0.995), ncols=3, frameon=False, fontsize=9, labelcolor=INK,
+        loc="lower left", bbox_to_anchor=(-0.012, 0.995), ncols=2, frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1.4, columnspacing=1.4,
     )  # fmt: skip
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
