@@ -27,6 +27,7 @@ from optimize.study.pages.dashboard import decorate
 from optimize.study.spec import StudySpec, to_plain
 from optimize.study.trial import Measured
 
+UNSTORED = ("sessions", "forced_exits", "lowest", "highest")  # metrics that no column of a window holds
 WINDOWS, SESSIONS = 3, 40
 FIRST = np.datetime64("2017-06-01")
 SPACE = {"agent": {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}}
@@ -37,6 +38,7 @@ def make_handle(folder: Path, name: str = "gallery.model") -> Handle:
         name=name,
         n_trials=3,
         output_dir=str(folder / "studies"),
+        data=DataSpec(timeframe="1h"),
         space=SPACE,
         database=DatabaseSpec(url=f"sqlite:///{folder / 'gallery.db'}"),
     )
@@ -90,7 +92,7 @@ def store_window(handle: Handle, lease: Lease, window: int, repeat: int, measure
         test_bars=metrics.pop("bars"),
         seconds=0.1,
         returns_path=str((target / RETURNS).relative_to(handle.spec.folder)),
-        **{key: value for key, value in metrics.items() if key not in ("sessions", "forced_exits")},
+        **{key: value for key, value in metrics.items() if key not in UNSTORED},
     )
     with handle.engine.begin() as conn:
         save_window(conn, lease, record)
@@ -102,7 +104,7 @@ def record_trial(
     """Ask for a trial and store a finished run of it; it is not told yet."""
     trial = handle.study.ask()
     rate = trial.suggest_float("agent.learning_rate", 1e-5, 1e-2, log=True)
-    spec = dataclasses.replace(handle.spec, data=DataSpec(), feature=FeatureSpec(lookback=lookback))
+    spec = dataclasses.replace(handle.spec, data=handle.spec.data, feature=FeatureSpec(lookback=lookback))
     with handle.engine.begin() as conn:
         lease = acquire(conn, handle.spec.name, trial.number, worker=0, lease_s=60.0, now=1000.0)
         run = RunRecord(
