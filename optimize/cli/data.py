@@ -131,8 +131,15 @@ def _covered(each: Coverage) -> str:
     """Return what one symbol's bars cover as a line."""
     return (
         f"{each.symbol}: {each.rows:,} bars of {each.timeframe}, {each.first} to {each.last}: "
-        f"{days(each.days * DAY_NS)}, ended {days(each.age_days * DAY_NS)} ago; from {each.source}"
+        f"{days(each.days * DAY_NS)}, {_age(each.age_days)}; from {each.source}"
     )
+
+
+def _age(age_days: float) -> str:
+    """Return when the last bar ended, or when it will."""
+    if age_days < 0:
+        return f"ends in {days(-age_days * DAY_NS)}"
+    return f"ended {days(age_days * DAY_NS)} ago"
 
 
 def _rows(findings: Sequence[Finding], *, several: bool) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from optimize.agents.threads import limit_threads
 from optimize.cli.tables import say
 from optimize.cli.window_results import show_result
 from optimize.compose import EvaluateConfig
+from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce, inspect
 from optimize.data.spec import DataSpec
 from optimize.database import open_engine
@@ -37,7 +38,7 @@ def evaluate(config: EvaluateConfig) -> int:
     for line in different:
         say(line)
     if different:
-        enforce(inspect(spec.data, spec.session), say)
+        enforce(inspect(spec.data, spec.session), say, reads_volume=reads_volume(spec.feature.indicators))
     plan = plan_evaluation(bundle, spec, config.span)
     for line in plan.notes:
         say(line)

@@ -16,6 +16,7 @@ from optimize.cli.window_results import show_result, spell_test_span
 from optimize.compose import WalkForwardConfig, to_spec
 from optimize.data.dataset import refuse_leaking_features
 from optimize.data.describe import source_line, source_of
+from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce, inspect
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
@@ -58,7 +59,7 @@ def walk_forward(config: WalkForwardConfig) -> int:
     report = inspect(spec.data, spec.session)
     if report.coverage:
         say(source_line(source_of(report, spec.data)))
-    enforce(report, say)
+    enforce(report, say, reads_volume=reads_volume(spec.feature.indicators))
     ground = lay_ground(spec, cache_dir(spec))
     refuse_leaking_features(spec.data, spec.feature, spec.session)
     if config.dry_run:

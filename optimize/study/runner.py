@@ -1,14 +1,16 @@
 """Run or resume a study to its cap: check, preflight, supervise, conclude."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from optimize.data.describe import Source, check_timeframes, source_line, source_of
+from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce, inspect
 from optimize.database import check_reachable, open_engine
 from optimize.errors import BadInputError, StudyStoppedError
@@ -105,7 +107,13 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence
     source = source_of(report, spec.data) if report.coverage else None
     if source is not None:
         console.print(source_line(source), highlight=False, markup=False, soft_wrap=True)
-    enforce(report, lambda text: console.print(escape(text), soft_wrap=True))
+    opened = spec if spec.phase.kind == "single" else timeframe_study(spec)
+    enforce(
+        report,
+        lambda text: console.print(escape(text), soft_wrap=True),
+        reads_volume=reads_volume([*spec.feature.indicators, *_words(spec.space)]),
+        again=(opened.folder / "config.json").exists(),
+    )
     if spec.phase.kind == "single":
         run_phase(spec, console, heard=heard, typed=typed, source=source)
         return spec.name
@@ -124,6 +132,15 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence
     evidence_of = evidence.data_fingerprint
     run_phase(second, console, evidence_of=evidence_of, heard=heard, typed=typed, source=source)
     return second.name
+
+
+def _words(space: Any) -> Iterator[str]:
+    """Yield every text in a search space: names of features are among them."""
+    if isinstance(space, str):
+        yield space
+    elif isinstance(space, Mapping | Sequence):
+        for each in space.values() if isinstance(space, Mapping) else space:
+            yield from _words(each)
 
 
 def run_phase(

@@ -7,7 +7,15 @@ a function under @feature in the module of its kind, and its row in the tests.
 from optimize.data.features import clock, prices, volumes, zigzag  # noqa: F401  (they register themselves)
 from optimize.data.features.causal import refuse_leaks
 from optimize.data.features.compute import check_features, compute, warmup_bars
-from optimize.data.features.registry import FEATURES, AssetBars, Feature, columns_of, feature, kind_of
+from optimize.data.features.registry import (
+    FEATURES,
+    AssetBars,
+    Feature,
+    columns_of,
+    feature,
+    kind_of,
+    reads_volume,
+)
 
 __all__ = [
     "FEATURES",
@@ -19,5 +27,6 @@ __all__ = [
     "feature",
     "kind_of",
     "refuse_leaks",
+    "reads_volume",
     "warmup_bars",
 ]

@@ -79,6 +79,11 @@ def columns_of(name: str, zigzag_pct: Sequence[float]) -> tuple[str, ...]:
     return tuple(column.replace(PCT, f"{pct:g}") for pct in zigzag_pct for column in columns)
 
 
+def reads_volume(names: Iterable[str]) -> bool:
+    """Return whether any of the features needs volume; other names are passed over."""
+    return any("volume" in FEATURES[name].needs for name in names if name in FEATURES)
+
+
 def foreign_code(names: Iterable[str]) -> dict[str, str]:
     """Return the digest of each file that defines some of these features and is none of Walkforge's own.
 

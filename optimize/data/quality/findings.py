@@ -8,6 +8,8 @@ from optimize.data.bars import RawBars, utc_text
 from optimize.data.spec import CHECKS, HOUR_NS
 from optimize.errors import BadInputError
 
+BRIEF = 160
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -63,6 +65,15 @@ def line(finding: Finding) -> str:
 def warning(finding: Finding) -> str:
     """Return a finding as one line that names its file as well."""
     return f"{_head(finding)}: {sentence(finding)}"
+
+
+def brief(finding: Finding) -> str:
+    """Return a finding in at most BRIEF characters, without its dates and its remedy."""
+    text = f"{_head(finding)}: {finding.found}"
+    if len(text) > BRIEF:
+        text = text.partition(" (")[0] if " (" in text[:BRIEF] else text
+        text = text if len(text) <= BRIEF else text[: BRIEF - 4] + " ..."
+    return text
 
 
 def _head(finding: Finding) -> str:

@@ -7,15 +7,20 @@ import numpy as np
 from envs.types import FloatArray, IntArray
 from optimize.data.bars import RawBars, utc_text
 from optimize.data.quality.findings import Finding, counted, find, portion
+from optimize.data.quality.spikes import spike_findings, spike_rows
 from optimize.data.spec import COLUMNS, DAY_NS
 
 PARTS = (1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100, 1000)  # new shares for an old one
 SPLIT_LOGS = np.log(np.array([*PARTS, *(1 / part for part in PARTS)]))
 SPLIT_TOLERANCE = 0.04  # log; what the price may have moved by itself over the night of a split
+ANY_RATIO = np.log(2.8)  # a jump beyond 3x that stays on an ordinary day is one, whatever its ratio
 MAX_SPLIT_GAP_DAYS = 10  # over a longer silence any price can be reached
 SESSIONS = 20  # before and after a jump that it is judged by
 SPLIT_RANGE = 2.5  # times the range, a day's or a month's, that a split leaves alone
 SPLIT_TURNOVER = 3.0  # times the day's turnover; a crash of that size is the talk of the day
+SEEN_SHARE = 0.995  # of opens that equal the close before; sources with opens of their own reach 0.55
+MIN_OPENS = 100
+SYNTHETIC = "synthetic "  # made bars have no opens of their own, as anybody expects
 FREE_STRETCH = 24  # bars without a spread that follow one another
 FREE_SHARE = 0.05  # of all bars
 EDGE_SESSIONS = 5  # right before and right after, over which growth of weeks does not reach the ratio
@@ -28,7 +33,13 @@ LEVEL_KEPT = 0.5  # of the change's logarithm, from the KEPT_SESSIONS before to 
 def level_findings(raw: RawBars, session: IntArray, split_remedy: str) -> list[Finding]:
     """Return the findings on clean rows in order; session (R,) is the calendar row of each."""
     volume = (*_zero_volume(raw), *_zero_spread(raw), *_volume_levels(raw, session))
-    return [*_constant(raw), *_splits(raw, session, split_remedy), *volume]
+    return [
+        *_constant(raw),
+        *spike_findings(raw),
+        *_splits(raw, session, split_remedy),
+        *_seen_opens(raw),
+        *volume,
+    ]
 
 
 def _constant(raw: RawBars) -> Iterator[Finding]:
@@ -38,6 +49,18 @@ def _constant(raw: RawBars) -> Iterator[Finding]:
             check = "constant_close" if name == "close" else "constant"
             found = f"{name} is {column[0]:g} in all {len(column):,} bars"
             yield find(check, raw, raw.timestamp, found, "check the file and data.columns")
+
+
+def _seen_opens(raw: RawBars) -> Iterator[Finding]:
+    """Yield that the source has no opens of its own: each is the close before."""
+    count = len(raw.timestamp)
+    if raw.source.startswith(SYNTHETIC) or count < MIN_OPENS:
+        return
+    same = float((raw.ohlcv[1:, 0] == raw.ohlcv[:-1, 3]).mean())
+    if same >= SEEN_SHARE:
+        found = f"the open is the close before on {100 * same:.4g} % of the bars"
+        remedy = "env.fill=open then fills at the close that was seen, without a gap: costs must cover that"
+        yield find("seen_open", raw, raw.timestamp, found, remedy)
 
 
 def _zero_volume(raw: RawBars) -> Iterator[Finding]:
@@ -75,7 +98,9 @@ def _splits(raw: RawBars, session: IntArray, remedy: str) -> Iterator[Finding]:
     gap = np.log(raw.ohlcv[1:, 0] / raw.ohlcv[:-1, 3])
     miss = np.abs(gap[:, None] - SPLIT_LOGS).min(axis=1) if len(gap) else gap
     close_by = np.diff(raw.timestamp) <= MAX_SPLIT_GAP_DAYS * DAY_NS
-    rows = np.flatnonzero((miss <= SPLIT_TOLERANCE) & close_by) + 1
+    looked_for = (miss <= SPLIT_TOLERANCE) | (np.abs(gap) >= ANY_RATIO)
+    spike = spike_rows(raw.ohlcv[:, :4])
+    rows = np.flatnonzero(looked_for & close_by & ~(spike[1:] | spike[:-1])) + 1
     block = max(1, round(len(session) / len(np.unique(session))))
     rows = np.array([row for row in rows if is_ordinary(raw, int(row), block)], dtype=np.int64)
     if len(rows):
@@ -119,10 +144,12 @@ def _blocks(raw: RawBars, rows: slice, block: int, *, backwards: bool) -> tuple[
 def _tell_split(raw: RawBars, row: int) -> str:
     """Return a jump as `2:1 at 2005-02-28, 88.99 -> 44.68`."""
     before, after = raw.ohlcv[row - 1, 3], raw.ohlcv[row, 0]
-    nearest = float(SPLIT_LOGS[np.abs(np.log(before / after) - SPLIT_LOGS).argmin()])
-    part = float(np.exp(abs(nearest)))
-    new, old = (round(2 * part), 2) if abs(part - round(part)) > 0.1 else (round(part), 1)
-    ratio = f"{new}:{old}" if nearest > 0 else f"{old}:{new}"
+    change = float(np.log(before / after))
+    nearest = float(SPLIT_LOGS[np.abs(change - SPLIT_LOGS).argmin()])
+    named = abs(change - nearest) <= SPLIT_TOLERANCE
+    part = float(np.exp(abs(nearest if named else change)))
+    new, old = (round(2 * part), 2) if abs(part - round(part)) > 0.1 and named else (round(part), 1)
+    ratio = f"{new}:{old}" if change > 0 else f"{old}:{new}"
     return f"{ratio} at {utc_text(raw.timestamp[row])[:10]}, {before:g} -> {after:g}"
 
 

@@ -10,7 +10,7 @@ from optimize.clock import now
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars, utc_text
 from optimize.data.providers import provider_of
 from optimize.data.quality.calendar_verdict import resolve_calendar
-from optimize.data.quality.findings import Finding, find, judge, refuse, refused, warning
+from optimize.data.quality.findings import Finding, brief, find, judge, refuse, refused
 from optimize.data.quality.hours import MISREAD
 from optimize.data.quality.levels import level_findings
 from optimize.data.quality.rows import MIN_BARS, clean, row_findings
@@ -23,9 +23,12 @@ from optimize.data.quality.span import (
     short_findings,
     stale_findings,
 )
+from optimize.data.quality.stamps import stamp_findings
 from optimize.data.resample import resample, why_not
 from optimize.data.sessions import SessionTable, ends_flat, session_table
 from optimize.data.spec import CHECKS, DAY_NS, SEVERITIES, DataSpec, SessionSpec
+
+ABOUT_VOLUME = ("zero_volume", "volume_level")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,10 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
         table = session_table(calendar, first, last, session)
         parts = [_traded(part, table, session) for part in parts]
         for raw, bars in parts:
-            found += _of_one(raw, bars, table, data, session)
+            on_stamps = [] if data.provider == "synthetic" else stamp_findings(raw, bars, table, now_ns)
+            found += on_stamps
+            if all(each.check != "spacing" for each in on_stamps):  # else there is no one timeframe to check
+                found += _of_one(raw, bars, table, data, session)
             found += stale_findings(raw, bars, now_ns, data.max_age)
         found += [*ragged_findings(parts), *short_findings(parts, table, data)]
     judged = judge(found, data.severity)
@@ -86,14 +92,23 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
     return Report(calendar, tuple(_coverage(*part, now_ns) for part in parts), tuple(judged))
 
 
-def enforce(report: Report, say: Callable[[str], None]) -> None:
-    """Say what was assumed and every warning, then raise BadInputError where a finding refuses."""
-    for part in report.coverage:
-        for sentence in part.assumptions:
-            say(f"assumed {part.symbol}: {sentence}")
-    for each in report.findings:
-        if each.severity == "warn":
-            say(warning(each))
+def enforce(
+    report: Report, say: Callable[[str], None], *, reads_volume: bool = True, again: bool = False
+) -> None:
+    """Say in short what was assumed and found, then raise BadInputError where a finding refuses.
+
+    Nothing but a refusal is said again; findings on volume are left out where no feature reads it.
+    """
+    warnings = [each for each in report.findings if each.severity == "warn"]
+    warnings = [each for each in warnings if reads_volume or each.check not in ABOUT_VOLUME]
+    if not again:
+        for part in report.coverage:
+            for sentence in part.assumptions:
+                say(f"assumed {part.symbol}: {sentence}")
+        for each in warnings:
+            say(brief(each))
+        if warnings:
+            say("dates and remedies: walkforge data data.check=true, with the same data keys")
     refuse(report.findings)
 
 

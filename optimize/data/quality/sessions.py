@@ -57,7 +57,7 @@ def calendar_findings(
     misread = list(clock_findings(raw, bars, table, outside, auto=auto))
     if misread:  # gaps and bars outside come of the misreading
         return misread
-    sessions = len(np.unique(table.index(bars)))
+    sessions = int(np.ptp(table.index(bars)[[0, -1]])) + 1
     gaps = _gaps(raw, gaps_of(bars, table), sessions, max_gap_days)
     return [*_off_grid(raw, bars, table), *gaps, *outside_findings(raw, bars, table, outside)]
 

@@ -18,7 +18,8 @@ def ohlcv(stamps: pd.DatetimeIndex, seed: int = 0, volatility: float = 0.004) ->
     """Return a clean random series at stamps."""
     rng = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(rng.normal(0, volatility, len(stamps))))
-    open_ = np.concatenate([[100.0], close[:-1]])
+    gap = np.exp(np.random.default_rng(seed + 1).normal(0, volatility / 100, len(stamps)))
+    open_ = np.concatenate([[100.0], close[:-1]]) * gap
     wick = np.exp(np.abs(rng.normal(0, volatility / 2, (2, len(stamps)))))
     high, low = np.maximum(open_, close) * wick[0], np.minimum(open_, close) / wick[1]
     volume = rng.lognormal(5, 0.4, len(stamps))

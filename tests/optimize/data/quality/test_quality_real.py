@@ -13,7 +13,10 @@ pytestmark = pytest.mark.market_data
 
 # file: {check: (count, words of the finding)}; a file without any is clean
 REAL: dict[str, dict[str, tuple[int, str]]] = {
-    "btcusd_1h_coinbase_2017_2019": {"zero_volume": (28, "28 bars (0.139 %) without volume")},
+    "btcusd_1h_coinbase_2017_2019": {
+        "seen_open": (20_111, "the open is the close before on 100 % of the bars"),
+        "zero_volume": (28, "28 bars (0.139 %) without volume"),
+    },
     "btcusdt_1h_binance_2017_2024": {
         "gaps": (28, "128 bars missing in 29 of 2,440 sessions: the longest 34 h after 2018-02-08T00:00:00Z"),
         "zero_volume": (4, "4 bars"),
@@ -36,7 +39,8 @@ REAL: dict[str, dict[str, tuple[int, str]]] = {
     },
     "eurusd_1h_gymanytrading_2017": {"gaps": (2, "15 bars missing in 1 of 260 sessions")},
     "eurusd_1h_oanda_mid_2007_2018": {
-        "gaps": (28, "682 bars missing in 48 of 3,112 sessions"),
+        "seen_open": (74_439, "the open is the close before on 100 % of the bars"),
+        "gaps": (28, "682 bars missing in 48 of 3,131 sessions"),
         "zero_volume": (74_439, "74,439 bars (100 %)"),
     },
     "goog_1m_lean_20151223_28_earlyclose": {

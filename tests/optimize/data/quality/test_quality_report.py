@@ -40,6 +40,16 @@ def swapped(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def repeated(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with a second row of the eighth stamp, of another volume."""
+    return pd.concat([frame[:8], frame[7:8].assign(volume=1.0), frame[8:]])
+
+
+def crossed(frame: pd.DataFrame) -> pd.DataFrame:
+    frame["high"] = np.where(np.arange(len(frame)) == 9, 0.99 * frame["low"], frame["high"])
+    return frame
+
+
 def louder(frame: pd.DataFrame) -> pd.DataFrame:
     frame.loc[700:, "volume"] *= 10
     return frame
@@ -58,14 +68,14 @@ def frozen(name: str) -> Plant:
 
 PLANTED: list[tuple[str, Plant, dict[str, int], str]] = [
     ("order", swapped, {"order": 1}, "2024-01-01T05:00:00Z"),
-    ("duplicates", lambda f: pd.concat([f[:8], f[7:]]), {"duplicates": 1}, "2024-01-01T07:00:00Z"),
+    ("duplicates", repeated, {"duplicates": 1}, "2024-01-01T07:00:00Z"),
     ("nan", cell(9, "close", np.nan), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("infinite", cell(9, "volume", np.inf), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("infinite price", cell(9, "close", np.inf), {"nan": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("minus infinity", cell(9, "open", -np.inf), {"nan": 1, "price": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("price", cell(9, "low", 0.0), {"price": 1, "gaps": 1}, "2024-01-01T09:00:00Z"),
     ("negative", cell(9, "volume", -1.0), {"negative": 1}, "2024-01-01T09:00:00Z"),
-    ("ohlc", cell(9, "high", 1.0), {"ohlc": 1}, "2024-01-01T09:00:00Z"),
+    ("ohlc", crossed, {"ohlc": 1}, "2024-01-01T09:00:00Z"),
     ("gaps", lambda f: f.drop(index=range(100, 105)), {"gaps": 1}, "2024-01-05T03:00:00Z"),
     ("hole", lambda f: f.drop(index=range(100, 1000)), {"hole": 1}, "2024-01-05T03:00:00Z"),
     ("zero volume", cell(9, "volume", 0.0), {"zero_volume": 1}, "2024-01-01T09:00:00Z"),
@@ -101,7 +111,7 @@ def test_a_dead_market_is_refused(tmp_path: Path) -> None:
 
 def test_all_defects_are_found_at_once_and_the_gravest_come_first(tmp_path: Path) -> None:
     frame = louder(split(300, 2)(cell(9, "close", np.nan)(hours().drop(index=range(900, 905)))))
-    report = report_of(pd.concat([frame[:20], frame[19:]]), tmp_path)
+    report = report_of(pd.concat([frame[:20], frame[19:20].assign(volume=1.0), frame[20:]]), tmp_path)
     assert counts(report) == {"duplicates": 1, "nan": 1, "split": 1, "gaps": 2, "volume_level": 1}
     assert [each.severity for each in report.findings] == ["refuse"] * 3 + ["warn"] * 2
 
@@ -191,7 +201,7 @@ def test_a_daily_gap_is_a_session_without_a_bar(tmp_path: Path) -> None:
     frame = ohlcv(days.delete([4, 5, 9]), volatility=0.01)
     (finding,) = report_of(frame, tmp_path, timeframe="1d").findings
     assert (finding.check, finding.count) == ("gaps", 2)
-    assert "3 bars missing in 3 of 21 sessions" in finding.found
+    assert "3 bars missing in 3 of 24 sessions" in finding.found
 
 
 def ragged(folder: Path) -> Report:
@@ -261,21 +271,22 @@ def test_enforcing_says_the_warnings_and_raises_on_a_refusal(tmp_path: Path) -> 
     said: list[str] = []
     frame = hours().drop(index=range(100, 105))
     enforce(report_of(frame, tmp_path), said.append)
-    assert len(said) == 1
-    assert said[0].startswith(
-        f"warn gaps X: {tmp_path / 'x.parquet'}: 1 gap in open market time, 5 bars missing"
-    )
-    broken = pd.concat([split(700, 2)(frame)[:20], frame[19:]])
+    assert said[0].startswith("warn gaps X: 1 gap in open market time, 5 bars missing")
+    assert len(said[0]) <= 160
+    assert said[1:] == ["dates and remedies: walkforge data data.check=true, with the same data keys"]
+    enforce(report_of(frame, tmp_path), said.append, again=True)
+    assert len(said) == 2
+    broken = pd.concat([split(700, 2)(frame)[:20], frame[19:20].assign(volume=1.0), frame[20:]])
     with pytest.raises(BadInputError, match=r"1 duplicated stamp; at .*keep one row") as caught:
         enforce(report_of(broken, tmp_path), said.append)
     assert "\n" not in str(caught.value)
 
 
 def test_the_span_of_unsorted_bars_runs_forward(tmp_path: Path) -> None:
-    report = report_of(hours()[::-1], tmp_path)
-    (finding,) = report.findings
-    assert (finding.check, finding.count) == ("order", 1439)
-    assert (finding.first, finding.last) == ("2024-01-01T00:00:00Z", "2024-02-29T22:00:00Z")
+    frame = hours()
+    (finding,) = report_of(pd.concat([frame[700:], frame[:700][::-1]]), tmp_path).findings
+    assert (finding.check, finding.count) == ("order", 700)
+    assert (finding.first, finding.last) == ("2024-01-01T00:00:00Z", "2024-01-30T03:00:00Z")
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,10 @@ def test_hours_may_begin_on_the_clock_or_where_trading_opens(
     assert "off_grid" not in counts(report)
 
 
-def test_a_warning_before_a_study_names_file_span_and_count(tmp_path: Path) -> None:
+def test_a_warning_before_a_study_is_short(tmp_path: Path) -> None:
     said: list[str] = []
     enforce(report_of(hours(), tmp_path, months=24), said.append)
     assert said == [
-        f"warn short X: {tmp_path / 'x.parquet'}: data.months=24 asked for, 1.97 found; at "
-        "2024-01-01T00:00:00Z: get more data, or ask for fewer months"
+        "warn short X: data.months=24 asked for, 1.97 found",
+        "dates and remedies: walkforge data data.check=true, with the same data keys",
     ]
