@@ -29,6 +29,7 @@ FITTING = 0.8  # score from which on another calendar is named as the right one
 APART = 0.15  # by which its score is higher
 GAIN = 0.01  # by which another clock for the same calendar raises the score
 FEW_BARS = 2
+ALIKE = 0.03  # by which scores may differ and both readings be named
 DAILY_FITTING = 0.985
 DAILY_GAIN = 0.01
 DAILY_BARS = 60  # fewer hold too few holidays to compare
@@ -46,9 +47,10 @@ def clock_findings(
     if not half_outside and (_daily_is_clean(bars, base) if daily else base.clean):
         return
     ranked = rank_fits(bars, raw.clock, table.calendar)
-    chosen = _another_calendar(base, ranked, daily=daily, auto=auto, half_outside=half_outside)
-    if chosen is None and not daily:
-        chosen = _another_clock(base, ranked, int(outside.sum()))
+    chosen = None if daily else _another_clock(base, ranked, int(outside.sum()))
+    if chosen is None or chosen.score < ranked[0].score - ALIKE:
+        another = _another_calendar(base, ranked, daily=daily, auto=auto, half_outside=half_outside)
+        chosen = another or chosen
     stamps = raw.timestamp[outside] if outside.any() else raw.timestamp
     if chosen is not None:
         found = (
@@ -121,7 +123,7 @@ def _remedy(fit: Fit, ranked: Sequence[Fit], base: Fit, raw: RawBars) -> str:
     if fit.ends:
         return "a bar begins at the close and none at the open, so stamps are ends: set data.stamp=end"
     options = _options(fit, base)
-    alike = [each for each in ranked if each is not fit and each.score >= fit.score - 0.03]
+    alike = [each for each in ranked if each is not fit and each.score >= fit.score - ALIKE]
     if fit.calendar == base.calendar:
         alike = [each for each in alike if each.calendar == fit.calendar and each.clock in CLOCKS]
     else:

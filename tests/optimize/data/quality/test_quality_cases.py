@@ -10,8 +10,8 @@ from optimize.data.spec import DataSpec, SessionSpec
 
 pytestmark = pytest.mark.market_data
 
-NEW_YORK = {"timeframe": "30m", "time_zone": "America/New_York"}
-HISTDATA = {"time_format": "%Y%m%d %H%M%S"}
+NEW_YORK: dict[str, Any] = {"timeframe": "30m", "time_zone": "America/New_York"}
+HISTDATA: dict[str, Any] = {"time_format": "%Y%m%d %H%M%S"}
 SUMMER = "C37_ny_summer_naive.csv"
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("C05_EURUSD_H1_mt5.csv", {}, "time_zone", "data.time_zone=America/New_York+7"),
