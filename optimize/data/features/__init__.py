@@ -26,7 +26,7 @@ __all__ = [
     "compute",
     "feature",
     "kind_of",
-    "refuse_leaks",
     "reads_volume",
+    "refuse_leaks",
     "warmup_bars",
 ]
