@@ -39,6 +39,7 @@ NAMES = (
     "two_phase",
     "peers_training",
     "zoo",
+    "records",
 )
 LONGER = ("learning",)  # run by name only
 MARKER = re.compile(r"\{\{(\w+)(?: (\w+))?\}\}")

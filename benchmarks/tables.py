@@ -200,6 +200,21 @@ def learning(result: dict[str, Any]) -> str:
     return table((*heads, *last), rows) + missing
 
 
+def records(result: dict[str, Any]) -> str:
+    """Return the CPU-seconds of every verb at both sizes, and how they grow."""
+    few, many = map(str, result["trials"])
+    rows = []
+    for kind, sizes in result["detail"].items():
+        for verb, found in sizes[many].items():
+            before, after = sizes[few][verb]["in_process"], found["in_process"]
+            whole = f"{found['whole_process']:.2f}" if "whole_process" in found else ""
+            rows.append(
+                [kind, verb, f"{before:.2f}", f"{after:.2f}", times(after / max(before, 0.01)), whole]
+            )
+    head = ("database", "read", f"CPU s, {few} trials", f"{many} trials", "growth", f"whole process, {many}")
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "environments": environments,
     "training": training,
@@ -213,4 +228,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "peers_training": peers_training,
     "zoo": zoo,
     "learning": learning,
+    "records": records,
 }

@@ -5,6 +5,7 @@ from envs.errors import BadInputError, WalkforgeError, require
 __all__ = [
     "BadInputError",
     "DatabaseAwayError",
+    "DatabaseReplacedError",
     "DownloadError",
     "LockLostError",
     "NumericError",
@@ -23,6 +24,10 @@ class DownloadError(WalkforgeError):
 
 class DatabaseAwayError(BadInputError):
     """A database server gives no connection; whoever had one before waits for the next."""
+
+
+class DatabaseReplacedError(WalkforgeError):
+    """A database file is no longer the one that was opened; no waiting brings it back."""
 
 
 class LockLostError(WalkforgeError):

@@ -37,6 +37,16 @@ _STATE = text(
     "SELECT current_setting('server_encoding'), pg_is_in_recovery(), current_schema(), current_user, "
     "to_regclass('wf_studies') IS NOT NULL OR has_schema_privilege(current_schema(), 'CREATE')"
 )
+# The tables of Walkforge, and of Optuna where there are any, that a user has no right to.
+_DENIED = text(
+    "SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c "
+    "WHERE c.relkind = 'r' AND c.relnamespace = to_regnamespace(current_schema()) "
+    "AND to_regclass('wf_studies') IS NOT NULL "
+    "AND (c.relname LIKE 'wf\\_%' OR c.relname LIKE 'trial%' OR c.relname LIKE 'stud%') "
+    "AND EXISTS (SELECT 1 FROM unnest(CAST(:rights AS text[])) AS needed "
+    "WHERE NOT has_table_privilege(c.oid, needed))"
+)
+_READING, _WRITING = ["SELECT"], ["SELECT", "INSERT", "UPDATE", "DELETE"]
 _held = threading.local()
 
 
@@ -159,8 +169,16 @@ def _check(engine: Engine, url: URL, read_only: bool) -> None:
     where = f"database.url={shown(url)}"
     with _connected(engine, url) as conn:
         encoding, standby, schema, user, may_create = conn.execute(_STATE).one()
+        rights = _READING if read_only else _WRITING
+        denied = conn.execute(_DENIED, {"rights": rights}).scalar()
     if encoding != "UTF8":
         raise BadInputError(f"{where}: the database is in {encoding}: create one in UTF8 and name it")
+    if denied and (read_only or not standby):
+        may_not, right = ("read", "SELECT") if read_only else ("write", "INSERT, UPDATE, DELETE")
+        raise BadInputError(
+            f"{where}: {user} may not {may_not} the tables {denied}: GRANT {right} ON ALL TABLES IN SCHEMA "
+            f"{schema} TO {user}, or use a role that may"
+        )
     if read_only:
         return
     if standby:

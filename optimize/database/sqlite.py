@@ -1,8 +1,10 @@
 """SQLite: one file on a local disk in WAL mode, with a file lock beside it."""
 
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -10,10 +12,11 @@ from urllib.parse import quote
 import psutil
 import sqlalchemy
 from filelock import FileLock, Timeout
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
 from optimize.database.address import parse_url, shown
-from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.errors import BadInputError, DatabaseReplacedError, WalkforgeError, require
 
 LOCK_TIMEOUT_S = 60.0
 POLL_INTERVAL_S = 0.02
@@ -93,6 +96,45 @@ def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) 
     return path
 
 
+def _other_case(path: Path) -> str:
+    """Return a hint at a file whose name differs in its letters' case alone."""
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if other.name.lower() == path.name.lower() and other.is_file():
+                return f"; did you mean {other.name}?"
+    return ""
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse to write to a file, or into a folder, that this user may only read."""
+    for place in (path, path.parent):
+        if place.exists() and not _allowed(place, os.W_OK):
+            what = "the database" if place == path else "its folder, where SQLite keeps the -wal file,"
+            raise BadInputError(
+                f"database.url: {place}: {what} cannot be written to by this user: make it writable, or copy "
+                "the database to a folder of yours and name the copy"
+            )
+
+
+def _read_only_mode(path: Path) -> str:
+    """Return the options that open a file for reading, also where nothing may be written beside it."""
+    if not _allowed(path, os.R_OK):
+        raise BadInputError(f"database.url: {path} cannot be read by this user: ask its owner, or copy it")
+    log, index = (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))
+    if _allowed(path.parent, os.W_OK) or (log.exists() and index.exists()):
+        return "mode=ro"
+    if log.exists() and log.stat().st_size > 0:
+        raise BadInputError(
+            f"database.url: {path} was not closed: {log.name} holds what the file lacks, and SQLite reads it "
+            "only where it may write beside it: copy both to a folder of yours and name the copy"
+        )
+    return "mode=ro&immutable=1"  # nobody writes to it: whoever did would keep a log beside it
+
+
+def _allowed(path: Path, access: int) -> bool:
+    return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)
+
+
 def connect(
     path: Path,
     *,
@@ -105,9 +147,9 @@ def connect(
 
     Where it is not synced, a power cut can undo its last commits: those since the last one of a synced one.
     """
-    mode = "ro" if read_only else "rwc"
+    mode = _read_only_mode(path) if read_only else "mode=rwc"
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=busy_timeout_s, check_same_thread=False
+        f"file:{quote(str(path))}?{mode}", uri=True, timeout=busy_timeout_s, check_same_thread=False
     )
     try:
         if not read_only:
@@ -126,30 +168,86 @@ def connect(
     return connection
 
 
+@dataclass
+class DatabaseFile:
+    """The file behind an engine, which must stay the one that was opened first.
+
+    SQLite goes on writing into a file that was deleted, moved or replaced, where nobody will find it.
+    """
+
+    path: Path
+    opener: Callable[[], sqlite3.Connection]
+    identity: tuple[int, int] | None = None  # device and inode
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection, and none to another file than the first one."""
+        if self.identity is not None:
+            self.check()
+        connection = self.opener()
+        self.identity = self.identity or _identity(self.path)
+        return connection
+
+    def check(self, *_: object) -> None:
+        """Raise DatabaseReplacedError unless the path still leads to the file that was opened."""
+        if _identity(self.path) != self.identity:
+            raise DatabaseReplacedError(
+                f"database.url: {self.path} was deleted, moved or replaced while it was in use: put the file "
+                "back with its -wal and -shm files, or restore a copy, then launch again"
+            )
+
+    def watch(self, engine: Engine) -> None:
+        """Check the file whenever a connection of an engine is taken up."""
+        event.listen(engine, "checkout", self.check)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def make_engine(url: str, read_only: bool, busy_timeout_s: float) -> Engine:
     """Return an engine on the file: WAL, busy timeout and foreign keys on every connection."""
     path = database_path(url) if read_only else prepare_database(url)
     if read_only and not path.is_file():
         raise BadInputError(
-            f"database.url: there is no database at {path}; run a study first or set database.url"
+            f"database.url: {path} is a folder: name a file in it"
+            if path.is_dir()
+            else f"database.url: there is no database at {path}; run a study first or set database.url"
+            + _other_case(path)
         )
-    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, read_only=read_only)
-    return sqlalchemy.create_engine(sqlite_url(path), creator=creator)
+    if not read_only:
+        refuse_unwritable(path)
+    file = DatabaseFile(path, partial(connect, path, busy_timeout_s=busy_timeout_s, read_only=read_only))
+    engine = sqlalchemy.create_engine(sqlite_url(path), creator=file.connect)
+    file.watch(engine)
+    return engine
 
 
 def optuna_arguments(url: str, busy_timeout_s: float) -> tuple[str, dict[str, object]]:
     """Return the URL and the engine's arguments of Optuna's storage on the file."""
     path = prepare_database(url)
+    refuse_unwritable(path)
     # Foreign keys stay off, as Optuna ships: its schema upgrades drop and rename tables that others refer to.
     # Unsynced: what a trial comes to is committed first, and synced, by our own connection; its next commit
     # syncs Optuna's as well, as the file has one log.
-    creator = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False, synced=False)
-    return sqlite_url(path).render_as_string(hide_password=False), {"creator": creator}
+    opener = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False, synced=False)
+    file = DatabaseFile(path, opener)
+    return sqlite_url(path).render_as_string(hide_password=False), {"creator": file.connect}
 
 
 def sqlite_url(path: Path) -> URL:
     """Return the SQLAlchemy URL of a SQLite file."""
     return URL.create("sqlite", database=str(path))
+
+
+def watch_file(engine: Engine, arguments: Mapping[str, object]) -> None:
+    """Have an engine that was made with `optuna_arguments` refuse a file that is not the one it opened."""
+    file = getattr(arguments.get("creator"), "__self__", None)
+    if isinstance(file, DatabaseFile):
+        file.watch(engine)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, inspect, select, text
 
 from optimize.database import reading
-from optimize.database.address import shown
+from optimize.database.address import in_words, shown
 from optimize.errors import BadInputError, require
+from optimize.results.orphans import renamed_studies
 from optimize.results.tables import RUNS, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
@@ -125,6 +126,7 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     """Return the study of that name, or its phases in their order; BadInputError where there is none."""
     with _reading(engine) as conn:
         known = list(conn.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
+        refuse_renamed(conn, name)
     if name in known:
         return [name]
     found = [phase for phase in (f"{name}.timeframe", f"{name}.model") if phase in known]
@@ -137,6 +139,17 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     said = f"name={name!r}: {where}" if name.strip("?") else "name is missing"
     choices = f"choose one of {', '.join(typed)}" if typed else "it holds none yet: start one"
     raise BadInputError(f"{said}: {choices}{hint}")
+
+
+def refuse_renamed(conn: Connection, name: str) -> None:
+    """Refuse a study that Optuna's tools renamed, by its old name, its new one, or that of its phases."""
+    for record, present in renamed_studies(conn).items() if inspect(conn).has_table("wf_studies") else ():
+        if name in (record, present, record.rpartition(".")[0], present.rpartition(".")[0]):
+            raise BadInputError(
+                f"name={name!r}: study {record!r} was renamed to {present!r} by Optuna's tools, and its "
+                f"records and folder bear the name {record!r}: `walkforge doctor repair=true"
+                f"{in_words(conn.engine.url)}` gives it that name again"
+            )
 
 
 def find_study(engine: Engine, name: str) -> str:

@@ -4,12 +4,13 @@ Storing the same record again changes nothing; runs and their windows are in `ru
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from optimize import clock
 from optimize.errors import BadInputError, require
@@ -28,6 +29,7 @@ from optimize.results.tables import (
     values_of,
     where,
 )
+from optimize.results.trash import move_aside
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 RETRIED = "RETRIED"  # a run that failed for a passing reason: its trial runs once more
@@ -217,13 +219,15 @@ def follow_launch(conn: Connection, study: StudyRecord) -> None:
 
 
 def forget_study(conn: Connection, name: str) -> None:
-    """Delete every record of a study, so that a new one of the same name starts clean; exports stay."""
+    """Move the records of a study to wf_trash, so that a new one of its name starts clean; exports stay."""
+    why = f"study {name} was deleted by other means than Walkforge's"
+    of_study = {"name": name}
     # Leases first, as every writer does: what still runs ends its write before, and can write nothing after.
-    conn.execute(delete(LEASES).where(LEASES.c.study_name == name))
-    runs = select(RUNS.c.run_uuid).where(RUNS.c.study_name == name)
-    conn.execute(delete(WINDOWS).where(WINDOWS.c.run_uuid.in_(runs)))
+    move_aside(conn, LEASES.name, "study_name = :name", why, of_study)
+    runs = "run_uuid IN (SELECT run_uuid FROM wf_runs WHERE study_name = :name)"
+    move_aside(conn, WINDOWS.name, runs, why, of_study)
     for table in (RUNS, BASELINES, EVENTS, STUDIES):
-        conn.execute(delete(table).where(table.c.study_name == name))
+        move_aside(conn, table.name, "study_name = :name", why, of_study)
 
 
 def save_baselines(conn: Connection, baselines: Iterable[BaselineRecord]) -> None:
@@ -239,8 +243,9 @@ def load_baselines(conn: Connection, study: str) -> list[BaselineRecord]:
 
 
 def save_export(conn: Connection, export: ExportRecord) -> None:
-    """Store an export, in place of an earlier one to the same folder."""
-    replace_row(conn, EXPORTS, values_of(export))
+    """Store an export by its absolute path, in place of an earlier one to the same folder."""
+    absolute = os.path.abspath(export.bundle)
+    replace_row(conn, EXPORTS, values_of(replace(export, bundle=absolute)))
 
 
 def load_exports(conn: Connection, study: str) -> list[ExportRecord]:
@@ -250,8 +255,9 @@ def load_exports(conn: Connection, study: str) -> list[ExportRecord]:
 
 
 def forget_exports(conn: Connection, bundles: Iterable[str]) -> None:
-    """Delete the records of bundles that are no longer where they were."""
-    conn.execute(delete(EXPORTS).where(EXPORTS.c.bundle.in_(list(bundles))))
+    """Move the records of bundles that are no longer where they were to wf_trash."""
+    for bundle in bundles:
+        move_aside(conn, EXPORTS.name, "bundle = :bundle", "its folder is gone", {"bundle": bundle})
 
 
 def log_event(conn: Connection, event: EventRecord) -> None:

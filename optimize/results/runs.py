@@ -3,6 +3,7 @@
 A run writes only while it holds the lease of its trial; storing the same again changes nothing.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
@@ -233,7 +234,9 @@ def _alike(value: Any) -> Any:
         return {str(key): _alike(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_alike(part) for part in value]
-    return float(value) + 0.0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    return float(value) + 0.0 if math.isfinite(value) else str(value)
 
 
 def _check(conn: Connection, lease: Lease, run_uuid: str) -> None:

@@ -199,6 +199,16 @@ HOLDOUT_OPENINGS = Table(
     Column("opened_at", UtcText, nullable=False),
 )
 
+TRASH = Table(
+    "wf_trash",  # rows of the other tables that belonged to nothing, as they were
+    METADATA,
+    Column("trash_id", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcText, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("why", AnyText, nullable=False),
+    Column("row_json", Text, nullable=False),
+)
+
 
 def create_tables(engine: Engine) -> None:
     """Create what is missing, columns that an older version did not write too; several may do so at once."""
@@ -210,6 +220,7 @@ def create_tables(engine: Engine) -> None:
                 table.create(conn, checkfirst=True)
             else:
                 conn.execute(CreateTable(table, if_not_exists=True))
+            _refuse_newer(conn, table)
             for column in _lacking(conn, table):
                 _add_column(conn, table, column)
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
@@ -231,6 +242,17 @@ def stored_columns(conn: Connection, table: Table) -> list[Column[Any]]:
     if not lacking:
         complete.add(key)
     return [column for column in table.columns if column not in lacking]
+
+
+def _refuse_newer(conn: Connection, table: Table) -> None:
+    """Refuse a table of a newer version, whose further columns must be filled."""
+    known = set(table.columns.keys()) | {column.name for column in table.columns}
+    for column in inspect(conn).get_columns(table.name):
+        if column["name"] not in known and not column["nullable"] and column.get("default") is None:
+            raise BadInputError(
+                f"database.url: the table {table.name} has the column {column['name']}, which this version "
+                "does not know: a newer version made this database, so use that one, or name a new database"
+            )
 
 
 def _lacking(conn: Connection, table: Table) -> list[Column[Any]]:

@@ -9,8 +9,11 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optimize.search.space import SearchSpace, suggest
+from optimize.search.space import Choices, Range, SearchSpace, suggest
 from optimize.search.storage import insert_running
+
+FIXED = "fixed_params"  # system attribute of a trial that somebody queued, by Optuna
+STEP_TOLERANCE = 1e-8
 
 
 class Proposals:
@@ -62,6 +65,32 @@ class Proposals:
         for step, value in stored.intermediate_values.items():
             storage.set_trial_intermediate_value(trial_id, step, value)
         storage.set_trial_state_values(trial_id, stored.state, stored.values)
+
+
+def why_unfit(space: SearchSpace, trial: FrozenTrial) -> str | None:
+    """Return why the values that somebody queued a trial with are not of the space, None where they are."""
+    known = {parameter.path: parameter for parameter in space.parameters}
+    for name, value in trial.system_attrs.get(FIXED, {}).items():
+        if name not in known:
+            return f"{name} is no parameter of the space"
+        domain = known[name].domain
+        if isinstance(domain, Choices):
+            if not any(value == choice and type(value) is type(choice) for choice in domain.values):
+                return f"{name}={value!r} is none of the choices {list(domain.values)}"
+        elif not _within(domain, value):
+            step = f" in steps of {domain.step}" if domain.step else ""
+            kind = "integer" if domain.integer else "number"
+            return f"{name}={value!r} is no {kind} from {domain.low} to {domain.high}{step}"
+    return None
+
+
+def _within(domain: Range, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    if not domain.low <= value <= domain.high or (domain.integer and value != int(value)):
+        return False
+    steps = (value - domain.low) / (domain.step or (1 if domain.integer else value - domain.low or 1))
+    return domain.log or abs(steps - round(steps)) < STEP_TOLERANCE
 
 
 def running(drawn: FrozenTrial, attributes: Mapping[str, Any] | None = None) -> FrozenTrial:

@@ -26,7 +26,14 @@ def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> RDBStorage
     """Return Optuna's storage, tables created, with the timeouts of our own connections and no heartbeat."""
     address, arguments = optuna_arguments(url, busy_timeout_s)
     with schema_lock(url):  # two processes that create the tables at once would collide
-        return TrialStorage(address, engine_kwargs=arguments)
+        try:
+            return TrialStorage(address, engine_kwargs=arguments)
+        except RuntimeError as error:  # its tables are of a version that this one cannot read
+            raise BadInputError(
+                f"database.url: Optuna {optuna.__version__} cannot use its tables in this database "
+                f"({' '.join(str(error).split())}): another version made them, so use that one, name a new "
+                "database, or bring an older one up to date by `optuna storage upgrade`"
+            ) from None
 
 
 def load_or_create_study(

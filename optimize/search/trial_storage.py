@@ -37,6 +37,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from optimize.database.sqlite import watch_file
+
 PARAMETER, VALUE, REPORT, USER, SYSTEM = range(5)  # what a row of `_details` is about
 ATTRIBUTE = {"name": "key", "json": "value_json"}
 # Of each kind the table, and which of its columns holds what; the place is the primary key's unless named.
@@ -70,6 +72,14 @@ MOST_LISTED = 500  # trials named one by one: a database takes only so many para
 
 class TrialStorage(RDBStorage):
     """Optuna's storage; the trials are those that it would read, their attributes as they were written."""
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
+        super().__init__(url, engine_kwargs=engine_kwargs)
+        watch_file(self.engine, engine_kwargs)
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        watch_file(self.engine, self.engine_kwargs)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from optimize.data.spec import BEFORE_KEYS
 from optimize.database import local_folder, open_engine, server_time, study_lock
@@ -17,6 +17,8 @@ from optimize.database.address import in_words
 from optimize.errors import BadInputError, OtherStudyError
 from optimize.hashing import hash_object
 from optimize.results.leases import pull_back, refuse_other_hosts
+from optimize.results.orphans import rename_back, renamed_studies
+from optimize.results.queries import refuse_renamed
 from optimize.results.records import (
     EventRecord,
     StudyRecord,
@@ -102,8 +104,10 @@ def open_study(spec: StudySpec) -> Handle:
             fill_parameter_sets(conn, spec.name)
         storage = open_storage(url, spec.database.busy_timeout_s)
         if spec.name not in optuna.get_all_study_names(storage):
-            with engine.begin() as conn:  # records of a study that was deleted would attach to new trials
-                forget_study(conn, spec.name)
+            with engine.begin() as conn:
+                _find_records(conn, spec.name)
+        with engine.connect() as conn:
+            refuse_renamed(conn, spec.name)
         make = partial(make_sampler, spec.sampler, spec.seed, space)
         pruner = make_pruner(spec.pruner, spec.seed)
         study = load_or_create_study(storage, spec.name, sampler=make(), pruner=pruner)
@@ -117,6 +121,20 @@ def indicators_of(spec: StudySpec) -> list[str]:
     chosen = [p.domain.values for p in leaf if p.path == INDICATORS and isinstance(p.domain, Choices)]
     lists: list[Any] = [value for values in chosen for value in values]
     return sorted({name for names in (spec.feature.indicators, *lists) for name in names})
+
+
+def _find_records(conn: Connection, name: str) -> None:
+    """Find the trials of a study that Optuna does not hold by this name, or set its records aside.
+
+    Records of a study that was deleted would attach to the trials of a new one.
+    """
+    present = renamed_studies(conn).get(name)
+    if present is None:
+        forget_study(conn, name)
+    else:
+        rename_back(conn, name, present)
+        message = f"it was renamed to {present} by Optuna's tools and has its name again"
+        log_event(conn, EventRecord(name, "renamed", message))
 
 
 def cap_of(handle: Handle) -> int:

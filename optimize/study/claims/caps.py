@@ -20,11 +20,12 @@ from optimize.results.leases import Lease
 from optimize.results.processes import Identity
 from optimize.results.records import RETRIED, Outcome, RunRecord, WindowRecord
 from optimize.results.runs import adopt_windows, complete_but_untold, start_run
+from optimize.search.proposals import why_unfit
 from optimize.search.space import Value, apply, suggest
 from optimize.search.storage import set_user_attribute
 from optimize.study.claims import batch
 from optimize.study.claims.batch import REPETITION, Census, repetition
-from optimize.study.claims.surplus import close_surplus
+from optimize.study.claims.surplus import close_surplus, close_unfit
 from optimize.study.claims.telling import in_batches, tell, tell_recorded
 from optimize.study.claims.triage import SHORTAGES, failed, gate, settle, settle_killed, stop_at_limit
 from optimize.study.files import holds_agent
@@ -193,8 +194,14 @@ def _tell_failed(handle: Handle, lease: Lease, run: RunRecord) -> None:
 def _start(handle: Handle, found: FrozenTrial, worker: int, lay: Lay, supervisor: Identity | None) -> Claim:
     """Fix the trial's parameters and seeds, take the lease and store the run."""
     spec = handle.spec
-    trial = _drawn(handle, found)
-    parameters = suggest(handle.space, trial)
+    try:
+        if (unfit := why_unfit(handle.space, found)) is not None:
+            raise ValueError(unfit)
+        trial = _drawn(handle, found)
+        parameters = suggest(handle.space, trial)
+    except ValueError as error:  # Optuna's too, of a parameter that somebody gave another distribution
+        close_unfit(handle, found.number, " ".join(str(error).split()))
+        raise _OverError from None
     repeated = int(trial.user_attrs[REPETITION])
     resolved, ground = _lay(spec, parameters, lay)
     # By Optuna's connection, which does not sync: a power cut that undoes a claim has ended its worker too.

@@ -1,7 +1,8 @@
-"""What becomes of trials that were asked for under a higher cap than the study has now.
+"""Close trials that are not to run: over a lowered cap, or queued by hand with values not of the space.
 
-A trial that nobody runs and that has no finished window is closed, the highest numbers first, until the cap
-holds again. It is FAIL to Optuna, which learns nothing from it, and no failure to us: it has no failed run.
+A surplus trial that nobody runs and that has no finished window is closed, the highest numbers first, until
+the cap holds again. A closed trial is FAIL to Optuna, which learns nothing from it, and no failure to us: it
+has no failed run.
 """
 
 from collections.abc import Collection
@@ -26,8 +27,7 @@ def close_surplus(handle: Handle, takeable: Collection[int], excess: int, cap: i
         begun = with_windows(conn, handle.spec.name, takeable)
     surplus = sorted(set(takeable) - begun, reverse=True)[:excess]
     for number in surplus:
-        handle.study._storage.set_trial_user_attr(trial_id(handle, number), CLOSED, WHY)
-        handle.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        _close(handle, number, WHY)
     if surplus:
         with handle.engine.begin() as conn:
             for lease in leases.active(conn, handle.spec.name):
@@ -39,6 +39,19 @@ def close_surplus(handle: Handle, takeable: Collection[int], excess: int, cap: i
     return set(surplus)
 
 
+def close_unfit(handle: Handle, number: int, why: str) -> None:
+    """Close a trial whose queued values cannot be tried, under the study lock, and keep the reason."""
+    _close(handle, number, f"queued by hand, and not of the space: {why}")
+    message = f"trial {number} closed: it was queued by hand with values that are not of the space: {why}"
+    with handle.engine.begin() as conn:
+        log_event(conn, EventRecord(handle.spec.name, "closed", message, {"trials": [number], "why": why}))
+
+
+def _close(handle: Handle, number: int, why: str) -> None:
+    handle.study._storage.set_trial_user_attr(trial_id(handle, number), CLOSED, why)
+    handle.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+
 def is_closed(trial: FrozenTrial) -> bool:
-    """Say whether a trial was closed because the cap was lowered, which is no failure."""
+    """Say whether a trial was closed: the cap was lowered, or its queued values are not of the space."""
     return trial.state == TrialState.FAIL and CLOSED in trial.user_attrs

@@ -1,18 +1,17 @@
 """The doctor's look at a study: leases, records, folders, versions; each with a way to mend it."""
 
 import dataclasses
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import select, text
 
 from optimize import clock
-from optimize.database import DatabaseSpec, server_time, study_lock
+from optimize.database import server_time, study_lock
 from optimize.hashing import hash_file
 from optimize.results import leases
 from optimize.results.codes import are_equal, codes_of_runs, equal_codes
@@ -20,18 +19,16 @@ from optimize.results.leases import Lease
 from optimize.results.orphans import trial_states
 from optimize.results.processes import this_host
 from optimize.results.records import (
-    FINISHED,
-    EventRecord,
     StudyRecord,
     forget_exports,
     load_exports,
     load_study,
-    log_event,
 )
 from optimize.results.runs import complete_but_untold
-from optimize.results.tables import RUNS, WINDOWS
+from optimize.results.tables import RUNS, create_tables
 from optimize.study.claims.telling import tell_finished
-from optimize.study.doctor.findings import FAIL, OK, WARN, Finding
+from optimize.study.doctor.findings import FAIL, OK, WARN, Audit, Finding, guarded, listed
+from optimize.study.doctor.returns import examine_returns
 from optimize.study.export.manifest import MANIFEST
 from optimize.study.files import run_folder
 from optimize.study.handle import open_study
@@ -41,28 +38,33 @@ from optimize.study.versions import CODE, changed_code, package_differences, ver
 
 TRASH = ".trash"
 RUN_FOLDER = re.compile(r"\d{4,}_[0-9a-f]{8}")
-LISTED = 3  # examples that are spelled out
-
-
-@dataclass(frozen=True)
-class Audit:
-    """A study that is looked at."""
-
-    name: str
-    engine: Engine  # writable where mending was asked for
-    database: DatabaseSpec
-    output_dir: Path
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder of the study."""
-        return self.output_dir / self.name
 
 
 def examine_study(audit: Audit) -> Iterator[Finding]:
-    """Yield what is right and wrong with one study."""
+    """Yield what is right and wrong with one study; what cannot be read is a finding of its own."""
+    try:
+        with audit.engine.connect() as conn:
+            record = load_study(conn, audit.name)
+    except ValueError as error:
+        said = f"{audit.name}: its row in wf_studies cannot be read ({error})"
+        yield Finding("study", FAIL, said, "restore the row from a copy of the database")
+        record = None
+    parts = {
+        "leases": _running(audit, record),
+        "records": _records(audit),
+        "folders": _folders(audit, record),
+        "files": examine_returns(audit),
+        "bundles": _exports(audit),
+    }
+    if record is not None:
+        parts |= {"versions": _versions(audit, record), "code": _codes(audit, record)}
+    for check, findings in parts.items():
+        yield from guarded(check, audit.name, findings, "restore what is damaged from a copy of the database")
+
+
+def _running(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
+    """Find trials that are recorded and not told, and leases whose owner is gone."""
     with audit.engine.connect() as conn:
-        record = load_study(conn, audit.name)
         states = trial_states(conn, audit.name)
         held = leases.active(conn, audit.name)
         lost = leases.lost(conn, audit.name, server_time(conn), leases.owner_alive)
@@ -75,12 +77,27 @@ def examine_study(audit: Audit) -> Iterator[Finding]:
         over = list(takewhile(over.__contains__, sorted(running)))
     yield from _untold(audit, over, record)
     yield _leases(audit, _stale(lost), [lease for lease in lost if _lives_here(lease)], states, working)
-    yield from _folders(audit, record)
-    yield from _returns(audit)
-    yield from _exports(audit)
-    if record is not None:
-        yield _versions(audit, record)
-        yield _codes(audit, record)
+
+
+def _records(audit: Audit) -> Iterator[Finding]:
+    """Find runs whose stored settings are no JSON any more."""
+    columns = [column.name for column in RUNS.columns if column.name.endswith("_json")]
+    listed = ", ".join(f'"{name}"' for name in columns)
+    rows = text(f"SELECT trial_number, {listed} FROM wf_runs WHERE study_name = :name")
+    with audit.engine.connect() as conn:
+        damaged = {
+            row[0] for row in conn.execute(rows, {"name": audit.name}) if not all(map(_is_json, row[1:]))
+        }
+    if damaged:
+        said = f"{audit.name}: runs in wf_runs cannot be read (trials {listed(sorted(damaged))})"
+        yield Finding("records", FAIL, said, "restore their rows from a copy of the database")
+
+
+def _is_json(stored: object) -> bool:
+    try:
+        return stored is None or json.loads(str(stored)) is not Ellipsis
+    except ValueError:
+        return False
 
 
 def _untold(audit: Audit, numbers: list[int], record: StudyRecord | None) -> Iterator[Finding]:
@@ -94,9 +111,9 @@ def _untold(audit: Audit, numbers: list[int], record: StudyRecord | None) -> Ite
             tell_finished(handle)
         finally:
             handle.close()
-        return f"told {_list(numbers)}"
+        return f"told {listed(numbers)}"
 
-    said = f"{audit.name}: {len(numbers)} trials are recorded and not told to Optuna ({_list(numbers)})"
+    said = f"{audit.name}: {len(numbers)} trials are recorded and not told to Optuna ({listed(numbers)})"
     yield Finding("trials", WARN, said, "the next launch tells them, or repair=true", mend)
 
 
@@ -137,9 +154,9 @@ def _leases(
             for lease in still:
                 give_up = leases.abandon if now.get(lease.trial_number) == "RUNNING" else leases.release
                 give_up(conn, lease)
-        return f"released the leases of {_list(lease.trial_number for lease in still) or 'none any more'}"
+        return f"released the leases of {listed(lease.trial_number for lease in still) or 'none any more'}"
 
-    numbers = _list(lease.trial_number for lease in stale)
+    numbers = listed(lease.trial_number for lease in stale)
     return Finding(
         "leases",
         WARN,
@@ -150,7 +167,7 @@ def _leases(
 
 
 def _pids(held: list[Lease]) -> str:
-    return _list(sorted({lease.pid for lease in held}))
+    return listed(sorted({lease.pid for lease in held}))
 
 
 def _folders(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
@@ -167,7 +184,7 @@ def _folders(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
     if not orphans:
         yield Finding("folders", OK, f"{audit.name}: every folder of a run has its row")
         return
-    said = f"{audit.name}: {len(orphans)} folders of runs have no row ({_list(orphans)})"
+    said = f"{audit.name}: {len(orphans)} folders of runs have no row ({listed(orphans)})"
     if not (ours or there & known):
         remedy = "another database may own this folder: name that database, or another output_dir"
         yield Finding("folders", WARN, said, remedy)
@@ -187,77 +204,56 @@ def _mover(audit: Audit, folders: list[Path]) -> Callable[[], str]:
     return mend
 
 
-def _returns(audit: Audit) -> Iterator[Finding]:
-    """Find windows of ended trials whose returns are not where their row says."""
-    with audit.engine.connect() as conn:
-        rows = conn.execute(_windows_with_returns(audit.name)).all()
-    missing = [(uuid, path, number) for uuid, path, number in rows if not (audit.folder / path).is_file()]
-    said = f"{audit.name}: the returns of {len(rows)} windows are there"
-    if not missing:
-        yield Finding("files", OK, said)
-        return
-    trials = _list(sorted({number for _, _, number in missing}))
-    if len(missing) == len(rows) and not (audit.folder / "trials").is_dir():
-        said = f"{audit.name}: no returns of its {len(rows)} windows are in {audit.folder}"
-        yield Finding("files", FAIL, said, "name the folder that holds the study with output_dir=...")
-        return
-
-    def mend() -> str:
-        with audit.engine.begin() as conn:
-            for uuid, path, _ in missing:
-                of_window = (WINDOWS.c.run_uuid == uuid, WINDOWS.c.returns_path == path)
-                conn.execute(update(WINDOWS).where(*of_window).values(returns_path=None))
-            message = f"the returns of {len(missing)} windows are lost (trials {trials})"
-            log_event(conn, EventRecord(audit.name, "returns_lost", message))
-        return f"recorded that the returns of {len(missing)} windows are lost (trials {trials})"
-
-    said = f"{audit.name}: the returns of {len(missing)} of {len(rows)} windows are gone (trials {trials})"
-    remedy = "put the files back from a copy; repair=true records that they are lost, the scores stand"
-    yield Finding("files", FAIL, said, remedy, mend)
-
-
-def _windows_with_returns(study: str) -> Any:
-    told = (RUNS.c.study_name == study, RUNS.c.state.in_(FINISHED), WINDOWS.c.returns_path.is_not(None))
-    columns = (WINDOWS.c.run_uuid, WINDOWS.c.returns_path, RUNS.c.trial_number)
-    return select(*columns).join(RUNS, RUNS.c.run_uuid == WINDOWS.c.run_uuid).where(*told)
-
-
 def _exports(audit: Audit) -> Iterator[Finding]:
     """Find bundles that are gone, or that are not what was exported."""
     with audit.engine.connect() as conn:
-        exports = load_exports(conn, audit.name)
-    visible = [each for each in exports if Path(each.bundle).parent.is_dir()]
-    gone = [each.bundle for each in visible if not (Path(each.bundle) / MANIFEST).is_file()]
+        exports = {each.bundle: each for each in load_exports(conn, audit.name)}
+    places = {bundle: _bundle_place(audit, bundle) for bundle in exports}
+    manifests = {bundle: place / MANIFEST for bundle, place in places.items() if place is not None}
+    gone = [bundle for bundle, manifest in manifests.items() if not manifest.is_file()]
     changed = [
-        each.bundle
-        for each in visible
-        if each.bundle not in gone and hash_file(Path(each.bundle) / MANIFEST) != each.manifest_sha256
+        bundle
+        for bundle, manifest in manifests.items()
+        if bundle not in gone and hash_file(manifest) != exports[bundle].manifest_sha256
     ]
     if changed:
-        said = f"{audit.name}: bundles are not what was exported ({_list(changed)})"
+        said = f"{audit.name}: bundles are not what was exported ({listed(changed)})"
         yield Finding("bundles", FAIL, said, "do not use them: export again")
     if gone:
 
         def mend() -> str:
+            create_tables(audit.engine)
             with audit.engine.begin() as conn:
                 forget_exports(conn, gone)
-            return f"forgot {len(gone)} bundles"
+            return f"forgot {len(gone)} bundles (their rows are in wf_trash)"
 
-        said = f"{audit.name}: bundles are not where they were exported to ({_list(gone)})"
+        said = f"{audit.name}: bundles are not where they were exported to ({listed(gone)})"
         yield Finding("bundles", WARN, said, "repair=true forgets them, export makes them anew", mend)
 
 
-def _versions(audit: Audit, record: StudyRecord) -> Finding:
+def _bundle_place(audit: Audit, bundle: str) -> Path | None:
+    """Return the folder of a bundle, None where nothing can be said about it from here.
+
+    An older version stored the path as it was typed, relative to where the export ran.
+    """
+    path = Path(bundle)
+    if path.is_absolute():
+        return path if path.parent.is_dir() else None
+    tried = (path, audit.folder / path.parent.name / path.name)
+    return next((place for place in tried if (place / MANIFEST).is_file()), None)
+
+
+def _versions(audit: Audit, record: StudyRecord) -> Iterator[Finding]:
     found = package_differences(record.versions, versions())
     if not found:
-        return Finding("versions", OK, f"{audit.name}: the packages are those it was started with")
+        yield Finding("versions", OK, f"{audit.name}: the packages are those it was started with")
+        return
     said = f"{audit.name}: packages differ from those it was started with ({'; '.join(found)})"
-    return Finding(
-        "versions", WARN, said, "install the same, or take it that scores differ in their last digits"
-    )
+    remedy = "install the same, or take it that scores differ in their last digits"
+    yield Finding("versions", WARN, said, remedy)
 
 
-def _codes(audit: Audit, record: StudyRecord) -> Finding:
+def _codes(audit: Audit, record: StudyRecord) -> Iterator[Finding]:
     """Find runs computed by code that differs, but for codes that gave equal results on a stored window."""
     with audit.engine.connect() as conn:
         counts = codes_of_runs(conn, audit.name, CODE)
@@ -265,14 +261,15 @@ def _codes(audit: Audit, record: StudyRecord) -> Finding:
     newest = record.versions.get(CODE)
     others = {code: count for code, count in counts.items() if not are_equal(pairs, code, newest)}
     if not others:
-        return Finding("code", OK, f"{audit.name}: all runs are of one code, or of equivalent ones")
+        yield Finding("code", OK, f"{audit.name}: all runs are of one code, or of equivalent ones")
+        return
     changed = {name for code in others for name in changed_code(code or "", newest or "")}
     unknown = others.pop(None, 0)
     parts = [f"{sum(others.values())} of {', '.join(sorted(changed))}"] if others else []
     parts += [f"{unknown} of code that was not recorded"] if unknown else []
     said = f"{audit.name}: runs of other code than its last launch's: {'; '.join(parts)}"
     remedy = "do not compare their scores with those of the others; search again under another name"
-    return Finding("code", WARN, said, remedy)
+    yield Finding("code", WARN, said, remedy)
 
 
 def examine_strangers(output_dir: Path, names: list[str]) -> Iterator[Finding]:
@@ -283,7 +280,7 @@ def examine_strangers(output_dir: Path, names: list[str]) -> Iterator[Finding]:
         if path.name not in names and (path / "config.json").is_file()
     ]
     if strangers:
-        said = f"{output_dir} holds studies that this database does not ({_list(strangers)})"
+        said = f"{output_dir} holds studies that this database does not ({listed(strangers)})"
         remedy = "name their database with database.url=..., or move the folders away"
         yield Finding("folders", WARN, said, remedy)
 
@@ -293,10 +290,3 @@ def _children(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError:
         return []
-
-
-def _list(values: Any) -> str:
-    """Spell out the first few of many."""
-    names = [str(value) for value in values]
-    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + rest

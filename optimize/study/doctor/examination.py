@@ -1,6 +1,6 @@
 """Examine the machine, the database and its studies, and mend what can be mended safely."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,24 @@ from optimize.database.address import without_password
 from optimize.database.health import DatabaseHealth, look
 from optimize.database.sqlite import find_place
 from optimize.errors import BadInputError, WalkforgeError
-from optimize.results.orphans import count_orphans, drop_orphans, has_tables, stored_studies
+from optimize.results.orphans import (
+    count_orphans,
+    missing_tables,
+    move_orphans,
+    rename_back,
+    renamed_studies,
+    stored_studies,
+)
 from optimize.results.queries import studies_of
-from optimize.study.doctor.audit import Audit, examine_strangers, examine_study
+from optimize.results.tables import create_tables
+from optimize.results.views import create_views, stale_views
+from optimize.study.doctor.audit import examine_strangers, examine_study
 from optimize.study.doctor.credentials import examine_credentials
-from optimize.study.doctor.findings import FAIL, OK, WARN, Finding, gigabytes
+from optimize.study.doctor.findings import FAIL, OK, WARN, Audit, Finding, gigabytes, guarded
 from optimize.study.doctor.machine import examine_machine
 
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 60.0
+COPY = "stop every worker, keep a copy of the database, and restore what is damaged from an older one"
 BUSY_SERVER = 0.8  # share of the connections that a server allows
 
 
@@ -72,7 +82,7 @@ def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable
         return
     try:
         yield from _database(database, health)
-        yield from _studies(engine, database, output_dir, name)
+        yield from guarded("studies", "the studies", _studies(engine, database, output_dir, name), COPY)
     finally:
         engine.dispose()
 
@@ -114,26 +124,82 @@ def _clock(skew_s: float) -> Finding:
 
 def _studies(engine: Engine, database: DatabaseSpec, output_dir: Path, name: str | None) -> Iterator[Finding]:
     with engine.connect() as conn:
-        if not name and not has_tables(conn):
-            yield Finding("studies", OK, "none yet in this database")
-            return
+        missing = missing_tables(conn)
+    if missing is None and not name:
+        yield Finding("studies", OK, "none yet in this database")
+        return
+    if missing:
+        said = f"tables are missing: {', '.join(sorted(missing))}"
+        yield Finding("tables", FAIL, said, f"{COPY}; the next study makes them anew, and empty")
+        return
+    yield from guarded("views", "the views", _views(engine), COPY)
+    yield from guarded("names", "the names of studies", _names(engine), COPY)
+    with engine.connect() as conn:
+        renamed = renamed_studies(conn)
+    if renamed and name:
+        return
     names = studies_of(engine, name) if name else []
+    yield from guarded("rows", "our rows", _rows(engine, bool(renamed)), COPY)
     with engine.connect() as conn:
         every = list(stored_studies(conn))
-        orphans = count_orphans(conn)
-    if orphans:
-        said = ", ".join(f"{count} of {table}" for table, count in orphans.items())
-        remedy = "their trial or study was deleted by hand: repair=true drops them"
-        yield Finding("rows", WARN, f"rows that belong to nothing: {said}", remedy, lambda: _drop(engine))
-    else:
-        yield Finding("rows", OK, "every row belongs to a trial and a study")
     for study in names or every:
-        yield from examine_study(Audit(study, engine, database, output_dir))
+        yield from guarded("study", study, examine_study(Audit(study, engine, database, output_dir)), COPY)
     if not name:
         yield from examine_strangers(output_dir, every)
 
 
-def _drop(engine: Engine) -> str:
-    with engine.begin() as conn:
-        dropped = drop_orphans(conn)
-    return "dropped " + ", ".join(f"{count} of {table}" for table, count in dropped.items())
+def _views(engine: Engine) -> Iterator[Finding]:
+    """Find views that are missing, or of another version."""
+    with engine.connect() as conn:
+        stale = stale_views(conn)
+    if not stale:
+        yield Finding("views", OK, "the views are those of this version")
+        return
+
+    def mend() -> str:
+        create_tables(engine)  # columns that the views name
+        create_views(engine)
+        return f"made {', '.join(stale)}"
+
+    said = f"views are missing, or of another version: {', '.join(stale)}"
+    yield Finding("views", WARN, said, "the next study makes them, or repair=true", mend)
+
+
+def _names(engine: Engine) -> Iterator[Finding]:
+    """Find studies that Optuna's tools renamed: their records and folders bear another name."""
+    with engine.connect() as conn:
+        renamed = renamed_studies(conn)
+    for record, present in renamed.items():
+
+        def mend(record: str = record, present: str = present) -> str:
+            with engine.begin() as conn:
+                rename_back(conn, record, present)
+            return f"renamed {present} to {record}"
+
+        said = f"study {record} was renamed to {present} by Optuna's tools, and its records were not"
+        yield Finding("names", WARN, said, f"repair=true gives it the name {record} again", mend)
+
+
+def _rows(engine: Engine, renamed: bool) -> Iterator[Finding]:
+    """Find rows that belong to nothing; they are moved, never deleted."""
+    with engine.connect() as conn:
+        orphans = count_orphans(conn)
+    if not orphans:
+        yield Finding("rows", OK, "every row belongs to a trial and a study")
+        return
+    said = f"rows that belong to nothing: {_counted(orphans)}"
+    if renamed:
+        yield Finding("rows", WARN, said, "they may be those of a renamed study: give it its name first")
+        return
+
+    def mend() -> str:
+        create_tables(engine)
+        with engine.begin() as conn:
+            return f"moved to wf_trash: {_counted(move_orphans(conn))}"
+
+    remedy = "their trial or study was deleted by hand: repair=true moves them to the table wf_trash"
+    yield Finding("rows", WARN, said, remedy, mend)
+
+
+def _counted(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} of {table}" for table, count in rows.items())

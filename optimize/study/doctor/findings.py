@@ -1,9 +1,18 @@
 """What the doctor says: one finding a check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from optimize.database import DatabaseSpec
+from optimize.errors import WalkforgeError
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
+LISTED = 3  # examples that are spelled out
+MOST_WORDS = 300  # characters of an error that are shown
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,39 @@ class Finding:
     mend: Callable[[], str] | None = field(default=None, compare=False)  # returns what it did
 
 
+@dataclass(frozen=True)
+class Audit:
+    """A study that is looked at."""
+
+    name: str
+    engine: Engine  # writable where mending was asked for
+    database: DatabaseSpec
+    output_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the study."""
+        return self.output_dir / self.name
+
+
+def guarded(check: str, subject: str, findings: Iterator[Finding], remedy: str) -> Iterator[Finding]:
+    """Yield findings; a check that cannot be made is one more of them, and hides none of the others."""
+    try:
+        yield from findings
+    except WalkforgeError:
+        raise
+    except Exception as error:  # whatever is in a damaged database or file
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        yield Finding(check, FAIL, f"{subject}: cannot be examined: {why[:MOST_WORDS]}", remedy)
+
+
 def gigabytes(size_bytes: float) -> str:
     """Write a size."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def listed(values: Any) -> str:
+    """Spell out the first few of many."""
+    names = [str(value) for value in values]
+    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + rest

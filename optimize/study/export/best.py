@@ -1,6 +1,7 @@
 """Write the best trials of a study as bundles; only what replays in a fresh process gets its name."""
 
 import multiprocessing
+import os
 import shutil
 import uuid
 from collections import Counter
@@ -83,7 +84,7 @@ def export_best(
     """
     require(top_n >= 1, "top_n", top_n, "at least 1")
     study = find_study(engine, study_name)
-    rows = leaderboard(engine, study, top_n)
+    rows = _with_runs(engine, study, top_n, say)
     if not rows:
         raise WalkforgeError(_why_none(engine, study))
     if len(rows) < top_n:
@@ -100,6 +101,22 @@ def export_best(
         raise WalkforgeError(
             f"another export has held {exports / LOCK} for over {LOCK_TIMEOUT_S:g} s: end it, or try again"
         ) from None
+
+
+def _with_runs(engine: Engine, study: str, top_n: int, say: Say) -> list[LeaderboardRow]:
+    """Return the best rows of the leaderboard that have a run of Walkforge; say which are left out."""
+    limit = top_n
+    while True:
+        rows = leaderboard(engine, study, limit)
+        found = [row for row in rows if row.run_uuid is not None][:top_n]
+        if len(found) == top_n or len(rows) < limit:
+            break
+        limit *= 2
+    last = found[-1].rank if len(found) == top_n else len(rows)
+    if by_hand := [row for row in rows[:last] if row.run_uuid is None]:
+        named = ", ".join(f"{row.trial_number} (rank {row.rank})" for row in by_hand)
+        say(f"left out, as they were told by hand and have no run of Walkforge behind their score: {named}")
+    return found
 
 
 def replay_afresh(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
@@ -196,8 +213,7 @@ def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
         run = None if row.run_uuid is None else load_run(conn, row.run_uuid)
     if run is None:
         raise WalkforgeError(
-            f"trial {row.trial_number} of {row.study_name} has no run of Walkforge behind its score "
-            "(it was told by hand), so there is nothing to export: delete it, or lower top_n"
+            f"trial {row.trial_number} of {row.study_name} lost its run while it was looked at: export again"
         )
     name = f"{row.rank:02d}_trial_{row.trial_number:04d}"
     source = run_folder(folder, row.trial_number, run.run_uuid)
@@ -242,11 +258,14 @@ def _publish(whole: Path, target: Path) -> None:
 def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict[int, str]) -> None:
     with engine.begin() as conn:
         records = load_exports(conn, study)
-        forget_exports(conn, [record.bundle for record in records if not Path(record.bundle).is_dir()])
-        known = {(record.bundle, record.manifest_sha256) for record in records}
+        paths = {record.bundle: Path(record.bundle) for record in records}  # a relative one may be elsewhere
+        forget_exports(
+            conn, [name for name, path in paths.items() if path.is_absolute() and not path.is_dir()]
+        )
+        known = {(os.path.abspath(record.bundle), record.manifest_sha256) for record in records}
         for one in exported:
             digest = hash_file(one.folder / MANIFEST)
-            if (str(one.folder), digest) not in known:
+            if (os.path.abspath(one.folder), digest) not in known:
                 save_export(
                     conn,
                     ExportRecord(
@@ -269,6 +288,11 @@ def _why_none(engine: Engine, study: str) -> str:
         return f"{study} has no finished trial yet, so there is nothing to export: run walkforge study first"
     counts = Counter(f"{run.state} {_gate(run)}" for run in runs)
     told = ", ".join(f"{number} {cause}" for cause, number in counts.most_common())
+    if any(run.state == "COMPLETE" for run in runs):
+        return (
+            f"{study} has no parameter set to export: of each that has a score, half of the runs were PRUNED "
+            f"or more; of {len(runs)} finished: {told}: search further, or with pruner=none under a new name"
+        )
     return (
         f"{study} has no feasible trial, so there is nothing to export; of {len(runs)} finished: {told}: "
         "loosen the gate (score.min_trades, score.min_volatility) or search further under another name"

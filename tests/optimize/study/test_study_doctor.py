@@ -14,6 +14,7 @@ from optimize.results import leases
 from optimize.results.records import ExportRecord, Outcome, load_exports, save_export
 from optimize.results.runs import finish_run
 from optimize.results.tables import LEASES, STUDIES
+from optimize.results.trash import put_back
 from optimize.study.claims.caps import Verdict
 from optimize.study.devices import THREAD_VARIABLES
 from optimize.study.doctor import machine
@@ -106,7 +107,7 @@ def test_a_recorded_trial_is_told_through_optuna(small: Small) -> None:
     assert not rows(handle.spec, "SELECT * FROM wf_leases")
 
 
-def test_rows_that_belong_to_nothing_are_dropped_and_no_others(small: Small) -> None:
+def test_rows_that_belong_to_nothing_are_moved_aside_and_no_others(small: Small) -> None:
     handle = launched(opened(small(n_trials=2)))
     play(handle)
     gone = opened(small(name="gone", n_trials=1))
@@ -121,6 +122,9 @@ def test_rows_that_belong_to_nothing_are_dropped_and_no_others(small: Small) -> 
     assert len(rows(handle.spec, "SELECT * FROM wf_windows")) == kept == 4
     assert rows(handle.spec, "SELECT study_name FROM wf_studies") == [("small",)]
     assert play(handle) is Verdict.FULL
+    with handle.engine.begin() as conn:  # nothing of them was lost
+        assert (put_back(conn, "wf_runs"), put_back(conn, "wf_windows")) == (2, 2)
+    assert len(rows(handle.spec, "SELECT * FROM wf_windows")) == kept + 2
 
 
 def test_folders_without_rows_are_moved_and_never_deleted(small: Small) -> None:
@@ -181,7 +185,7 @@ def test_bundles_are_compared_with_what_was_exported(small: Small, tmp_path: Pat
             save_export(conn, ExportRecord(str(folder), "small", 0, "x", 1, 1.0, "00"))
     assert "not what was exported" in only(treated(handle), FAIL).finding.said
     assert "export makes them anew" in only(treated(handle), WARN).finding.remedy
-    assert only(treated(handle, repair=True), WARN).done == "forgot 1 bundles"
+    assert "forgot 1 bundles" in str(only(treated(handle, repair=True), WARN).done)
     with handle.engine.connect() as conn:  # where nothing is mounted nothing can be said to be gone
         assert [each.bundle for each in load_exports(conn, "small")] == [
             str(bundle),

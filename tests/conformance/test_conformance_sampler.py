@@ -1,0 +1,166 @@
+"""Samplers: what Optuna promises of any sampler, on both databases, and that a resume changes nothing.
+
+The cases are those of Optuna's own suite for samplers, written anew.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
+
+from optimize.search.proposals import Proposals, store, why_unfit
+from optimize.search.samplers import SamplerSpec, make_sampler
+from optimize.search.space import SearchSpace, parse_space, suggest
+from optimize.search.storage import load_or_create_study, open_storage
+
+TRIALS = 14  # past the random start of those that have one
+RANGES: dict[str, Any] = {
+    "float": {"low": -1.0, "high": 1.0},
+    "float_log": {"low": 1e-6, "high": 1.0, "log": True},
+    "float_step": {"low": 0.0, "high": 1.0, "step": 0.25},
+    "int": {"low": 1, "high": 9},
+    "int_log": {"low": 1, "high": 1024, "log": True},
+    "int_step": {"low": 0, "high": 64, "step": 16},
+    "one": {"low": 3, "high": 3},
+}
+LISTS: dict[str, Any] = {"a": [1, 2, 3], "b": ["x", "y"], "one": [7]}
+BRANCHES: dict[str, Any] = {
+    "kind": ["plain", "deep"],
+    "depth": {"choices": [2, 3, 4], "when": {"s.kind": ["deep"]}},
+}
+SPACES: dict[str, dict[str, Any]] = {
+    "ranges": {"s": RANGES},
+    "lists": {"s": LISTS},
+    "branches": {"s": BRANCHES},
+    "all": {"s": RANGES | BRANCHES},
+}
+SAMPLERS = {
+    "tpe": SamplerSpec(n_startup_trials=4),
+    "tpe_joint": SamplerSpec(n_startup_trials=4, multivariate=True),
+    "tpe_group": SamplerSpec(n_startup_trials=4, multivariate=True, group=True),
+    "random": SamplerSpec("random"),
+    "qmc": SamplerSpec("qmc"),
+    "grid": SamplerSpec("grid"),
+    "cmaes": SamplerSpec("cmaes", n_startup_trials=4),
+}
+CASES = [
+    *((name, space) for name in ("tpe", "tpe_joint", "tpe_group", "random", "qmc") for space in SPACES),
+    *(("grid", space) for space in ("lists", "branches")),
+    ("cmaes", "ranges"),
+]
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+@pytest.fixture
+def storage(database_url: str) -> Iterator[RDBStorage]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(database_url)
+    yield storage
+    storage.engine.dispose()
+
+
+def proposals(name: str, space: SearchSpace, seed: int = 3) -> Proposals:
+    return Proposals(space, partial(make_sampler, SAMPLERS[name], seed, space))
+
+
+def state_of(number: int) -> TrialState:
+    return {0: TrialState.PRUNED, 1: TrialState.FAIL}.get(number % 5, TrialState.COMPLETE)
+
+
+def score_of(params: dict[str, Any], number: int) -> float:
+    """Return a score, not always a finite one."""
+    whole = sum(float(value) for value in params.values() if isinstance(value, (int, float)))
+    return [math.inf, -math.inf][number % 2] if number in (7, 8) else math.sin(whole)
+
+
+def play(
+    storage: RDBStorage, study_name: str, name: str, space: SearchSpace, seed: int = 3, fresh: bool = False
+) -> list[dict[str, Any]]:
+    """Run trials of every state, the odd value among them; `fresh` draws each by a sampler of its own."""
+    study = load_or_create_study(storage, study_name)
+    drawer = proposals(name, space, seed)
+    for number in range(TRIALS):
+        if fresh:
+            drawer = proposals(name, space, seed)
+        trial = store(storage, study, drawer.draw(study.get_trials(deepcopy=False)), {})
+        score = score_of(trial.params, number)
+        for step, value in enumerate((math.nan, score)):
+            storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        if number % 6 == 4:
+            storage.set_trial_system_attr(trial._trial_id, "constraints:feasible", 1.0)
+        state = state_of(number)
+        study.tell(number, score if state == TrialState.COMPLETE else None, state=state)
+    return [trial.params for trial in study.get_trials()]
+
+
+@pytest.mark.parametrize(("name", "space"), CASES)
+def test_every_value_is_one_of_the_space(storage: RDBStorage, name: str, space: str) -> None:
+    searched = parse_space(SPACES[space])
+    for params in play(storage, "a", name, searched):
+        queued = create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": params})
+        assert why_unfit(searched, queued) is None
+        active = {p.path for p in searched.parameters if all(params.get(k) in v for k, v in p.when)}
+        assert params.keys() == active
+
+
+@pytest.mark.parametrize(("name", "space"), CASES)
+def test_a_seed_decides_and_a_resume_changes_nothing(storage: RDBStorage, name: str, space: str) -> None:
+    searched = parse_space(SPACES[space])
+    first = play(storage, "a", name, searched)
+    assert play(storage, "b", name, searched, fresh=True) == first
+    if name != "grid":
+        assert play(storage, "c", name, searched, seed=4) != first
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_queued_values_are_taken_and_the_rest_is_drawn(storage: RDBStorage, name: str) -> None:
+    space = parse_space(SPACES["ranges" if name == "cmaes" else "lists"])
+    fixed = {"s.int": 4} if name == "cmaes" else {"s.a": 2}
+    study = load_or_create_study(storage, "a", sampler=make_sampler(SAMPLERS[name], 3, space))
+    for _ in range(6):
+        study.enqueue_trial(fixed)
+        trial = study.ask()
+        params = suggest(space, trial)
+        assert fixed.items() <= params.items()
+        assert params.keys() == {parameter.path for parameter in space.parameters}
+        study.tell(trial, 1.0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_trials_told_by_hand_and_of_other_parameters_do_no_harm(storage: RDBStorage, name: str) -> None:
+    space = parse_space(SPACES["ranges" if name == "cmaes" else "lists"])
+    study = load_or_create_study(storage, "a")
+    other = optuna.distributions.FloatDistribution(0.0, 1.0)
+    for number in range(6):
+        study.add_trial(create_trial(params={"other": 0.5}, distributions={"other": other}, value=number))
+        study.add_trial(create_trial(value=float(number)))
+    drawn = proposals(name, space).draw(study.get_trials(deepcopy=False))
+    assert drawn.number == 12
+    assert drawn.params.keys() == {parameter.path for parameter in space.parameters}
+
+
+@pytest.mark.parametrize("name", ["tpe", "tpe_joint", "tpe_group", "random", "qmc", "grid"])
+def test_trials_that_run_are_not_drawn_upon_twice(storage: RDBStorage, name: str) -> None:
+    """Workers ask one after another while none has ended; each has its own point."""
+    space = parse_space({"s": {"a": [1, 2, 3, 4], "b": [1, 2, 3, 4]}} if name == "grid" else SPACES["all"])
+    study, drawer = load_or_create_study(storage, "a"), proposals(name, space)
+    for _ in range(6):
+        store(storage, study, drawer.draw(study.get_trials(deepcopy=False)), {})
+    drawn = [tuple(trial.params.items()) for trial in study.get_trials()]
+    assert len(set(drawn)) == 6
+
+
+def test_a_grid_tries_each_point_equally_often(storage: RDBStorage) -> None:
+    tried = play(storage, "a", "grid", parse_space(SPACES["lists"]))
+    counted: dict[tuple[Any, ...], int] = {}
+    for number, params in enumerate(tried):
+        if state_of(number) != TrialState.FAIL:  # which says nothing about its point
+            key = tuple(params.items())
+            counted[key] = counted.get(key, 0) + 1
+    assert max(counted.values()) - min(counted.values()) <= 1
+    assert len(counted) == 6

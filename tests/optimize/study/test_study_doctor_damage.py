@@ -1,0 +1,116 @@
+"""The doctor on a damaged database: each is a finding, the rest is examined, repair loses nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from optimize.results.records import ExportRecord, load_exports
+from optimize.results.tables import EXPORTS, replace_row, values_of
+from optimize.study.doctor.examination import treat
+from optimize.study.doctor.findings import FAIL, OK, WARN
+from optimize.study.export.manifest import MANIFEST
+from optimize.study.handle import Handle
+from tests.optimize.study.databases import Small
+from tests.optimize.study.studies import opened, play, rows
+from tests.optimize.study.test_study_doctor import launched, levels, only, treated
+
+
+@pytest.fixture
+def handle(small: Small) -> Handle:
+    """Return a study of one finished trial."""
+    handle = launched(opened(small(n_trials=1)))
+    play(handle)
+    return handle
+
+
+def change(handle: Handle, sql: str) -> None:
+    with handle.engine.begin() as conn:
+        conn.execute(text(sql))
+
+
+def returns_of(handle: Handle) -> list[Path]:
+    found = rows(handle.spec, "SELECT returns_path FROM wf_windows")
+    return [handle.spec.folder / path for (path,) in found]
+
+
+def test_garbage_in_a_study_hides_no_other(handle: Handle, small: Small) -> None:
+    launched(opened(small(name="other", n_trials=1)))
+    change(handle, "UPDATE wf_studies SET spec_json = '{\"name\": ' WHERE study_name = 'small'")
+    found = treated(handle)
+    damage = only(found, FAIL).finding
+    assert "small: its row in wf_studies cannot be read" in damage.said
+    assert {each.finding.check for each in found if "small:" in each.finding.said} >= {"leases", "files"}
+    assert any("other: the packages are" in each.finding.said for each in found)
+
+
+def test_garbage_in_a_run_is_named(handle: Handle) -> None:
+    change(handle, "UPDATE wf_runs SET parameters_json = 'not json'")
+    assert "runs in wf_runs cannot be read (trials 0)" in only(treated(handle), FAIL).finding.said
+
+
+def test_garbage_of_another_shape_is_one_finding(handle: Handle) -> None:
+    change(handle, "UPDATE wf_studies SET versions_json = '[1, 2]', spec_json = '7'")
+    found = treated(handle)
+    assert all("cannot be examined" in each.finding.said for each in found if each.level == FAIL)
+    assert {each.finding.check for each in found if each.level == FAIL} == {"leases", "versions"}
+    assert any(each.finding.check == "files" and each.level == OK for each in found)
+
+
+def test_a_cut_file_is_found_and_one_that_comes_back_too(handle: Handle) -> None:
+    first, second = returns_of(handle)
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-20])
+    assert (
+        "1 of 2 windows are gone, 1 of them cut short (trials 0)" in only(treated(handle), FAIL).finding.said
+    )
+    assert only(treated(handle, repair=True), FAIL).done
+    assert set(levels(treated(handle))) == {OK}
+    first.write_bytes(whole)
+    assert "were lost are there again" in only(treated(handle), WARN).finding.said
+    assert only(treated(handle, repair=True), WARN).done
+    assert sorted(returns_of(handle)) == sorted([first, second])
+
+
+def test_a_wrong_folder_costs_no_record(handle: Handle, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    (wrong / "small" / "trials").mkdir(parents=True)
+    before = returns_of(handle)
+    found = list(treat(handle.spec.database, str(wrong), None, repair=True))
+    (files,) = [each for each in found if each.finding.check == "files"]
+    assert (files.level, files.done, "output_dir=" in files.finding.remedy) == (FAIL, None, True)
+    assert returns_of(handle) == before
+
+
+def test_missing_tables_are_no_empty_database(handle: Handle) -> None:
+    change(handle, "DROP VIEW trial_windows")
+    change(handle, "DROP VIEW best_models")
+    change(handle, "DROP TABLE wf_windows")
+    assert "tables are missing: wf_windows" in only(treated(handle), FAIL).finding.said
+
+
+def test_a_view_that_was_dropped_is_made_anew(handle: Handle) -> None:
+    change(handle, "DROP VIEW best_models")
+    assert "another version: best_models" in only(treated(handle), WARN).finding.said
+    assert only(treated(handle, repair=True), WARN).done == "made best_models"
+    assert set(levels(treated(handle))) == {OK}
+    assert "best_models" in inspect(handle.engine).get_view_names()
+
+
+def test_a_relative_bundle_is_looked_for_and_never_forgotten(
+    handle: Handle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = handle.spec.folder / "exports" / "01_trial_0000"
+    bundle.mkdir(parents=True)
+    (bundle / MANIFEST).write_text("changed")
+    relative = os.path.relpath(bundle, tmp_path)
+    with handle.engine.begin() as conn:  # as older versions did
+        replace_row(conn, EXPORTS, values_of(ExportRecord(relative, "small", 0, "x", 1, 1.0, "00")))
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert "not what was exported" in only(treated(handle), FAIL).finding.said
+    (bundle / MANIFEST).unlink()
+    assert set(levels(treated(handle, repair=True))) == {OK}
+    with handle.engine.connect() as conn:
+        assert [each.bundle for each in load_exports(conn, "small")] == [relative]
