@@ -1,7 +1,7 @@
 """What people read of a study, at 1,000 and 10,000 trials, on SQLite and PostgreSQL, in CPU-seconds.
 
-Databases are filled through the functions that a worker uses: trials of eight parameters, four reports and
-four windows; a tenth is pruned, a quarter repeats the parameters of another. Each verb is measured in this
+Databases hold the rows that workers leave: trials of eight parameters, four reports and four windows; a
+tenth is pruned, a quarter repeats the parameters of another. Each verb is measured in this
 process (the median of three) and as a whole process with its start; a server's share is counted with it.
 Targets: each under 5 CPU-seconds in this process, and at ten times the trials at most 12 times as much. It
 ends with one JSON line. `--quick` takes 200 and 2,000 trials.
@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,30 @@ sys.path.insert(0, str(REPOSITORY))  # this is a script
 import numpy as np  # noqa: E402
 import optuna  # noqa: E402
 import psutil  # noqa: E402
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution  # noqa: E402
-from optuna.trial import TrialState, create_trial  # noqa: E402
-from sqlalchemy import Connection, Engine  # noqa: E402
+from optuna.distributions import (  # noqa: E402
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    distribution_to_json,
+)
+from optuna.storages._rdb import models  # noqa: E402
+from optuna.trial import TrialState  # noqa: E402
+from sqlalchemy import Connection, Engine, insert, select  # noqa: E402
 
+from optimize import clock  # noqa: E402
 from optimize.cli.status import study_status  # noqa: E402
 from optimize.database import DatabaseSpec, open_engine  # noqa: E402
-from optimize.results.leases import acquire, release  # noqa: E402
 from optimize.results.queries import leaderboard, run_query  # noqa: E402
-from optimize.results.records import Outcome, RunRecord, StudyRecord, WindowRecord, save_study  # noqa: E402
-from optimize.results.runs import finish_run, load_run, save_window, start_run  # noqa: E402
-from optimize.results.tables import create_tables  # noqa: E402
+from optimize.results.records import RunRecord, StudyRecord, WindowRecord, save_study  # noqa: E402
+from optimize.results.runs import load_run, parameter_set  # noqa: E402
+from optimize.results.tables import RUNS, WINDOWS, create_tables, values_of  # noqa: E402
 from optimize.results.views import create_views  # noqa: E402
 from optimize.search.storage import load_or_create_study, open_storage  # noqa: E402
 from optimize.study.doctor.examination import treat  # noqa: E402
 from optimize.study.spec import StudySpec, resolve, to_plain  # noqa: E402
 
 NAME = "records"
-WINDOWS, BATCH = 4, 200
+N_WINDOWS, BATCH = 4, 200
 LIMIT_CPU_S, LIMIT_GROWTH = 5.0, 12.0
 DAY = date(2024, 1, 2)
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -66,65 +73,85 @@ def parameters_of(number: int) -> dict[str, Any]:
 
 
 def fill(url: str, output_dir: Path, trials: int) -> None:
-    """Write a finished study, as its workers would, but for the training."""
-    spec = resolve(StudySpec(name=NAME, n_trials=trials, output_dir=str(output_dir)))
-    plain = to_plain(spec)
+    """Write a finished study: the rows that its workers would have left, many by one statement."""
+    plain = to_plain(resolve(StudySpec(name=NAME, n_trials=trials, output_dir=str(output_dir))))
     engine, storage = open_engine(url), open_storage(url)
     create_tables(engine)
-    study = load_or_create_study(storage, NAME)
+    study_id = load_or_create_study(storage, NAME)._study_id
     create_views(engine)
-    record = StudyRecord(NAME, "single", trials, 0, 3, plain, {}, "", plain["score"], "", "", {})
+    storage.engine.dispose()
     with engine.begin() as conn:
-        save_study(conn, record)
+        save_study(conn, StudyRecord(NAME, "single", trials, 0, 3, plain, {}, "", plain["score"], "", "", {}))
     for first in range(0, trials, BATCH):
         numbers = range(first, min(first + BATCH, trials))
+        runs = [_run(number, plain) for number in numbers]
+        windows = [window for run in runs for window in _windows(run, output_dir / NAME)]
+        sets = [{"parameter_set": parameter_set(run.parameters)} for run in runs]
         with engine.begin() as conn:
-            uuids = [_run(conn, number, plain, output_dir / NAME) for number in numbers]
-        for number, uuid in zip(numbers, uuids, strict=True):
-            study.add_trial(_trial(number, uuid))
-    storage.engine.dispose()
+            conn.execute(
+                insert(RUNS), [values_of(run) | of_set for run, of_set in zip(runs, sets, strict=True)]
+            )
+            conn.execute(insert(WINDOWS), [values_of(window) for window in windows])
+            _insert_trials(conn, study_id, runs)
     engine.dispose()
 
 
-def _run(conn: Connection, number: int, plain: dict[str, Any], folder: Path) -> str:
-    lease = acquire(conn, NAME, number, worker=0, lease_s=60.0, now=time.time())
-    parameters = parameters_of(number)
-    run = RunRecord(lease.run_uuid, NAME, number, parameters, plain, [0, number], {}, "")
-    start_run(conn, lease, run)
-    for window in range(WINDOWS):
-        path = (
-            Path("trials")
-            / f"{number:04d}_{lease.run_uuid[:8]}"
-            / "windows"
-            / f"{window}"
-            / "returns.parquet"
-        )
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+def _run(number: int, plain: dict[str, Any]) -> RunRecord:
+    pruned = number % 10 == 9
+    score = None if pruned else float(np.random.default_rng([1, number]).normal())
+    return RunRecord(
+        str(uuid.UUID(int=number << 96)), NAME, number, parameters_of(number), plain, [0, number], {}, "",
+        state="PRUNED" if pruned else "COMPLETE", score=score, standard_error=0.5, seconds=1.0,
+        reason="pruner: below the median after window 1" if pruned else None,
+        metrics={"exposure": 0.5}, finished_at=clock.now(),
+    )  # fmt: skip
+
+
+def _windows(run: RunRecord, folder: Path) -> Iterator[WindowRecord]:
+    place = Path("trials") / f"{run.trial_number:04d}_{run.run_uuid[:8]}"
+    (folder / place).mkdir(parents=True)
+    for window in range(N_WINDOWS):
+        path = place / f"{window}.parquet"
         (folder / path).write_bytes(b"PAR1 PAR1")
-        dates, numbers = (DAY,) * 4, (0.5,) * 10
-        save_window(conn, lease, WindowRecord(run.run_uuid, window, 0, *dates, 400, 100, *numbers, str(path)))
-    finish_run(conn, lease, _outcome(number))
-    release(conn, lease)
-    return lease.run_uuid
+        yield WindowRecord(run.run_uuid, window, 0, *(DAY,) * 4, 400, 100, *(0.5,) * 10, str(path))
 
 
-def _outcome(number: int) -> Outcome:
-    if number % 10 == 9:
-        return Outcome("PRUNED", 1.0, reason="pruner: below the median after window 1")
-    score = float(np.random.default_rng([1, number]).normal())
-    return Outcome("COMPLETE", 1.0, score=score, standard_error=0.5, metrics={"exposure": 0.5})
-
-
-def _trial(number: int, run_uuid: str) -> optuna.trial.FrozenTrial:
-    outcome = _outcome(number)
-    return create_trial(
-        state=TrialState[outcome.state],
-        value=outcome.score,
-        params=parameters_of(number),
-        distributions=DISTRIBUTIONS,
-        intermediate_values={step: 0.5 for step in range(WINDOWS)},
-        user_attrs={"run_uuid": run_uuid, "repetition": 0, "feasible": True},
+def _insert_trials(conn: Connection, study_id: int, runs: Sequence[RunRecord]) -> None:
+    """Write the rows of Optuna for finished trials."""
+    at = datetime(2024, 1, 2)
+    trials = [
+        {"study_id": study_id, "number": run.trial_number, "state": TrialState[run.state]}
+        | {"datetime_start": at, "datetime_complete": at}
+        for run in runs
+    ]
+    conn.execute(insert(models.TrialModel), trials)
+    numbers = select(models.TrialModel.number, models.TrialModel.trial_id).where(
+        models.TrialModel.study_id == study_id
     )
+    found = conn.execute(numbers.where(models.TrialModel.number >= runs[0].trial_number))
+    ids: dict[int, int] = {number: trial_id for number, trial_id in found}
+    finite = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+    parameters, reports, attributes, values = [], [], [], []
+    for run in runs:
+        of = {"trial_id": ids[run.trial_number]}
+        parameters += [
+            of | {"param_name": name, "distribution_json": distribution_to_json(distribution)}
+            | {"param_value": distribution.to_internal_repr(run.parameters[name])}
+            for name, distribution in DISTRIBUTIONS.items()
+        ]  # fmt: skip
+        reports += [
+            of | {"step": step, "intermediate_value": 0.5, "intermediate_value_type": finite}
+            for step in range(N_WINDOWS)
+        ]
+        stored = {"run_uuid": run.run_uuid, "repetition": 0, "feasible": True}
+        attributes += [of | {"key": key, "value_json": json.dumps(value)} for key, value in stored.items()]
+        if run.score is not None:
+            kind = models.TrialValueModel.TrialValueType.FINITE
+            values.append(of | {"objective": 0, "value": run.score, "value_type": kind})
+    conn.execute(insert(models.TrialParamModel), parameters)
+    conn.execute(insert(models.TrialIntermediateValueModel), reports)
+    conn.execute(insert(models.TrialUserAttributeModel), attributes)
+    conn.execute(insert(models.TrialValueModel), values)
 
 
 def _selection(engine: Engine, url: str, folder: Path) -> object:
@@ -159,7 +186,7 @@ COMMANDS = {
 }
 
 
-class Clock:
+class Spent:
     """CPU time of this process, of the processes it ended, and of a database server."""
 
     def __init__(self, server: psutil.Process | None) -> None:
@@ -180,23 +207,23 @@ class Clock:
         return used
 
 
-def measure(url: str, folder: Path, clock: Clock) -> dict[str, dict[str, float]]:
+def measure(url: str, folder: Path, spent_by: Spent) -> dict[str, dict[str, float]]:
     """Return the CPU-seconds of every verb, in this process and as a whole process."""
     found: dict[str, dict[str, float]] = {}
     engine = open_engine(url, read_only=True)
     for name, verb in VERBS.items():
         spent = []
         for _ in range(3):
-            before = clock.now()
+            before = spent_by.now()
             assert verb(engine, url, folder)
-            spent.append(clock.now() - before)
+            spent.append(spent_by.now() - before)
         found[name] = {"in_process": statistics.median(spent)}
         if name in COMMANDS:
             command = [sys.executable, "-m", "optimize", *COMMANDS[name], f"database.url={url}"]
             command += [f"output_dir={folder}"] * (name == "doctor")
-            before = clock.now()
+            before = spent_by.now()
             subprocess.run(command, cwd=folder, check=False, capture_output=True)
-            found[name]["whole_process"] = clock.now() - before
+            found[name]["whole_process"] = spent_by.now() - before
         print(
             f"  {name}: " + ", ".join(f"{key} {value:.2f} s" for key, value in found[name].items()),
             flush=True,
@@ -242,7 +269,7 @@ def main() -> None:
                 folder, url = Path(name) / f"studies_{trials}", create(trials)
                 print(f"{kind}, {trials} trials: writing them", flush=True)
                 fill(url, folder, trials)
-                detail.setdefault(kind, {})[str(trials)] = measure(url, folder, Clock(server))
+                detail.setdefault(kind, {})[str(trials)] = measure(url, folder, Spent(server))
     print(json.dumps(summary(few, detail)))
 
 

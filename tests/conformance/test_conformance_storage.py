@@ -172,7 +172,7 @@ def test_a_parameter_keeps_its_kind_in_all_trials(storage: RDBStorage, study_id:
     first, second = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
     storage.set_trial_param(first, "x", 0.0, CategoricalDistribution([1, 2]))
     for other in (CategoricalDistribution([1, 3]), FloatDistribution(0, 1)):
-        with pytest.raises(ValueError, match=r"distribution|choices"):
+        with pytest.raises(ValueError, match=r"[Dd]istribution"):
             storage.set_trial_param(second, "x", 0.0, other)
     elsewhere = storage.create_new_trial(storage.create_new_study(MAXIMIZE, "b"))
     storage.set_trial_param(elsewhere, "x", 0.0, FloatDistribution(0, 1))
@@ -244,7 +244,7 @@ def test_a_copy_that_is_read_is_the_reader_s(storage: RDBStorage, study_id: int)
 @pytest.mark.parametrize(("values", "best"), [([1.0, 3.0, 2.0], 1), ([-math.inf, math.inf], 1)])
 def test_the_best_trial(storage: RDBStorage, values: list[float], best: int) -> None:
     study = load_or_create_study(storage, "a")
-    with pytest.raises(ValueError, match="No trials"):
+    with pytest.raises(ValueError, match=r"No trials|does not exist"):
         _ = study.best_trial
     for value in values:
         study.tell(study.ask(), value)
@@ -302,4 +302,4 @@ def test_no_trial_is_failed_for_want_of_a_heartbeat(storage: RDBStorage, study_i
     """Leases are ours: Optuna must never fail a trial by itself."""
     storage.create_new_trial(study_id)
     assert storage.get_heartbeat_interval() is None
-    assert storage.get_failed_trial_callback() is None
+    assert storage.get_heartbeat_stale_trial_callback() is None
