@@ -54,7 +54,7 @@ def test_garbage_of_another_shape_is_one_finding(handle: Handle) -> None:
     change(handle, "UPDATE wf_studies SET versions_json = '[1, 2]', spec_json = '7'")
     found = treated(handle)
     assert all("cannot be examined" in each.finding.said for each in found if each.level == FAIL)
-    assert {each.finding.check for each in found if each.level == FAIL} == {"leases", "versions"}
+    assert {each.finding.check for each in found if each.level == FAIL} == {"leases", "versions", "code"}
     assert any(each.finding.check == "files" and each.level == OK for each in found)
 
 
