@@ -37,6 +37,11 @@ def missing_tables(conn: Connection) -> set[str] | None:
     return NEEDED - there if there & METADATA.tables.keys() else None
 
 
+def has_tables(conn: Connection) -> bool:
+    """Say whether a database holds every table of a study; refuse one of another program."""
+    return missing_tables(conn) == set()
+
+
 def count_orphans(conn: Connection) -> dict[str, int]:
     """Return how many rows of each table belong to nothing, tables without any left out."""
     counts = {

@@ -12,7 +12,8 @@ from optimize.results.records import load_study
 from optimize.results.tables import RUNS, STUDIES
 from optimize.study import equivalence
 from optimize.study import trial as trial_module
-from optimize.study.doctor.audit import Audit, examine_study
+from optimize.study.doctor.audit import examine_study
+from optimize.study.doctor.findings import Audit
 from optimize.study.equivalence import settle_code
 from optimize.study.handle import Handle, enroll
 from optimize.study.versions import CODE, changed_code, comparable, source
