@@ -82,8 +82,8 @@ def _running(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
 def _records(audit: Audit) -> Iterator[Finding]:
     """Find runs whose stored settings are no JSON any more."""
     columns = [column.name for column in RUNS.columns if column.name.endswith("_json")]
-    listed = ", ".join(f'"{name}"' for name in columns)
-    rows = text(f"SELECT trial_number, {listed} FROM wf_runs WHERE study_name = :name")
+    selected = ", ".join(f'"{name}"' for name in columns)
+    rows = text(f"SELECT trial_number, {selected} FROM wf_runs WHERE study_name = :name")
     with audit.engine.connect() as conn:
         damaged = {
             row[0] for row in conn.execute(rows, {"name": audit.name}) if not all(map(_is_json, row[1:]))
