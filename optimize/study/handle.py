@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,13 +90,10 @@ def open_study(spec: StudySpec) -> Handle:
     url = spec.database.url
     space = parse_space(spec.space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with study_lock(url, spec.name):
+    with study_lock(url, spec.name), ExitStack() as refused:  # closes what a refusal leaves behind
         engine = open_engine(url, busy_timeout_s=spec.database.busy_timeout_s)
-        try:
-            refuse_foreign(engine)
-        except BadInputError:
-            engine.dispose()
-            raise
+        refused.callback(engine.dispose)
+        refuse_foreign(engine)
         create_tables(engine)
         with engine.begin() as conn:
             pull_back(conn, now := server_time(conn))
@@ -103,6 +101,7 @@ def open_study(spec: StudySpec) -> Handle:
         with engine.begin() as conn:
             fill_parameter_sets(conn, spec.name)
         storage = open_storage(url, spec.database.busy_timeout_s)
+        refused.callback(storage.engine.dispose)
         if spec.name not in optuna.get_all_study_names(storage):
             with engine.begin() as conn:
                 _find_records(conn, spec.name)
@@ -112,6 +111,7 @@ def open_study(spec: StudySpec) -> Handle:
         pruner = make_pruner(spec.pruner, spec.seed)
         study = load_or_create_study(storage, spec.name, sampler=make(), pruner=pruner)
         create_views(engine)
+        refused.pop_all()
     return Handle(spec, space, study, storage, engine, Proposals(space, make))
 
 
