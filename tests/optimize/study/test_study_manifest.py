@@ -142,7 +142,7 @@ def test_an_archive_that_runs_code_when_unpickled_is_refused_unread(bundle: Path
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("metrics.json", '"total_return": ', '"total_return": 1'),
+        ("metrics.json", '"cost": ', '"cost": 1'),
         ("metrics.json", '"tries": ', '"tries": 1'),
         ("CARD.md", "**Score ", "**Score +9.9, once "),
         ("features.json", '"lookback": 2', '"lookback": 3'),
