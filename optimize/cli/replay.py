@@ -88,6 +88,9 @@ def _lines(result: Replay) -> list[str]:
         f"  {'same' if window.bitwise else 'differs'}"
         for window in result.windows
     ]
+    lines += result.unproven
+    if result.windows:
+        lines.append("proven: these models earn these returns on these data; nobody's signature is in it")
     return [*lines, f"score stored {result.stored!r}, replayed {result.replayed!r}: {result.verdict}"]
 
 

@@ -7,11 +7,12 @@ from rich.console import Console
 from optimize.cli.arguments import read_command
 from optimize.cli.composition import compose_jobs
 from optimize.cli.tables import folder_words, say
-from optimize.cli.typed import typed_keys
+from optimize.cli.typed import searched_words, typed_keys
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.results.queries import studies_of
+from optimize.search.space import parse_space
 from optimize.secrets import storable
 from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.resume import merge_words, resume, stored_study
@@ -35,6 +36,9 @@ def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
         if stored.first_phase_only:  # what the second phase searches is in the words of the launch alone
             spec = to_spec(compose_again(typed))
         spec = resume(stored, spec, keys)
+    if typed is not None:
+        for line in searched_words(typed, {each.path for each in parse_space(spec.space).parameters}):
+            say(line)
     with lasting_output():
         return _run(config, spec, typed)
 

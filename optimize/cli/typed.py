@@ -1,6 +1,6 @@
 """The keys that a command sets, those of the files it chooses included."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,19 @@ def typed_keys(words: Sequence[str], before: Sequence[str] = ()) -> list[str]:
         else:
             keys.append(name)
     return list(dict.fromkeys(keys))
+
+
+def searched_words(words: Sequence[str], searched: Collection[str]) -> list[str]:
+    """Return a line for each key that a command sets although its space searches it."""
+    lines = []
+    for word in read_command("study", words).words:
+        key, _, value = word.partition("=")
+        if key in searched:
+            lines.append(
+                f"{key}={value} is searched, for the space lists it: "
+                f"space.{key}=null keeps {value} in every trial"
+            )
+    return lines
 
 
 def _own_folders(words: Sequence[str]) -> list[Path]:

@@ -1,9 +1,10 @@
-"""What a launch may do and its user should hear of first: a pruner that prunes nothing, too little memory."""
+"""Launch warnings: a pruner that prunes nothing, too little memory, costs by the share on adjusted prices."""
 
 from pathlib import Path
 
 import psutil
 
+from optimize.data.spec import DataSpec
 from optimize.study.spec import StudySpec
 
 WORKER_MB = 512  # resident, of a worker with torch, where worker.max_memory_mb sets no limit
@@ -12,8 +13,9 @@ GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; a number, or 
 
 
 def cautions(spec: StudySpec, windows: int, memory_mb: float) -> list[str]:
-    """Return what is odd about a study of so many windows on a machine with so much memory, a line each."""
-    return [word for word in (_idle_pruner(spec, windows), _little_memory(spec, memory_mb)) if word]
+    """Return the launch warnings for this window count and memory, a line each."""
+    found = (_idle_pruner(spec, windows), _little_memory(spec, memory_mb), _adjusted_shares(spec))
+    return [word for word in found if word]
 
 
 def memory_here() -> float:
@@ -49,3 +51,24 @@ def _little_memory(spec: StudySpec, memory_mb: float) -> str | None:
         f"worker.count={worker.count} workers of {what} may need {needed}, and this machine has "
         f"{memory_mb / 1024:.1f} GB: use fewer, or set worker.max_memory_mb to what fits"
     )
+
+
+def _adjusted_shares(spec: StudySpec) -> str | None:
+    """Return that a share of adjusted prices is not the share that was traded, where costs count shares."""
+    keys = [key for key in ("commission_per_share", "slippage_per_share") if getattr(spec.cost, key) > 0]
+    adjusted = _adjustment(spec.data)
+    if not keys or adjusted is None:
+        return None
+    costs = " and ".join(f"cost.{key}={getattr(spec.cost, key):g}" for key in keys)
+    return (
+        f"{costs} count the shares of {adjusted} prices: before a split a share had another price, and its "
+        "cost was another part of it: use costs in basis points, or bars after the last split (data.start)"
+    )
+
+
+def _adjustment(data: DataSpec) -> str | None:
+    """Return the setting by which prices are adjusted for splits, None where none is known to be."""
+    if data.provider == "file":
+        return "data.adjust=true" if data.adjust else None
+    adjusts = data.provider in ("alpaca", "yfinance") and data.adjustment in ("split", "all")
+    return f"data.adjustment={data.adjustment}" if adjusts else None

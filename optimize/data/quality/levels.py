@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envs.types import FloatArray, IntArray
+from envs.types import BoolArray, FloatArray, IntArray
 from optimize.data.bars import RawBars, utc_text
 from optimize.data.quality.findings import Finding, counted, find, portion
 from optimize.data.quality.spikes import spike_findings, spike_rows
@@ -30,16 +30,24 @@ KEPT_SESSIONS = 60
 LEVEL_KEPT = 0.5  # of the change's logarithm, from the KEPT_SESSIONS before to those after
 
 
-def level_findings(raw: RawBars, session: IntArray, split_remedy: str) -> list[Finding]:
-    """Return the findings on clean rows in order; session (R,) is the calendar row of each."""
-    volume = (*_zero_volume(raw), *_zero_spread(raw), *_volume_levels(raw, session))
+def level_findings(raw: RawBars) -> list[Finding]:
+    """Return the findings on the prices, spreads and volumes of clean rows in order."""
     return [
         *_constant(raw),
         *spike_findings(raw),
-        *_splits(raw, session, split_remedy),
         *_seen_opens(raw),
-        *volume,
+        *_zero_volume(raw),
+        *_zero_spread(raw),
     ]
+
+
+def jump_findings(raw: RawBars, session: IntArray, period: IntArray, split_remedy: str) -> list[Finding]:
+    """Return the jumps from bar to bar of a period (P,), by clean rows of it and around it.
+
+    session (R,) is the calendar row of each row.
+    """
+    kept: BoolArray = np.isin(raw.timestamp, period)
+    return [*_splits(raw, session, kept, split_remedy), *_volume_levels(raw, session, kept)]
 
 
 def _constant(raw: RawBars) -> Iterator[Finding]:
@@ -93,14 +101,14 @@ def _zero_spread(raw: RawBars) -> Iterator[Finding]:
         yield find("zero_spread", raw, raw.timestamp[free], found, remedy)
 
 
-def _splits(raw: RawBars, session: IntArray, remedy: str) -> Iterator[Finding]:
+def _splits(raw: RawBars, session: IntArray, kept: BoolArray, remedy: str) -> Iterator[Finding]:
     """Yield the jumps between bars that look like splits: a simple ratio, to stay, on an ordinary day."""
     gap = np.log(raw.ohlcv[1:, 0] / raw.ohlcv[:-1, 3])
     miss = np.abs(gap[:, None] - SPLIT_LOGS).min(axis=1) if len(gap) else gap
     close_by = np.diff(raw.timestamp) <= MAX_SPLIT_GAP_DAYS * DAY_NS
     looked_for = (miss <= SPLIT_TOLERANCE) | (np.abs(gap) >= ANY_RATIO)
     spike = spike_rows(raw.ohlcv[:, :4])
-    rows = np.flatnonzero(looked_for & close_by & ~(spike[1:] | spike[:-1])) + 1
+    rows = np.flatnonzero(looked_for & close_by & kept[1:] & kept[:-1] & ~(spike[1:] | spike[:-1])) + 1
     block = max(1, round(len(session) / len(np.unique(session))))
     rows = np.array([row for row in rows if is_ordinary(raw, int(row), block)], dtype=np.int64)
     if len(rows):
@@ -153,7 +161,7 @@ def _tell_split(raw: RawBars, row: int) -> str:
     return f"{ratio} at {utc_text(raw.timestamp[row])[:10]}, {before:g} -> {after:g}"
 
 
-def _volume_levels(raw: RawBars, session: IntArray) -> Iterator[Finding]:
+def _volume_levels(raw: RawBars, session: IntArray, kept: BoolArray) -> Iterator[Finding]:
     """Yield the sessions at which volume changes by an order of magnitude at once and stays there."""
     first = np.flatnonzero(np.append(True, session[1:] != session[:-1]))
     volume = np.add.reduceat(raw.ohlcv[:, 4], first)
@@ -161,7 +169,7 @@ def _volume_levels(raw: RawBars, session: IntArray) -> Iterator[Finding]:
     if len(volume) < 2 * EDGE_SESSIONS:
         return
     level = np.log(volume)
-    rows = level_steps(level)
+    rows = [row for row in level_steps(level) if kept[first[row - 1]] and kept[first[row]]]
     if rows:
         stamps = raw.timestamp[first[rows]]
         told = ", ".join(

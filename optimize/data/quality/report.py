@@ -12,16 +12,18 @@ from optimize.data.providers import provider_of
 from optimize.data.quality.calendar_verdict import resolve_calendar
 from optimize.data.quality.findings import Finding, brief, find, judge, refuse, refused
 from optimize.data.quality.hours import MISREAD
-from optimize.data.quality.levels import level_findings
+from optimize.data.quality.levels import jump_findings, level_findings
 from optimize.data.quality.rows import MIN_BARS, clean, row_findings
 from optimize.data.quality.sessions import calendar_findings, exit_findings, traded_bars
 from optimize.data.quality.span import (
+    AROUND_NS,
     Part,
     age_days,
     parts_of_period,
     ragged_findings,
     short_findings,
     stale_findings,
+    with_surroundings,
 )
 from optimize.data.quality.stamps import stamp_findings
 from optimize.data.resample import resample, why_not
@@ -79,13 +81,18 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
         last = max(int(bars.bar_end[-1]) for _, bars in parts)
         table = session_table(calendar, first, last, session)
         parts = [_traded(part, table, session) for part in parts]
+        wide = session_table(calendar, first - AROUND_NS, last + AROUND_NS, session)
+        wholes = {raw.symbol: (raw, bars) for raw, bars in made}
+        alone = len(raws) == 1
         for raw, bars in parts:
             on_stamps = [] if data.provider == "synthetic" else stamp_findings(raw, bars, table, now_ns)
             found += on_stamps
             if all(each.check != "spacing" for each in on_stamps):  # else there is no one timeframe to check
-                found += _of_one(raw, bars, table, data, session)
+                around = _traded(with_surroundings(bars, wholes[raw.symbol], wide), wide, session)
+                found += jump_findings(around[0], wide.index(around[1]), bars.timestamp, split_remedy(data))
+                found += _of_one(raw, bars, table, data, session, alone=alone)
             found += stale_findings(raw, bars, now_ns, data.max_age)
-        found += [*ragged_findings(parts), *short_findings(parts, table, data)]
+        found += [*ragged_findings(parts, table), *short_findings(parts, table, data)]
     judged = judge(found, data.severity)
     rank = {check: row for row, check in enumerate(CHECKS)}
     judged.sort(key=lambda each: (SEVERITIES.index(each.severity), rank[each.check]))
@@ -113,12 +120,12 @@ def enforce(
 
 
 def _of_one(
-    raw: RawBars, bars: Bars, table: SessionTable, data: DataSpec, session: SessionSpec
+    raw: RawBars, bars: Bars, table: SessionTable, data: DataSpec, session: SessionSpec, *, alone: bool
 ) -> Iterator[Finding]:
     """Yield what is wrong with one symbol's prices, volume and times."""
-    yield from level_findings(raw, table.index(bars), split_remedy(data))
+    yield from level_findings(raw)
     auto = session.calendar == "auto"
-    against = calendar_findings(raw, bars, table, data.max_gap_days, auto=auto)
+    against = calendar_findings(raw, bars, table, data.max_gap_days, auto=auto, alone=alone)
     yield from against
     readable = not any(each.check in MISREAD for each in against)
     if readable and ends_flat(session, table.calendar, bars.timeframe):

@@ -50,16 +50,19 @@ def gaps_of(bars: Bars, table: SessionTable) -> Gaps:
 
 
 def calendar_findings(
-    raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float, *, auto: bool
+    raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float, *, auto: bool, alone: bool = True
 ) -> list[Finding]:
-    """Return the findings of one symbol against its calendar, which `auto` was read off the bars."""
+    """Return the findings of one symbol against its calendar, which `auto` was read off the bars.
+
+    `alone` is false where the market has other symbols, whose bars must begin together with these.
+    """
     outside = outside_sessions(bars.timestamp, bars, table)
     misread = list(clock_findings(raw, bars, table, outside, auto=auto))
     if misread:  # gaps and bars outside come of the misreading
         return misread
     sessions = int(np.ptp(table.index(bars)[[0, -1]])) + 1
     gaps = _gaps(raw, gaps_of(bars, table), sessions, max_gap_days)
-    return [*_off_grid(raw, bars, table), *gaps, *outside_findings(raw, bars, table, outside)]
+    return [*_off_grid(raw, bars, table, alone=alone), *gaps, *outside_findings(raw, bars, table, outside)]
 
 
 def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> BoolArray:
@@ -112,7 +115,7 @@ def _longest(gaps: Gaps, chosen: BoolArray) -> str:
     return told if len(rows) == 1 else f"the longest {told}"
 
 
-def _off_grid(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding]:
+def _off_grid(raw: RawBars, bars: Bars, table: SessionTable, *, alone: bool) -> Iterator[Finding]:
     """Yield intraday bars that start where no bar of their timeframe does.
 
     That is every whole timeframe from midnight, UTC or local, and from where trading opens or goes on.
@@ -130,10 +133,9 @@ def _off_grid(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding
     found = f"{portion(off)} off the grid of {bars.timeframe}, in the median {days(late)} past it"
     remedy = "drop these rows or stamp them with the start of their bar; they cut the bar before them short"
     if off.mean() > MOSTLY:
-        remedy = (
-            "stamp the rows with the start of their bars; where their bars do begin so, "
-            "data.severity.off_grid=warn takes them as they are"
-        )
+        remedy = "stamp the rows with the start of their bars"
+        if alone:
+            remedy += "; where their bars do begin so, data.severity.off_grid=warn takes them as they are"
     yield find("off_grid", raw, raw.timestamp[off], found, remedy)
 
 

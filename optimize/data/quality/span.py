@@ -15,6 +15,7 @@ from optimize.data.spec import DAY_NS, DataSpec, timeframe_ns
 
 GRACE_DAYS = 7  # a download counts its months from when it is made, which may be days after the last bar
 MONTHS_A_DAY = 12 / 365.25
+AROUND_NS = 120 * DAY_NS  # more than the 65 sessions before and after a bar that its jumps are judged by
 
 Part = tuple[RawBars, Bars]  # rows as they came; the bars that they make once broken rows are left out
 
@@ -33,6 +34,21 @@ def parts_of_period(parts: Sequence[Part], data: DataSpec) -> tuple[list[Part], 
         else:
             ended.append(_ended(raw, int(kept.sum()), period))
     return recent, ended
+
+
+def with_surroundings(bars: Bars, whole: Part, table: SessionTable) -> Part:
+    """Return the rows of a period with those around it, as far as the source and the calendar have any.
+
+    A jump is judged by the weeks before and after it: so it is the same finding in every period it lies in.
+    """
+    raw, every = whole
+    first = max(int(bars.timestamp[0]) - AROUND_NS, int(table.open_ns[0]))
+    near = (raw.timestamp >= first) & (raw.timestamp <= bars.timestamp[-1] + AROUND_NS)
+    near |= np.isin(raw.timestamp, bars.timestamp)
+    if near.all():
+        return whole
+    rows = replace(raw, timestamp=raw.timestamp[near], ohlcv=raw.ohlcv[near], spread=raw.spread[near])
+    return rows, select_rows(every, near)
 
 
 def _ended(raw: RawBars, late: int, period: Period) -> Finding:
@@ -71,16 +87,16 @@ def short_findings(parts: Sequence[Part], table: SessionTable, data: DataSpec) -
             yield find("short", raw, bars.timestamp[:1], f"{period.asked} asked for, {came}", remedy)
 
 
-def ragged_findings(parts: Sequence[Part]) -> Iterator[Finding]:
-    """Yield the symbols that begin or end at another bar than most."""
+def ragged_findings(parts: Sequence[Part], table: SessionTable) -> Iterator[Finding]:
+    """Yield the symbols that begin or end at another bar than most; daily bars are compared by date."""
     if len(parts) < 2:
         return
     for edge, word in ((0, "begins"), (-1, "ends")):
-        stamps = np.array([bars.timestamp[edge] for _, bars in parts])
+        stamps = np.array([_begin(bars, edge, table) for _, bars in parts])
         values, counts = np.unique(stamps, return_counts=True)
         usual = int(values[counts == counts.max()][-1])
-        for raw, bars in parts:
-            apart = int(bars.timestamp[edge]) - usual
+        for (raw, bars), stamp in zip(parts, stamps, strict=True):
+            apart = int(stamp) - usual
             if apart:
                 when = f"{days(abs(apart))} {'after' if apart > 0 else 'before'} the others"
                 remedy = (
@@ -92,6 +108,14 @@ def ragged_findings(parts: Sequence[Part]) -> Iterator[Finding]:
                 found = f"{word} {when} ({counted(count, 'bar')} of {bars.timeframe})"
                 span = bars.timestamp[edge : edge + 1] if edge == 0 else bars.timestamp[-1:]
                 yield find("ragged", raw, span, found, remedy, count=count)
+
+
+def _begin(bars: Bars, edge: int, table: SessionTable) -> int:
+    """Return the stamp of the first (0) or last (-1) bar, of a daily one that of its date."""
+    if timeframe_ns(bars.timeframe) < DAY_NS:
+        return int(bars.timestamp[edge])
+    (day,) = table.day_of(bars.timestamp[[edge]], bars.bar_end[[edge]], bars.timeframe)
+    return int(day.astype("datetime64[ns]").astype(np.int64))
 
 
 def stale_findings(raw: RawBars, bars: Bars, now_ns: int, max_age: float | None) -> Iterator[Finding]:

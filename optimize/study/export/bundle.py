@@ -5,13 +5,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from envs.types import FloatArray, Market
+from envs.types import FloatArray
 from optimize.agents.agent import Agent, load_agent
 from optimize.agents.archive import check_archive
 from optimize.agents.files import MODEL, SPEC, WEIGHTS
@@ -23,8 +22,8 @@ from optimize.evaluate.windows import Window
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import copies_in, load_extensions, refuse_untrusted
 from optimize.hashing import hash_arrays, hash_object
+from optimize.study.export.described import check_described
 from optimize.study.export.manifest import MANIFEST, Manifest, read_json, verify_bundle
-from optimize.study.export.spans import SPANS, plain_spans, spans_of
 from optimize.study.files import RETURNS, SCALER, TRADES, read_returns, window_folder
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import (
@@ -38,8 +37,7 @@ from optimize.study.trial import (
 )
 from optimize.study.versions import CODE, comparable, differences
 
-CONFIG, FEATURES, METRICS = "config.json", "features.json", "metrics.json"
-CARD, PICTURE = "CARD.md", "equity.png"
+CONFIG, PICTURE = "config.json", "equity.png"
 PROOF = (WEIGHTS, SPEC, SCALER, RETURNS, TRADES)  # of each window and repeat
 DEPLOYED = (WEIGHTS, SPEC, SCALER, MODEL)  # of the last window, first repeat
 MOST_SESSIONS = 1_000_000  # rows of one returns.parquet
@@ -72,6 +70,7 @@ class Replay:
     bitwise: bool
     differences: tuple[str, ...]  # versions and processor, where it is not bitwise
     windows: tuple[WindowReplay, ...] = ()
+    unproven: tuple[str, ...] = ()  # parts of a bundle that could not be compared
 
     @property
     def verdict(self) -> str:
@@ -88,7 +87,6 @@ def replay_bundle(folder: Path, data_path: str | None = None, grounds: Grounds |
     spec = read_config(folder, data_path)
     ground = lay_again(spec, manifest.data_fingerprint, str(folder), {} if grounds is None else grounds)
     check_deployed(folder, manifest, ground.windows[-1].index)
-    check_described(folder, spec, ground)
     stored: list[list[Measured]] = []
     again: list[list[Measured]] = []
     for repeat in range(spec.score.repeats):
@@ -108,7 +106,9 @@ def replay_bundle(folder: Path, data_path: str | None = None, grounds: Grounds |
     close = _all_close(stored, again)
     replay = judge(str(folder), manifest.study, manifest.trial, manifest.score, value, manifest.versions,
                    same=all(window.bitwise for window in windows), close=close)  # fmt: skip
-    return dataclasses.replace(replay, windows=windows)
+    written = read_config(folder)  # the card names the data where they lay
+    unproven = check_described(folder, manifest, written, ground, again)
+    return dataclasses.replace(replay, windows=windows, unproven=unproven)
 
 
 def judge(
@@ -179,28 +179,6 @@ def check_deployed(folder: Path, manifest: Manifest, last: int) -> None:
                 "the deployable policy of this bundle is unproven, so export it again"
             )
     check_archive(folder)
-
-
-def features_of(spec: StudySpec, market: Market) -> dict[str, Any]:
-    """Return the content of features.json: the columns of an observation in order, and their bars."""
-    return {
-        "features": list(market.feature_names),
-        "lookback": spec.feature.lookback,
-        "timeframe": market.timeframe,
-        "symbols": list(market.symbols),
-    }
-
-
-def check_described(folder: Path, spec: StudySpec, ground: Ground) -> None:
-    """Refuse features.json and spans.json that describe another market or other windows than the replayed."""
-    described: dict[str, dict[str, Any]] = {FEATURES: features_of(spec, ground.market)}
-    if (folder / SPANS).is_file():  # version 0.1 wrote none
-        described[SPANS] = plain_spans(spans_of(ground))
-    for name, expected in described.items():
-        if read_json(folder / name) != expected:
-            raise BadInputError(
-                f"{folder / name} is not that of the policy that replays: do not trust it, export it again"
-            )
 
 
 def _threads(manifest: Manifest, folder: Path) -> int:

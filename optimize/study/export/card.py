@@ -92,6 +92,8 @@ def metrics_of(evidence: Evidence) -> dict[str, Any]:
             for each in evidence.baselines
         },
         "tries": evidence.tries,
+        "parameters": dict(evidence.run.parameters),
+        "entropy": list(evidence.run.entropy),
         "windows": _windows(evidence),
     }
 

@@ -15,19 +15,16 @@ from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import copies_in
 from optimize.results.records import RunRecord
 from optimize.study.export.bundle import (
-    CARD,
     CONFIG,
     DEPLOYED,
-    FEATURES,
-    METRICS,
     PICTURE,
     PROOF,
     Grounds,
-    features_of,
     lay_again,
     returns_hash,
 )
 from optimize.study.export.card import LABEL, Evidence, card_of, draw_equity, gather, metrics_of
+from optimize.study.export.described import CARD, FEATURES, METRICS, features_of
 from optimize.study.export.manifest import FORMAT, Manifest, write_manifest
 from optimize.study.export.spans import spans_of, write_spans
 from optimize.study.files import RETURNS, read_returns, window_folder, write_json

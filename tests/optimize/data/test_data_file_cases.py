@@ -5,12 +5,13 @@ findings) and JOINING (several symbols). A case is added to the table of its que
 """
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from optimize.cli.dispatch import compose
-from optimize.data.bars import RawBars
+from optimize.data.bars import RawBars, utc_text
 from optimize.data.dataset import load_bars
 from optimize.data.providers import provider_of
 from optimize.data.quality.findings import Finding
@@ -40,6 +41,8 @@ class Case:
     refused: tuple[str, ...] = ()  # words of the one line that refuses to read or join it
     found: dict[str, tuple[str, ...]] = field(default_factory=dict)  # check -> words of finding and remedy
     absent: tuple[str, ...] = ()  # checks without a finding
+    joined: int | None = None  # rows of the market
+    known: str | None = None  # UTC end of its first bar
 
 
 READING: list[Case] = [
@@ -120,9 +123,62 @@ READING: list[Case] = [
     Case("C45_price_array.npy", refused=("NumPy array", "to_csv")),
 ]  # fmt: skip
 
-QUALITY: list[Case] = []
+NEW_YORK = "data.time_zone=America/New_York"
+MISREAD = ("time_zone", "calendar", "stamp_end", "outside_session", "gaps")
+QUALITY: list[Case] = [
+    Case("C05_EURUSD_H1_mt5.csv", found={"time_zone": (
+        "refuse", "24/5 read as America/New_York+7 to 100 %", "data.time_zone=America/New_York+7",
+        "MetaTrader")}, absent=("outside_session",)),
+    Case("C05_EURUSD_H1_mt5.csv", ("data.time_zone=America/New_York+7",), first="2024-01-10T22:00",
+         absent=MISREAD),
+    Case("C06_DAT_ASCII_EURUSD_header.csv", found={"time_zone": ("refuse", "data.time_zone=Etc/GMT+5")},
+         absent=("outside_session",)),
+    Case("C06_DAT_ASCII_EURUSD_noheader.csv", found={"time_zone": ("refuse", "data.time_zone=Etc/GMT+5")}),
+    Case("C06_DAT_ASCII_EURUSD_header.csv", ("data.time_zone=Etc/GMT+5",), first="2024-07-11T23:00",
+         absent=("time_zone", "calendar", "stamp_end")),
+    Case("C08_shanghai_naive_30m.csv", found={"time_zone": (
+        "refuse", "XSHG read as Asia/Shanghai to 100 %",
+        "set data.time_zone=Asia/Shanghai session.calendar=XSHG")}),
+    Case("C08_shanghai_naive_30m.csv", (NEW_YORK,), found={"time_zone": (
+        "refuse", "data.time_zone=Asia/Shanghai session.calendar=XSHG")}),
+    Case("C08_shanghai_naive_30m.csv", ("data.time_zone=Asia/Shanghai", "session.calendar=XSHG"),
+         first="2024-01-22T01:30", absent=MISREAD),
+    Case("C10_london_utc_1h.csv", found={"calendar": (
+        "refuse", "XLON read as UTC to 100 %", "session.calendar=XLON")}, absent=("gaps",)),
+    Case("C10_london_utc_1h.csv", ("session.calendar=XLON",), absent=MISREAD),
+    Case("C11_endstamps_ny_30m.csv", (NEW_YORK,), found={"stamp_end": (
+        "refuse", "a bar begins at the close and none at the open", "data.stamp=end")},
+         absent=("outside_session",)),
+    Case("C11_endstamps_ny_30m.csv", (NEW_YORK, "data.stamp=end"), absent=MISREAD),
+    Case("C14_live_last_row.csv", DAILY, found={"unfinished": (
+        "warn", "2024-02-28T14:37:05Z, unlike all others", "leave it out")}),
+    Case("C16_cent_row.csv", DAILY, found={"spike": ("refuse", "open 0.01 near 480.2 at 2024-01-31")},
+         absent=("split",)),
+    Case("C16_high_x100.csv", DAILY, found={"spike": ("refuse", "high 48314.9 near 480.2 at 2024-01-31")}),
+    Case("C16_low_100th.csv", DAILY, found={"spike": ("refuse", "low 4.7772 near 480.2 at 2024-01-31")}),
+    Case("C37_ny_summer_naive.csv", ("data.time_zone=EST",), found={"time_zone": (
+        "refuse", "XNYS read as EST to 77 %", f"set {NEW_YORK}")}, absent=("outside_session",)),
+    Case("C37_ny_summer_naive.csv", ("data.time_zone=Europe/London",), found={"time_zone": (
+        "refuse", f"set {NEW_YORK} session.calendar=XNYS")}),
+    Case("C37_ny_summer_naive.csv", (NEW_YORK,), first="2024-07-08T13:30", absent=MISREAD),
+    Case("C38_future.csv", DAILY, found={"future": ("refuse", "40 bars begin after now")}),
+    Case("C39_split_12for1.csv", DAILY, found={"split": ("refuse", "12:1 at 2024-01-31, 482.907 -> 40.2423")},
+         absent=("spike",)),
+    Case("C39_split_1for12.csv", DAILY, found={"split": ("refuse", "1:12 at 2024-01-31, 482.907 -> 5794.89")},
+         absent=("spike",)),
+    Case("C44_mixed_resolution.csv", ("data.timeframe=5m",), found={"spacing": (
+        "refuse", "bars of 5m, but 1 h from 2024-01-01T00:00:00Z to 2024-01-01T18:00:00Z apart")}),
+]  # fmt: skip
 
-JOINING: list[Case] = []
+OVERLAP = ("1h bars overlap without beginning together", "from 2024-01-08T14:30:00Z to 2024-01-08T15:30:00Z")
+JOINING: list[Case] = [
+    *(Case(file, ("data.timeframe=1h", symbols, *severity), refused=OVERLAP)
+      for file, symbols in (("C01_{symbol}_1h.csv", "data.symbols=[aa,bb]"),
+                            ("C04_{symbol}_1h.csv", "data.symbols=[btc,spy]"))
+      for severity in ((), ("data.severity.off_grid=warn",))),
+    Case("C02_{symbol}_1d.csv", (*DAILY, "data.symbols=[btc,spy]"), ("btc", "spy"), rows=45, joined=45,
+         first="2024-01-02T00:00", known="2024-01-03T05:00", absent=("ragged", "off_grid", "session_twice")),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +219,20 @@ def test_a_file_gives_the_right_value_or_one_line_with_the_remedy(cases: Path, c
         ]
         assert not missing, found
     if case.symbols:
-        assert load_bars(config.data).symbols == case.symbols
+        bars = load_bars(config.data)
+        assert bars.symbols == case.symbols
+        assert case.joined in (None, bars.n_bars)
+        assert case.known is None or utc_text(bars.bar_end[0]).startswith(case.known)
+
+
+@pytest.mark.market_data
+def test_every_file_of_the_folder_stands_in_a_table(cases: Path) -> None:
+    """The name of a case is that of a file, a folder, or of one file for each symbol."""
+    patterns = {case.file.split("/")[0].replace("{symbol}", "*") for case in (*READING, *QUALITY, *JOINING)}
+    there = {path.name for path in cases.iterdir()} - {"README.md"}
+    assert there
+    missing = {name for name in there if not any(fnmatch(name, pattern) for pattern in patterns)}
+    assert missing == set()
 
 
 def _check_rows(case: Case, raw: RawBars) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, text
 
+from envs.costs import CostSpec
+from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.database.health import look
 from optimize.errors import BadInputError
@@ -38,6 +40,24 @@ def test_workers_that_do_not_fit_into_memory_are_told() -> None:
     assert "4 workers of worker.max_memory_mb=3000 may need 11.7 GB" in cautions(limited, 4, 8192)[0]
     assert cautions(dataclasses.replace(spec, worker=WorkerSpec(kind="ray", count=99)), 4, 8192) == []
     assert 0 < memory_here() < 1e9
+
+
+def test_costs_by_the_share_of_adjusted_prices_are_a_caution() -> None:
+    def words(cost: CostSpec, **data: Any) -> list[str]:
+        return cautions(StudySpec(name="x", data=DataSpec(symbols=["SPY"], **data), cost=cost), 4, 1e6)
+
+    tiered = CostSpec(commission_per_share=0.0035, slippage_per_share=0.005)
+    (word,) = words(tiered, provider="yfinance", adjustment="all")
+    both = "cost.commission_per_share=0.0035 and cost.slippage_per_share=0.005"
+    assert word.startswith(f"{both} count the shares of data.adjustment=all prices: ")
+    (word,) = words(CostSpec(slippage_per_share=0.01), provider="alpaca", adjustment="split")
+    assert word.startswith("cost.slippage_per_share=0.01 count")
+    (word,) = words(tiered, provider="file", path="{symbol}.csv", adjust=True)
+    assert "of data.adjust=true prices" in word
+    assert words(tiered, provider="alpaca", adjustment="raw") == []
+    assert words(tiered, provider="alpaca", adjustment="dividend") == []
+    assert words(tiered, provider="file", path="{symbol}.csv") == []
+    assert words(CostSpec(commission_min=1.0), provider="yfinance", adjustment="all") == []
 
 
 @pytest.mark.parametrize("share", [0.26, 0.9])

@@ -139,6 +139,27 @@ def test_an_archive_that_runs_code_when_unpickled_is_refused_unread(bundle: Path
     assert not canary.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("metrics.json", '"cost": ', '"cost": 1'),
+        ("metrics.json", '"tries": ', '"tries": 1'),
+        ("CARD.md", "**Score ", "**Score +9.9, once "),
+        ("features.json", '"lookback": 2', '"lookback": 3'),
+        ("spans.json", '"eligible_from": "2022', '"eligible_from": "2021'),
+    ],
+)
+def test_a_forged_description_is_refused(bundle: Path, name: str, old: str, new: str) -> None:
+    text = (bundle / name).read_text(encoding="utf-8")
+    assert old in text
+    (bundle / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    rewrite_manifest(bundle)
+    with pytest.raises(
+        BadInputError, match=r"(metrics\.json|CARD\.md|features\.json|spans\.json) does not describe"
+    ):
+        replay_bundle(bundle)
+
+
 def test_links_and_devices_are_refused(bundle: Path) -> None:
     (bundle / "link").symlink_to("/etc/passwd")
     with pytest.raises(BadInputError, match="link is no ordinary file"):

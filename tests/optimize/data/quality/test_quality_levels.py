@@ -9,7 +9,16 @@ import pytest
 from envs.types import FloatArray
 from optimize.data.bars import RawBars
 from optimize.data.quality.levels import is_ordinary, level_steps
-from tests.optimize.data.quality.qualities import PRICES, Plant, hours, new_york, ohlcv, report_of, split
+from tests.optimize.data.quality.qualities import (
+    PRICES,
+    Plant,
+    counts,
+    hours,
+    new_york,
+    ohlcv,
+    report_of,
+    split,
+)
 
 
 def years() -> pd.DataFrame:
@@ -114,6 +123,28 @@ def test_a_level_of_some_weeks_is_none_for_good(tmp_path: Path) -> None:
         level = np.random.default_rng(1).normal(10, 0.35, 300)
         level[100 : 100 + sessions] += np.log(10)
         assert len(level_steps(level)) == expected
+
+
+def months_with(check: str, frame: pd.DataFrame, folder: Path) -> list[int]:
+    """Return the data.months, of 10 to 14, with a finding of a check."""
+    reports = {months: report_of(frame, folder, "24/5", months=months) for months in range(10, 15)}
+    return [months for months, report in reports.items() if check in counts(report)]
+
+
+def test_a_change_of_volume_is_the_same_finding_in_every_period_it_lies_in(tmp_path: Path) -> None:
+    """Five busy weeks are no level for good, also where the period begins within them; a level is one."""
+    busy_weeks, lasting = years(), years()
+    busy_weeks.loc[260:284, "volume"] *= 10
+    lasting.loc[260:, "volume"] *= 10
+    assert months_with("volume_level", busy_weeks, tmp_path) == []
+    assert months_with("volume_level", lasting, tmp_path) == [13, 14]  # twelve begin with it
+
+
+def test_a_split_is_none_where_the_bars_begin_with_it(tmp_path: Path) -> None:
+    frame = split(300, 4)(years())
+    starts = [str(stamp.date()) for stamp in frame["timestamp"][299:302]]
+    found = ["split" in counts(report_of(frame, tmp_path, "24/5", start=start)) for start in starts]
+    assert found == [True, False, False]
 
 
 @pytest.mark.market_data

@@ -152,3 +152,26 @@ def test_a_warning_before_a_study_is_short(tmp_path: Path) -> None:
         "warn short X: data.months=24 asked for, 1.97 found",
         "dates and remedies: walkforge data data.check=true, with the same data keys",
     ]
+
+
+def test_rows_off_the_grid_are_never_kept_beside_another_symbol(tmp_path: Path) -> None:
+    late = hours()
+    late["timestamp"] += pd.Timedelta("17min")
+    for name in "ab":
+        late.to_parquet(tmp_path / f"{name}.parquet")
+    path = str(tmp_path / "{symbol}.parquet")
+    found = inspect(DataSpec(provider="file", path=path, symbols=["a", "b"]), SessionSpec()).findings
+    assert [(each.check, each.symbol) for each in found] == [("off_grid", "a"), ("off_grid", "b")]
+    assert {each.remedy for each in found} == {"stamp the rows with the start of their bars"}
+    assert "data.severity.off_grid=warn" in report_of(late, tmp_path).findings[0].remedy
+
+
+def test_daily_bars_begin_together_whatever_their_hour(tmp_path: Path) -> None:
+    days = pd.bdate_range("2024-01-02", "2024-04-30", tz="UTC")
+    for name, stamps in (("a", days), ("b", days + pd.Timedelta("5h")), ("c", days[3:])):
+        ohlcv(stamps, volatility=0.01).to_parquet(tmp_path / f"{name}.parquet")
+    path = str(tmp_path / "{symbol}.parquet")
+    data = DataSpec(provider="file", path=path, symbols=["a", "b", "c"], timeframe="1d")
+    found = inspect(data, SessionSpec(calendar="24/5")).findings
+    ragged = [(each.symbol, each.found) for each in found if each.check == "ragged"]
+    assert ragged == [("c", "begins 3 days after the others (3 bars of 1d)")]
