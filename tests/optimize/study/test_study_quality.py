@@ -63,8 +63,9 @@ def test_a_finding_that_warns_is_a_line_and_the_study_runs(
     run_study(spec_on(tmp_path, severity={"split": "warn", "gaps": "ignore"}), said)
     assert ran == ["small"]
     lines = said.file.getvalue().splitlines()  # type: ignore[attr-defined]  # a StringIO
-    assert len(lines) == 1
-    assert re.match(r"warn split BTC: \S*btc\.parquet: 1 jump like a split \(2:1 at 2024-01-30", lines[0])
+    assert len(lines) == 2
+    assert lines[0].startswith("BTC: 1h bars of btc.parquet, ")
+    assert re.match(r"warn split BTC: \S*btc\.parquet: 1 jump like a split \(2:1 at 2024-01-30", lines[1])
 
 
 def test_a_study_may_be_resumed_under_another_judgement(tmp_path: Path) -> None:
