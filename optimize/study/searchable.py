@@ -27,7 +27,18 @@ def check_space(spec: StudySpec, space: SearchSpace) -> None:
             try:
                 check_agent(apply(spec, _parents(space, parameter) | {parameter.path: value}).agent)
             except BadInputError as error:
+                if str(error) == _own_fault(spec):  # whatever the space offers
+                    raise
                 raise refusal(parameter.path, f"offers {value!r}: {error}") from None
+
+
+def _own_fault(spec: StudySpec) -> str | None:
+    """Return why the agent without its space is refused, None where it is not."""
+    try:
+        check_agent(spec.agent)
+    except BadInputError as error:
+        return str(error)
+    return None
 
 
 def budget_conflicts(spec: StudySpec, space: SearchSpace) -> list[str]:

@@ -1,6 +1,7 @@
 """The quality report: every check on every symbol of a source, before anything is built on it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,6 @@ from optimize.data.quality.levels import jump_findings, level_findings
 from optimize.data.quality.rows import MIN_BARS, clean, row_findings
 from optimize.data.quality.sessions import calendar_findings, exit_findings, traded_bars
 from optimize.data.quality.span import (
-    AROUND_NS,
     Part,
     age_days,
     parts_of_period,
@@ -29,6 +29,7 @@ from optimize.data.quality.stamps import stamp_findings
 from optimize.data.resample import resample, why_not
 from optimize.data.sessions import SessionTable, ends_flat, session_table
 from optimize.data.spec import CHECKS, DAY_NS, SEVERITIES, DataSpec, SessionSpec
+from optimize.errors import BadInputError
 
 ABOUT_VOLUME = ("zero_volume", "volume_level")
 
@@ -81,15 +82,13 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
         last = max(int(bars.bar_end[-1]) for _, bars in parts)
         table = session_table(calendar, first, last, session)
         parts = [_traded(part, table, session) for part in parts]
-        wide = session_table(calendar, first - AROUND_NS, last + AROUND_NS, session)
         wholes = {raw.symbol: (raw, bars) for raw, bars in made}
         alone = len(raws) == 1
         for raw, bars in parts:
             on_stamps = [] if data.provider == "synthetic" else stamp_findings(raw, bars, table, now_ns)
             found += on_stamps
             if all(each.check != "spacing" for each in on_stamps):  # else there is no one timeframe to check
-                around = _traded(with_surroundings(bars, wholes[raw.symbol], wide), wide, session)
-                found += jump_findings(around[0], wide.index(around[1]), bars.timestamp, split_remedy(data))
+                found += _jumps(bars, wholes[raw.symbol], table, data, session)
                 found += _of_one(raw, bars, table, data, session, alone=alone)
             found += stale_findings(raw, bars, now_ns, data.max_age)
         found += [*ragged_findings(parts, table), *short_findings(parts, table, data)]
@@ -130,6 +129,19 @@ def _of_one(
     readable = not any(each.check in MISREAD for each in against)
     if readable and ends_flat(session, table.calendar, bars.timeframe):
         yield from exit_findings(raw, _at_timeframe(bars, data.timeframe or bars.timeframe, table), table)
+
+
+def _jumps(
+    bars: Bars, whole: Part, table: SessionTable, data: DataSpec, session: SessionSpec
+) -> list[Finding]:
+    """Return the jumps of prices and volume from bar to bar, judged by the rows around them as well."""
+    _, near = with_surroundings(bars, whole)
+    first, last = int(near.timestamp[0]), int(near.bar_end[-1])
+    if first < table.open_ns[0] or last > table.close_ns[-1]:
+        with suppress(BadInputError):  # the calendar is not recorded for the rows around
+            table = session_table(table.calendar, first, last, session)
+    raw, near = _traded(with_surroundings(bars, whole, int(table.open_ns[0])), table, session)
+    return jump_findings(raw, table.index(near), bars.timestamp, split_remedy(data))
 
 
 def _traded(part: Part, table: SessionTable, session: SessionSpec) -> Part:

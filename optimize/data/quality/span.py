@@ -36,13 +36,14 @@ def parts_of_period(parts: Sequence[Part], data: DataSpec) -> tuple[list[Part], 
     return recent, ended
 
 
-def with_surroundings(bars: Bars, whole: Part, table: SessionTable) -> Part:
-    """Return the rows of a period with those around it, as far as the source and the calendar have any.
+def with_surroundings(bars: Bars, whole: Part, earliest_ns: int | None = None) -> Part:
+    """Return the rows of a period with those around it, as far as the source has any after earliest_ns.
 
     A jump is judged by the weeks before and after it: so it is the same finding in every period it lies in.
     """
     raw, every = whole
-    first = max(int(bars.timestamp[0]) - AROUND_NS, int(table.open_ns[0]))
+    first = int(bars.timestamp[0]) - AROUND_NS
+    first = first if earliest_ns is None else max(first, earliest_ns)
     near = (raw.timestamp >= first) & (raw.timestamp <= bars.timestamp[-1] + AROUND_NS)
     near |= np.isin(raw.timestamp, bars.timestamp)
     if near.all():

@@ -39,7 +39,7 @@ def read_numbers(
     _refuse_other_kinds(frame, present, table)
     written = [column for column in present.values() if not _is_numeric(frame[column])]
     notes: list[str] = []
-    values: dict[str, FloatArray] = {ours: np.zeros(len(frame)) for ours in names}
+    values: dict[str, FloatArray] = {ours: np.zeros(len(frame)) for ours in names if names[ours] is None}
     if not written and spec.decimal in (None, ".") and spec.thousands is None:
         return values | {ours: _plain(frame[column]) for ours, column in present.items()}, ()
     if table.text is not None:

@@ -129,7 +129,7 @@ def _rowless(path: Path, lines: Lines, spec: DataSpec) -> str:
 def _without_comments(data: bytes, start: int, lines: Lines) -> tuple[bytes, tuple[str, ...]]:
     """Return text without comments among its rows and without the header's line come again."""
     notes = []
-    if data.find(b"\n#", start) >= 0:
+    if data.find(b"#", start) >= 0 and data.find(b"\n#", start) >= 0:  # one byte is found at once
         rows, count = re.subn(rb"(?m)^#[^\r\n]*(\r\n|\n|\r)?", b"", data[start:])
         data = data[:start] + rows
         notes.append(f"{count} comment lines among the rows skipped")

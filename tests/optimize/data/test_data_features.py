@@ -157,7 +157,7 @@ def test_unknown_and_repeated_names_are_refused_with_the_choices() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"higher_timeframes": ["3h"]}, r"feature.higher_timeframes='3h' .* one of 1m, 5m"),
+        ({"higher_timeframes": ["36h"]}, "feature.higher_timeframes='36h' .* up to a day, such as 1m, 5m"),
         ({"higher_timeframes": ["4h", "4h"]}, "a list without repeats"),
         ({"zigzag_pct": []}, "feature.zigzag_pct"),
         ({"zigzag_pct": [1.5, -2.0]}, "between 0 and 100"),

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from optimize.errors import StudyStoppedError
+from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.trades import Trades
 from optimize.study import preflight as preflight_module
 from optimize.study import trial as trial_module
 from optimize.study.preflight import preflight
 from optimize.study.runner import run_study
-from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.spec import WorkerSpec
 from optimize.study.trial import Measured, evaluate_window
 from tests.optimize.study.studies import opened, play, rows, small_spec
 
@@ -84,16 +84,24 @@ def test_a_saved_agent_that_acts_otherwise_is_found(
         preflight(small_spec(tmp_path), tmp_path / "market", lambda line: None)
 
 
-def test_an_agent_that_only_training_refuses_is_found_before_trial_1(tmp_path: Path, scratch: Path) -> None:
+def test_what_only_training_finds_is_found_before_trial_1(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = small_spec(tmp_path, preflight=True, worker=WorkerSpec(count=1))
-    study = dataclasses.replace(spec, agent=unusable(spec))
-    with pytest.raises(StudyStoppedError, match=r"stage 'Training': agent\.batch_size=1"):
-        run_study(study, Console(quiet=True))
+    monkeypatch.setattr(trial_module, "train", broken)
+    with pytest.raises(StudyStoppedError, match="stage 'Training': RuntimeError: broken on purpose"):
+        run_study(spec, Console(quiet=True))
     assert rows(spec, "SELECT * FROM trials") == []
 
 
-def unusable(spec: StudySpec) -> Any:
-    return dataclasses.replace(spec.agent, hyperparameters={"n_steps": 16, "batch_size": 1})
+def test_an_agent_that_training_would_refuse_is_refused_by_its_own_key_before_any_work(
+    tmp_path: Path,
+) -> None:
+    spec = small_spec(tmp_path, preflight=True, worker=WorkerSpec(count=1))
+    agent = dataclasses.replace(spec.agent, hyperparameters={"n_steps": 16, "batch_size": 1})
+    with pytest.raises(BadInputError, match=r"^agent\.batch_size=1 is not allowed"):
+        run_study(dataclasses.replace(spec, agent=agent), Console(quiet=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_at_its_cap_needs_no_preflight(

@@ -50,7 +50,7 @@ def test_a_finding_that_refuses_stops_a_study_before_any_work(tmp_path: Path) ->
         run_study(spec_on(tmp_path), said)
     assert caught.value.exit_code == 2
     told = said.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
-    assert re.search(r"^warn gaps BTC: \S*btc\.parquet: 1 gap in open market time", told, re.MULTILINE)
+    assert re.search(r"^warn gaps BTC: 1 gap in open market time", told, re.MULTILINE)
     assert [path.name for path in tmp_path.iterdir()] == ["btc.parquet"]
 
 
@@ -60,11 +60,13 @@ def test_a_finding_that_warns_is_a_line_and_the_study_runs(
     ran: list[str] = []
     monkeypatch.setattr(runner, "run_phase", lambda spec, console, **options: ran.append(spec.name))
     said = Console(file=io.StringIO(), width=400)
-    run_study(spec_on(tmp_path, severity={"split": "warn", "gaps": "ignore"}), said)
+    run_study(spec_on(tmp_path, severity={"split": "warn", "gaps": "ignore", "seen_open": "ignore"}), said)
     assert ran == ["small"]
     lines = said.file.getvalue().splitlines()  # type: ignore[attr-defined]  # a StringIO
-    assert len(lines) == 1
-    assert re.match(r"warn split BTC: \S*btc\.parquet: 1 jump like a split \(2:1 at 2024-01-30", lines[0])
+    source, finding, remedies = lines
+    assert source == "BTC: 1h bars of btc.parquet, 2024-01-01 to 2024-02-29"
+    assert finding.startswith("warn split BTC: 1 jump like a split (2:1 at 2024-01-30")
+    assert remedies == "dates and remedies: walkforge data data.check=true, with the same data keys"
 
 
 def test_a_study_may_be_resumed_under_another_judgement(tmp_path: Path) -> None:
