@@ -160,7 +160,7 @@ def test_reading_what_was_not_downloaded_says_what_to_type(
     named += ["feed"] if provider == "alpaca" else []
     assert typed == {
         "data": provider,
-        "data.timeframe": spec.source_timeframe or spec.timeframe,
+        "data.timeframe": spec.source_timeframe or spec.timeframe or "1h",
         **{f"data.{name}": getattr(spec, name) for name in named},
     }
     if "symbols" in changes and len(spec.symbols) == 1:
