@@ -34,11 +34,11 @@ def commands() -> list[tuple[str, str]]:
 
 
 def bars(stamps: pd.DatetimeIndex, digits: int = 2, start: float = 100.0, seed: int = 1) -> pd.DataFrame:
-    """Return a random walk of bars."""
+    """Return a random walk of bars; every second opens a point above the close before."""
     steps = np.random.default_rng(seed).normal(0, 0.001, len(stamps))
     close = np.round(start * np.exp(np.cumsum(steps)), digits)
-    open_ = np.append(start, close[:-1])
     point = 10.0**-digits
+    open_ = np.append(start, close[:-1]) + point * (np.arange(len(stamps)) % 2)
     prices = {
         "open": open_,
         "high": np.maximum(open_, close) + point,
