@@ -40,6 +40,7 @@ NAMES = (
     "peers_training",
     "zoo",
     "records",
+    "fuzz",
 )
 LONGER = ("learning",)  # run by name only
 MARKER = re.compile(r"\{\{(\w+)(?: (\w+))?\}\}")

@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,17 @@ def records(result: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def fuzz(result: dict[str, Any]) -> str:
+    """Return how the commands of each kind ended, and how many of them ended wrongly."""
+    wrong = Counter(each["kind"] for each in result["wrong"])
+    rows = []
+    for kind, codes in result["kinds"].items():
+        ends = (sum(codes.values()), *(codes.get(end, 0) for end in ("0", "1", "2", "None")), wrong[kind])
+        rows.append([kind, *(f"{count:,}" for count in ends)])
+    heads = ("kind of input", "commands", "exit 0", "exit 1", "exit 2", "did not end", "ended wrongly")
+    return table(heads, rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "environments": environments,
     "training": training,
@@ -229,4 +241,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "zoo": zoo,
     "learning": learning,
     "records": records,
+    "fuzz": fuzz,
 }

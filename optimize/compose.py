@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -288,12 +289,12 @@ SCHEMAS: dict[str, type] = {
 }
 
 
-def register_schemas() -> None:
-    """Put one schema for each verb into Hydra's ConfigStore, as `<verb>_schema`, and teach yaml to pick."""
+@cache
+def register_schema(verb: str) -> None:
+    """Put the schema of a verb into Hydra's ConfigStore as `<verb>_schema`, and teach yaml to pick."""
     OmegaConf.register_new_resolver("pick", pick, replace=True)
-    store = ConfigStore.instance()
-    for verb, schema in SCHEMAS.items():
-        store.store(name=f"{verb}_schema", node=_writable(OmegaConf.structured(schema)))
+    node = _writable(OmegaConf.structured(SCHEMAS[verb]))
+    ConfigStore.instance().store(name=f"{verb}_schema", node=node)
 
 
 def pick(choices: Mapping[str, Any], key: str, default: Any) -> Any:

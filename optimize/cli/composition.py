@@ -34,7 +34,7 @@ from optimize.cli.yaml_files import (
     of_hydra,
     register_source,
 )
-from optimize.compose import SCHEMAS, register_schemas, to_config
+from optimize.compose import SCHEMAS, register_schema, to_config
 from optimize.errors import BadInputError
 
 SEARCH_PATH = "hydra.searchpath"
@@ -94,7 +94,7 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
 @contextmanager
 def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
     """Yield Hydra, ready to compose; what it refuses is refused in one line."""
-    register_schemas()
+    register_schema(verb)
     register_source()
     SettingsSource.booleans = booleans(verb)
     version.setbase("1.3")

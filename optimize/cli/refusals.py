@@ -84,8 +84,11 @@ def hint_of(verb: str, key: str) -> str:
     """Return the key that was probably meant, as the end of a sentence; nothing where none is near."""
     keys = keys_of(verb)
     depth = key.count(".")
-    near = difflib.get_close_matches(key, [known for known in keys if known.count(".") == depth], n=1)
-    last = key.rpartition(".")[2]
+    group, _, last = key.rpartition(".")
+    beside = {known.rpartition(".")[2]: known for known in keys if known.rpartition(".")[0] == group}
+    near = [beside[each] for each in difflib.get_close_matches(last, beside, n=1)]
+    same_depth = [known for known in keys if known.count(".") == depth]
+    near = near or difflib.get_close_matches(key, same_depth, n=1, cutoff=0.8)
     near = near or [known for known in keys if known.rpartition(".")[2] == last][:1]
     near = near or difflib.get_close_matches(last, keys, n=1, cutoff=0.75)
     if not near:

@@ -121,10 +121,15 @@ def place_windows(
 
 
 def inline_file(spec: WindowSpec) -> WindowSpec:
-    """Return the spec with the spans of its file written out, so that a later edit of the file shows."""
-    if spec.file is None:
-        return spec
-    return replace(spec, kind="canonical", file=None, spans=_read_spans(Path(spec.file)))
+    """Return the spec with the spans of its file written out, so that a later edit of the file shows.
+
+    Spans that are none are refused here, before there is a market.
+    """
+    place = spec.file if spec.file is not None else "window.spans"
+    spans: Sequence[Any] = spec.spans if spec.file is None else _read_spans(Path(spec.file))
+    for index, span in enumerate(spans):
+        _span_dates(span, f"{place}[{index}]")
+    return spec if spec.file is None else replace(spec, kind="canonical", file=None, spans=list(spans))
 
 
 def train_start(window: Window, market: Market) -> date:

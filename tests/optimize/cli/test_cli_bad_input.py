@@ -65,7 +65,7 @@ BAD = [
     (["study", "name=x", "sampler=grid"], "ranges for agent.learning_rate, agent.n_epochs, agent.gae_lambda"),
     (
         ["study", "name=x", "sampler=cmaes"],
-        "lists for agent.n_steps, agent.batch_size, agent.gamma, agent.net",
+        "lists for feature.lookback, agent.n_steps, agent.batch_size, agent.gamma, agent.net",
     ),
     (["study", "name=x", "n_trials=many"], "n_trials='many' is not allowed: n_trials must be a whole number"),
     (["study", "name=x", "n_trials=0"], "at least 1"),
@@ -79,8 +79,6 @@ BAD = [
     (["study", "name=x", "data.path=a=b"], "quote"),
     (["study", "name=x", "+space.cost.commission_bps=[0,1]"], "commission_bps"),
     (["study", "name=x", "phase=two", "phase.timeframe.n_trials=7"], "multiple"),
-    (["walk-forward", "name=x", "window.count=400"], "window.count"),
-    (["walk-forward", "name=x", "data.months=1"], "data"),
     (["data", "data=file", "data.path=nothing.csv"], "nothing.csv"),
     (["status", "name=x"], "there is no database"),
     (["leaderboard", "name=x", "format=xml"], "table, csv, json"),
@@ -93,6 +91,23 @@ BAD = [
 def test_bad_input_is_one_line_and_exit_code_2(run: Run, arguments: list[str], said: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("walkforge: ")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "span", "said"),
+    [
+        ("window.count=400", "2017-01-01 to 2017-12-29", "window.count=400 windows"),
+        ("data.months=1", "2017-11-29 to 2017-12-29", "a longer span of data (data.months)"),
+    ],
+)
+def test_too_little_data_is_refused_after_a_line_that_names_it(
+    run: Run, setting: str, span: str, said: str
+) -> None:
+    code, out, err = run("walk-forward", "name=x", setting)
+    assert (code, out) == (2, f"EURUSD: 1h bars of FOREX_EURUSD_1H_ASK.csv, {span}\n")
     assert err.count("\n") == 1
     assert err.startswith("walkforge: ")
     assert said in err
@@ -132,3 +147,20 @@ def test_a_pipe_is_no_file_of_windows(run: Run, tmp_path: Path) -> None:
     code, out, err = run("study", "name=x", "window.file=pipe.json")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "pipe.json is a pipe: name a regular file" in err
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ("[1, 2]", "windows.json[0]=1 is not allowed"),
+        ("[{}]", "exactly the keys train_start, train_end, test_start, test_end"),
+        ("[]", "a JSON list of at least one span"),
+    ],
+)
+def test_spans_that_are_none_are_refused_before_there_is_a_market(
+    run: Run, tmp_path: Path, spans: str, said: str
+) -> None:
+    (tmp_path / "windows.json").write_text(spans)
+    code, out, err = run("study", "name=x", "window.file=windows.json")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err

@@ -129,19 +129,23 @@ def test_what_cannot_be_is_one_line(run: Run, tmp_path: Path, settings: list[str
     assert err.count("\n") == 1
 
 
-def test_a_daily_file_says_which_timeframe_to_ask_for(run: Run, tmp_path: Path) -> None:
+def test_a_daily_file_has_its_own_timeframe_and_no_finer_one(run: Run, tmp_path: Path) -> None:
     write_bars(tmp_path / "hours.csv", rows=24 * 500)
     daily = pd.read_csv(tmp_path / "hours.csv")[::24]
     daily.to_csv(tmp_path / "bars.csv", index=False)
+    code, out, _ = run(*OWN)
+    assert code == 0
+    assert "  bars      161 of 1d after 339 bars of warm-up" in out
+    finer = "data.timeframe=1h"
     for check in ("true", "false"):
-        code, out, err = run(*OWN, f"data.check={check}")
+        code, out, err = run(*OWN, finer, f"data.check={check}")
         assert (code, err) == (2, "")
         assert "  refuse timeframe BARS: data.timeframe=1h is finer than the source's 1d; from" in out
         assert ": set data.timeframe=1d\n" in out
-    code, _, err = run("walk-forward", "name=x", *OWN[1:])
+    code, out, err = run("walk-forward", "name=x", *OWN[1:], finer)
     assert (code, err.count("\n")) == (2, 1)
+    assert out == "BARS: 1d bars of bars.csv, 2024-01-01 to 2025-05-14, resampled to 1h\n"
     assert "finer than the source's 1d" in err
-    assert run(*OWN, "data.timeframe=1d")[0] == 0
 
 
 def test_a_finer_file_says_how_to_keep_its_own_timeframe(run: Run, tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_file_a_symbol_needs_the_quotes_that_are_advised(run: Run, tmp_path: P
         assert "btc: 800 bars" in out
     else:
         assert code == 2
-        assert "quote a value with spaces, '=' or braces twice" in err
+        assert err.endswith(" is quoted twice: 'data.path=\"{symbol}.csv\"'\n")
 
 
 def test_only_what_may_be_judged_is_offered_to_judge(run: Run, tmp_path: Path) -> None:
@@ -182,23 +186,37 @@ def test_only_what_may_be_judged_is_offered_to_judge(run: Run, tmp_path: Path) -
     )
     write_bars(tmp_path / "bars.csv")
     lines = (tmp_path / "bars.csv").read_text().splitlines()
+    (tmp_path / "bars.csv").write_text("\n".join([*lines, lines[-1].rpartition(",")[0] + ",99"]))
+    refused = run(*OWN)[1]
+    assert "  refuse duplicates BARS: 1 duplicated stamp" in refused
+    assert "refused: 1 of 1 finding; each says what to do\n" in refused
+
+
+def test_an_exact_copy_of_a_row_is_dropped_with_a_line(run: Run, tmp_path: Path) -> None:
+    write_bars(tmp_path / "bars.csv")
+    lines = (tmp_path / "bars.csv").read_text().splitlines()
     (tmp_path / "bars.csv").write_text("\n".join([*lines, lines[-1]]))
-    assert "refused: 1 of 1 finding; each says what to do\n" in run(*OWN)[1]
+    code, out, _ = run(*OWN)
+    assert code == 0
+    assert "  BARS: 1 exact copy of other rows dropped\n" in out
+    assert "  BARS: 800 bars of 1h" in out
 
 
 def test_help_shows_what_to_type(run: Run) -> None:
     code, out, _ = run("data", "--help")
     assert code == 0
-    assert out.startswith("walkforge data: fetch, resample, check and describe a data set.")
+    assert out.startswith("walkforge data: fetch, resample, check and describe a data set\n")
     assert "'data.path=\"{symbol}.csv\"' data.symbols=[btc,eth]" in out
 
 
 def test_columns_are_mapped_without_a_plus(run: Run, tmp_path: Path) -> None:
     write_bars(tmp_path / "bars.csv")
-    text = (tmp_path / "bars.csv").read_text().replace("close", "Last", 1)
+    text = (tmp_path / "bars.csv").read_text().replace("close", "Traded", 1)
     (tmp_path / "bars.csv").write_text(text)
-    assert "data.columns.close=NAME" in run(*OWN, "data.check=true")[2]
-    assert run(*OWN, "data.check=true", "data.columns.close=Last")[0] == 0
+    code, _, err = run(*OWN, "data.check=true")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "data.columns.close=NAME" in err
+    assert run(*OWN, "data.check=true", "data.columns.close=Traded")[0] == 0
 
 
 @pytest.mark.parametrize("verb", ["data", "study", "walk-forward"])

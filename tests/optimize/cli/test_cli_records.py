@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from optimize import clock
 from optimize.cli import tables
 from optimize.cli.tables import Column, duration, number, percent, share, show
 from optimize.database import open_engine
+from optimize.results import leases
 from optimize.results.leases import acquire
+from optimize.results.processes import identity
 from optimize.results.records import BaselineRecord, save_baselines
 from optimize.study.evidence import Combination, Evidence, record_evidence
 from tests.optimize.cli.conftest import Run
@@ -121,12 +124,19 @@ def test_queries_are_listed_and_run_under_either_name(run: Run, filled: str) -> 
     assert "out of memory" in run("query", "sql=failures", "name=btc", filled)[1]
 
 
-def test_status_counts_and_names_live_workers_only(run: Run, filled: str, database_url: str) -> None:
+def test_status_counts_and_names_live_workers_only(
+    run: Run, filled: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = open_engine(database_url)
     now = clock.now().timestamp()
+    ended = subprocess.Popen(["true"])
+    gone = identity(ended.pid)  # there until it is waited for
+    ended.wait()
     with engine.begin() as conn:
         acquire(conn, STUDY, 3, worker=0, lease_s=60.0, now=now - 5)
-        acquire(conn, STUDY, 4, worker=1, lease_s=60.0, now=now - 600)
+        acquire(conn, STUDY, 5, worker=2, lease_s=60.0, now=now - 600)
+        monkeypatch.setattr(leases, "identity", lambda: gone)
+        acquire(conn, STUDY, 4, worker=1, lease_s=60.0, now=now - 5)
     engine.dispose()
     (study,) = json.loads(run("status", "name=btc", "format=json", filled)[1])["studies"]
     counts = {
@@ -136,10 +146,11 @@ def test_status_counts_and_names_live_workers_only(run: Run, filled: str, databa
         "name": STUDY, "cap": 8, "complete": 2, "pruned": 0, "running": 0, "failed": 1, "remaining": 6,
     }  # fmt: skip
     assert study["failures"] == {"oom": 1}
-    live, lost = study["workers"]
+    live, lost, late = study["workers"]
     assert (live["pid"], live["alive"], live["trial"]) == (psutil.Process().pid, True, 3)
     assert 4 <= live["renewed_s_ago"] <= 60
     assert (lost["pid"], lost["alive"], lost["trial"]) == (None, False, 4)
+    assert (late["alive"], late["trial"]) == (True, 5)  # on its own machine the process counts, not the clock
     assert study["eta_s"] > 0
 
 
