@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import resources
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, inspect, select, text
@@ -21,14 +22,16 @@ from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 _BEST = "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
 _BEST_SCORE = "SELECT MAX(score) FROM best_models WHERE study_name = :name"
 _HEALTH = "SELECT * FROM study_health WHERE study_name = :name"
-_SPREAD = text("SELECT sharpe FROM wf_windows WHERE run_uuid = :run_uuid AND sharpe IS NOT NULL")
+_SPREAD = text('SELECT "window", sharpe FROM wf_windows WHERE run_uuid = :run_uuid ORDER BY "window", repeat')
 
 FROM_METRICS = ("exposure", "max_drawdown_bars", "best_session")  # of a run, that the views do not have
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One of the best models of a study, with the spread of the Sharpe ratio over its windows and repeats.
+    """One of the best models of a study, with the spread of the Sharpe ratio over its windows.
+
+    The Sharpe ratio of a window is the median over its repeats, as in the score and its standard error.
 
     It stands for a set of parameters: the run of the (lower) median score among all runs of the set, where a
     PRUNED run counts below every score.
@@ -158,7 +161,10 @@ def find_study(engine: Engine, name: str) -> str:
 
 
 def _window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
-    return list(conn.execute(_SPREAD, {"run_uuid": run_uuid}).scalars())
+    """Return the Sharpe ratio of each window, median over repeats, where every repeat has one."""
+    found = conn.execute(_SPREAD, {"run_uuid": run_uuid}).all()
+    windows = [[sharpe for _, sharpe in group] for _, group in groupby(found, key=lambda row: row[0])]
+    return [statistics.median(sharpes) for sharpes in windows if None not in sharpes]
 
 
 def _metrics(conn: Connection, run_uuid: str | None) -> dict[str, float | None]:

@@ -201,6 +201,9 @@ def test_bad_spans_are_refused(change: dict[str, str], share: float, message: st
 
 def test_bad_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "windows.json"
+    with pytest.raises(BadInputError, match=r"window\.file: there is no file .*windows\.json"):
+        plan_windows(WindowSpec(file=str(path)), days(60))
+    path.write_text("[")
     with pytest.raises(BadInputError, match="cannot be read as JSON"):
         plan_windows(WindowSpec(file=str(path)), days(60))
     path.write_text("{}")

@@ -1,0 +1,208 @@
+"""Every surface shows the same figures of a trial and its baselines, for every score at a risk-free rate."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.types import FloatArray
+from optimize.cli.leaderboard import leaderboard as show_leaderboard
+from optimize.cli.tables import percent as shown_percent
+from optimize.cli.tables import signed as shown_signed
+from optimize.compose import LeaderboardConfig
+from optimize.evaluate.score import KINDS, ScoreSpec
+from optimize.evaluate.windows import WindowSpec
+from optimize.results.queries import LeaderboardRow, leaderboard
+from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
+from optimize.results.runs import windows_of
+from optimize.study.export.contents import write_bundle
+from optimize.study.files import read_returns, run_folder
+from optimize.study.grounds import lay_grounds, store_baselines
+from optimize.study.handle import Handle, enroll, open_study
+from optimize.study.pages.note import percent, signed, trial_note
+from tests.optimize.study.bundles import tiny_spec, write_prices
+from tests.optimize.study.studies import ground_of, play, rows, run_of
+
+RATE, REPEATS, WINDOWS = 0.25, 3, 3  # a rate so high that a figure without it is another one
+WHOLE = ("sharpe_zero_cost", "total_return", "max_drawdown", "cost", "trades", "turnover")
+LATER = ("max_drawdown_bars", "exposure", "best_session")  # in the leaderboard's row, not in the view
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surfaces:
+    handle: Handle
+    run: RunRecord
+    windows: list[WindowRecord]
+    baselines: list[BaselineRecord]
+    row: LeaderboardRow
+    metrics: dict[str, Any]
+    card: str
+    note: str
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def surfaces(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surfaces]:
+    folder = tmp_path_factory.mktemp("figures")
+    score = ScoreSpec(request.param, RATE, 2, min_trades=0, min_volatility=0.0, k=0.5, repeats=REPEATS)
+    window = WindowSpec(count=WINDOWS, train_ratio=2.0, min_train_bars=50)
+    spec = tiny_spec(folder, write_prices(folder / "prices.parquet"), n_trials=1, score=score, window=window)
+    handle = open_study(spec)
+    grounds = lay_grounds(spec, handle.space)
+    enroll(handle, ground_of(handle, spec))
+    store_baselines(handle, grounds)
+    play(handle)
+    run = run_of(handle, 0)
+    source = run_folder(spec.folder, 0, run.run_uuid)
+    assert run.score is not None
+    write_bundle(folder / "bundle", run, run.score, source, {})
+    with handle.engine.connect() as conn:
+        windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, spec.name)
+    yield Surfaces(
+        handle=handle,
+        run=run,
+        windows=windows,
+        baselines=baselines,
+        row=leaderboard(handle.engine, spec.name)[0],
+        metrics=json.loads((folder / "bundle" / "metrics.json").read_text(encoding="utf-8")),
+        card=(folder / "bundle" / "CARD.md").read_text(encoding="utf-8"),
+        note=trial_note(run, windows, baselines),
+    )
+    handle.engine.dispose()
+
+
+def sharpe(returns: FloatArray, year: float, rate: float = RATE) -> float:
+    return float((returns.mean() - rate / year) / returns.std(ddof=1) * np.sqrt(year))
+
+
+def by_hand(spec: ScoreSpec, returns: list[list[FloatArray]], year: float, rate: float = RATE) -> float:
+    """Return the score of returns [repeat][window] from its definition."""
+    values = []
+    for repeat in returns:
+        sharpes = np.array([sharpe(window, year, rate) for window in repeat])
+        error = sharpes.std(ddof=1) / np.sqrt(len(sharpes))
+        values.append(
+            {
+                "joined": sharpe(np.concatenate(repeat), year, rate),
+                "mean_window": sharpes.mean(),
+                "median_window": np.median(sharpes),
+                "lower_bound": sharpes.mean() - spec.k * error,
+            }[spec.kind]
+        )
+    return float(np.median(values))
+
+
+def test_the_score_is_the_one_of_its_definition_and_the_same_everywhere(surfaces: Surfaces) -> None:
+    handle, run, metrics = surfaces.handle, surfaces.run, surfaces.metrics
+    spec, year = handle.spec.score, ground_of(handle, handle.spec).market.sessions_per_year
+    paths = {(each.repeat, each.window): str(each.returns_path) for each in surfaces.windows}
+    returns = [
+        [read_returns(handle.spec.folder / paths[repeat, window])[1].returns for window in range(WINDOWS)]
+        for repeat in range(REPEATS)
+    ]
+    expected = by_hand(spec, returns, year)
+    assert run.score == pytest.approx(expected, rel=1e-12)
+    assert abs(expected - by_hand(spec, returns, year, 0.0)) > 0.1
+    (view,) = rows(handle.spec, "SELECT score, standard_error FROM best_models")
+    assert view == (run.score, run.standard_error)
+    assert (surfaces.row.score, surfaces.row.standard_error) == view
+    assert (metrics["score"], metrics["standard_error"]) == view
+    assert handle.study.trials[0].value == run.score
+    assert f"**Score {signed(run.score, 4)}**" in surfaces.card
+    assert f"**Score {signed(run.score, 3)}**" in surfaces.note
+
+
+def test_the_figures_of_the_whole_are_the_same_everywhere(surfaces: Surfaces) -> None:
+    stored, in_all = surfaces.run.metrics or {}, surfaces.metrics["in_all"]
+    assert {key: stored[key] for key in in_all} == in_all
+    (view,) = rows(surfaces.handle.spec, f"SELECT {', '.join(WHOLE)} FROM best_models")
+    assert view == tuple(in_all[key] for key in WHOLE)
+    assert [getattr(surfaces.row, key) for key in WHOLE + LATER] == [in_all[key] for key in WHOLE + LATER]
+    if surfaces.metrics["score_kind"] == "joined":
+        assert in_all["sharpe"] == surfaces.run.score
+    figures = [signed(surfaces.run.score, 4), signed(in_all["sharpe"]), signed(in_all["sharpe_zero_cost"])]
+    assert cells(surfaces.card, "this trial")[:3] == figures
+    ours = [signed(surfaces.run.score), signed(in_all["sharpe_zero_cost"]), percent(in_all["total_return"])]
+    assert cells(surfaces.note, "**trial 0**")[:3] == ours
+
+
+def test_the_windows_are_the_same_everywhere(surfaces: Surfaces) -> None:
+    year = ground_of(surfaces.handle, surfaces.handle.spec).market.sessions_per_year
+    stored = {(each.window, each.repeat): each for each in surfaces.windows}
+    assert len(stored) == len(surfaces.metrics["windows"]) == WINDOWS * REPEATS
+    shown = [line for line in surfaces.note.splitlines() if re.search(r"^\|.*, repeat", line)]
+    assert len(shown) == WINDOWS * REPEATS
+    for window in surfaces.metrics["windows"]:
+        own = stored[window["window"], window["repeat"]]
+        returns = read_returns(surfaces.handle.spec.folder / str(own.returns_path))[1].returns
+        assert own.sharpe == pytest.approx(sharpe(returns, year), rel=1e-12)
+        for key in ("sharpe", "sharpe_zero_cost", "total_return", "max_drawdown", "trades", "cost"):
+            assert getattr(own, key) == window[key], key
+        assert signed(own.sharpe) in cells(surfaces.note, f"{own.window}, repeat {own.repeat}")
+        words = f"| {own.window} | {own.repeat} | {own.test_start} to {own.test_end} | {signed(own.sharpe)} |"
+        assert words in surfaces.card
+
+
+def test_the_spread_over_windows_is_of_the_median_repeats(surfaces: Surfaces) -> None:
+    sharpes = {(each.window, each.repeat): each.sharpe or 0.0 for each in surfaces.windows}
+    medians = [
+        float(np.median([sharpes[window, repeat] for repeat in range(REPEATS)])) for window in range(WINDOWS)
+    ]
+    assert surfaces.metrics["window_scores"] == medians
+    row = surfaces.row
+    spread = (row.window_sharpe_min, row.window_sharpe_median, row.window_sharpe_max)
+    assert spread == (min(medians), np.median(medians), max(medians))
+    assert row.standard_error == pytest.approx(np.std(medians, ddof=1) / np.sqrt(WINDOWS), rel=1e-12)
+
+
+def test_the_baselines_are_the_same_everywhere(
+    surfaces: Surfaces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle, year = surfaces.handle, ground_of(surfaces.handle, surfaces.handle.spec).market.sessions_per_year
+    database = handle.spec.database
+    show_leaderboard(LeaderboardConfig(name=handle.spec.name, database=database))
+    printed = capsys.readouterr().out
+    assert len(surfaces.baselines) == len(surfaces.metrics["baselines"]) >= 3
+    for stored in surfaces.baselines:
+        told = surfaces.metrics["baselines"][stored.name]
+        same = ("score", "sharpe_zero_cost", "total_return", "cost")
+        assert [getattr(stored, key) for key in same] == [told[key] for key in same]
+        figures = f"score {shown_signed()(stored.score)}, return {shown_percent(stored.total_return)}"
+        assert f"baseline {stored.name} at {stored.timeframe}: {figures}" in printed
+        of_card = [signed(stored.score, 4), signed(told["sharpe"]), signed(stored.sharpe_zero_cost)]
+        assert cells(surfaces.card, stored.name)[:3] == of_card
+        ours = [signed(stored.score), signed(stored.sharpe_zero_cost), percent(stored.total_return)]
+        assert cells(surfaces.note, f"`{stored.name}`")[:3] == ours
+        if stored.score is not None:
+            returns = [np.array(window) for window in stored.windows["returns"]]
+            assert stored.score == pytest.approx(by_hand(handle.spec.score, [returns], year), rel=1e-12)
+
+
+def test_holding_is_the_same_everywhere(surfaces: Surfaces) -> None:
+    year = ground_of(surfaces.handle, surfaces.handle.spec).market.sessions_per_year
+    (hold,) = (each for each in surfaces.baselines if each.name == "buy_and_hold")
+    told = surfaces.metrics["buy_and_hold"]
+    assert hold.score is not None
+    assert [(surfaces.run.metrics or {})["buy_and_hold"], surfaces.row.buy_and_hold] == [hold.score] * 2
+    assert rows(surfaces.handle.spec, "SELECT buy_and_hold FROM best_models") == [(hold.score,)]
+    assert (told["score"], told["sharpe_zero_cost"]) == (hold.score, hold.sharpe_zero_cost)
+    assert f"`buy_and_hold` {signed(hold.score, 4)}" in surfaces.card
+    for place, returns in enumerate(hold.windows["returns"]):
+        of_window = told["windows"][place]["sharpe"]
+        assert of_window == pytest.approx(sharpe(np.array(returns), year), rel=1e-12)
+        beside = [each for each in surfaces.metrics["windows"] if each["window"] == place]
+        assert {each["buy_and_hold_sharpe"] for each in beside} == {of_window}
+
+
+def cells(page: str, name: str) -> list[str]:
+    """Return the cells of the table's row of that name, without the name."""
+    found = [
+        [cell.strip(" \N{NO-BREAK SPACE}") for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith("|")
+    ]
+    (row,) = (each for each in found if each[0] == name)
+    return row[1:]
