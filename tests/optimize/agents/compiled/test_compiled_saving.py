@@ -1,6 +1,7 @@
 """A compiled model is an SB3 model: saved, loaded by plain SB3, trained on by either."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,9 @@ def test_a_trained_agent_is_saved_and_acts_the_same_in_every_form(tmp_path: Path
 class _Heard(BaseCallback):
     """Note what a callback hears, and ask to stop at a step."""
 
-    def __init__(self, stop_at: int) -> None:
+    def __init__(self, stop_at: int, every_step: bool) -> None:
         super().__init__()
+        self.every_step = every_step
         self.heard: list[tuple[str, int]] = []
         self._stop_at = stop_at
 
@@ -115,11 +117,14 @@ class _Heard(BaseCallback):
         self.heard.append(("end", self.model.num_timesteps))
 
 
-def test_callbacks_hear_of_the_first_and_the_last_step_of_a_rollout() -> None:
+@pytest.mark.parametrize(("every_step", "steps"), [(True, range(4, 257, 4)), (False, (4, 256))])
+def test_callbacks_hear_of_every_step_or_of_the_first_and_the_last_one_of_a_rollout(
+    every_step: bool, steps: Sequence[int]
+) -> None:
     model = make_model(CompiledPPO, make_vec_env(), n_epochs=1, batch_size=64)
-    callback = _Heard(stop_at=257)
+    callback = _Heard(257, every_step)
     model.learn(1024, callback=callback)
-    first = [("start", 0), ("step", 4), ("step", 256), ("end", 256)]
+    first = [("start", 0), *(("step", step) for step in steps), ("end", 256)]
     assert callback.heard == [*first, ("start", 256), ("step", 260)]
     assert model.num_timesteps == 260
     assert model._n_updates == 1

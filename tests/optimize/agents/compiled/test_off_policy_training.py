@@ -9,6 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
@@ -156,29 +157,38 @@ def test_there_are_as_many_steps_and_updates_as_in_sb3(
 def test_updates_in_the_loop_are_those_of_train(
     compiled: Any, stock: Any, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together, alone = (_make(compiled, compiled, **keys) for _ in range(2))
+    together, each, alone = (_make(compiled, compiled, **keys) for _ in range(3))
     assert _heard(together, 3) < 100
+    assert _heard(each, 3, every_step=True) == each.num_timesteps // each.n_envs
     monkeypatch.setattr(off_policy, "MOST_UPDATES", 1)
     assert _heard(alone, 3) >= 100
-    assert furthest(together, alone) == 0.0
+    assert furthest(together, alone) == furthest(together, each) == 0.0
     assert together._n_updates == alone._n_updates > 60
     other = _make(compiled, compiled, **keys)
     _heard(other, 4)
     assert furthest(alone, other) > 0.0
 
 
-def _heard(model: Any, seed: int) -> int:
-    """Train for 600 steps from a seed and return how often a callback heard of them."""
-    model.set_random_seed(seed)
-    heard: list[int] = []
+class _Count(BaseCallback):
+    """Note the steps at which a callback is called: every one, or one or two of each go."""
 
-    def note(seen: dict[str, Any], _: dict[str, Any]) -> bool:
-        heard.append(seen["self"].num_timesteps)
+    def __init__(self, every_step: bool) -> None:
+        super().__init__()
+        self.every_step = every_step
+        self.heard: list[int] = []
+
+    def _on_step(self) -> bool:
+        self.heard.append(self.num_timesteps)
         return True
 
-    model.learn(600, callback=note)
-    assert heard[-1] == model.num_timesteps >= 600
-    return len(heard)
+
+def _heard(model: Any, seed: int, every_step: bool = False) -> int:
+    """Train for 600 steps from a seed and return how often a callback heard of them."""
+    model.set_random_seed(seed)
+    callback = _Count(every_step)
+    model.learn(600, callback=callback)
+    assert callback.heard[-1] == model.num_timesteps >= 600
+    return len(callback.heard)
 
 
 def _through_file(model: Any, cls: Any, **keys: Any) -> Any:
