@@ -36,6 +36,7 @@ NAMES = (
     "engine",
     "memory",
     "quickstart",
+    "phase_one",
     "two_phase",
     "peers_training",
     "zoo",

@@ -130,6 +130,18 @@ def memory(result: dict[str, Any]) -> str:
     return f"{market} {buffers} {saved}.\n\n{table(heads, rows)}\n\n{ready}"
 
 
+def phase_one(result: dict[str, Any]) -> str:
+    """Return level and power of the statistic of phase 1, case by case."""
+    inputs = ("combinations", "trials", "spread", "autocorrelation", "gap", "sessions", "phases")
+    shares = ("all_kept", "best_kept", "best_among_few")
+    rows = [
+        [*(f"{case[key]:g}" for key in inputs), *(f"{case[key]:.1%}" for key in shares), case["mean_kept"]]
+        for case in result["cases"]
+    ]
+    named = ("all kept", "best kept", "best kept, 3 at most", "kept on average")
+    return table((*inputs, *named), rows)
+
+
 def two_phase(result: dict[str, Any]) -> str:
     """Return what the set drops and keeps."""
     walks = result["random_walk"]
@@ -236,6 +248,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "engine": engine,
     "memory": memory,
     "quickstart": quickstart,
+    "phase_one": phase_one,
     "two_phase": two_phase,
     "peers_training": peers_training,
     "zoo": zoo,
