@@ -133,11 +133,11 @@ def memory(result: dict[str, Any]) -> str:
 def phase_one(result: dict[str, Any]) -> str:
     """Return level and power of the statistic of phase 1, case by case."""
     inputs = ("combinations", "trials", "spread", "autocorrelation", "gap", "sessions", "phases")
-    shares = ("all_kept", "best_kept", "best_among_few")
-    rows = [
-        [*(f"{case[key]:g}" for key in inputs), *(f"{case[key]:.1%}" for key in shares), case["mean_kept"]]
-        for case in result["cases"]
-    ]
+    rows = []
+    for case in result["cases"]:
+        level, best = f"{case['all_kept']:.1%}", f"{case['best_kept']:.1%}"
+        few = f"{case['best_among_few']:.1%}" if case["gap"] else ""  # without a gap there is no best one
+        rows.append([*(f"{case[key]:g}" for key in inputs), level, best, few, case["mean_kept"]])
     named = ("all kept", "best kept", "best kept, 3 at most", "kept on average")
     return table((*inputs, *named), rows)
 
