@@ -41,19 +41,30 @@ def test_an_output_dir_that_is_a_file(
     [
         ("seed=99999999999999999999999", "seed"),
         ("data.months=99999999", "data.months"),
-        ("space=5", "group override"),
+        ("space=5", "space=5 is not allowed: the choices are a2c, dqn"),
     ],
 )
 def test_values_out_of_bounds(argument: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert word in refused(["study", "name=x", argument], capsys)
 
 
-@pytest.mark.parametrize("last", ["1000000000000000", "inf"])
-def test_stamps_of_another_unit(tmp_path: Path, last: str, capsys: pytest.CaptureFixture[str]) -> None:
+def write_stamps(path: Path, last: str) -> Path:
     rows = [f"{1577836800 + 3600 * hour},1,1,1,1" for hour in range(50)]
-    file = tmp_path / "epoch.csv"
-    file.write_text("\n".join(["timestamp,open,high,low,close", *rows, f"{last},1,1,1,1"]) + "\n")
+    path.write_text("\n".join(["timestamp,open,high,low,close", *rows, f"{last},1,1,1,1"]) + "\n")
+    return path
+
+
+def test_a_stamp_without_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_stamps(tmp_path / "epoch.csv", "inf")
     assert "timestamp" in refused(["data", "data=file", f"data.path={file}"], capsys)
+
+
+def test_a_stamp_of_another_unit_is_refused_by_its_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_stamps(tmp_path / "epoch.csv", "1000000000000000")  # microseconds: 2001
+    assert main(["data", "data=file", f"data.path={file}"]) == 2
+    assert "  refuse order EPOCH: unsorted: 1 bar stamped before the one above" in capsys.readouterr().out
 
 
 def test_stamps_beyond_the_range_of_nanoseconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
