@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 SOURCES = ("envs", "optimize", "tests", "benchmarks")
+MOST_LINES = 400  # hard; 300 is the soft limit
 
 
 def test_the_wheel_works_from_any_directory(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_the_wheel_works_from_any_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", SOURCES)
-def test_no_file_is_over_300_lines(folder: str) -> None:
+def test_no_file_is_over_400_lines(folder: str) -> None:
     files = list((REPOSITORY / folder).rglob("*.py"))
-    long = {str(file): n for file in files if (n := len(file.read_text().splitlines())) > 300}
+    long = {str(file): n for file in files if (n := len(file.read_text().splitlines())) > MOST_LINES}
     assert not long
