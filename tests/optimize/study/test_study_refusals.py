@@ -34,7 +34,7 @@ def test_one_choice_for_several_assets_is_refused_before_the_name_is_taken(
     with pytest.raises(
         BadInputError, match=r"with 2 assets: set env\.action=continuous .* agent=ppo"
     ) as caught:
-        run_study(two_symbols(resolve(spec)), QUIET)
+        run_study(resolve(two_symbols(spec)), QUIET)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "walkforge.db").exists()
     assert not (tmp_path / "studies").exists()
