@@ -18,6 +18,7 @@ NEEDED = {
     "data=file": ["data.path=bars.csv"],
     "feature=indicators": ["feature.indicators=[rsi,adx,stochastic]"],
 }
+OWN_BARS = {"two_phase": ["data.path=bars.csv"]}  # experiments on a file of the user's
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
 
@@ -31,6 +32,8 @@ def options() -> list[str]:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["walkforge"])
+    hours = [f"2024-01-{day:02d} {hour:02d}:00,1,2,0.5,1.5,10" for day in (1, 2) for hour in range(24)]
+    Path("bars.csv").write_text("\n".join(["timestamp,open,high,low,close,volume", *hours]), encoding="utf-8")
 
 
 def spec_of(*overrides: str, verb: str = "study") -> StudySpec:
@@ -58,7 +61,7 @@ def test_every_verb_has_a_primary_yaml_of_its_schema(verb: str) -> None:
 
 @pytest.mark.parametrize(("experiment", "debug"), list(product(EXPERIMENTS, [[], ["debug=tiny"]])))
 def test_every_experiment_composes(experiment: str, debug: list[str]) -> None:
-    spec = spec_of(f"experiment={experiment}", *debug)
+    spec = spec_of(f"experiment={experiment}", *OWN_BARS.get(experiment, []), *debug)
     assert spec.name == experiment
     if debug:
         assert spec.n_trials == 2
@@ -111,13 +114,13 @@ def test_the_agent_chooses_its_space_and_its_defaults_lie_in_it(agent: str) -> N
 
 
 def test_what_a_user_types_for_own_bars_is_enough() -> None:
-    typed = ["name=btc", "data=file", "data.path=b.parquet", "phase=single", "n_trials=20", "worker.count=4"]
+    typed = ["name=btc", "data=file", "data.path=bars.csv", "phase=single", "n_trials=20", "worker.count=4"]
     spec = spec_of(*typed)
-    assert (spec.data.path, spec.n_trials, spec.worker.count) == ("b.parquet", 20, 4)
+    assert (spec.data.path, spec.n_trials, spec.worker.count) == ("bars.csv", 20, 4)
     assert spec.agent.total_timesteps == 20_000
     assert spec.window.count == 4
 
 
 def test_the_real_size_is_the_real_size() -> None:
-    spec = spec_of("experiment=two_phase", "data.path=b.csv")
+    spec = spec_of("experiment=two_phase", "data.path=bars.csv")
     assert (spec.phase.timeframe.n_trials, spec.n_trials) == (100, 1000)
