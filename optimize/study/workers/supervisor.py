@@ -234,6 +234,8 @@ class Supervisor:
     def _replace(self) -> None:
         if self.stops:
             self.due.clear()
+        if self.deaths:  # judged first, so that the next worker takes up the trial of the dead one
+            return
         for worker, due in list(self.due.items()):
             if time.monotonic() >= due:
                 del self.due[worker]
