@@ -10,7 +10,9 @@ from optimize.cli.dispatch import compose, compose_jobs
 from optimize.compose import WorkerConfig
 from optimize.database import open_engine
 from optimize.database.address import in_words
-from optimize.results.records import Outcome
+from optimize.results.processes import this_host
+from optimize.results.records import EventRecord, Outcome, log_event
+from optimize.study.place import FOLDER, PROBE
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY, run_to_end
 
@@ -101,9 +103,9 @@ def test_a_worker_takes_nothing_of_the_study_from_the_command_line(run: Run, fil
 def test_doctor_says_one_line_a_check_and_what_to_do(run: Run, filled: str, tmp_path: Path) -> None:
     code, out, err = run("doctor", "name=btc", filled)
     assert err == ""
-    # Its stored runs name files that nobody wrote.
+    # Its stored runs name files that nobody wrote, in a folder that no launch marked.
     assert code == 1
-    assert "FAIL  files       btc.model: no returns of its 5 windows are in studies/btc.model" in out
+    assert "FAIL  files       btc.model: the returns of 5 of 5 windows are not in studies/btc.model" in out
     assert all(line.split()[0] in ("ok", "warn", "FAIL") for line in out.splitlines())
     report = json.loads(run("doctor", "name=btc", "format=json", filled)[1])
     assert report["failed"] == 1
@@ -126,11 +128,24 @@ def test_doctor_before_the_first_study_is_content_and_makes_nothing(run: Run, tm
 
 
 def test_doctor_repairs_and_the_second_look_is_clean(run: Run, filled: str, tmp_path: Path) -> None:
-    (tmp_path / "studies" / STUDY / "trials").mkdir(parents=True)
+    code, out, _ = run("doctor", "name=btc", "repair=true", filled)
+    assert (code, "are not in studies/btc.model" in out, "mended" in out) == (1, True, False)
+    mark_as_launched(filled.partition("=")[2], tmp_path / "studies" / STUDY)
     code, out, _ = run("doctor", "name=btc", "repair=true", filled)
     assert (code, "mended: recorded that the returns of 5 windows are lost" in out) == (0, True)
     code, out, _ = run("doctor", "name=btc", "repair=true", filled)
     assert (code, "mended" in out) == (0, False)
+
+
+def mark_as_launched(database_url: str, folder: Path) -> None:
+    """Leave the token of a launch in the study's folder and in its database."""
+    folder.mkdir(parents=True)
+    (folder / PROBE).write_text(json.dumps({"token": "of the launch"}))
+    detail = {"token": "of the launch", "path": str(folder.parent), "host": this_host()}
+    engine = open_engine(database_url)
+    with engine.begin() as conn:
+        log_event(conn, EventRecord(STUDY, FOLDER, "marked", detail))
+    engine.dispose()
 
 
 def test_a_shown_configuration_hides_passwords_and_tokens(run: Run) -> None:

@@ -40,7 +40,7 @@ def test_the_example_of_the_guide_is_searched_exported_and_replayed(tmp_path: Pa
     sets = {json.dumps(row["parameters"]["feature.indicators"]) for row in board}
     assert sets == {'["returns"]', '["returns", "momentum_12"]'}
     walkforge(home, "export", "name=mine", "top_n=2")
-    bundles = sorted((home / "studies" / "mine" / "exports").iterdir())
+    bundles = sorted((home / "studies" / "mine" / "exports").glob("*/"))
     carrying = next(path for path in bundles if "momentum_12" in (path / "config.json").read_text())
     number = int(carrying.name.rpartition("_")[2])
     assert "bit for bit" in walkforge(home, "replay", "name=mine", f"trial={number}")

@@ -37,6 +37,7 @@ OVERRIDES = (
     "score.min_volatility=0",
     "pruner=none",
     "~space.agent",
+    "~space.feature",
     "+space.agent.learning_rate={low:1e-4,high:1e-2,log:true}",
 )
 

@@ -31,9 +31,8 @@ def test_what_several_workers_mean_is_said(tmp_path: Path) -> None:
 
 def test_the_mode_of_a_study_cannot_change(tmp_path: Path) -> None:
     opened(small_spec(tmp_path))
-    with pytest.raises(
-        BadInputError, match=r"started with worker\.batch_size=0, .* now worker\.batch_size=2"
-    ):
+    changed = r"worker\.batch_size: started with 0, now 2\n  worker\.mode: started with 'async', now 'batch'"
+    with pytest.raises(BadInputError, match=changed):
         opened(small_spec(tmp_path, worker=WorkerSpec(mode="batch", batch_size=2)))
 
 
