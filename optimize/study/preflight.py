@@ -13,12 +13,14 @@ import numpy as np
 from optimize.agents.agent import load_agent
 from optimize.data.dataset import refuse_leaking_features
 from optimize.data.scaling import load_scaler
+from optimize.data.spec import FeatureSpec
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import EDGES, WindowDates
 from optimize.results import launches
 from optimize.results.progress import PREFLIGHT
 from optimize.results.records import RETRIED, RunRecord
+from optimize.search.space import Choices, parse_space
 from optimize.study.claims.caps import Claim, claim
 from optimize.study.claims.perform import perform
 from optimize.study.devices import Device, environment_of, main_left_out
@@ -39,7 +41,7 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="walkforge-preflight-") as folder:
         with _stage("Data and windows", say):
             first = lay_ground(spec, cache_dir).plan.windows[0]
-            refuse_leaking_features(spec.data, spec.feature, spec.session)
+            refuse_leaking_features(spec.data, offered_features(spec), spec.session)
             tiny = shrink(spec, first, Path(folder))
             ground = lay_ground(tiny, cache_dir)
         window = ground.windows[0]
@@ -61,6 +63,17 @@ def preflight(spec: StudySpec, cache_dir: Path, say: Say) -> None:
             return
         with _stage("Export", say):
             _export(tiny, run, Path(folder) / "bundle")
+
+
+def offered_features(spec: StudySpec) -> FeatureSpec:
+    """Return the study's features together with all that its space offers in their place."""
+    whole = dataclasses.asdict(spec.feature)
+    for parameter in parse_space(spec.space).parameters:
+        group, _, key = parameter.path.partition(".")
+        if group == "feature" and isinstance(whole.get(key), list) and isinstance(parameter.domain, Choices):
+            offered = (each for value in parameter.domain.values if isinstance(value, list) for each in value)
+            whole[key] = list(dict.fromkeys([*whole[key], *offered]))
+    return FeatureSpec(**whole)
 
 
 def preflight_on(device: Device, spec: StudySpec, cache_dir: Path) -> None:

@@ -59,6 +59,12 @@ def test_the_preflight_stops_before_the_first_trial(own: None, tmp_path: Path) -
         preflight(spec, tmp_path / "market", lambda line: None)
 
 
+def test_a_feature_that_only_the_space_offers_is_tried_too(own: None, tmp_path: Path) -> None:
+    space = {"feature": {"indicators": [["returns"], ["returns", "tomorrow"]]}}
+    with pytest.raises(StudyStoppedError, match="feature 'tomorrow' reads the future"):
+        preflight(small_spec(tmp_path, space=space), tmp_path / "market", lambda line: None)
+
+
 def test_every_feature_of_the_house_passes() -> None:
     lacking = {"spread", "closing_time"}
     names = [name for name, each in FEATURES.items() if not lacking & set(each.needs)]
