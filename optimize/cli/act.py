@@ -2,14 +2,10 @@
 
 import dataclasses
 
-from optimize.agents.threads import limit_threads
-from optimize.cli.evaluate import NO_BUNDLE, data_here
+from optimize.cli.evaluate import data_here, opened_bundle
 from optimize.cli.tables import Column, say, show, show_json, signed
 from optimize.compose import ActConfig
-from optimize.errors import BadInputError
-from optimize.extensions import load_extensions
 from optimize.study.export.decide import Decision
-from optimize.study.export.deployed import load_bundle
 
 COLUMNS = (
     Column("symbol", "symbol", right=False),
@@ -22,11 +18,7 @@ COLUMNS = (
 
 def act(config: ActConfig) -> None:
     """Print the next order of a bundle, at the close of the newest bar that has ended."""
-    limit_threads(1)
-    if not config.bundle:
-        raise BadInputError(NO_BUNDLE)
-    load_extensions(config.extensions)
-    bundle = load_bundle(config.bundle, trust=config.trust)
+    bundle = opened_bundle(config)
     spec = dataclasses.replace(bundle.spec, data=data_here(bundle.spec.data, config.data))
     decision = dataclasses.replace(bundle, spec=spec).act(holding=config.holding, since=config.since)
     if config.format == "json":

@@ -7,7 +7,7 @@ from pathlib import Path
 from optimize.agents.threads import limit_threads
 from optimize.cli.tables import say
 from optimize.cli.window_results import show_result
-from optimize.compose import EvaluateConfig
+from optimize.compose import ActConfig, EvaluateConfig
 from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce, inspect
 from optimize.data.spec import DataSpec
@@ -23,16 +23,10 @@ from optimize.study.export.deployed import Bundle, load_bundle
 from optimize.study.export.evaluate import WINDOWS, Plan, differences_of, plan_evaluation, run_evaluation
 from optimize.study.spec import StudySpec
 
-NO_BUNDLE = "bundle is missing: name its folder, such as bundle=studies/NAME/exports/01_trial_0000"
-
 
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluate a bundle's models on the chosen spans; 1 where they come to no score."""
-    limit_threads(1)
-    if not config.bundle:
-        raise BadInputError(NO_BUNDLE)
-    load_extensions(config.extensions)
-    bundle = load_bundle(config.bundle, trust=config.trust)
+    bundle = opened_bundle(config)
     spec = spec_here(bundle.spec, config)
     different = differences_of(bundle.spec, spec)
     for line in different:
@@ -53,6 +47,17 @@ def evaluate(config: EvaluateConfig) -> int:
     if proof is not None:
         say(f"{config.bundle}: nothing was trained; {proof}")
     return 0 if result.score.feasible else 1
+
+
+def opened_bundle(config: ActConfig | EvaluateConfig) -> Bundle:
+    """Load the named bundle for use in this process, with the user's extensions registered before."""
+    limit_threads(1)
+    if not config.bundle:
+        raise BadInputError(
+            "bundle is missing: name its folder, such as bundle=studies/NAME/exports/01_trial_0000"
+        )
+    load_extensions(config.extensions)
+    return load_bundle(config.bundle, trust=config.trust)
 
 
 def spec_here(theirs: StudySpec, config: EvaluateConfig) -> StudySpec:

@@ -66,15 +66,15 @@ def wall_time(stamps: pd.DatetimeIndex, clock: Clock) -> pd.DatetimeIndex:
 
 
 def _parse(text: str) -> Clock | None:
-    if _is_zone(text):  # first, because Etc/GMT+5 is a zone
+    if is_zone(text):  # first, because Etc/GMT+5 is a zone
         return Clock(text)
     shifted = SHIFTED.fullmatch(text)
-    if shifted is None or not _is_zone(shifted[1]) or abs(int(shifted[2])) > MAX_SHIFT_HOURS:
+    if shifted is None or not is_zone(shifted[1]) or abs(int(shifted[2])) > MAX_SHIFT_HOURS:
         return None
     return Clock(shifted[1], int(shifted[2]))
 
 
-def _is_zone(name: str) -> bool:
+def is_zone(name: str) -> bool:
     """Return whether the time zone database has name."""
     try:
         ZoneInfo(name)

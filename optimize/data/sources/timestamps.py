@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from envs.types import IntArray
 from optimize.data.sources.epochs import read_epoch
 from optimize.data.spec import DataSpec
-from optimize.data.zones import Clock, localize, parse_clock
+from optimize.data.zones import Clock, is_zone, localize, parse_clock
 from optimize.errors import BadInputError
 
 OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|UTC|[+-]\d{2}(?::?\d{2})?)$"  # a time of day that names its zone
@@ -179,17 +178,9 @@ def _with_offsets(values: "pd.Series[str]") -> tuple["pd.Series[str]", str | Non
     bare = values.str.replace(NAMED_ZONE, "", regex=True)
     if named.isin(ABBREVIATED).all():
         return bare + named.map(ABBREVIATED), None, (f"{', '.join(named.unique())} read as offsets",)
-    if named.nunique(dropna=False) == 1 and _is_zone(str(named.iloc[0])):
+    if named.nunique(dropna=False) == 1 and is_zone(str(named.iloc[0])):
         return bare, str(named.iloc[0]), (f"the stamps name their zone, {named.iloc[0]}",)
     return values, None, ()
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
 
 
 def _parse_forms(
