@@ -74,7 +74,12 @@ class TrialStorage(RDBStorage):
     """Optuna's storage; the trials are those that it would read, their attributes as they were written."""
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
-        super().__init__(url, engine_kwargs=engine_kwargs)
+        try:
+            super().__init__(url, engine_kwargs=engine_kwargs)
+        except Exception:  # nobody else has the engine of a storage that is refused, and its connections
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
         watch_file(self.engine, engine_kwargs)
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
