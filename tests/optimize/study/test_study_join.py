@@ -22,6 +22,7 @@ from optimize.study.admission import Here, spec_here
 from optimize.study.claims.control import StoppedByActionError, ask
 from optimize.study.handle import Handle
 from optimize.study.join import join_study
+from optimize.study.pages.figured import DRAWN
 from optimize.study.place import PROBE, find_folder, mark_folder
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.versions import package_differences, versions
@@ -86,6 +87,8 @@ def test_workers_join_and_bring_the_study_to_its_cap(small: Small, database_url:
     assert said == "study small is at its cap"
     assert "small: 2 workers on " in heard
     assert states(handle) == {"COMPLETE": 3}
+    shown = rows(handle.spec, "SELECT value_json FROM study_user_attributes WHERE key = :key", key=DRAWN)
+    assert shown == [("3",)]  # the figures are those of all trials
     assert joined(handle)[0] == "study small is at its cap"  # and nothing is run
     assert states(handle) == {"COMPLETE": 3}
 
