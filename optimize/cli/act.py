@@ -3,8 +3,10 @@
 import dataclasses
 
 from optimize.cli.evaluate import data_here, opened_bundle
-from optimize.cli.tables import Column, say, show, show_json, signed
+from optimize.cli.tables import Column, say, say_aside, show, show_json, signed
 from optimize.compose import ActConfig
+from optimize.data.features import reads_volume
+from optimize.data.quality.report import enforce, inspect
 from optimize.study.export.decide import Decision
 
 COLUMNS = (
@@ -20,6 +22,8 @@ def act(config: ActConfig) -> None:
     """Print the next order of a bundle, at the close of the newest bar that has ended."""
     bundle = opened_bundle(config)
     spec = dataclasses.replace(bundle.spec, data=data_here(bundle.spec.data, config.data))
+    tell = say if config.format == "table" else say_aside
+    enforce(inspect(spec.data, spec.session), tell, reads_volume=reads_volume(spec.feature.indicators))
     decision = dataclasses.replace(bundle, spec=spec).act(holding=config.holding, since=config.since)
     if config.format == "json":
         show_json(dataclasses.asdict(decision))

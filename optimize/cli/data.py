@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.cli.failures import EXIT_BAD_INPUT
-from optimize.cli.tables import Column, say, share, show, show_json
+from optimize.cli.tables import Column, say, say_aside, share, show, show_json
 from optimize.compose import MarketConfig
 from optimize.data.cache import cache_key, cached_market
 from optimize.data.dataset import DataSummary, bars_at, describe, load_bars
@@ -31,7 +31,7 @@ def data(config: MarketConfig) -> int:
     """Download, check and describe the bars and cache their market; 2 where a finding refuses them."""
     refuse_unread(config.data)
     load_extensions(config.extensions)
-    fetch(config.data, say if config.format == "table" else _say_aside)
+    fetch(config.data, say if config.format == "table" else say_aside)
     report = inspect(config.data, config.session)
     going_on = report.passed and not config.data.check
     told: dict[str, Any] = {
@@ -152,11 +152,6 @@ def _rows(findings: Sequence[Finding], *, several: bool) -> list[dict[str, str]]
         }
         for each in findings
     ]
-
-
-def _say_aside(text: str) -> None:
-    """Print a line beside the output that a machine reads."""
-    print(text, file=sys.stderr)
 
 
 def _say_block(title: str, lines: Sequence[str]) -> None:

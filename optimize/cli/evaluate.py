@@ -77,6 +77,11 @@ def spec_here(theirs: StudySpec, config: EvaluateConfig) -> StudySpec:
 def data_here(theirs: DataSpec, changes: object) -> DataSpec:
     """Return the bundle's data with the keys stated; another path is read as a file, and whole."""
     here = changed(theirs, changes)
+    if here.symbols != theirs.symbols and sorted(here.symbols) == sorted(theirs.symbols):
+        raise BadInputError(
+            f"data.symbols=[{','.join(here.symbols)}] is not allowed: the bundle's policy reads "
+            f"{', '.join(theirs.symbols)} in this order; leave the key out"
+        )
     if here.timeframe != theirs.timeframe:
         raise BadInputError(
             f"data.timeframe={here.timeframe!r} is not allowed: the bundle trades {theirs.timeframe} bars; "
@@ -91,11 +96,14 @@ def data_here(theirs: DataSpec, changes: object) -> DataSpec:
 
 
 def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: Plan) -> None:
-    """Store that a part of the holdout is read, before it is; print how often that has happened."""
+    """Store that a part of the holdout is read, before it is; print how often that has happened.
+
+    It counts for the bundle's symbols under whatever name the bars are read.
+    """
     if plan.opened is None:
         return
     opening = HoldoutOpening(
-        symbols=list(plan.market.symbols),
+        symbols=list(dict.fromkeys([*bundle.spec.data.symbols, *plan.market.symbols])),
         first=plan.opened.first,
         end=plan.opened.end,
         study_name=bundle.manifest.study,

@@ -57,6 +57,11 @@ def say(text: str) -> None:
     make_console().print(escape(text), soft_wrap=True)
 
 
+def say_aside(text: str) -> None:
+    """Print a line beside the output that a program reads."""
+    print(text, file=sys.stderr)
+
+
 def show(rows: Sequence[Row], columns: Sequence[Column], form: str, title: str = "") -> None:
     """Print rows as `table`, or with every key and all digits as `csv` or `json`."""
     if form == "json":

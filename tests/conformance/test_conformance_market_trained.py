@@ -35,7 +35,7 @@ GRIDS = (
 
 def study_of(case: Case, folder: Path) -> StudySpec:
     """Write a file a symbol and return a study without costs that trains on one half, tests on the other."""
-    symbols = []
+    symbols: list[str] = []
     for part in case.parts(PATH):
         columns = {name: getattr(part, name)[:, 0] for name in ("open", "high", "low", "close", "volume")}
         stamps = pd.to_datetime(part.timestamp, utc=True)

@@ -18,6 +18,9 @@ from optimize.data.bars import Bars, select_rows, utc_text
 from optimize.data.dataset import bars_at, market_of
 from optimize.data.next_bar import append_next
 from optimize.data.quality.calendar_verdict import resolve_calendar
+from optimize.data.quality.findings import portion
+from optimize.data.quality.hours import MOSTLY
+from optimize.data.quality.sessions import outside_sessions
 from optimize.data.sessions import AROUND_THE_CLOCK, SessionTable, ends_flat, session_table
 from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, timeframe_ns
 from optimize.errors import BadInputError, WalkforgeError, require
@@ -74,7 +77,7 @@ def decide(
     require(held is None or since is None, "since", since, "left out where holding is given")
     first = newest.bar if held is not None else _followed_from(bundle, newest, since)
     env = TradingVectorEnv(
-        market,
+        _open_at_the_close(market, newest.bar + 1),
         SequentialEpisodes([first], [newest.bar + AHEAD]),
         num_envs=1,
         env=spec.env,
@@ -114,6 +117,7 @@ def _newest(bundle: Bundle, source: Bars) -> _Newest:
     bars = bars_at(source, timeframe, session)
     last = int(bars.bar_end[-1]) + 7 * DAY_NS
     table = session_table(calendar, int(bars.bar_end[0]), last, session)
+    _refuse_other_hours(source, table)
     ahead = dataclasses.replace(append_next(bars, table, AHEAD), symbols=tuple(spec.data.symbols))
     market = market_of(ahead, timeframe, spec.feature, session)
     row = market.n_bars - 1 - AHEAD
@@ -123,6 +127,24 @@ def _newest(bundle: Bundle, source: Bars) -> _Newest:
             f"feature.lookback={spec.feature.lookback}: give a longer history"
         )
     return _Newest(spec, bundle.scaled(market, 0, market.n_bars), table, row, flat)
+
+
+def _refuse_other_hours(source: Bars, table: SessionTable) -> None:
+    """Refuse bars of which most lie outside the sessions that the bundle trades in."""
+    outside = outside_sessions(source.timestamp, source, table)
+    if outside.mean() > MOSTLY:
+        raise BadInputError(
+            f"{portion(outside)} of {', '.join(source.symbols)} lie outside the sessions of "
+            f"{table.calendar}, which the bundle trades: give bars of that market, stamped in UTC with "
+            "their start"
+        )
+
+
+def _open_at_the_close(market: Market, bar: int) -> Market:
+    """Return the market without the exit at a bar's close, so that what was ordered for it can be read."""
+    exits = market.exit_at_close.copy()
+    exits[bar] = False
+    return dataclasses.replace(market, exit_at_close=exits)
 
 
 def _followed_from(bundle: Bundle, newest: _Newest, since: str | None) -> int:
@@ -196,6 +218,7 @@ def _decision(
         asked += env.world.lowest
     asked *= spec.env.max_leverage
     exiting = bool(market.exit_at_open[bar + 1])
+    closes = market.bar_end[bar + 1] if market.exit_at_close[bar + 1] else None
     orders = tuple(
         Order(
             symbol,
@@ -204,7 +227,8 @@ def _decision(
             float(env.account.order[0, asset] if traded[asset] else holding[asset]),
             bool(traded[asset]),
             _reason(spec, float(asked[asset]), float(holding[asset]), bool(traded[asset]),
-                    forced=bool(forced[asset]) or (exiting and bool(traded[asset])), exiting=exiting),
+                    forced=bool(forced[asset]) or (exiting and bool(traded[asset])), exiting=exiting)
+            + _closing(closes, float(env.account.weight[0, asset])),
         )
         for asset, symbol in enumerate(market.symbols)
     )  # fmt: skip
@@ -235,6 +259,15 @@ def _reason(
     if holding == 0.0 and abs(asked) <= spec.env.rebalance_band:
         return f"no order: the target is within env.rebalance_band={spec.env.rebalance_band:g} of flat"
     return f"no order: the target is within env.rebalance_band={spec.env.rebalance_band:g} of the holding"
+
+
+def _closing(closes_ns: int | None, held: float) -> str:
+    """Return that what is held is closed where the order's bar ends the session, or nothing."""
+    if closes_ns is None or held == 0.0:
+        return ""
+    return (
+        f"; no later bar of the session is its exit, so it is closed at the last close, {utc_text(closes_ns)}"
+    )
 
 
 def _session_line(newest: _Newest, bar: int) -> str:

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from optimize.cli.evaluate import data_here
+from optimize.data.spec import DataSpec
 from optimize.database import open_engine
+from optimize.errors import BadInputError
 from optimize.results.holdout import openings_of
 from optimize.study.export.best import export_best
+from optimize.study.export.changes import changes_of
 from tests.optimize.cli.conftest import Run
 from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
 
@@ -55,6 +60,17 @@ def test_the_holdout_is_logged_before_it_is_read_and_counted(run: Run, bundle: s
         assert openings_of(conn, ["OTHER"], date(2022, 2, 11), date(2022, 2, 12)) == []
         assert openings_of(conn, ["TINY_PRICES"], date(2022, 2, 18), date(2022, 3, 1)) == []
     engine.dispose()
+
+
+def test_another_name_of_the_bars_does_not_hide_that_the_holdout_was_opened(
+    run: Run, bundle: str, exports: Exports
+) -> None:
+    run("evaluate", bundle, "span=holdout")
+    _, out, err = run(
+        "evaluate", bundle, "span=holdout", f"data.path={exports.prices}", "data.symbols=[OTHER]"
+    )
+    assert err == ""
+    assert "is opened for the 2nd time" in out
 
 
 def test_a_database_that_cannot_log_keeps_the_holdout_shut(run: Run, bundle: str, tmp_path: Path) -> None:
@@ -150,6 +166,26 @@ def test_act_gives_the_next_order_for_a_person_and_a_program(run: Run, bundle: s
         run("act", bundle, path, "holding={TINY_PRICES: 0.25}", "format=json")[1]
         == json.dumps(plain, indent=2) + "\n"
     )
+
+
+def test_act_refuses_bars_that_a_study_would_refuse(run: Run, bundle: str, tmp_path: Path) -> None:
+    frame = pd.read_parquet(write_prices(tmp_path / "spike.parquet"))
+    frame["high"] = frame["high"].where(frame.index != 900, 100 * frame["high"])
+    frame.to_parquet(tmp_path / "spike.parquet")
+    code, out, err = run("act", bundle, "data.path=spike.parquet", "holding=0")
+    assert code == 2
+    assert "far from those around" in err
+    assert err.count("\n") == 1
+    assert "order" not in out
+
+
+@pytest.mark.parametrize("symbols", [["bb", "aa"]])
+def test_the_symbols_of_a_bundle_keep_their_order(symbols: list[str]) -> None:
+    theirs = DataSpec(provider="file", path="{symbol}.csv", symbols=["aa", "bb"], timeframe="1h")
+    changes = changes_of(DataSpec)
+    with pytest.raises(BadInputError, match=r"data.symbols=\[bb,aa\].*aa, bb in this order"):
+        data_here(theirs, changes(symbols=symbols))
+    assert data_here(theirs, changes(symbols=["aa", "bb"])).symbols == ["aa", "bb"]
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,23 @@ def test_nothing_is_opened_after_the_exit_time(live: Live) -> None:
     assert following.session.startswith("2023-11-29 of XNYS")
 
 
+def test_the_last_bar_without_an_exit_bar_shows_its_order_before_the_close(live: Live) -> None:
+    """Bars of 30 minutes have none at or after 15:45: the order fills at 15:30, and 16:00 closes the rest."""
+    checked = 0
+    for day in ("2023-11-27", "2023-11-28", "2023-11-29", "2023-11-30"):
+        row = rows_of(live, day)[-2]
+        assert live.market.exit_at_close[row + 1]
+        (order,) = live.decide(row).orders
+        place = int(np.flatnonzero(live.evaluation.bar == row + 1)[0])
+        exited = live.evaluation.exit_quantity[place, 0]
+        assert (order.target != 0.0) == (exited != 0.0), order
+        assert np.sign(order.target) == -np.sign(exited)
+        if exited:
+            assert f"closed at the last close, {day}T21:00:00Z" in order.reason
+            checked += 1
+    assert checked > 0
+
+
 def test_an_exit_closes_a_given_holding(live: Live) -> None:
     spec = dataclasses.replace(live.bundle.spec, session=SessionSpec("XNYS", True, "15:30"))
     bundle = dataclasses.replace(live.bundle, spec=spec)
@@ -183,6 +200,13 @@ def test_a_wrong_since_is_refused(live: Live) -> None:
         live.bundle.act(live.frame, since="soon")
     with pytest.raises(BadInputError, match="since=2030-01-01"):
         live.bundle.act(live.frame, since="2030-01-01")
+
+
+def test_bars_of_another_market_are_refused(live: Live) -> None:
+    hours = pd.date_range(FIRST, LAST, freq="30min", tz="UTC", name="timestamp")
+    around_the_clock = live.frame.iloc[np.arange(len(hours)) % len(live.frame)].set_axis(hours)
+    with pytest.raises(BadInputError, match="outside the sessions of XNYS, which the bundle trades"):
+        live.bundle.act(around_the_clock, holding=0.0)
 
 
 def test_other_columns_and_indices_are_refused(live: Live) -> None:
