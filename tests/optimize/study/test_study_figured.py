@@ -24,7 +24,7 @@ def drawn(spec: StudySpec) -> list[tuple[str]]:
 @pytest.mark.slow
 def test_a_launch_that_was_stopped_leaves_figures_of_what_it_finished(tmp_path: Path) -> None:
     spec = small_spec(tmp_path, n_trials=500)
-    with study_process(tmp_path, spec) as supervisor:
+    with study_process(tmp_path, spec, "agent.total_timesteps=256") as supervisor:
         until(lambda: bool(leased(spec)), "a trial to start")  # before that there are no tables
         until(lambda: rows(spec, COMPLETE) >= [(2,)], "two complete trials")
         os.killpg(supervisor.pid, signal.SIGTERM)
