@@ -24,7 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from optimize.cli.interpolations import check_interpolations, read_environment
-from optimize.cli.refusals import booleans, check_keys, check_value, one_line
+from optimize.cli.refusals import booleans, check_keys, check_value, one_line, texts
+from optimize.cli.text_values import as_typed, swept_as_typed
 from optimize.cli.yaml_files import (
     INSTANTIATED,
     SCHEME,
@@ -62,7 +63,7 @@ class Tree:
 def compose_jobs(verb: str, words: Sequence[str], *, several: bool = False) -> list[Job]:
     """Return the checked configuration of a verb; with `several`, of each point of its sweep."""
     with composing(verb, words) as hydra:
-        points = _points(words, hydra) if several else [list(words)]
+        points = _points(verb, words, hydra) if several else [list(words)]
         trees = [compose_tree(verb, point, hydra) for point in points]
         return [
             Job(to_config(tree.config, SCHEMAS[verb]), point)
@@ -78,7 +79,7 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
         if override.key_or_group == SEARCH_PATH:
             places += [f"{SCHEME}://{_folder(place)}" for place in _listed(override)]
         elif override.key_or_group != MODE:
-            kept.append(word)
+            kept.append(as_typed(word, override) if override.key_or_group in texts(verb) else word)
     SEARCHED[:] = [Path(place.removeprefix(f"{SCHEME}://")) for place in places]
     if places:
         kept.append(f"{SEARCH_PATH}={json.dumps(places)}")
@@ -96,7 +97,7 @@ def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
     """Yield Hydra, ready to compose; what it refuses is refused in one line."""
     register_schema(verb)
     register_source()
-    SettingsSource.booleans = booleans(verb)
+    SettingsSource.booleans, SettingsSource.texts = booleans(verb), texts(verb)
     version.setbase("1.3")
     OmegaConf.register_new_resolver("oc.env", read_environment, replace=True)
     try:
@@ -159,13 +160,15 @@ def _folder(place: str) -> str:
     return os.path.abspath(path)
 
 
-def _points(words: Sequence[str], hydra: Hydra) -> list[list[str]]:
+def _points(verb: str, words: Sequence[str], hydra: Hydra) -> list[list[str]]:
     """Return the words of every job of a sweep; `a=1,2 b=3,4` are four."""
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(words))
     axes: list[list[str]] = []
     for word, override in zip(words, parsed, strict=True):
         if not override.is_sweep_override():
             axes.append([word])
+        elif override.is_discrete_sweep() and override.key_or_group in texts(verb):
+            axes.append(swept_as_typed(word, override)[: MOST_JOBS + 1])
         elif override.is_discrete_sweep():
             values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
             axes.append([f"{override.get_key_element()}={value}" for value in values])

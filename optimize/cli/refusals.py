@@ -215,6 +215,16 @@ def booleans(verb: str) -> frozenset[str]:
     return frozenset(key for key in _dotted(SCHEMAS[verb]) if bool in _kinds(_type_of(verb, key)))
 
 
+@cache
+def texts(verb: str) -> frozenset[str]:
+    """Return the keys of a verb that are text, or lists of text."""
+    return frozenset(key for key in _dotted(SCHEMAS[verb]) if _is_text(_type_of(verb, key)))
+
+
+def _is_text(kind: Any) -> bool:
+    return {*_kinds(kind)} - {types.NoneType} in ({str}, {list[str]})
+
+
 def _kinds(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 

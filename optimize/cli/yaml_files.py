@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
+from optimize.cli.text_values import restore_texts
 from optimize.errors import BadInputError
 from optimize.inputs import MB, read_file
 
@@ -27,6 +28,7 @@ class SettingsSource(ConfigSource):
     """A folder of YAML files whose settings cannot run code."""
 
     booleans: frozenset[str] = frozenset()  # the keys of the verb that are true or false
+    texts: frozenset[str] = frozenset()  # its keys that are text, or lists of text
 
     @staticmethod
     def scheme() -> str:
@@ -40,11 +42,13 @@ class SettingsSource(ConfigSource):
             raise ConfigLoadError(f"Config not found : {path}")
         text, header, content = read_settings(path)
         package = header.get("package") or os.path.dirname(config_path)
-        _check_booleans(content, "" if package == "_global_" else package, self.booleans, path)
+        above = "" if package == "_global_" else package.replace("/", ".")
+        _check_booleans(content, above, self.booleans, path)
         try:
             config = OmegaConf.load(io.StringIO(text))
         except yaml.MarkedYAMLError as error:  # a key that stands twice
             raise BadInputError(f"{shown(path)}{_line(error)}: {_problem(error, text)}") from None
+        restore_texts(config, text, above, self.texts, LOADER)
         place = f"{SCHEME}://{self.path}"
         return ConfigResult(config=config, path=place, provider=self.provider, header=header)
 
