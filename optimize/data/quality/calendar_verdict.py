@@ -4,7 +4,7 @@ A fit has two shares: bars inside the calendar's open time, and open time that h
 overlap (Jaccard's index): 1 where every bar is inside and every open hour has bars.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,15 +24,21 @@ NEW_YORK = "America/New_York"
 BROKER = f"{NEW_YORK}+7"
 EXTENDED = "extended"  # US shares with trading before and after the session
 AUTO = ("XNYS", "24/5", "24/7")  # what `auto` chooses from; of equal fits the first
-CLOCKS = (BROKER, "Etc/GMT+5", NEW_YORK, "Europe/London", "Europe/Berlin", "Europe/Athens")
+CLOCKS = (
+    BROKER, "Etc/GMT+5", NEW_YORK, "Europe/London", "Europe/Berlin", "Europe/Athens", "America/Chicago",
+)  # fmt: skip
 SHIFTS = tuple(f"UTC{hours:+d}" for hours in (*range(-12, 0), *range(1, 15)))
-LARGE = tuple(HOURS)[:18]  # exchanges that daily bars are compared with, each by its holidays
+LARGE = tuple(HOURS)[:28]  # exchanges that daily bars are compared with, each by its holidays
 SAMPLE_NS = 730 * DAY_NS  # the last two years show the hours of today and every clock change
 CELL_NS = 15 * MINUTE_NS  # finer bars are counted by these
 SLOT_NS = SLOT_MINUTES * MINUTE_NS
 WEEK_NS = 7 * DAY_NS
 TIE = 0.002
+SUPPOSED_TWICE = (
+    0.1  # by which a fit of another calendar, another clock and ends is better than a plainer one
+)
 INSIDE, COVERED = 0.995, 0.75  # shares from which on bars fit their calendar and no other is looked for
+EVER = 0.9  # share of a week's open hours that have had a bar; a lunch break every day leaves fewer
 LONG_GAP_DAYS = 10
 
 
@@ -45,6 +51,7 @@ class Fit:
     ends: bool  # stamps taken for the ends of bars
     inside: float  # share of bars in open time
     covered: float  # share of open time with bars
+    ever: float = 1.0  # share of a week's open hours that have a bar in any week
 
     @property
     def score(self) -> float:
@@ -54,9 +61,16 @@ class Fit:
         return 1 / (1 / self.inside + 1 / self.covered - 1)
 
     @property
+    def shape(self) -> float:
+        """Return the overlap of bars and open time where one bar an hour of the week is enough."""
+        if not self.inside or not self.ever:
+            return 0.0
+        return 1 / (1 / self.inside + 1 / self.ever - 1)
+
+    @property
     def clean(self) -> bool:
         """Return whether nothing asks for another calendar or clock."""
-        return self.inside >= INSIDE and self.covered >= COVERED
+        return self.inside >= INSIDE and self.covered >= COVERED and self.ever >= EVER
 
 
 class WeeklyHours:
@@ -82,7 +96,7 @@ class WeeklyHours:
         if clock is None:
             there = pd.DatetimeIndex(self.stamps - shift, tz="UTC")
         else:
-            there = _instants(self.wall, parse_clock(clock))
+            there = _instants(self.wall, parse_clock(clock)) - pd.Timedelta(shift, unit="ns")
         return there.tz_convert(zone).tz_localize(None).as_unit("ns").asi8
 
     def fit(
@@ -102,7 +116,8 @@ class WeeklyHours:
         expected = self._occurrences(local)
         open_slots = float(expected[week].sum())
         covered = float(np.minimum(filled, expected)[week].sum()) / open_slots if open_slots else 0.0
-        return Fit(calendar, clock, ends, float(weights[touched].sum() / weights.sum()), covered)
+        inside = float(weights[touched].sum() / weights.sum())
+        return Fit(calendar, clock, ends, inside, covered, float((filled[week] > 0).mean()))
 
     def _occurrences(self, local: IntArray) -> IntArray:
         """Return how often each slot of a week comes from the first bar to the last, long gaps left out."""
@@ -170,6 +185,7 @@ def rank_fits(bars: Bars, clock: str | None, calendar: str) -> list[Fit]:
     else:
         hours = WeeklyHours(bars, clock)
         fits = [*_given(hours, (calendar, *WEEKS)), *_read_otherwise(hours, calendar)]
+        fits += _plainly_better(_ends_of_others(hours, calendar), _best(fits).score)
     best = _best(fits)
     ranked = sorted(fits, key=lambda fit: -fit.score)
     return [best, *(fit for fit in ranked if fit is not best)]
@@ -189,15 +205,36 @@ def _read_otherwise(hours: WeeklyHours, calendar: str) -> Iterator[Fit]:
     """Yield the fits of stamps on other clocks, and of stamps that are the ends of bars."""
     as_read, own = hours.clock.text, hours.wall.as_unit("ns").asi8
     around = [name for name in dict.fromkeys((calendar, "24/5", "XNYS")) if name != "24/7"]
-    for name in around[:1]:
-        zone, weeks = WEEKS[name]
-        ends = hours.local(zone, ends=True)
-        yield _best([hours.fit(name, None, ends, week, ends=True) for week in weeks])
+    yield from _ending(hours, around[:1])
     yield from _on_clocks(hours, ("24/5", "XNYS"), CLOCKS)
     for name, (zone, weeks) in WEEKS.items():
         if zone != as_read and name not in ("24/5", "XNYS", "24/7"):
             yield _best([hours.fit(name, zone, own, week) for week in weeks])
     yield from _on_clocks(hours, ("24/5", "XNYS"), ("UTC", *SHIFTS))
+
+
+def _ends_of_others(hours: WeeklyHours, calendar: str) -> Iterator[Fit]:
+    """Yield the fits of other calendars to stamps at the ends of bars, as read and on their own clocks."""
+    others = [name for name in WEEKS if name not in (calendar, "24/7", EXTENDED)]
+    yield from _ending(hours, others)
+    for name in others:
+        zone, weeks = WEEKS[name]
+        if zone != hours.clock.text:
+            local = hours.local(zone, zone, ends=True)
+            yield _best([hours.fit(name, zone, local, week, ends=True) for week in weeks])
+
+
+def _plainly_better(fits: Iterable[Fit], score: float) -> list[Fit]:
+    """Return the fits that are better than a score by the more, the more they suppose."""
+    return [fit for fit in fits if fit.score >= score + (SUPPOSED_TWICE if fit.clock else 0.0)]
+
+
+def _ending(hours: WeeklyHours, calendars: Sequence[str]) -> Iterator[Fit]:
+    """Yield the fits of calendars to stamps that are the ends of bars."""
+    for name in calendars:
+        zone, weeks = WEEKS[name]
+        ends = hours.local(zone, ends=True)
+        yield _best([hours.fit(name, None, ends, week, ends=True) for week in weeks])
 
 
 def _on_clocks(hours: WeeklyHours, calendars: Sequence[str], clocks: Sequence[str]) -> Iterator[Fit]:

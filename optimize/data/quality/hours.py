@@ -1,12 +1,13 @@
 """Findings on clock and calendar: misread stamps, a calendar that does not fit, bars outside the sessions."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from envs.types import BoolArray, IntArray
-from optimize.data.bars import Bars, RawBars
+from optimize.data.bars import Bars, RawBars, dates_of
 from optimize.data.calendars import canonical_name
 from optimize.data.quality.calendar_verdict import (
     AUTO,
@@ -20,11 +21,17 @@ from optimize.data.quality.calendar_verdict import (
     rank_fits,
 )
 from optimize.data.quality.findings import Finding, find, portion
-from optimize.data.sessions import SessionTable
+from optimize.data.sessions import SessionTable, session_table
 from optimize.data.spec import DAY_NS, MINUTE_NS, timeframe_ns
+from optimize.errors import BadInputError
 
 MISREAD = ("time_zone", "calendar", "stamp_end")  # findings that make all others on sessions meaningless
 MOSTLY = 0.5
+FITTING_CLOCK = 0.85  # the same of one that reads the stamps on another clock, of which there are many
+CLOSED = 0.6  # shape below which bars are of a market that none of `auto` is
+CLOSED_DAYS = 14  # fewer do not show when a market is shut
+WELL = 0.9  # score from which on bars fit well
+CLEARLY = 0.1  # by which the score of a calendar that fits well is higher than that of one that does not
 FITTING = 0.8  # score from which on another calendar is named as the right one
 APART = 0.15  # by which its score is higher
 GAIN = 0.01  # by which another clock for the same calendar raises the score
@@ -56,14 +63,45 @@ def clock_findings(
         found = (
             f"the bars fit {_named(chosen, raw)} to {_score(chosen)}, {_named(base, raw)} to {_score(base)}"
         )
-        yield find(
-            _check(chosen), raw, stamps, found, _remedy(chosen, ranked, base, raw), len(bars.timestamp)
-        )
+        remedy = _remedy(chosen, ranked, base, raw)
+        if chosen.calendar not in (*AUTO, EXTENDED, base.calendar) and not _can_be_built(chosen, bars):
+            instead = _options(replace(chosen, calendar="24/7"), base)
+            remedy = (
+                f"{chosen.calendar} cannot be built with the installed exchange_calendars and pandas: set "
+                f"{instead}, which takes the bars as they are, in sessions of UTC days"
+            )
+        yield find(_check(chosen), raw, stamps, found, remedy, len(bars.timestamp))
     elif half_outside:
         close = "; ".join(f"{_named(fit, raw)} {_score(fit)}" for fit in ranked[:2])
         found = f"{portion(outside)} outside the sessions of {table.calendar}; the closest: {close}"
         remedy = "set data.time_zone to the clock of the stamps and session.calendar to the market's"
         yield find("calendar", raw, stamps, found, remedy)
+    elif auto and not daily:
+        yield from _of_no_calendar(raw, bars, base, ranked)
+
+
+def _can_be_built(fit: Fit, bars: Bars) -> bool:
+    """Return whether there is a calendar of the sessions of a fit."""
+    try:
+        session_table(fit.calendar, int(bars.bar_end[0]), int(bars.bar_end[-1]))
+    except BadInputError:
+        return False
+    return True
+
+
+def _of_no_calendar(raw: RawBars, bars: Bars, base: Fit, ranked: Sequence[Fit]) -> Iterator[Finding]:
+    """Yield that bars keep other hours than the inferred calendar, though no other is plainly theirs."""
+    if base.shape >= CLOSED or bars.timestamp[-1] - bars.timestamp[0] < CLOSED_DAYS * DAY_NS:
+        return
+    closest = "".join(
+        f"; the closest: {_named(fit, raw)} {_score(fit)}" for fit in ranked[:1] if fit is not base
+    )
+    found = f"the bars keep the hours of no calendar: {_named(base, raw)} {_score(base)}{closest}"
+    remedy = (
+        "set session.calendar to the market's and data.time_zone to the clock of the stamps; "
+        f"session.calendar={base.calendar} takes them for bars of that market"
+    )
+    yield find("calendar", raw, raw.timestamp, found, remedy)
 
 
 def _daily_is_clean(bars: Bars, base: Fit) -> bool:
@@ -81,9 +119,10 @@ def _another_calendar(
         plain = best.score >= max(DAILY_FITTING, base.score + DAILY_GAIN)
         return best if plain else None
     bad = half_outside or (base.covered < COVERED and base.score < COVERED)
-    if best.clock is None and not best.ends:  # as the stamps were read: only the calendar is in doubt
-        bad = bad or (base.score < 0.9 <= best.score)
-    return best if bad and best.score >= max(FITTING, base.score + APART) else None
+    if base.score < WELL <= best.score:
+        return best if bad or best.score >= base.score + CLEARLY else None
+    fitting = FITTING_CLOCK if best.clock or best.ends else FITTING
+    return best if bad and best.score >= max(fitting, base.score + APART) else None
 
 
 def _another_clock(base: Fit, ranked: Sequence[Fit], outside: int) -> Fit | None:
@@ -96,7 +135,8 @@ def _another_clock(base: Fit, ranked: Sequence[Fit], outside: int) -> Fit | None
     near = [fit for fit in others if fit.score >= top - 0.002]
     best = min(near, key=lambda fit: order.get(fit.clock, len(order)))
     halved = 1 - best.score <= (1 - base.score) / 2
-    return best if halved and best.score >= base.score + GAIN else None
+    enough = best.score >= max(FITTING_CLOCK, base.score + GAIN)
+    return best if halved and enough else None
 
 
 def _check(fit: Fit) -> str:
@@ -108,10 +148,11 @@ def _check(fit: Fit) -> str:
 def _named(fit: Fit, raw: RawBars) -> str:
     """Return a fit as `XSHG read as Asia/Shanghai`."""
     name = "US extended hours (04:00 to 20:00 New York)" if fit.calendar == EXTENDED else fit.calendar
-    if fit.ends:
+    if fit.ends and fit.clock is None:
         return f"{name} with stamps at the end of bars"
     clock = fit.clock or raw.clock or "UTC"
-    return f"{name} read as {clock}"
+    ends = " with stamps at the end of bars" if fit.ends else ""
+    return f"{name} read as {clock}{ends}"
 
 
 def _score(fit: Fit) -> str:
@@ -120,14 +161,14 @@ def _score(fit: Fit) -> str:
 
 def _remedy(fit: Fit, ranked: Sequence[Fit], base: Fit, raw: RawBars) -> str:
     """Return the options that a fit asks for, and those of others that fit as well."""
-    if fit.ends:
+    if fit.ends and fit.calendar == base.calendar and fit.clock is None:
         return "a bar begins at the close and none at the open, so stamps are ends: set data.stamp=end"
     options = _options(fit, base)
     alike = [each for each in ranked if each is not fit and each.score >= fit.score - ALIKE]
     if fit.calendar == base.calendar:
         alike = [each for each in alike if each.calendar == fit.calendar and each.clock in CLOCKS]
     else:
-        alike = [each for each in alike if each.calendar not in AUTO and not each.ends]
+        alike = [each for each in alike if each.calendar not in AUTO and (fit.ends or not each.ends)]
     told = [_options(each, base) for each in alike if _options(each, base)]
     also = f" (or {', '.join(list(dict.fromkeys(told))[:3])})" if told else ""
     offset = " on stamps written without an offset" if fit.clock and raw.clock is None else ""
@@ -139,6 +180,7 @@ def _remedy(fit: Fit, ranked: Sequence[Fit], base: Fit, raw: RawBars) -> str:
 def _options(fit: Fit, base: Fit) -> str:
     """Return what to type for a fit."""
     words = [f"data.time_zone={fit.clock}"] if fit.clock else []
+    words += ["data.stamp=end"] if fit.ends else []
     if fit.calendar == EXTENDED:
         words.append("session.outside=drop")
     elif fit.calendar != base.calendar:
@@ -167,9 +209,12 @@ def outside_findings(raw: RawBars, bars: Bars, table: SessionTable, outside: Boo
 
 def weekly_pattern(stamps: IntArray, outside: BoolArray, table: SessionTable, timeframe: str) -> str | None:
     """Return when bars come outside the sessions again and again, None for single ones."""
+    length_ns = timeframe_ns(timeframe)
     local = (
         pd.DatetimeIndex(stamps, tz="UTC").tz_convert(table.time_zone).tz_localize(None).as_unit("ns").asi8
     )
+    if length_ns >= DAY_NS:
+        local = dates_of(stamps)
     day, minute = local // DAY_NS, local % DAY_NS // MINUTE_NS
     weekday = (day + 3) % 7
     usual = []
@@ -182,7 +227,6 @@ def weekly_pattern(stamps: IntArray, outside: BoolArray, table: SessionTable, ti
     dates = np.unique(day[chosen])
     if len(dates) < FEW_BARS or 2 * chosen.sum() < outside.sum():
         return None
-    length_ns = timeframe_ns(timeframe)
     if length_ns >= DAY_NS:
         return f"on {_days(usual)}"
     values, counts = np.unique(minute[chosen], return_counts=True)
