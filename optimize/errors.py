@@ -14,6 +14,7 @@ __all__ = [
     "StudyStoppedError",
     "WalkforgeError",
     "install_hint",
+    "one_line",
     "require",
 ]
 
@@ -53,3 +54,11 @@ class StudyStoppedError(WalkforgeError):
 def install_hint(extra: str) -> str:
     """Return the command that installs an extra into a checkout, at the versions that are tested."""
     return f"pip install -c constraints.txt -e '.[{extra}]'"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception as one line: of a database's error the driver's, without the SQL."""
+    driver = getattr(error, "orig", None)
+    if driver is None:
+        return " ".join(str(error).split())
+    return next((line.strip() for line in str(driver).splitlines() if line.strip()), type(driver).__name__)

@@ -8,10 +8,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from optimize.database import DatabaseSpec, database_path, is_sqlite, local_folder, open_engine
-from optimize.database.address import without_password
+from optimize.database.address import shown, without_password
 from optimize.database.health import DatabaseHealth, look
 from optimize.database.sqlite import find_place
-from optimize.errors import BadInputError, WalkforgeError
+from optimize.errors import BadInputError, WalkforgeError, one_line
 from optimize.results.orphans import (
     count_orphans,
     missing_tables,
@@ -56,7 +56,7 @@ def treat(database: DatabaseSpec, output_dir: str, name: str | None, repair: boo
         try:
             yield Treatment(finding, done=finding.mend())
         except (WalkforgeError, DBAPIError, OSError) as error:  # one that cannot be mended hides no other
-            yield Treatment(finding, failed=" ".join(str(error).split()))
+            yield Treatment(finding, failed=one_line(error))
 
 
 def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable: bool) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable
         engine = open_engine(database.url, read_only=not writable, busy_timeout_s=database.busy_timeout_s)
         health = look(engine)
     except (BadInputError, DBAPIError) as error:
-        yield Finding("database", FAIL, " ".join(str(error).split()), "mend this before any study")
+        yield Finding("database", FAIL, one_line(error), "mend this before any study")
         if engine is not None:
             engine.dispose()
         return
@@ -125,7 +125,9 @@ def _clock(skew_s: float) -> Finding:
 def _studies(engine: Engine, database: DatabaseSpec, output_dir: Path, name: str | None) -> Iterator[Finding]:
     with engine.connect() as conn:
         missing = missing_tables(conn)
-    if missing is None and not name:
+    if missing is None:
+        if name:
+            raise BadInputError(f"name={name!r}: this database holds no study yet ({shown(engine.url)})")
         yield Finding("studies", OK, "none yet in this database")
         return
     if missing:

@@ -88,13 +88,10 @@ def replay_bundle(folder: Path, data_path: str | None = None, grounds: Grounds |
     ground = lay_again(spec, manifest.data_fingerprint, str(folder), {} if grounds is None else grounds)
     check_deployed(folder, manifest, ground.windows[-1].index)
     stored: list[list[Measured]] = []
-    again: list[list[Measured]] = []
     for repeat in range(spec.score.repeats):
         places = [window_folder(folder, window.index, repeat) for window in ground.windows]
         stored.append([read_proof(place / RETURNS) for place in places])
-        again.append(
-            [_evaluate(spec, ground, *at) for at in zip(ground.windows, places, strict=True)],
-        )
+    again = evaluate_again(spec, ground, folder)
     if returns_hash(stored) != manifest.returns_sha256:
         raise BadInputError(f"{folder}: the session returns are not those of {MANIFEST}: export it again")
     windows = tuple(
@@ -230,6 +227,17 @@ def _shared_ground(spec: StudySpec, grounds: Grounds) -> Ground:
     if key not in grounds:
         grounds[key] = lay_ground(spec, None)
     return grounds[key]
+
+
+def evaluate_again(spec: StudySpec, ground: Ground, folder: Path) -> list[list[Measured]]:
+    """Evaluate the models of a bundle's windows; a row for each repeat."""
+    return [
+        [
+            _evaluate(spec, ground, window, window_folder(folder, window.index, repeat))
+            for window in ground.windows
+        ]
+        for repeat in range(spec.score.repeats)
+    ]
 
 
 def _evaluate(spec: StudySpec, ground: Ground, window: Window, place: Path) -> Measured:

@@ -20,6 +20,7 @@ from optimize.study.export.bundle import (
     PICTURE,
     PROOF,
     Grounds,
+    evaluate_again,
     lay_again,
     returns_hash,
 )
@@ -30,7 +31,8 @@ from optimize.study.export.spans import spans_of, write_spans
 from optimize.study.files import RETURNS, read_returns, window_folder, write_json
 from optimize.study.spec import StudySpec, from_plain, to_plain
 from optimize.study.trial import Ground, Measured
-from optimize.study.versions import commit, source, versions
+from optimize.study.versions import CODE, commit, versions
+from optimize.study.versions import source as source_hashes
 
 
 def write_bundle(
@@ -57,6 +59,8 @@ def write_bundle(
     _check_files(spec, run, ground, source)
     folder.mkdir()
     measured = _copy(spec, ground, source, folder)
+    if run.versions.get(CODE) != source_hashes(spec.feature.indicators)[CODE]:
+        measured = evaluate_again(spec, ground, folder)  # other code may have measured its figures otherwise
     spec = _copy_extensions(spec, folder)
     _describe(folder, gather(spec, run, ground, measured, tries), score)
     for path in sorted(folder.rglob("*"), reverse=True):
@@ -145,7 +149,7 @@ def _describe(folder: Path, evidence: Evidence, score: float) -> None:
         returns_sha256=returns_hash(evidence.measured),
         data_fingerprint=run.data_fingerprint,
         deployable=LABEL,
-        versions=versions() | source(spec.feature.indicators),
+        versions=versions() | source_hashes(spec.feature.indicators),
         trained_with=dict(run.versions),
         commit=commit(),
         files={},

@@ -1,15 +1,18 @@
 """The doctor on a damaged database: each is a finding, the rest is examined, repair loses nothing."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
 
+from optimize.database import DatabaseSpec, open_engine
+from optimize.errors import BadInputError
 from optimize.results.records import ExportRecord, load_exports
 from optimize.results.tables import EXPORTS, replace_row, values_of
 from optimize.study.doctor.examination import treat
-from optimize.study.doctor.findings import FAIL, OK, WARN
+from optimize.study.doctor.findings import FAIL, OK, WARN, Finding, guarded
 from optimize.study.export.manifest import MANIFEST
 from optimize.study.handle import Handle
 from tests.optimize.study.databases import Small
@@ -114,3 +117,31 @@ def test_a_relative_bundle_is_looked_for_and_never_forgotten(
     assert set(levels(treated(handle, repair=True))) == {OK}
     with handle.engine.connect() as conn:
         assert [each.bundle for each in load_exports(conn, "small")] == [relative]
+
+
+@pytest.mark.parametrize("name", [None, "x"])
+def test_a_database_without_our_tables_holds_no_study(
+    database_url: str, tmp_path: Path, name: str | None
+) -> None:
+    engine = open_engine(database_url)
+    with engine.begin() as conn:
+        conn.execute(text("CREATE TABLE trades (a INTEGER)"))
+    engine.dispose()
+    found = treat(DatabaseSpec(url=database_url), str(tmp_path), name, repair=False)
+    if name is None:
+        assert [each.finding.said for each in found][-1] == "none yet in this database"
+    else:
+        with pytest.raises(BadInputError, match="name='x': this database holds no study yet"):
+            list(found)
+
+
+def test_an_error_of_the_database_is_shown_without_its_statement(handle: Handle) -> None:
+    def examine() -> Iterator[Finding]:
+        with handle.engine.connect() as conn:
+            conn.execute(text("SELECT nowhere FROM wf_leases"))
+        yield Finding("leases", OK, "never reached")
+
+    (finding,) = guarded("leases", "the leases", examine(), "restore them")
+    assert "nowhere" in finding.said
+    assert "SELECT" not in finding.said
+    assert "sqlalche.me" not in finding.said
