@@ -16,7 +16,16 @@ from optimize.agents.budget import check_budget
 from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.data.describe import resolve_data
-from optimize.data.spec import BEFORE_KEYS, DataSpec, FeatureSpec, SessionSpec
+from optimize.data.spec import (
+    BEFORE_KEYS,
+    DAY_NS,
+    HOUR_NS,
+    DataSpec,
+    FeatureSpec,
+    SessionSpec,
+    timeframe_name,
+    timeframe_ns,
+)
 from optimize.database import DatabaseSpec
 from optimize.database.address import without_password
 from optimize.errors import BadInputError
@@ -34,6 +43,8 @@ DAY_S = 86_400  # a lost worker is found after a lease at the latest
 FAILURES, FAILED_SHARE = 10, 0.1  # that end a study, unless max_failures says otherwise
 TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"  # what phase 1 searches
 INDICATORS = "feature.indicators"
+STEPS = (1, 2, 4, 6)  # times data.timeframe, that phase 1 searches where nothing else is listed
+LONGEST_STEP_NS = 12 * HOUR_NS  # longer ones divide a day, so that none of its bars is a remainder
 T = TypeVar("T")
 
 
@@ -96,7 +107,7 @@ class TimeframePhaseSpec:
     """Phase 1: a grid of timeframe x lookback with the same number of trials for each combination."""
 
     n_trials: int = 100
-    timeframes: list[str] = field(default_factory=lambda: ["1h", "4h"])
+    timeframes: list[str] = field(default_factory=lambda: ["1h", "4h"])  # []: made of data.timeframe
     lookbacks: list[int] = field(default_factory=lambda: [1, 4])
     confidence: float = 0.90  # with which the best combination is among the kept
     bootstraps: int = 1000  # of the test that tells them apart
@@ -106,11 +117,13 @@ class TimeframePhaseSpec:
         require(0.5 <= sure < 1, "phase.timeframe.confidence", sure, "from 0.5 to below 1, such as 0.9")
         require(drawn >= 100, "phase.timeframe.bootstraps", drawn, "at least 100")
         require_count("phase.timeframe.n_trials", self.n_trials)
+        require(bool(self.lookbacks), "phase.timeframe.lookbacks", [], "a list with at least one value")
         combinations = len(self.timeframes) * len(self.lookbacks)
         for key in ("timeframes", "lookbacks"):
             values = getattr(self, key)
-            require(bool(values), f"phase.timeframe.{key}", values, "a list with at least one value")
             require(len(set(values)) == len(values), f"phase.timeframe.{key}", values, "free of duplicates")
+        if not combinations:  # until data.timeframe is known
+            return
         require(
             self.n_trials >= 2 * combinations and self.n_trials % combinations == 0,
             "phase.timeframe.n_trials",
@@ -118,6 +131,20 @@ class TimeframePhaseSpec:
             f"a multiple of the {combinations} combinations of timeframe x lookback, at least two trials "
             f"each (a spread needs two), such as {2 * combinations}",
         )
+
+    def starting_from(self, timeframe: str) -> "TimeframePhaseSpec":
+        """Return the grid; where it lists none, of a timeframe and as many multiples as n_trials serve."""
+        if self.timeframes:
+            return self
+        own_ns = timeframe_ns(timeframe)
+        steps = [step * own_ns for step in STEPS]
+        if steps[-1] > LONGEST_STEP_NS:
+            steps = [length for length in range(own_ns, DAY_NS + 1, own_ns) if DAY_NS % length == 0]
+        names = [name for length in steps[: len(STEPS)] if (name := timeframe_name(length))]
+        each = len(self.lookbacks)
+        served = (most for most in range(len(names), 1, -1) if self.n_trials % (most * each) == 0)
+        many = next((most for most in served if self.n_trials >= 2 * most * each), 1)
+        return dataclasses.replace(self, timeframes=names[:many])
 
 
 @dataclass(frozen=True)
@@ -201,13 +228,15 @@ def check_name(name: str) -> None:
 
 
 def resolve(spec: StudySpec) -> StudySpec:
-    """Return spec checked as a whole; env.action, data.timeframe and window.file hold what they stand for."""
+    """Return spec checked as a whole; what is null or named by a file holds what it stands for."""
     check_agent(spec.agent)
     check_budget(spec.agent)
     action = action_of(spec.agent.name, spec.env.action)
     env = dataclasses.replace(spec.env, action=action)
     data = resolve_data(spec.data)
-    return dataclasses.replace(spec, data=data, env=env, window=inline_file(spec.window))
+    grid = spec.phase.timeframe.starting_from(data.target)
+    phase = dataclasses.replace(spec.phase, timeframe=grid)
+    return dataclasses.replace(spec, data=data, env=env, phase=phase, window=inline_file(spec.window))
 
 
 def to_plain(spec: Any) -> dict[str, Any]:

@@ -85,13 +85,22 @@ def test_the_command_line_beats_debug_beats_experiment_beats_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("timeframe", "months", "timeframes"),
-    [("5m", 12, ["1h", "2h"]), ("1h", 12, ["1h", "2h"]), ("6h", 60, ["6h", "12h"]), ("1d", 60, ["1d"])],
+    [("5m", 12, ["5m", "10m"]), ("1h", 12, ["1h", "2h"]), ("6h", 60, ["6h", "12h"]), ("1d", 60, ["1d"])],
 )
 def test_tiny_depends_on_the_timeframe(timeframe: str, months: int, timeframes: list[str]) -> None:
     """Features settle over bars, so coarser ones need more months, and phase 1 knows no finer ones."""
     spec = spec_of("name=x", "debug=tiny", "phase=two", f"data.timeframe={timeframe}")
     assert (spec.data.months, spec.phase.timeframe.timeframes) == (months, timeframes)
     assert spec_of("name=x", "debug=tiny", "data.months=7").data.months == 7
+
+
+def test_phase_one_searches_from_the_timeframe_of_its_file() -> None:
+    lines = ["timestamp,open,high,low,close,volume"]
+    lines += [f"2024-01-01 {at // 60:02d}:{at % 60:02d},1,2,0.5,1.5,10" for at in range(0, 600, 5)]
+    Path("bars.csv").write_text("\n".join(lines), encoding="utf-8")
+    spec = spec_of("name=x", "data=file", "data.path=bars.csv", "phase=two")
+    assert spec.phase.timeframe.timeframes == ["5m", "10m", "20m", "30m"]
+    assert spec_of("name=x", "phase=two").phase.timeframe.timeframes == ["1h", "2h", "4h", "6h"]
 
 
 def test_a_local_file_beats_defaults_and_not_the_experiment(tmp_path: Path) -> None:

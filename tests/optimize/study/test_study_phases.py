@@ -358,3 +358,25 @@ def test_the_models_space_is_restricted_and_nothing_else_changes(tmp_path: Path)
     model = model_study(spec, verdict_of(timeframes=("4h",), lookbacks=(2, 4)))
     assert model.space == SPACE | {"data": {"timeframe": ["4h"]}, "feature": {"lookback": [2, 4]}}
     assert dataclasses.replace(model, name="two", space=spec.space) == spec
+
+
+@pytest.mark.parametrize(
+    ("own", "n_trials", "timeframes"),
+    [
+        ("1h", 100, ["1h", "2h", "4h", "6h"]),
+        ("5m", 100, ["5m", "10m", "20m", "30m"]),
+        ("15s", 100, ["15s", "30s"]),  # 90s is no timeframe, and 15 combinations divide no 100 trials
+        ("4h", 100, ["4h", "8h", "12h", "1d"]),
+        ("6h", 100, ["6h", "12h"]),  # 15 combinations divide no 100 trials
+        ("1d", 100, ["1d"]),
+        ("30m", 10, ["30m"]),
+    ],
+)
+def test_timeframes_of_phase_one_start_from_the_data_s_own(
+    own: str, n_trials: int, timeframes: list[str]
+) -> None:
+    """They were 1h to 6h whatever the bars, so that 5m bars were never tried and daily ones refused."""
+    grid = TimeframePhaseSpec(n_trials=n_trials, timeframes=[], lookbacks=[1, 2, 4, 8, 16])
+    assert grid.starting_from(own).timeframes == timeframes
+    listed = TimeframePhaseSpec(n_trials=20, timeframes=["3h", "12h"], lookbacks=[1])
+    assert listed.starting_from(own) is listed
