@@ -4,6 +4,7 @@ from envs.errors import BadInputError, WalkforgeError, require
 
 __all__ = [
     "BadInputError",
+    "DamagedReturnsError",
     "DatabaseAwayError",
     "DatabaseReplacedError",
     "DownloadError",
@@ -21,6 +22,10 @@ __all__ = [
 
 class DownloadError(WalkforgeError):
     """A source of bars failed again and again; what it had given before is kept."""
+
+
+class DamagedReturnsError(WalkforgeError):
+    """The stored returns of a window cannot be read; its row stands."""
 
 
 class DatabaseAwayError(BadInputError):

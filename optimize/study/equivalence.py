@@ -12,7 +12,7 @@ from optimize.agents.threads import limit_threads
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.results.codes import are_equal, equal_codes, follow_code, log_equal, quickest_windows
 from optimize.results.records import RunRecord, StudyRecord, WindowRecord, load_study
-from optimize.study.files import read_returns
+from optimize.study.files import find_returns
 from optimize.study.handle import Handle, indicators_of
 from optimize.study.spec import StudySpec, from_plain
 from optimize.study.trial import Measured, lay_ground, run_window, seed_of
@@ -126,13 +126,14 @@ def _stored_window(handle: Handle, code: str | None) -> tuple[RunRecord, WindowR
     with handle.engine.connect() as conn:
         found = quickest_windows(conn, handle.spec.name)
     mine = [pair for pair in found if pair[0].versions.get(CODE) == code] or found
-    kept = [pair for pair in mine if _returns_file(handle.spec.folder, pair[1]) is not None]
+    kept = [pair for pair in mine if _stored_returns(handle.spec.folder, pair[1]) is not None]
     return next(iter(kept or mine), None)
 
 
-def _returns_file(folder: Path, window: WindowRecord) -> Path | None:
-    path = folder / window.returns_path if window.returns_path else None
-    return path if path is not None and path.is_file() else None
+def _stored_returns(folder: Path, window: WindowRecord) -> Measured | None:
+    """Return what is on disk of a window, None where its file is missing or damaged."""
+    found = find_returns(folder / window.returns_path) if window.returns_path else None
+    return None if found is None else found[1]
 
 
 def _other_differences(run: RunRecord) -> tuple[str, ...]:
@@ -143,11 +144,10 @@ def _other_differences(run: RunRecord) -> tuple[str, ...]:
 
 def _same(folder: Path, window: WindowRecord, measured: Measured, *, bitwise: bool) -> bool:
     """Return whether a window came out as stored: its session returns, or its row where no file is left."""
-    path = _returns_file(folder, window)
-    if path is None:
+    stored = _stored_returns(folder, window)
+    if stored is None:
         now = {name: getattr(measured.metrics, name) for name in MEASURES}
         return all(_near(getattr(window, name), now[name], bitwise=bitwise) for name in MEASURES)
-    stored = read_returns(path)[1]
     pairs = ((stored.returns, measured.returns), (stored.free_returns, measured.free_returns))
     return all(_equal(one, other, bitwise=bitwise) for one, other in pairs)
 

@@ -3,6 +3,7 @@
 Each run has a folder of its own, so that a run that lost its trial cannot spoil the files of its successor.
 """
 
+import errno
 import json
 import shutil
 import uuid
@@ -15,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow.lib import ArrowException
 
 from optimize.agents.files import SPEC
 from optimize.data.durable import sync
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, DamagedReturnsError
 from optimize.evaluate.metrics import WindowMetrics
 from optimize.evaluate.trades import Trades
 from optimize.study.trial import Measured, Trained
@@ -27,6 +29,7 @@ SCALER = "scaler.npz"
 RETURNS = "returns.parquet"
 TRADES = "trades.parquet"
 METRICS = b"walkforge.measured"
+GONE = (None, errno.ENOENT, errno.ENOTDIR)  # None: the content is damaged; others, of the disk, may pass
 
 
 def run_folder(study_folder: Path, number: int, run_uuid: str) -> Path:
@@ -88,18 +91,35 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_returns(path: Path) -> tuple[NDArray[np.datetime64], Measured]:
-    """Return the sessions and what `write_returns` stored."""
-    table = pq.read_table(path)
-    summary = json.loads(table.schema.metadata[METRICS])
-    measured = Measured(
-        metrics=WindowMetrics(**summary["metrics"]),
-        returns=table["return"].to_numpy(),
-        free_returns=table["return_zero_cost"].to_numpy(),
-        ruined=summary["ruined"],
-        seconds=summary["seconds"],
-        reward_active_share=summary.get("reward_active_share"),  # not written by older versions
-    )
-    return table["session"].to_numpy(), measured
+    """Return the sessions and what `write_returns` stored; DamagedReturnsError unless the file is whole."""
+    try:
+        table = pq.read_table(path)
+        summary = json.loads((table.schema.metadata or {})[METRICS])
+        measured = Measured(
+            metrics=WindowMetrics(**summary["metrics"]),
+            returns=table["return"].to_numpy(),
+            free_returns=table["return_zero_cost"].to_numpy(),
+            ruined=summary["ruined"],
+            seconds=summary["seconds"],
+            reward_active_share=summary.get("reward_active_share"),  # not written by older versions
+        )
+        return table["session"].to_numpy(), measured
+    except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
+        if getattr(error, "errno", None) not in GONE:
+            raise
+        said = str(error).partition("\n")[0][:100]
+        raise DamagedReturnsError(
+            f"{path} is missing or damaged ({said}): put it back from a copy; `walkforge doctor` lists "
+            "such files"
+        ) from None
+
+
+def find_returns(path: Path) -> tuple[NDArray[np.datetime64], Measured] | None:
+    """Return what `write_returns` stored, None where the file is missing or damaged."""
+    try:
+        return read_returns(path)
+    except DamagedReturnsError:
+        return None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

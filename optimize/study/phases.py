@@ -23,7 +23,7 @@ from optimize.search.samplers import SamplerSpec
 from optimize.search.space import parse_space
 from optimize.study.budget import launch_line
 from optimize.study.evidence import EVIDENCE, RULE, Combination, Evidence, stored_evidence
-from optimize.study.files import read_returns
+from optimize.study.files import find_returns
 from optimize.study.handle import Handle, cap_of
 from optimize.study.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE, StudySpec
 from optimize.study.trial import Ground
@@ -211,12 +211,12 @@ def _stored_returns(handle: Handle, run: RunRecord) -> tuple[list[np.datetime64]
         windows = windows_of(conn, run.run_uuid)
     for window in windows:
         path = handle.spec.folder / (window.returns_path or "")
-        if not path.is_file():
+        if (found := find_returns(path)) is None:
             raise StudyStoppedError(
-                f"study {handle.spec.name!r}: the returns of trial {run.trial_number} are not at {path}: "
-                "bring the file back, or run the study under another name"
+                f"study {handle.spec.name!r}: the returns of trial {run.trial_number} at {path} are missing "
+                "or damaged: bring the file back, or run the study under another name"
             )
-        sessions, measured = read_returns(path)
+        sessions, measured = found
         joined.setdefault(window.repeat, {}).update(zip(sessions, measured.returns, strict=True))
         starts[window.window] = sessions[0]
     return [starts[index] for index in sorted(starts)], [joined[repeat] for repeat in sorted(joined)]

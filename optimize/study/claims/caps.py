@@ -28,7 +28,7 @@ from optimize.study.claims.batch import REPETITION, Census, repetition
 from optimize.study.claims.surplus import close_surplus, close_unfit
 from optimize.study.claims.telling import in_batches, tell, tell_recorded
 from optimize.study.claims.triage import SHORTAGES, failed, gate, settle, settle_killed, stop_at_limit
-from optimize.study.files import holds_agent
+from optimize.study.files import find_returns, holds_agent
 from optimize.study.handle import Handle, cap_of
 from optimize.study.spec import TIMEFRAME_PHASE, StudySpec, to_plain
 from optimize.study.trial import Ground, at_timeframe
@@ -254,7 +254,7 @@ def _trained_with(resolved: StudySpec, parameters: Mapping[str, Value]) -> dict[
 def _is_whole(handle: Handle, window: WindowRecord) -> bool:
     """Say whether the files of a finished window are all there: its row may have come to disk alone."""
     path = handle.spec.folder / (window.returns_path or "")
-    return holds_agent(path.parent)
+    return holds_agent(path.parent) and find_returns(path) is not None
 
 
 def _lay(spec: StudySpec, parameters: Mapping[str, Value], lay: Lay) -> tuple[StudySpec, Ground | Outcome]:

@@ -17,7 +17,7 @@ from optimize.agents.files import MODEL, SPEC, WEIGHTS
 from optimize.agents.threads import limit_threads
 from optimize.data.features.registry import foreign_code
 from optimize.data.scaling import load_scaler
-from optimize.errors import BadInputError, WalkforgeError
+from optimize.errors import BadInputError, DamagedReturnsError, WalkforgeError
 from optimize.evaluate.windows import Window
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import copies_in, load_extensions, refuse_untrusted
@@ -159,7 +159,7 @@ def read_proof(path: Path) -> Measured:
         if rows > MOST_SESSIONS:
             raise ValueError(f"it has {rows} rows")
         return read_returns(path)[1]
-    except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
+    except (OSError, ValueError, ArrowException, DamagedReturnsError) as error:
         raise BadInputError(
             f"{path} holds no session returns ({str(error).splitlines()[0]}): export it again"
         ) from None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from optimize.evaluate.baselines import HOLD, OVERNIGHT, baseline_label
 from optimize.results.records import BaselineRecord, WindowRecord
-from optimize.study.files import read_returns
+from optimize.study.files import find_returns
 from optimize.study.pages.note import MINUS
 
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130
@@ -37,11 +37,12 @@ class Curve:
 
 
 def trial_curves(folder: Path, windows: Sequence[WindowRecord]) -> dict[int, Curve]:
-    """Return one curve a repeat from the returns on disk, windows in order."""
+    """Return one curve a repeat from the returns on disk, windows in order, without those that are lost."""
     parts: dict[int, list[Curve]] = {}
     for window in sorted(windows, key=lambda row: (row.repeat, row.window)):
-        if window.returns_path is not None and (folder / window.returns_path).is_file():
-            sessions, measured = read_returns(folder / window.returns_path)
+        found = None if window.returns_path is None else find_returns(folder / window.returns_path)
+        if found is not None:
+            sessions, measured = found
             parts.setdefault(window.repeat, []).append(Curve(sessions, measured.returns))
     return {
         repeat: Curve(

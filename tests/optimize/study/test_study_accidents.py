@@ -12,6 +12,8 @@ from optimize.errors import BadInputError
 from optimize.results import leases
 from optimize.study.claims import caps
 from optimize.study.claims.caps import Verdict, claim
+from optimize.study.files import find_returns
+from optimize.study.pages.figured import DRAWN, draw_figures
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.workers.process import ground_source
 from optimize.study.workers.supervisor import Supervisor
@@ -75,6 +77,32 @@ def test_windows_whose_files_were_removed_before_a_take_over_are_run_again(tmp_p
     assert launch(spec) == 0
     assert rows(spec, "SELECT DISTINCT state FROM trials") == [("COMPLETE",)]
     assert len(list(spec.folder.glob("trials/*/windows/*/repeat_0/returns.parquet"))) == 4
+
+
+def cut(spec: StudySpec) -> None:
+    """Cut the returns of every finished window short."""
+    for path in spec.folder.glob("trials/*/windows/*/repeat_0/returns.parquet"):
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_windows_whose_returns_were_cut_before_a_take_over_are_run_again(tmp_path: Path) -> None:
+    spec = solo(tmp_path)
+    launch_killed_at(spec, "window 0", tmp_path / "mark")
+    cut(spec)
+    assert launch(spec) == 0
+    assert rows(spec, "SELECT DISTINCT state FROM trials") == [("COMPLETE",)]
+
+
+def test_cut_returns_of_finished_trials_end_no_launch(tmp_path: Path) -> None:
+    spec = solo(tmp_path)
+    assert launch(spec) == 0
+    cut(spec)
+    said: list[str] = []
+    handle = opened(spec)
+    draw_figures(handle, said.append)
+    assert said == []
+    assert handle.study.user_attrs[DRAWN] == 2
+    assert find_returns(next(spec.folder.glob("trials/*/windows/0/repeat_0/returns.parquet"))) is None
 
 
 def test_a_place_for_logs_that_cannot_be_made_is_one_line_before_any_worker_starts(tmp_path: Path) -> None:

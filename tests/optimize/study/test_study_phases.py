@@ -133,12 +133,14 @@ def test_without_a_score_there_is_no_second_phase(tmp_path: Path, monkeypatch: p
         judge(handle, "0" * 64)
 
 
-def test_lost_returns_are_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 no table PAR1"])
+def test_lost_returns_are_asked_for(tmp_path: Path, content: bytes | None) -> None:
     grid = TimeframePhaseSpec(n_trials=2, timeframes=["1h"], lookbacks=[2])
     handle = played(small_spec(tmp_path, name="two", phase=PhaseSpec("two", grid)))
-    next(handle.spec.folder.glob("trials/0001*/windows/1/*/returns.parquet")).unlink()
+    path = next(handle.spec.folder.glob("trials/0001*/windows/1/*/returns.parquet"))
+    path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(
-        StudyStoppedError, match=r"the returns of trial 1 are not at .*returns\.parquet: bring"
+        StudyStoppedError, match=r"the returns of trial 1 at .*parquet are missing or damaged: bring"
     ):
         judge(handle, "0" * 64)
 
