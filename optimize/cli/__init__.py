@@ -1,6 +1,7 @@
 """`walkforge VERB key=value`: one verb is one primary yaml in conf/ and one function."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,11 @@ def main(argv: list[str] | None = None) -> int:
             "from another directory and take it off PYTHONPATH",
             file=sys.stderr,
         )
+        return 2
+    try:
+        os.getcwd()  # relative paths need it, and libraries end the process without it
+    except FileNotFoundError:
+        print("walkforge: the directory of invocation is gone: change to another one", file=sys.stderr)
         return 2
     from optimize.cli.dispatch import main as run
 

@@ -19,6 +19,7 @@ EXIT_BAD_INPUT = 2
 ALL_OF_IT = "debug.traceback=true shows the traceback"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")  # a terminal would obey these
 FULL = {errno.ENOSPC, errno.EDQUOT}
+SHORT_WRITE = re.compile(r"errno 28|No space left|requested and \d+ written", re.I)  # pyarrow, numpy: no errno
 SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 LOCAL_NAMES = ("path", "file", "folder", "place", "source", "partial")  # of what a frame was reading
 DATABASE_SIGNS: tuple[tuple[str, int, str], ...] = (
@@ -120,11 +121,12 @@ def _short_of_room(error: BaseException) -> Failure | None:
 
 
 def _of_files(error: BaseException) -> Failure | None:
-    if not isinstance(error, OSError) or error.errno is None:
+    if not isinstance(error, OSError):
         return None
     where = error.filename if error.filename is not None else _path_in(error.__traceback__)
-    what = f"{where}: {error.strerror}" if where is not None else f"{error.strerror}"
-    if error.errno in FULL:
+    said = error.strerror or _first_line(str(error)) or type(error).__name__
+    what = said if where is None else f"{where}: {said}"
+    if error.errno in FULL or (error.errno is None and SHORT_WRITE.search(said)):
         return Failure(f"{what}: free space and run the same command again", EXIT_FAILED)
     if error.errno in SCARCE:
         return Failure(f"{what}: use fewer workers, or raise the limit (ulimit -a)", EXIT_FAILED)

@@ -53,7 +53,9 @@ OUT_OF_MEMORY = re.compile(
     r"std::bad_alloc|DefaultCPUAllocator: can't allocate memory|CUDA error: out of memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
 )
-DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large|disk is full", re.I)
+DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|disk is full|requested and \d+ written", re.I
+)
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SQLITE_AWAY = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL"}
 

@@ -31,6 +31,9 @@ RAISED: list[tuple[BaseException, int, str]] = [
         1,
         "a.npy: No space left on device: free space",
     ),
+    (OSError("94176 requested and 61408 written"), 1, "free space"),  # as numpy words a full disk
+    (OSError("[Errno 28] Error writing bytes to file"), 1, "free space"),  # as pyarrow does
+    (OSError("Couldn't deserialize thrift"), 1, "Couldn't deserialize thrift; debug.traceback"),
     (PermissionError(errno.EACCES, "Permission denied", "a.db"), 2, "a.db: Permission denied: change its"),
     (OSError(errno.ENAMETOOLONG, "File name too long", "aa"), 2, "name another path"),
     (OSError(errno.EMFILE, "Too many open files"), 1, "ulimit"),
@@ -109,6 +112,16 @@ def test_closed_streams_leave_the_right_exit_code(tmp_path: Path, line: str, cod
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert done.stderr.count("\n") <= 1
+
+
+def test_a_directory_of_invocation_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m optimize study name=x"
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "walkforge: the directory of invocation is gone: change to another one\n"
 
 
 def test_another_package_called_envs_is_named(tmp_path: Path) -> None:

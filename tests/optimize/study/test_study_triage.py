@@ -64,6 +64,7 @@ def wrapped(cause: BaseException) -> BaseException:
         (TorchlikeError("shared memory is a fine thing"), "bug"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk"),
         (OSError("[Errno 28] Error writing bytes. Detail: [errno 28] No space left on device"), "disk"),
+        (OSError("94176 requested and 61408 written"), "disk"),  # as numpy words it
         (sqlite_error(13, "SQLITE_FULL", "database or disk is full"), "disk"),
         (sqlite_error(5, "SQLITE_BUSY", "database is locked"), "database"),
         (sqlite_error(1, "SQLITE_ERROR", "no such table: x"), "bug"),
