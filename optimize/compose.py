@@ -20,7 +20,7 @@ from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
-from optimize.extensions import absolute_names, load_extensions
+from optimize.extensions import name_extensions
 from optimize.search.pruners import PrunerSpec
 from optimize.search.samplers import SamplerSpec
 from optimize.study.export.changes import changes_of
@@ -337,8 +337,7 @@ def to_spec(config: StudyConfig) -> StudySpec:
     check_name(config.name)
     check_new_name(config.name)
     shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(StudySpec) if f.name != "agent"}
-    shared["extensions"] = absolute_names(config.extensions)
-    load_extensions(shared["extensions"])
+    shared["extensions"] = name_extensions(config.extensions)
     return resolve(StudySpec(agent=to_agent(config.agent), **shared))
 
 

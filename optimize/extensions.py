@@ -8,13 +8,16 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from envs.kernel_cache import is_private, user_cache
 from optimize.errors import BadInputError
 
 MODULE = "walkforge_extension"  # start of the name under which an extension is imported
 FOLDER = "extensions"  # of a bundle, for the copies that it carries
+NAMED = ("named", "extensions.txt")  # folder and file in the user's cache: a SHA-256 a line
 
 Entry = TypeVar("Entry")
 Registered = list[tuple[dict[str, Any], str, Any]]  # registry, name, entry
@@ -63,6 +66,45 @@ def find_extension(name: str) -> Path:
 def absolute_names(names: Iterable[str]) -> list[str]:
     """Return the files of extensions by their absolute paths, as a study stores them."""
     return [str(find_extension(name)) for name in names]
+
+
+def name_extensions(names: Iterable[str]) -> list[str]:
+    """Load the extensions that a person names, remember their content, and return their absolute paths."""
+    paths = absolute_names(names)
+    load_extensions(paths)
+    digests = [_digest(Path(path)) for path in paths]
+    if unknown := [digest for digest in digests if digest not in _named()]:
+        folder = user_cache() / NAMED[0]
+        if is_private(folder):  # without a home every command names its extensions
+            with suppress(OSError), (folder / NAMED[1]).open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{digest}\n" for digest in unknown)
+    return paths
+
+
+def refuse_unnamed(names: Sequence[str], where: str) -> None:
+    """Raise BadInputError where a database names code that this user never named in a command.
+
+    Whoever made the database chose that code.
+    """
+    known = _named() if names else frozenset[str]()
+    paths = [find_extension(name) for name in names]
+    found = [path for path in paths if not _is_in_force(digest := _digest(path)) and digest not in known]
+    if found:
+        raise BadInputError(
+            f"{where} runs code that no command of yours has named as it is now "
+            f"({', '.join(map(str, found))}): read it, then add extensions=[{','.join(map(str, paths))}]"
+        )
+
+
+def _named() -> frozenset[str]:
+    """Return the digests of the extensions that this user named, from a folder that nobody else can write."""
+    folder = user_cache() / NAMED[0]
+    try:
+        return frozenset(
+            (folder / NAMED[1]).read_text(encoding="utf-8").split() if is_private(folder) else ()
+        )
+    except (OSError, UnicodeDecodeError):  # there is none yet
+        return frozenset()
 
 
 def copies_in(folder: Path, names: Iterable[str]) -> list[str]:

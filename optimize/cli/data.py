@@ -17,7 +17,7 @@ from optimize.data.quality.findings import Finding, counted, days, line, span
 from optimize.data.quality.report import Coverage, Report, inspect
 from optimize.data.spec import ALWAYS_REFUSED, DAY_NS
 from optimize.data.table import table_of_bars, table_of_market, write_output
-from optimize.extensions import load_extensions
+from optimize.extensions import name_extensions
 
 NO_FINDING = "no finding: sorted, unique, complete, positive and plausible bars"
 FINDING_COLUMNS = (
@@ -30,7 +30,7 @@ FINDING_COLUMNS = (
 def data(config: MarketConfig) -> int:
     """Download, check and describe the bars and cache their market; 2 where a finding refuses them."""
     refuse_unread(config.data)
-    load_extensions(config.extensions)
+    name_extensions(config.extensions)
     fetch(config.data, say if config.format == "table" else say_aside)
     report = inspect(config.data, config.session)
     going_on = report.passed and not config.data.check

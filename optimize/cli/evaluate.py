@@ -14,7 +14,7 @@ from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import inline_file
-from optimize.extensions import load_extensions
+from optimize.extensions import name_extensions
 from optimize.results.holdout import HoldoutOpening, log_opening
 from optimize.results.tables import create_tables
 from optimize.study.export.bundle import replay_bundle
@@ -56,7 +56,7 @@ def opened_bundle(config: ActConfig | EvaluateConfig) -> Bundle:
         raise BadInputError(
             "bundle is missing: name its folder, such as bundle=studies/NAME/exports/01_trial_0000"
         )
-    load_extensions(config.extensions)
+    name_extensions(config.extensions)
     return load_bundle(config.bundle, trust=config.trust)
 
 

@@ -8,7 +8,7 @@ from optimize.cli.leaderboard import best_baseline
 from optimize.compose import ExportConfig
 from optimize.database import open_engine
 from optimize.errors import require
-from optimize.extensions import absolute_names
+from optimize.extensions import name_extensions
 from optimize.results.queries import find_study
 from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
@@ -26,7 +26,7 @@ def export(config: ExportConfig) -> None:
     try:
         study = find_study(engine, config.name)
         create_tables(engine)  # what a database of an older version lacks
-        extensions = None if config.extensions is None else absolute_names(config.extensions)
+        extensions = None if config.extensions is None else name_extensions(config.extensions)
         exported = export_best(engine, config.output_dir, study, config.top_n, _tell, extensions)
         with engine.connect() as conn:
             better = best_baseline(load_baselines(conn, study), exported[0].score)

@@ -19,7 +19,9 @@ EXIT_BAD_INPUT = 2
 ALL_OF_IT = "debug.traceback=true shows the traceback"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")  # a terminal would obey these
 FULL = {errno.ENOSPC, errno.EDQUOT}
-SHORT_WRITE = re.compile(r"errno 28|No space left|requested and \d+ written", re.I)  # pyarrow, numpy: no errno
+SHORT_WRITE = re.compile(
+    r"errno 28|No space left|requested and \d+ written", re.I
+)  # pyarrow, numpy: no errno
 SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 LOCAL_NAMES = ("path", "file", "folder", "place", "source", "partial")  # of what a frame was reading
 DATABASE_SIGNS: tuple[tuple[str, int, str], ...] = (

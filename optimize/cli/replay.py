@@ -9,7 +9,7 @@ from optimize.compose import ReplayConfig
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, require
-from optimize.extensions import absolute_names, load_extensions
+from optimize.extensions import absolute_names, name_extensions
 from optimize.results.queries import find_study
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
@@ -29,7 +29,7 @@ def replay(config: ReplayConfig) -> None:
             f"name={config.name!r}, trial={config.trial!r}"
         )
     require(config.format != "csv", "format", config.format, "table or json for replay")
-    load_extensions(config.extensions or [])
+    name_extensions(config.extensions or [])
     if config.bundle is not None:
         if config.trust:
             trust_bundle(Path(config.bundle))

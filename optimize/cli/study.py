@@ -11,6 +11,7 @@ from optimize.cli.typed import searched_words, typed_keys
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
 from optimize.database.address import in_words
+from optimize.extensions import refuse_unnamed
 from optimize.results.queries import studies_of
 from optimize.search.space import parse_space
 from optimize.secrets import storable
@@ -34,8 +35,11 @@ def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
         keys = typed_keys(typed, stored.words)
         typed = merge_words(stored.words, typed)
         if stored.first_phase_only:  # what the second phase searches is in the words of the launch alone
-            spec = to_spec(compose_again(typed))
+            again = compose_again(typed)
+            refuse_unnamed(again.extensions, f"study {spec.name!r}")
+            spec = to_spec(again)
         spec = resume(stored, spec, keys)
+        refuse_unnamed(spec.extensions, f"study {spec.name!r}")
     if typed is not None:
         for line in searched_words(typed, {each.path for each in parse_space(spec.space).parameters}):
             say(line)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from optimize.database import DatabaseSpec
 from optimize.errors import BadInputError
-from optimize.extensions import absolute_names
+from optimize.extensions import name_extensions, refuse_unnamed
 from optimize.results.records import StudyRecord
 from optimize.study.handle import changeable
 from optimize.study.spec import StudySpec, WorkerSpec, from_plain
@@ -42,10 +42,18 @@ def spec_here(record: StudyRecord, output_dir: str, here: Here) -> StudySpec:
         n_trials=record.n_trials,
         output_dir=output_dir,
         data=dataclasses.replace(stored.data, path=path, folder=folder),
-        extensions=stored.extensions if here.extensions is None else absolute_names(here.extensions),
+        extensions=_extensions(record.study_name, stored.extensions, here.extensions),
         database=here.database,
         worker=dataclasses.replace(here.worker, **own),
     )
+
+
+def _extensions(study: str, stored: list[str], named: list[str] | None) -> list[str]:
+    """Return where the extensions of a study lie here; refuse code that nobody named here."""
+    if named is not None:
+        return name_extensions(named)
+    refuse_unnamed(stored, f"study {study!r}")
+    return stored
 
 
 def refuse_versions(record: StudyRecord, here: Here) -> None:

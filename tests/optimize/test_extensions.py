@@ -11,7 +11,14 @@ from optimize.data.cache import cache_key
 from optimize.data.features.registry import FEATURES, foreign_code
 from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
 from optimize.errors import BadInputError
-from optimize.extensions import absolute_names, copies_in, load_extensions, refuse_untrusted
+from optimize.extensions import (
+    absolute_names,
+    copies_in,
+    load_extensions,
+    name_extensions,
+    refuse_unnamed,
+    refuse_untrusted,
+)
 
 BODY = '''"""A feature of mine."""
 
@@ -131,3 +138,43 @@ def test_code_of_a_bundle_is_trusted_by_its_content_alone(tmp_path: Path) -> Non
     write(bundle / "extensions" / "my_features.py", factor=9.0)
     with pytest.raises(BadInputError, match="trust=true"):
         refuse_untrusted(bundle, copies)
+
+
+def test_code_that_only_a_database_names_is_refused_until_a_command_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = write(tmp_path / "my_features.py")
+    with pytest.raises(BadInputError, match=r"study 'x' runs code .*read it, then add extensions=\["):
+        refuse_unnamed([name], "study 'x'")
+    assert name_extensions([name]) == [name]
+    extensions._LOADED.clear()
+    FEATURES.pop("mine")  # as in a later process
+    refuse_unnamed([name], "study 'x'")
+    write(tmp_path / "my_features.py", factor=2.0)
+    with pytest.raises(BadInputError, match="as it is now"):
+        refuse_unnamed([name], "study 'x'")
+
+
+def test_a_record_that_others_can_write_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = write(tmp_path / "my_features.py")
+    name_extensions([name])
+    extensions._LOADED.clear()
+    (tmp_path / "cache" / "walkforge" / "named").chmod(0o777)
+    with pytest.raises(BadInputError, match="read it"):
+        refuse_unnamed([name], "study 'x'")
+
+
+def test_without_a_home_a_command_names_its_extensions_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    name = write(tmp_path / "my_features.py")
+    assert name_extensions([name]) == [name]
+    refuse_unnamed([name], "study 'x'")  # it is in force
+    extensions._LOADED.clear()
+    with pytest.raises(BadInputError, match="read it"):
+        refuse_unnamed([name], "study 'x'")

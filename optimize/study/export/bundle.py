@@ -20,7 +20,7 @@ from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, DamagedReturnsError, WalkforgeError
 from optimize.evaluate.windows import Window
 from optimize.extensions import FOLDER as EXTENSIONS
-from optimize.extensions import copies_in, load_extensions, refuse_untrusted
+from optimize.extensions import copies_in, load_extensions, refuse_unnamed, refuse_untrusted
 from optimize.hashing import hash_arrays, hash_object
 from optimize.study.export.described import check_described
 from optimize.study.export.manifest import MANIFEST, Manifest, read_json, verify_bundle
@@ -200,6 +200,7 @@ def moved(spec: StudySpec, data_path: str | None) -> StudySpec:
 
 def lay_again(spec: StudySpec, fingerprint: str, where: str, grounds: Grounds) -> Ground:
     """Build the ground anew, once for all that share it; refuse data other than those of the fingerprint."""
+    refuse_unnamed(spec.extensions, where)
     hint = "give data_path=FILE if the data moved" if spec.data.provider == "file" else "restore its data"
     try:
         ground = _shared_ground(spec, grounds)
