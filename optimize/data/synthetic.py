@@ -10,6 +10,7 @@ from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
 
 START_NS = int(np.datetime64("2022-01-01T00:00:00", "ns").astype(np.int64))  # a Saturday: plainly 24/7
 DEFAULT_TIMEFRAME = "1h"
+SYMBOL = "SYNTH"  # of one that names none
 FIRST_PRICE = 100.0
 WAVE_NOISE = 0.1  # noise of the known optimum, as a share of its move
 ECHO = 2.0  # move of the known timeframe, in standard deviations of one bar
@@ -20,7 +21,7 @@ def make_synthetic(spec: DataSpec) -> list[RawBars]:
     timeframe = spec.source_timeframe or DEFAULT_TIMEFRAME
     made = spec.synthetic
     timestamp = START_NS + np.arange(made.bars, dtype=np.int64) * timeframe_ns(timeframe)
-    symbols = spec.symbols or ["SYNTH"]
+    symbols = spec.symbols or [SYMBOL]
     seeds = np.random.SeedSequence(made.seed).spawn(len(symbols))
     spread = np.zeros(made.bars)
     return [

@@ -70,8 +70,12 @@ def in_words(url: str | URL) -> str:
         given = make_url(bare).set(drivername="postgresql").render_as_string(hide_password=False)
     if given in DEFAULTS:
         return DEFAULTS[given]
-    plain = not set(given) & set(QUOTED)
-    return f" {shlex.quote(f'database.url={given}' if plain else f'database.url={chr(34)}{given}{chr(34)}')}"
+    return f" {shlex.quote(f'database.url={quoted(given)}')}"
+
+
+def quoted(value: str) -> str:
+    """Return a value as Hydra reads it: within quotes where it holds one of its own signs."""
+    return f'"{value}"' if set(value) & set(QUOTED) else value
 
 
 def _checked(url: URL) -> URL:

@@ -4,16 +4,19 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
-from optimize.database.address import in_words
+from optimize.database.address import in_words, quoted
 from optimize.results.processes import host_name, identity, process_alive, this_host
 from optimize.results.records import EventRecord, last_event, log_event
 from optimize.results.tables import RUNS
 
 LAUNCH = "launch"  # the kind of its events
+FOLDER = "folder"  # the kind of the event that says where the files of a study lie
+DEFAULT_OUTPUT = "studies"
 PHASES = ("timeframe", "model")
 
 
@@ -83,9 +86,39 @@ def typed_words(conn: Connection, study: str) -> list[str] | None:
 
 
 def typed_command(conn: Connection, study: str) -> str | None:
-    """Return the command that goes on with a study or its phases, None where no launch left it."""
+    """Return the command that goes on with a study or its phases, None where no launch left it.
+
+    It names the database and the folder as they are found from here: the launch may have begun elsewhere.
+    """
     typed = typed_words(conn, study)
-    return None if typed is None else f"walkforge study {shlex.join(typed)}"
+    if typed is None:
+        return None
+    return f"walkforge study {shlex.join(_in_folder(conn, study, typed))}{_in_database(conn, typed)}"
+
+
+def _in_folder(conn: Connection, study: str, typed: Sequence[str]) -> list[str]:
+    """Return the words of a launch with the folder of its files, where they would lead to another one."""
+    event = last_event(conn, _phases(study), [FOLDER])
+    if event is None or event.detail["host"] != this_host():
+        return list(typed)
+    named = [word.partition("=")[2].strip("'\"") for word in typed if word.startswith("output_dir=")]
+    place, here = Path(event.detail["path"]), Path.cwd()
+    if Path(named[-1] if named else DEFAULT_OUTPUT).expanduser().resolve() == place:
+        return list(typed)
+    near = place.relative_to(here) if place.is_relative_to(here) else place
+    return [
+        *(word for word in typed if not word.startswith("output_dir=")),
+        f"output_dir={quoted(str(near))}",
+    ]
+
+
+def _in_database(conn: Connection, typed: Sequence[str]) -> str:
+    """Return what names the database to add to the words of a launch: nothing where they lead to it."""
+    here = in_words(conn.engine.url)
+    named = [word.partition("=")[2].strip("'\"") for word in typed if word.startswith("database.url=")]
+    if named:
+        return "" if in_words(named[-1]) == here else here
+    return "" if here.strip() in typed else here
 
 
 def command_of(conn: Connection, study: str) -> str:

@@ -2,21 +2,27 @@
 
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from optimize.data import synthetic
+from optimize.data.providers import EMBEDDED_FILE, EMBEDDED_SYMBOL
 from optimize.results.records import SOURCE, last_event, load_study
+
+OWN_SYMBOLS = {"embedded": EMBEDDED_SYMBOL, "synthetic": synthetic.SYMBOL}  # of sources with one symbol
+SOURCES = {"embedded": Path(EMBEDDED_FILE).name, "synthetic": "a synthetic market"}
 
 
 def market_line(
     data: Mapping[str, Any], span: tuple[date, date] | None = None, timeframe: str | None = None
 ) -> str:
     """Return the line for the stored data keys of a study; `span` is of its test windows, end exclusive."""
-    symbols = ", ".join(map(str, data.get("symbols") or ())) or "all symbols of the file"
-    path = data.get("path")
-    source = f"{data.get('provider')}{f' {path}' if path else ''}"
-    line = f"{symbols} at {timeframe or data.get('timeframe')} from {source}"
+    provider, path = str(data.get("provider")), data.get("path")
+    symbols = ", ".join(map(str, data.get("symbols") or ())) or OWN_SYMBOLS.get(provider, "all symbols")
+    bars = f"{each} bars" if (each := timeframe or data.get("timeframe")) else "bars"
+    line = f"{symbols}: {bars} of {path or SOURCES.get(provider, provider)}"
     if data.get("start") or data.get("end"):
         line += f", {data.get('start') or 'first bar'} to {data.get('end') or 'last bar'}"
     elif data.get("months"):

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 from optimize.database import server_time
 from optimize.errors import BadInputError
 from optimize.results import leases
+from optimize.results.launches import FOLDER
 from optimize.results.processes import host_name, this_host
 from optimize.results.records import EventRecord, last_event, log_event
 from optimize.study.files import write_json
 from optimize.study.handle import Handle
 
 PROBE = "shared.json"
-FOLDER = "folder"  # the kind of the event
 
 
 def mark_folder(handle: Handle) -> None:

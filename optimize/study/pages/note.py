@@ -7,6 +7,7 @@ from datetime import date
 
 import numpy as np
 
+from optimize.database.address import in_words
 from optimize.evaluate.baselines import baseline_label
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
 from optimize.study.market_line import market_line
@@ -199,5 +200,10 @@ def _replay(run: RunRecord) -> str:
     return (
         f"Seed entropy `{list(run.entropy)}` (window and repeat are appended), run `{run.run_uuid}`, "
         f"data `{run.data_fingerprint[:12]}`.\n\n"
-        f"    walkforge replay name={run.study_name} trial={run.trial_number}"
+        f"    walkforge replay name={run.study_name} trial={run.trial_number}{_place(run)}"
     )
+
+
+def _place(run: RunRecord) -> str:
+    """Return what names the database of a run in a command."""
+    return in_words(str(run.spec.get("database", {}).get("url", "")))

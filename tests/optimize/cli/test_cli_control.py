@@ -10,9 +10,10 @@ from optimize.cli.dispatch import compose, compose_jobs
 from optimize.compose import WorkerConfig
 from optimize.database import open_engine
 from optimize.database.address import in_words
+from optimize.results.launches import FOLDER
 from optimize.results.processes import this_host
 from optimize.results.records import EventRecord, Outcome, log_event
-from optimize.study.place import FOLDER, PROBE
+from optimize.study.place import PROBE
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY, run_to_end
 

@@ -16,6 +16,7 @@ from optuna_dashboard import get_note
 from optimize.cli.dashboard import dashboard
 from optimize.compose import DashboardConfig
 from optimize.database import DatabaseSpec
+from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.results.records import Outcome, load_baselines
 from optimize.results.runs import windows_of
@@ -77,7 +78,9 @@ def test_a_trial_carries_note_picture_and_table_before_it_is_told(handle: Handle
     assert note.count("2017-01-02") == WINDOWS
     assert "`buy_and_hold`" in note
     assert "Seed entropy `[0, 0]`" in note
-    assert "walkforge replay name=gallery.model trial=0" in note
+    where = in_words(handle.spec.database.url)
+    assert where
+    assert f"walkforge replay name=gallery.model trial=0{where}" in note
     found = artifacts(handle, trial)
     assert set(found) == {"equity.png", "equity.csv"}
     height, width, _ = imread(found["equity.png"], format="png").shape

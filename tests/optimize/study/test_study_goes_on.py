@@ -1,6 +1,7 @@
 """What is said of an unfinished study: who works on it, and by which command it goes on."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from rich.console import Console
 
 from envs.costs import CostSpec
 from optimize import clock
+from optimize.cli.dispatch import compose
 from optimize.cli.status import status, study_status
 from optimize.compose import StatusConfig
 from optimize.database.address import in_words
+from optimize.database.sqlite import database_path
 from optimize.errors import BadInputError
 from optimize.results import leases
 from optimize.results.launches import LAUNCH, announced, command_of, running_launch
@@ -22,11 +25,18 @@ from optimize.results.tables import LEASES
 from optimize.secrets import storable
 from optimize.study.claims.control import ask
 from optimize.study.handle import Handle
+from optimize.study.market_line import market_line
+from optimize.study.place import mark_folder
 from optimize.study.runner import run_study
 from tests.optimize.study.studies import claimed, opened, play, rows, small_spec
 
 TYPED = ["name=small", "seed=0", "space.agent.gamma=[0.9,0.99]"]
-COMMAND = "`walkforge study name=small seed=0 'space.agent.gamma=[0.9,0.99]'`"
+
+
+def command(handle: Handle) -> str:
+    """Return, quoted for a sentence, what was typed, and the database, which is not the default one here."""
+    where = in_words(handle.spec.database.url)
+    return f"`walkforge study name=small seed=0 'space.agent.gamma=[0.9,0.99]'{where}`"
 
 
 @pytest.fixture
@@ -76,7 +86,7 @@ def test_the_refusal_names_the_command_and_every_key_that_differs(tmp_path: Path
         "  seed: started with 0, now 1",
     ]
     with handle.engine.connect() as conn:
-        assert command_of(conn, "small") == COMMAND  # the refused launch left none
+        assert command_of(conn, "small") == command(handle)  # the refused launch left none
         assert [event.detail["state"] for event in events(conn, "small", LAUNCH)] == ["runs", "passed"]
 
 
@@ -88,7 +98,7 @@ def test_status_tells_a_launch_from_nobody(handle: Handle, capsys: pytest.Captur
         assert f"small is being launched (pid {psutil.Process().pid} on " in said(handle, capsys)
         play(handle, limit=1)
         assert "no trial of small runs at this moment, its launch looks after it" in said(handle, capsys)
-    assert f"nobody works on small now: {COMMAND} goes on" in said(handle, capsys)
+    assert f"nobody works on small now: {command(handle)} goes on" in said(handle, capsys)
     with handle.engine.begin() as conn:
         (first, *_) = events(conn, "small", LAUNCH)
         gone = {**first.detail, "process_started": psutil.Process().create_time() - 1000}
@@ -103,7 +113,7 @@ def test_a_released_study_without_workers_says_by_what_it_goes_on(handle: Handle
         ask(handle.engine, "small", "pause")
     (line,) = ask(handle.engine, "small", "resume")
     assert line.startswith("small is released, 0 of 2 trials done; no worker of a launch is there")
-    assert COMMAND in line
+    assert command(handle) in line
 
 
 def test_running_are_those_with_a_living_worker_and_waiting_the_others(handle: Handle) -> None:
@@ -152,3 +162,48 @@ def test_a_watch_ends_with_ctrl_c_and_without_a_word(
 
     monkeypatch.setattr("optimize.cli.status.time.sleep", interrupt)
     assert "small" in said(handle, capsys, watch=True)
+
+
+def test_the_command_of_a_launch_names_what_lies_elsewhere_from_here(
+    tmp_path: Path, handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "launched").mkdir()
+    (tmp_path / "looks").mkdir()
+    url, output = handle.spec.database.url, Path(handle.spec.output_dir)
+    mark_folder(handle)
+    cases = {
+        tmp_path: ["output_dir=studies", f"database.url={in_words(url).partition('=')[2]}"],
+        tmp_path / "looks": [f"output_dir={output}", in_words(url).strip()],
+    }
+    for words in (["name=small", "seed=0"], [*cases[tmp_path], "name=small", "seed=0"]):
+        with announced(handle.engine, "small", LAUNCH, "the launch", words):
+            pass
+        monkeypatch.chdir(tmp_path / "looks")
+        (config,) = compose("study", pasted(handle))
+        assert Path(config.output_dir).resolve() == output
+        assert database_path(config.database.url) == database_path(url)
+        assert (config.name, config.seed) == ("small", 0)
+        monkeypatch.chdir(tmp_path)
+
+
+def pasted(handle: Handle) -> list[str]:
+    """Return the words of the command that `walkforge status` shows, as a shell reads them."""
+    return shlex.split(study_status(handle.engine, "small")["command"])[2:]
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (
+            {"provider": "embedded", "symbols": [], "timeframe": "1h", "months": 12},
+            "EURUSD: 1h bars of FOREX_EURUSD_1H_ASK.csv, last 12 months",
+        ),
+        ({"provider": "synthetic", "timeframe": None}, "SYNTH: bars of a synthetic market"),
+        ({"provider": "file", "path": "bars.csv", "timeframe": "5m"}, "all symbols: 5m bars of bars.csv"),
+        ({"provider": "ccxt", "symbols": ["A", "B"], "timeframe": "1d"}, "A, B: 1d bars of ccxt"),
+    ],
+)
+def test_a_study_of_an_older_version_names_its_market_as_a_launch_does(
+    data: dict[str, Any], line: str
+) -> None:
+    assert market_line(data) == line
