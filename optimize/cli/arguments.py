@@ -93,6 +93,8 @@ def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
         if word in ("=", ":") and 0 < number < len(arguments) - 1:
             said = f"{arguments[number - 1]}={arguments[number + 1]}"
             raise BadInputError(f"write {said}, without spaces around the {word}")
+        if not word.strip():
+            raise BadInputError(f"{word!r} is no setting: a variable of the shell was empty, or take it out")
         if word[:1] in DASHES:
             raise BadInputError(f"{word} begins with a long dash: flags are typed with -, such as --help")
         if set(word) & set(CURLY):

@@ -34,6 +34,8 @@ BAD = [
     (["study", "name", "=", "x"], "write name=x, without spaces around the ="),
     (["study", "name:x"], "write name=x"),
     (["STUDY", "name=x"], "did you mean study?"),
+    (["study", ""], "'' is no setting: a variable of the shell was empty"),
+    (["study", "name=x", "  "], "is no setting: a variable of the shell was empty"),
     (["study", "\u2013help"], "begins with a long dash"),
     (["study", "name=\u201cx\u201d"], "typographic quotes"),
     (["leaderboard", "mine"], "such as name=mine"),
