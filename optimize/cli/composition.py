@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from optimize.cli.debug_run import own_timeframe
 from optimize.cli.interpolations import check_interpolations, read_environment
 from optimize.cli.refusals import booleans, check_keys, check_value, one_line, texts
 from optimize.cli.text_values import as_typed, swept_as_typed
@@ -64,11 +65,16 @@ def compose_jobs(verb: str, words: Sequence[str], *, several: bool = False) -> l
     """Return the checked configuration of a verb; with `several`, of each point of its sweep."""
     with composing(verb, words) as hydra:
         points = _points(verb, words, hydra) if several else [list(words)]
-        trees = [compose_tree(verb, point, hydra) for point in points]
-        return [
-            Job(to_config(tree.config, SCHEMAS[verb]), point)
-            for tree, point in zip(trees, points, strict=True)
-        ]
+        return [Job(_config(verb, point, hydra), point) for point in points]
+
+
+def _config(verb: str, words: Sequence[str], hydra: Hydra) -> Any:
+    """Return the checked configuration of a verb; a debug run's is that of its source's own timeframe."""
+    config: Any = to_config(compose_tree(verb, words, hydra).config, SCHEMAS[verb])
+    timeframe = own_timeframe(verb, config, words)
+    if timeframe is None:
+        return config
+    return to_config(compose_tree(verb, [f"data.timeframe={timeframe}", *words], hydra).config, SCHEMAS[verb])
 
 
 def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:

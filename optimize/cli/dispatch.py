@@ -57,6 +57,8 @@ def _run(verb: str, command: Command) -> int:
     chosen = VERBS[verb]
     if command.completes:
         return _install_completion(verb, command)
+    from optimize.cli.debug_run import say_cut
+
     if command.helps:
         from optimize.cli.help import verb_help
 
@@ -69,7 +71,10 @@ def _run(verb: str, command: Command) -> int:
         print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
     with signals_answered(interrupt):  # a temporary folder must not outlive SIGTERM
         jobs, run = _jobs(verb, command), chosen.load()
-        codes = [run(job.config, *([job.typed] if chosen.launches else [])) or 0 for job in jobs]
+        codes = []
+        for job in jobs:
+            say_cut(verb, job.config, job.typed)
+            codes.append(run(job.config, *([job.typed] if chosen.launches else [])) or 0)
     return max(codes, default=0)
 
 

@@ -4,15 +4,17 @@ import dataclasses
 import json
 import sys
 
-from optimize.cli.leaderboard import best_baseline
 from optimize.compose import ExportConfig
 from optimize.database import open_engine
 from optimize.errors import require
+from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import name_extensions
-from optimize.results.queries import find_study
+from optimize.results.launches import NO_MEANING, is_debug, typed_words
+from optimize.results.queries import better_baseline, find_study
 from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
 from optimize.study.export.best import Exported, export_best
+from optimize.study.export.card import TRUST
 from optimize.study.spec import MISSING_NAME, check_name
 
 
@@ -29,7 +31,8 @@ def export(config: ExportConfig) -> None:
         extensions = None if config.extensions is None else name_extensions(config.extensions)
         exported = export_best(engine, config.output_dir, study, config.top_n, _tell, extensions)
         with engine.connect() as conn:
-            better = best_baseline(load_baselines(conn, study), exported[0].score)
+            better = better_baseline(load_baselines(conn, study), exported[0].score)
+            debug = is_debug(typed_words(conn, study))
     finally:
         engine.dispose()
     warning = (
@@ -40,6 +43,9 @@ def export(config: ExportConfig) -> None:
             "what was exported is worth less than it"
         )
     )
+    if debug:
+        cut = f"the study was cut down by debug=tiny: {NO_MEANING}"
+        warning = f"{warning}\n{cut}" if warning else cut
     if config.format == "json":
         print(json.dumps([dataclasses.asdict(one) for one in exported], indent=2, default=str))
         print(warning, end="\n" if warning else "", file=sys.stderr)
@@ -61,4 +67,5 @@ def _lines(exported: list[Exported], warning: str) -> list[str]:
     if warning:
         lines.append(warning)
     first = exported[0].folder.as_posix()
-    return [*lines, "", "next:", f"  read {first}/CARD.md", f"  walkforge replay bundle={first}"]
+    trust = TRUST if (exported[0].folder / EXTENSIONS).is_dir() else ""
+    return [*lines, "", "next:", f"  read {first}/CARD.md", f"  walkforge replay bundle={first}{trust}"]

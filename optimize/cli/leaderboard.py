@@ -29,10 +29,12 @@ from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.baselines import BOUGHT_ANEW, baseline_label
+from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
     all_studies,
     best_score,
+    better_baseline,
     find_study,
     health_of,
     studies_of,
@@ -141,6 +143,7 @@ def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
     """Return what the score is, what it contains and how far it can be trusted."""
     with engine.connect() as conn:
         record, baselines = load_study(conn, name), load_baselines(conn, name)
+        debug = is_debug(typed_words(conn, name))
     if record is None:
         raise BadInputError(f"study {name} has no record of its own: it was not started by `walkforge study`")
     score, cost = record.spec["score"], CostSpec(**record.spec["cost"])
@@ -158,16 +161,12 @@ def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
         for baseline in baselines
     ]
-    unbeaten = best_baseline(baselines, best.score)
+    unbeaten = better_baseline(baselines, best.score)
+    if debug:
+        lines.append(f"the study was cut down by debug=tiny: {NO_MEANING}")
     if unbeaten is not None:
         lines.append(f"no trial beats the baseline {_label(unbeaten)}: nothing here is worth trading")
     return lines
-
-
-def best_baseline(baselines: Sequence[BaselineRecord], score: float) -> BaselineRecord | None:
-    """Return the best of the baselines that score at least as well as a trial, or None."""
-    better = [each for each in baselines if each.score is not None and each.score >= score]
-    return max(better, key=lambda each: each.score or 0.0, default=None)
 
 
 def _label(baseline: BaselineRecord) -> str:

@@ -14,6 +14,8 @@ from optimize.results.queries import find_study
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
 from optimize.study.export.bundle import Replay, judge, lay_again, moved, replay_bundle, trust_bundle
+from optimize.study.export.restored import Restoration
+from optimize.study.files import run_folder
 from optimize.study.spec import MISSING_NAME, StudySpec, from_plain
 from optimize.study.trial import run_trial
 
@@ -43,7 +45,7 @@ def replay(config: ReplayConfig) -> None:
 
 
 def replay_trial(config: ReplayConfig) -> Replay:
-    """Train a stored trial again from its row, writing nothing, and compare the score."""
+    """Train a stored trial again from its row and compare the score; put back models that it has lost."""
     run = _stored(config)
     stored = run.score
     if run.state != "COMPLETE" or stored is None:
@@ -57,11 +59,14 @@ def replay_trial(config: ReplayConfig) -> Replay:
         spec = dataclasses.replace(spec, extensions=absolute_names(config.extensions))
     where = f"trial {run.trial_number} of {run.study_name}"
     ground = lay_again(spec, run.data_fingerprint, where, {})
-    result = run_trial(
-        spec, ground, list(run.entropy), keep=lambda *_: None, report=lambda step, value: False
-    )
-    value = result.score.value
-    return judge(where, run.study_name, run.trial_number, stored, value, run.versions, same=True, close=True)
+    folder = run_folder(Path(config.output_dir) / run.study_name, run.trial_number, run.run_uuid)
+    with Restoration(folder, ground) as models:
+        result = run_trial(
+            spec, ground, list(run.entropy), keep=models.keep, report=lambda step, value: False
+        )
+        named = (where, run.study_name, run.trial_number)
+        replay = judge(*named, stored, result.score.value, run.versions, same=True, close=True)
+        return dataclasses.replace(replay, restored=models.settle(replay))
 
 
 def _stored(config: ReplayConfig) -> RunRecord:
@@ -91,7 +96,8 @@ def _lines(result: Replay) -> list[str]:
     lines += result.unproven
     if result.windows:
         lines.append("proven: these models earn these returns on these data; nobody's signature is in it")
-    return [*lines, f"score stored {result.stored!r}, replayed {result.replayed!r}: {result.verdict}"]
+    lines.append(f"score stored {result.stored!r}, replayed {result.replayed!r}: {result.verdict}")
+    return lines if result.restored is None else [*lines, result.restored]
 
 
 def _number(value: float | None) -> str:

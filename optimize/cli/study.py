@@ -6,7 +6,7 @@ from rich.console import Console
 
 from optimize.cli.arguments import read_command
 from optimize.cli.composition import compose_jobs
-from optimize.cli.tables import folder_words, say
+from optimize.cli.tables import say
 from optimize.cli.typed import searched_words, typed_keys
 from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
@@ -16,6 +16,7 @@ from optimize.results.queries import studies_of
 from optimize.search.space import parse_space
 from optimize.secrets import storable
 from optimize.study.claims.control import StoppedByActionError, ask
+from optimize.study.files import folder_words
 from optimize.study.resume import merge_words, resume, stored_study
 from optimize.study.runner import run_study
 from optimize.study.spec import StudySpec

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -45,11 +44,6 @@ def make_console() -> Console:
     """Return a console as wide as the terminal, or wide enough where nobody looks."""
     terminal = sys.stdout.isatty()
     return Console(width=None if terminal else PLAIN_WIDTH, highlight=False)
-
-
-def folder_words(output_dir: str) -> str:
-    """Return the words that name a folder of studies in a command: none for the default one."""
-    return "" if output_dir == "studies" else f" output_dir={shlex.quote(output_dir)}"
 
 
 def say(text: str) -> None:

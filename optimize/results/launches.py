@@ -18,6 +18,7 @@ LAUNCH = "launch"  # the kind of its events
 FOLDER = "folder"  # the kind of the event that says where the files of a study lie
 DEFAULT_OUTPUT = "studies"
 PHASES = ("timeframe", "model")
+NO_MEANING = "its scores mean nothing"  # of a study that debug=tiny cut down
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,12 @@ def typed_words(conn: Connection, study: str) -> list[str] | None:
     event = last_event(conn, _phases(study), [LAUNCH])
     typed = None if event is None else event.detail.get("overrides")
     return None if typed is None else [str(word) for word in typed]
+
+
+def is_debug(words: Sequence[str] | None) -> bool:
+    """Return whether the words of a command choose a file of the group debug."""
+    chosen = [word.partition("=")[2] for word in words or () if word.lstrip("+").startswith("debug=")]
+    return bool(chosen) and chosen[-1] not in ("", "null")
 
 
 def typed_command(conn: Connection, study: str) -> str | None:

@@ -5,6 +5,7 @@ Each run has a folder of its own, so that a run that lost its trial cannot spoil
 
 import errno
 import json
+import shlex
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -30,6 +31,11 @@ RETURNS = "returns.parquet"
 TRADES = "trades.parquet"
 METRICS = b"walkforge.measured"
 GONE = (None, errno.ENOENT, errno.ENOTDIR)  # None: the content is damaged; others, of the disk, may pass
+
+
+def folder_words(output_dir: str | Path) -> str:
+    """Return the words that name a folder of studies in a command: none for the default one."""
+    return "" if str(output_dir) == "studies" else f" output_dir={shlex.quote(str(output_dir))}"
 
 
 def run_folder(study_folder: Path, number: int, run_uuid: str) -> Path:

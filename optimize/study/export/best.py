@@ -18,12 +18,21 @@ from optimize.agents.files import WEIGHTS
 from optimize.data.durable import sync
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.evaluate.baselines import baseline_label
 from optimize.hashing import hash_file
-from optimize.results.queries import LeaderboardRow, find_study, health_of, leaderboard, studies_of
+from optimize.results.queries import (
+    LeaderboardRow,
+    best_baseline,
+    find_study,
+    health_of,
+    leaderboard,
+    studies_of,
+)
 from optimize.results.records import (
     ExportRecord,
     RunRecord,
     forget_exports,
+    load_baselines,
     load_exports,
     load_study,
     save_export,
@@ -31,9 +40,10 @@ from optimize.results.records import (
 from optimize.results.runs import complete_but_untold, load_run
 from optimize.study.devices import main_left_out
 from optimize.study.export.bundle import Grounds, Replay, replay_bundle, trust_bundle
+from optimize.study.export.card import Search, StudyBaseline
 from optimize.study.export.contents import write_bundle
 from optimize.study.export.manifest import MANIFEST, verify_bundle
-from optimize.study.files import run_folder
+from optimize.study.files import folder_words, run_folder
 
 EXPORTS, LOCK, ASIDE = "exports", ".lock", ".aside_"
 LOCK_TIMEOUT_S = 600.0
@@ -141,12 +151,17 @@ def _replay(folder: Path) -> Replay | WalkforgeError:
         return error
 
 
-def _tries(engine: Engine, study: str) -> int:
-    """Return how many trials of all phases the best of a study were chosen from."""
+def _search(engine: Engine, study: str) -> Search:
+    """Return how many trials of all phases the best of a study were chosen from, and the best baseline."""
     phases = studies_of(engine, study.rpartition(".")[0] or study)
     with engine.connect() as conn:
         found = [health_of(conn, phase) for phase in phases]
-    return sum(each["complete"] + each["pruned"] for each in found)
+        best = best_baseline(load_baselines(conn, study))
+    tries = sum(each["complete"] + each["pruned"] for each in found)
+    if best is None or best.score is None:
+        return Search(tries)
+    label = baseline_label(best.name, best.bought_anew)
+    return Search(tries, StudyBaseline(label, best.timeframe, best.score))
 
 
 def _export(
@@ -160,7 +175,7 @@ def _export(
     done = {c.rank: outcome for c in candidates if (outcome := _settle(c)) is not None}
     waiting = [c for c in candidates if c.rank not in done]
     _refuse_dropped(engine, study, waiting)
-    tries = _tries(engine, study)
+    search = _search(engine, study)
     grounds: Grounds = {}
     asides: list[Path] = []
     refusals: list[WalkforgeError] = []
@@ -169,7 +184,7 @@ def _export(
             say(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
             asides.append(candidate.target.with_name(f"{ASIDE}{uuid.uuid4().hex}"))
             run, source = candidate.run, candidate.source
-            write_bundle(asides[-1], run, candidate.score, source, grounds, extensions, tries)
+            write_bundle(asides[-1], run, candidate.score, source, grounds, extensions, search)
         replays = replay_afresh(asides)
         for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
             say(
@@ -201,10 +216,12 @@ def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) ->
     gone = [c for c in waiting if c.rank > kept and c.source.is_dir() and not any(c.source.rglob(WEIGHTS))]
     if gone:
         first, remedy = gone[0], f"export top_n={gone[0].rank - 1}"
-        anew = f"`walkforge replay name={study} trial={first.trial}{in_words(engine.url)}`"
+        place = folder_words(first.source.parents[2])
+        anew = f"`walkforge replay name={study} trial={first.trial}{in_words(engine.url)}{place}`"
         raise WalkforgeError(
             f"{study} keeps the models of its best trials alone (keep_models={kept}), and those of trial "
-            f"{first.trial} (rank {first.rank}) are gone: {remedy}, or {anew} trains it anew"
+            f"{first.trial} (rank {first.rank}) are gone: {remedy}, or {anew} trains it anew "
+            "and puts its models back"
         )
 
 

@@ -71,6 +71,7 @@ class Replay:
     differences: tuple[str, ...]  # versions and processor, where it is not bitwise
     windows: tuple[WindowReplay, ...] = ()
     unproven: tuple[str, ...] = ()  # parts of a bundle that could not be compared
+    restored: str | None = None  # of a trial without its models: whether those of the replay took their place
 
     @property
     def verdict(self) -> str:

@@ -18,10 +18,31 @@ from optimize.study.pages.picture import Curve, write_picture
 from optimize.study.spec import StudySpec
 from optimize.study.trial import Ground, Measured, conclude, yardsticks
 
+TRUST = " trust=true"  # what a command adds for a bundle that carries the code of its features
 LABEL = (
     "trained on the last window, first repeat; score not measured on this very model: "
     "it is the evidence of the models of all windows"
 )
+
+
+@dataclass(frozen=True)
+class StudyBaseline:
+    """The best baseline of a study over all its timeframes."""
+
+    name: str
+    timeframe: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a trial was chosen from: the trials of all phases, and the baseline to beat; None: not known."""
+
+    tries: int | None = None
+    baseline: StudyBaseline | None = None
+
+
+ALONE = Search()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +54,7 @@ class Evidence:
     ground: Ground
     measured: tuple[tuple[Measured, ...], ...]  # [repeat][window]
     baselines: tuple[Baseline, ...]  # on the same windows at the same costs
-    tries: int | None = None  # trials of all phases that this one was chosen from; None: not counted
+    search: Search = ALONE
 
     @property
     def hold(self) -> Baseline:
@@ -52,18 +73,18 @@ def gather(
     run: RunRecord,
     ground: Ground,
     measured: Sequence[Sequence[Measured]],
-    tries: int | None = None,
+    search: Search = ALONE,
 ) -> Evidence:
     """Join a trial's measurements with the baselines, which are evaluated here."""
     found = yardsticks(spec, ground)
-    return Evidence(spec, run, ground, tuple(tuple(row) for row in measured), found, tries)
+    return Evidence(spec, run, ground, tuple(tuple(row) for row in measured), found, search)
 
 
 def metrics_of(evidence: Evidence) -> dict[str, Any]:
     """Return the metrics as plain values: in all (median over repeats), per window, and buy-and-hold."""
     hold = evidence.hold
     score = conclude(evidence.spec, evidence.ground, evidence.measured, pruned_at=None).score
-    year = evidence.ground.market.sessions_per_year
+    year, search = evidence.ground.market.sessions_per_year, evidence.search
     in_all = summarise(evidence.measured, year, evidence.spec.score.risk_free)
     return {
         "score": evidence.run.score,
@@ -91,7 +112,8 @@ def metrics_of(evidence: Evidence) -> dict[str, Any]:
             }
             for each in evidence.baselines
         },
-        "tries": evidence.tries,
+        "tries": search.tries,
+        **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         "parameters": dict(evidence.run.parameters),
         "entropy": list(evidence.run.entropy),
         "windows": _windows(evidence),
@@ -138,7 +160,8 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         f"features in order; it sees the last {spec.feature.lookback} bars of them."
         f"{f' Its training ran on the engine `{engine}`.' if engine else ''}",
         "## Replay",
-        "In this folder, without any database:\n\n    walkforge replay bundle=.\n\n"
+        "In this folder, without any database:\n\n    walkforge replay bundle=."
+        f"{TRUST if spec.extensions else ''}\n\n"
         "evaluates every window again and compares each session return. If the data file moved, add "
         f"`data_path=FILE`. Run `{run.run_uuid}`, seed entropy `{list(run.entropy)}`.",
     ]
@@ -152,21 +175,30 @@ def _source(evidence: Evidence) -> str:
 
 
 def _beside(evidence: Evidence) -> str:
-    """Return the best baseline with its score, and the score of holding."""
-    best = evidence.best_baseline
-    if best is None:
-        return "no baseline has a score"
-    beaten = evidence.run.score is not None and evidence.run.score > (best.score or 0.0)
-    unbeaten = "" if beaten else ", which it does not beat"
-    words = f"best baseline `{_label(best)}` {signed(best.score, 4)}{unbeaten}"
-    hold = evidence.hold
-    return words if hold is best else f"{words}; `{_label(hold)}` {signed(hold.score, 4)}"
+    """Return the best baseline of the study and that of the trial's timeframe, and the score of holding."""
+    best, whole, hold = evidence.best_baseline, evidence.search.baseline, evidence.hold
+    parts = []
+    if whole is not None and whole.timeframe != evidence.ground.market.timeframe:
+        name = f"`{whole.name}` ({whole.timeframe})"
+        parts.append(f"best baseline of the study {_against(evidence, name, whole.score)}")
+    if best is not None:
+        parts.append(f"best baseline {'at its timeframe ' * bool(parts)}"
+                     f"{_against(evidence, f'`{_label(best)}`', best.score or 0.0)}")  # fmt: skip
+        if hold is not best:
+            parts.append(f"`{_label(hold)}` {signed(hold.score, 4)}")
+    return "; ".join(parts) or "no baseline has a score"
+
+
+def _against(evidence: Evidence, name: str, score: float) -> str:
+    """Return a baseline with its score, and that the trial does not beat it where it does not."""
+    beaten = evidence.run.score is not None and evidence.run.score > score
+    return f"{name} {signed(score, 4)}{'' if beaten else ', which it does not beat'}"
 
 
 def _luck(evidence: Evidence, metrics: dict[str, Any]) -> str:
     """Return from how many trials it was chosen, and how much of its return a single session brought."""
-    own = metrics["in_all"]
-    chosen = "" if evidence.tries is None else f"Chosen from {evidence.tries} trials over all phases. "
+    own, tries = metrics["in_all"], evidence.search.tries
+    chosen = "" if tries is None else f"Chosen from {tries} trials over all phases. "
     earned = (
         f"Return {percent(own['total_return'])}, of which {percent(own['best_session'])} in the best session"
     )

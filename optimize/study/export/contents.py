@@ -24,7 +24,16 @@ from optimize.study.export.bundle import (
     lay_again,
     returns_hash,
 )
-from optimize.study.export.card import LABEL, Evidence, card_of, draw_equity, gather, metrics_of
+from optimize.study.export.card import (
+    ALONE,
+    LABEL,
+    Evidence,
+    Search,
+    card_of,
+    draw_equity,
+    gather,
+    metrics_of,
+)
 from optimize.study.export.described import CARD, FEATURES, METRICS, features_of
 from optimize.study.export.manifest import FORMAT, Manifest, write_manifest
 from optimize.study.export.spans import spans_of, write_spans
@@ -42,12 +51,12 @@ def write_bundle(
     source: Path,
     grounds: Grounds,
     extensions: Sequence[str] | None = None,
-    tries: int | None = None,
+    search: Search = ALONE,
 ) -> None:
     """Write the whole bundle of a run, whose files are in source, into a new folder; bring it to disk.
 
-    `extensions` are where the files of its own features lie, if not where its launch had them; `tries` is the
-    number of trials that it was chosen from.
+    `extensions` are where the files of its own features lie, if not where its launch had them; `search` is
+    what it was chosen from.
     """
     given = from_plain(StudySpec, dict(run.spec))
     if extensions is not None:
@@ -62,7 +71,7 @@ def write_bundle(
     if run.versions.get(CODE) != source_hashes(spec.feature.indicators)[CODE]:
         measured = evaluate_again(spec, ground, folder)  # other code may have measured its figures otherwise
     spec = _copy_extensions(spec, folder)
-    _describe(folder, gather(spec, run, ground, measured, tries), score)
+    _describe(folder, gather(spec, run, ground, measured, search), score)
     for path in sorted(folder.rglob("*"), reverse=True):
         sync(path)
     sync(folder)
@@ -98,7 +107,7 @@ def _check_files(spec: StudySpec, run: RunRecord, ground: Ground, source: Path) 
             raise WalkforgeError(
                 f"{where}: {path} is gone; a study keeps the weights of its best "
                 f"keep_models={spec.keep_models} trials only: lower top_n, or `walkforge replay "
-                f"name={run.study_name} trial={run.trial_number}` trains it anew"
+                f"name={run.study_name} trial={run.trial_number}` trains it anew and puts its models back"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from envs.types import Market
 from optimize.errors import BadInputError
 from optimize.results.records import RunRecord
-from optimize.study.export.card import card_of, gather, metrics_of
+from optimize.study.export.card import Search, StudyBaseline, card_of, gather, metrics_of
 from optimize.study.export.manifest import Manifest, read_json
 from optimize.study.export.spans import SPANS, plain_spans, spans_of
 from optimize.study.spec import StudySpec, to_plain
@@ -72,8 +72,7 @@ def _check_figures(
         score=manifest.score,
         standard_error=manifest.standard_error,
     )
-    tries = stored.get("tries")
-    evidence = gather(spec, run, ground, again, tries if isinstance(tries, int) else None)
+    evidence = gather(spec, run, ground, again, _search(stored))
     computed = metrics_of(evidence)
     if not same_figures(stored, computed):
         raise _forged(folder / METRICS)
@@ -82,6 +81,16 @@ def _check_figures(
     if (folder / CARD).read_text(encoding="utf-8", errors="replace") != card_of(evidence, computed):
         raise _forged(folder / CARD)
     return ()
+
+
+def _search(stored: Mapping[str, Any]) -> Search:
+    """Return what metrics.json states of the study, which a bundle alone cannot compute again."""
+    tries, baseline = stored.get("tries"), stored.get("study_baseline")
+    try:
+        best = None if baseline is None else StudyBaseline(**baseline)
+    except TypeError:  # of other keys: the figures will differ
+        best = None
+    return Search(tries if isinstance(tries, int) else None, best)
 
 
 def same_figures(stored: Any, expected: Any) -> bool:

@@ -39,9 +39,11 @@ def test_the_example_of_the_guide_is_searched_exported_and_replayed(tmp_path: Pa
     board = json.loads(walkforge(home, "leaderboard", "name=mine", "format=json"))
     sets = {json.dumps(row["parameters"]["feature.indicators"]) for row in board}
     assert sets == {'["returns"]', '["returns", "momentum_12"]'}
-    walkforge(home, "export", "name=mine", "top_n=2")
+    exported = walkforge(home, "export", "name=mine", "top_n=2")
     bundles = sorted((home / "studies" / "mine" / "exports").glob("*/"))
     carrying = next(path for path in bundles if "momentum_12" in (path / "config.json").read_text())
+    assert " trust=true" in exported.splitlines()[-1]
+    assert "walkforge replay bundle=. trust=true" in (carrying / "CARD.md").read_text(encoding="utf-8")
     number = int(carrying.name.rpartition("_")[2])
     assert "bit for bit" in walkforge(home, "replay", "name=mine", f"trial={number}")
     away = tmp_path / "away"

@@ -14,9 +14,10 @@ from optimize.cli import tables
 from optimize.cli.tables import Column, duration, number, percent, share, show
 from optimize.database import open_engine
 from optimize.results import leases
+from optimize.results.launches import LAUNCH
 from optimize.results.leases import acquire
 from optimize.results.processes import identity
-from optimize.results.records import BaselineRecord, save_baselines
+from optimize.results.records import BaselineRecord, EventRecord, log_event, save_baselines
 from optimize.study.evidence import Combination, Evidence, record_evidence
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY
@@ -29,6 +30,17 @@ def test_the_leaderboard_says_what_its_score_is(run: Run, filled: str) -> None:
         assert words in out
     assert "net of all costs" in out
     assert "2 trials in btc.model (2 complete, 0 pruned)" in out
+
+
+def test_the_leaderboard_of_a_debug_run_says_that_its_scores_mean_nothing(run: Run, filled: str) -> None:
+    assert "mean nothing" not in run("leaderboard", "name=btc", filled)[1]
+    engine = open_engine(filled.partition("=")[2])
+    words = {"state": "passed", "overrides": ["name=btc", "debug=tiny"]}
+    with engine.begin() as conn:
+        log_event(conn, EventRecord(STUDY, LAUNCH, "study passed", words))
+    engine.dispose()
+    out = run("leaderboard", "name=btc", filled)[1]
+    assert "the study was cut down by debug=tiny: its scores mean nothing" in out.splitlines()
 
 
 def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:

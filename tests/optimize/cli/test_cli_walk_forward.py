@@ -151,6 +151,22 @@ def test_tiny_is_enough_for_coarse_bars(run: Run, timeframe: str) -> None:
     assert f"{timeframe}: 2 windows" in out
 
 
+def test_tiny_asks_a_daily_file_for_its_own_timeframe(run: Run, tmp_path: Path) -> None:
+    close = 100 + np.sin(np.arange(1500))
+    bars = {"open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 1.0}
+    stamp = pd.date_range("2020-01-01", periods=1500, freq="D")
+    pd.DataFrame({"timestamp": stamp, **bars}).to_csv(tmp_path / "daily.csv", index=False)
+    command = ("walk-forward", "name=probe", "debug=tiny", "data=file", "data.path=daily.csv", "dry_run=true")
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    cut, *_ = out.splitlines()
+    assert cut.startswith(
+        "debug=tiny cuts it down to at most the newest 60 months of bars, 512 training steps"
+    )
+    assert cut.endswith(": its scores mean nothing")
+    assert "1d: 2 windows" in out
+
+
 def test_no_score_is_exit_code_1_with_the_reason(run: Run) -> None:
     code, out, _ = run("walk-forward", *TINY, "score.min_trades=100000")
     assert code == 1

@@ -100,7 +100,7 @@ def test_more_than_the_kept_models_are_refused_before_anything_is_written(tmp_pa
     words = (
         rf"^tiny keeps the models of its best trials alone \(keep_models=1\), and those of trial {second} "
         rf"\(rank 2\) are gone: export top_n=1, or `walkforge replay name=tiny trial={second} "
-        "database.url=.*` trains it anew$"
+        "database.url=.* output_dir=.*` trains it anew and puts its models back$"
     )
     with pytest.raises(WalkforgeError, match=words):
         export_best(handle.engine, handle.spec.output_dir, "tiny", 3, said.append)
@@ -111,6 +111,55 @@ def test_more_than_the_kept_models_are_refused_before_anything_is_written(tmp_pa
         f"writing bundle 1 of 1: trial {one.trial}",
         f"replaying bundle 1 of 1 in a process of its own: trial {one.trial}",
     ]
+
+
+def test_a_replay_puts_back_models_that_were_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = write_prices(tmp_path / "tiny_prices.parquet")
+    handle = run_all(tiny_spec(tmp_path, prices, n_trials=2, keep_models=1))
+    second = leaderboard(handle.engine, "tiny", 2)[1].trial_number
+    before = set(handle.spec.folder.iterdir())
+    database = DatabaseSpec(url=handle.spec.database.url)
+    anew = ReplayConfig(name="tiny", trial=second, database=database, output_dir=handle.spec.output_dir)
+    replay(anew)
+    assert f"{second:04d}_" in capsys.readouterr().out.splitlines()[-1]
+    assert set(handle.spec.folder.iterdir()) == before
+    exported = export_best(handle.engine, handle.spec.output_dir, "tiny", 2)
+    assert [(one.trial, one.outcome) for one in exported][1] == (second, REPLAYED)
+    replay(anew)
+    assert "models" not in capsys.readouterr().out
+    handle.engine.dispose()
+
+
+def test_a_replay_that_does_not_prove_the_models_keeps_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = write_prices(tmp_path / "tiny_prices.parquet")
+    handle = run_all(tiny_spec(tmp_path, prices, n_trials=2, keep_models=1))
+    second = leaderboard(handle.engine, "tiny", 2)[1].trial_number
+    (folder,) = (handle.spec.folder / "trials").glob(f"{second:04d}_*")
+    returns = folder / "windows/0/repeat_0/returns.parquet"
+    shutil.copyfile(folder / "windows/1/repeat_0/returns.parquet", returns)
+    database = DatabaseSpec(url=handle.spec.database.url)
+    replay(ReplayConfig(name="tiny", trial=second, database=database, output_dir=handle.spec.output_dir))
+    assert "its models are not kept" in capsys.readouterr().out.splitlines()[-1]
+    assert not list(folder.rglob("policy.safetensors"))
+    handle.engine.dispose()
+
+
+def test_the_card_names_a_better_baseline_of_another_timeframe(tmp_path: Path) -> None:
+    handle = run_all(tiny_spec(tmp_path, write_prices(tmp_path / "tiny_prices.parquet"), n_trials=1))
+    figures = {"sharpe_zero_cost": 9.0, "total_return": 0.1, "cost": 0.0, "turnover": 0.1}
+    best = BaselineRecord(study_name="tiny", timeframe="2h", name="random_0.1", score=8.5, **figures)
+    with handle.engine.begin() as conn:
+        save_baselines(conn, [best])
+    (one,) = export_best(handle.engine, handle.spec.output_dir, "tiny", 1)
+    handle.engine.dispose()
+    card = (one.folder / "CARD.md").read_text(encoding="utf-8")
+    assert "best baseline of the study `random_0.1` (2h) 8.5000, which it does not beat; " in card
+    assert "best baseline at its timeframe `" in card
+    assert replay_bundle(one.folder).bitwise
 
 
 def test_a_trial_that_does_not_replay_is_not_exported(exports: Exports, tmp_path: Path) -> None:
