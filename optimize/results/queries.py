@@ -69,8 +69,11 @@ class LeaderboardRow:
 
 def list_queries() -> list[tuple[str, str]]:
     """Return the name and the first comment line of every query file, by name."""
-    files = (file for file in resources.files("optimize.queries").iterdir() if file.name.endswith(".sql"))
-    described = ((file.name, file.read_text(encoding="utf-8").partition("\n")[0]) for file in files)
+    every = resources.files("optimize.queries").iterdir()
+    files = (file for file in every if file.name.endswith(".sql") and file.is_file())
+    described = (
+        (file.name, file.read_bytes().decode("utf-8", "replace").partition("\n")[0]) for file in files
+    )
     return sorted((name.removesuffix(".sql"), line.removeprefix("--").strip()) for name, line in described)
 
 

@@ -11,6 +11,8 @@ FIRST_S = 30 * 86_400  # a column that ends sooner after 1970 holds row numbers 
 DIGIT_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 SHEET_DAYS = (10_000, 90_000)  # 1927 to 2146, in days since 1899-12-30
 SHEET_START_NS = pd.Timestamp("1899-12-30").as_unit("ns").value
+UNIX_DAYS = 23_000  # before 2033 in days since 1970, and before 1963 in those of a spreadsheet
+MOSTLY_WEEKDAYS = (0.5, 0.95)  # share of neighbours a day apart, where weekends are left out
 DAY_MS = 86_400_000
 DAY_NS = 86_400 * 10**9
 SECOND_NS = 10**9
@@ -23,7 +25,8 @@ def read_epoch(values: FloatArray | IntArray) -> tuple[pd.DatetimeIndex, tuple[s
     digits = _date_digits(values)
     if digits is not None:
         return digits
-    if values.dtype.kind == "f" and SHEET_DAYS[0] < values.min() and values.max() < SHEET_DAYS[1]:
+    if SHEET_DAYS[0] < values.min() and values.max() < SHEET_DAYS[1]:
+        _refuse_doubtful_days(values)
         ns = np.round(values * (DAY_NS / SECOND_NS)).astype(np.int64) * SECOND_NS + SHEET_START_NS
         return pd.DatetimeIndex(ns), ("its stamps taken as the days of a spreadsheet (45292 is 2024-01-01)",)
     if len(values) > 2 and values.min() >= 0 and values.max() <= DAY_MS and (values % 1000 == 0).all():
@@ -34,6 +37,26 @@ def read_epoch(values: FloatArray | IntArray) -> tuple[pd.DatetimeIndex, tuple[s
     if values.dtype.kind == "f":
         return pd.DatetimeIndex(np.round(values * unit).astype(np.int64), tz="UTC"), notes
     return pd.DatetimeIndex(values.astype(np.int64) * unit, tz="UTC"), notes
+
+
+def _refuse_doubtful_days(values: FloatArray | IntArray) -> None:
+    """Refuse numbers that may count days from another day on, or that may be seconds or row numbers."""
+    first, last = values[0], values[-1]
+    sheet, unix = (
+        str(pd.Timestamp(day) + pd.Timedelta(days=int(first)))[:10] for day in ("1899-12-30", "1970")
+    )
+    if values.max() < UNIX_DAYS:
+        raise ValueError(
+            f"{first} to {last} count days, from {unix} on since 1970 or from {sheet} on as a spreadsheet "
+            "does: write them as dates"
+        )
+    apart = np.abs(np.diff(values))
+    weekdays = MOSTLY_WEEKDAYS[0] < float((apart == 1).mean() if len(apart) else 1.0) < MOSTLY_WEEKDAYS[1]
+    if values.dtype.kind != "f" and not weekdays:
+        raise ValueError(
+            f"{first} to {last} are row numbers, seconds of a day, or days of a spreadsheet (from {sheet} "
+            "on): write them as dates"
+        )
 
 
 def _date_digits(values: FloatArray | IntArray) -> tuple[pd.DatetimeIndex, tuple[str, ...]] | None:

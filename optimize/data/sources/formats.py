@@ -40,6 +40,7 @@ FOREIGN = {
     ".hcc": "is MetaTrader's own history: export the bars as CSV in its Symbols window",
     ".bi5": "holds Dukascopy's ticks: download candles as CSV instead",
     ".dbn": "is Databento's own form: databento.DBNStore.from_file(FILE).to_csv('bars.csv')",
+    ".tar": "is a tar archive: unpack it",
     ".pdf": f"is a document: {AS_CSV}",
     ".html": "is a web page and holds no table that is read: download the CSV file it links to",
     ".xml": f"is XML: {AS_CSV}",
@@ -47,6 +48,7 @@ FOREIGN = {
 SAME = {
     ".hdf5": ".h5", ".hdf": ".h5", ".pickle": ".pkl", ".joblib": ".pkl", ".sqlite": ".db", ".sqlite3": ".db",
     ".duckdb": ".db", ".xlsm": ".xlsx", ".rdata": ".rds", ".htm": ".html",
+    ".tgz": ".tar",
 }  # fmt: skip
 MAGIC = {
     b"\x93NUMPY": ".npy",
@@ -58,6 +60,7 @@ MAGIC = {
     b"\x80\x04\x95": ".pkl",
     b"\x80\x05\x95": ".pkl",
 }
+TAR_AT = 257  # where a tar archive has its mark
 JSON = (b"[{", b"[[", b'{"', b"{\n")
 WEB_PAGE = re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE)
 XML = re.compile(rb"\s*<\?xml", re.IGNORECASE)
@@ -112,6 +115,7 @@ def _refuse_foreign(content: Content) -> None:
     """Refuse content of a format that is not read, whatever the suffix."""
     head = content.data[:256]
     suffix = next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic)), None)
+    suffix = suffix or (".tar" if content.data[TAR_AT : TAR_AT + 5] == b"ustar" else None)
     suffix = suffix or (".html" if WEB_PAGE.match(head) else ".xml" if XML.match(head) else None)
     if suffix is not None:
         raise BadInputError(f"{content.path} {FOREIGN[suffix]}, and set data.path to that")

@@ -144,6 +144,12 @@ def _from_rows(node: Sequence[Any], content: Content, spec: DataSpec) -> pd.Data
     if isinstance(node[0], Mapping):
         return pd.DataFrame(_columns(node))
     rows = [list(row) for row in node]
+    other = next((at for at, row in enumerate(rows) if len(row) != len(rows[0])), None)
+    if other is not None:
+        raise BadInputError(
+            f"{content.path}: row {other + 1} of its JSON has {len(rows[other])} values and the first has "
+            f"{len(rows[0])}: repair that row"
+        )
     if spec.names:
         return pd.DataFrame(rows, columns=spec.names)
     layout = known_layout([[str(cell) for cell in row] for row in rows[:100]])

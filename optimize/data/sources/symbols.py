@@ -1,15 +1,18 @@
 """The rows of one symbol in a file of several."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from optimize.data.sources.columns import named_symbols, symbol_column
-from optimize.data.sources.names import STAMPS, by_plain_name
+from optimize.data.sources.names import STAMPS, by_plain_name, plain
 from optimize.data.sources.tables import Table
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError, require
 
 A_FILE_A_SYMBOL = "'data.path=\"{symbol}.csv\"' data.symbols=[btc,eth], quoted so"
 SHOWN = 8
+MIXED = 4  # changes for each symbol; a roll from one contract to the next may go to and fro once
+LOOSE = ("name", "code")  # which may name something else than a symbol
 
 
 def rows_of_symbol(table: Table, symbol: str, spec: DataSpec) -> Table:
@@ -28,6 +31,7 @@ def rows_of_symbol(table: Table, symbol: str, spec: DataSpec) -> Table:
         require(not many, "data.symbols", spec.symbols, one)
         if named is None:
             return table
+        _refuse_mixed(table, named)
         shown = _listed(_texts(table, named))
         return replace(table, notes=(*table.notes, f"column {named!r} changes ({shown}), read as one series"))
     texts = _texts(table, column)
@@ -46,6 +50,20 @@ def rows_of_symbol(table: Table, symbol: str, spec: DataSpec) -> Table:
     kept = table.frame[rows].reset_index(drop=True)
     told = f"{sum(rows):,} of {len(rows):,} rows taken, those whose {column!r} is {chosen}"
     return replace(table, frame=kept, notes=(*table.notes, told), text=None)
+
+
+def _refuse_mixed(table: Table, column: str) -> None:
+    """Refuse rows that go back and forth between symbols, which no series of contracts does."""
+    texts = [text.lower() for text in _texts(table, column)]
+    changes = sum(text != above for above, text in pairwise(texts))
+    if plain(column) in LOOSE or changes < MIXED * len(set(texts)):
+        return
+    names = _texts(table, column)
+    raise BadInputError(
+        f"{table.path}: column {column!r} goes back and forth between symbols ({_listed(names)}; "
+        f"{changes:,} changes): choose with data.columns.symbol={column} data.symbols=[{names[0]}], or take "
+        "the column out of the file where its rows are one series"
+    )
 
 
 def _texts(table: Table, column: str) -> list[str]:

@@ -29,6 +29,7 @@ WORDED = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B %
           "%b %d %Y", "%Y-%m-%d %I-%p", "%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %I:%M %p",
           "%Y%m%d %H:%M:%S", "%Y%m%d-%H:%M:%S")  # fmt: skip
 CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+MOST_FORMS = 100  # in which stamps are looked through for one that is none
 RELATIVE = ("now", "today")  # which pandas reads as the time of reading
 
 
@@ -102,7 +103,7 @@ def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError | Overfl
             f"of a date (20240131, 202401311430): {_reason(error)}; name another column with "
             "data.columns.timestamp, or their format with data.time_format"
         )
-    came = f"{what} {str(values.iloc[0])!r}"
+    came = f"{what} {str(values.iloc[0])!r}" + _unlike_the_first(values, spec.time_format)
     if spec.time_format is not None:
         quoted = f"'data.time_format=\"{spec.time_format}\"'"
         return f"{came}, which {quoted} does not read ({_reason(error)}): write the format of the whole stamp"
@@ -124,6 +125,19 @@ def _unread(values: "pd.Series[Any]", spec: DataSpec, error: ValueError | Overfl
         f"{came}, but ISO 8601 (2024-01-31 14:30), dd.mm.yyyy and numbers since 1970 are read: say which is "
         f"the month with {chosen}"
     )
+
+
+def _unlike_the_first(values: "pd.Series[Any]", time_format: str | None) -> str:
+    """Return the first stamp that is written in another form than the first and is no time, or nothing."""
+    texts = values.astype(str).str.strip()
+    forms = texts.str.replace(r"\d", "9", regex=True)
+    for form in forms.drop_duplicates().iloc[1:MOST_FORMS]:
+        row = int((forms == form).to_numpy().argmax())
+        try:
+            pd.to_datetime(texts.iloc[row], format=time_format)
+        except (ValueError, OverflowError):
+            return f", and {texts.iloc[row]!r} in data row {row + 1},"
+    return ""
 
 
 def _reason(error: ValueError | OverflowError) -> str:

@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -146,3 +147,14 @@ def test_the_leaderboard_shows_the_spread_over_windows(filled: Engine) -> None:
     assert leaderboard(filled, "absent") == []
     with pytest.raises(BadInputError, match="limit=0"):
         leaderboard(filled, STUDY, limit=0)
+
+
+def test_what_is_no_readable_file_among_the_queries_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.sql").write_text("-- my query\nSELECT 1", encoding="utf-8")
+    (tmp_path / "broken.sql").write_bytes(b"\xff\xfe no text")
+    (tmp_path / "folder.sql").mkdir()
+    os.mkfifo(tmp_path / "pipe.sql")
+    monkeypatch.setattr("optimize.results.queries.resources.files", lambda _: tmp_path)
+    assert [name for name, _ in list_queries()] == ["broken", "mine"]
