@@ -13,7 +13,7 @@ from optimize.data.sources.columns import Columns, find_columns
 from optimize.data.sources.formats import read_table
 from optimize.data.sources.numbers import read_numbers
 from optimize.data.sources.parts import join_parts, symbol_files, symbol_of, symbol_parts
-from optimize.data.sources.prices import adjust, spread_in_price
+from optimize.data.sources.prices import adjust, fixed_point, spread_in_price
 from optimize.data.sources.rows import in_order, starts_of, without_copies
 from optimize.data.sources.symbols import rows_of_symbol
 from optimize.data.sources.tables import Table
@@ -64,6 +64,7 @@ def _bars(table: Table, symbol: str, spec: DataSpec) -> RawBars:
         ohlcv[~np.isfinite(ohlcv[:, 4]), 4] = 0.0  # a price is worth its row; zero_volume finds the rest
         stamp, ohlcv, spread = stamp[kept], ohlcv[kept], spread[kept]
     notes = (*table.notes, *found.notes, *numbers, *stamps.notes, *counted, *adjusted, *quoted)
+    notes += fixed_point(ohlcv[:, :4])
     raw = RawBars(
         symbol,
         str(table.path),

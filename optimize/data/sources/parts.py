@@ -17,6 +17,7 @@ from optimize.errors import BadInputError, require
 
 TIMEFRAME_WORD = re.compile(r"\d+(m|min|h|d)|(m|h|d)\d+|daily|hourly|minute|\d+minute|\d+hour", re.IGNORECASE)
 GLOB = re.compile(r"[*?\[]")
+BESIDE = ("readme", "license", "licence", "changelog")  # texts that lie beside parts
 ENOUGH = 5  # rows of a part that show its spacing
 
 
@@ -161,5 +162,9 @@ def _matching(path: Path, text: str) -> tuple[Path, ...]:
 
 
 def _is_part(path: Path) -> bool:
-    """Return whether a path is a file of a format that is read."""
-    return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
+    """Return whether a path is a file of a format that is read; a link to nothing would leave a hole."""
+    if path.suffix.lower() not in READ or path.name.startswith(".") or path.stem.lower() in BESIDE:
+        return False
+    if path.is_symlink() and not path.exists():
+        raise BadInputError(f"{path} is a link to a file that is not there: restore that, or remove the link")
+    return path.is_file()

@@ -13,6 +13,7 @@ from optimize.errors import BadInputError
 MAX_SPREAD = 0.01  # of the price; more is a spread in points
 MAX_SIZED = 0.1  # of the price, where data.point_size is given
 MAX_DIGITS = 6
+FIXED_POINT = 1e9  # no market quotes whole numbers beyond
 DIFFERING = 1e-6  # relative
 CROSSED = 1e-9  # relative
 
@@ -51,6 +52,17 @@ def _refuse_mixed(prices: FloatArray, found: Columns, path: Path) -> None:
             "scales all "
             "four"
         )
+
+
+def fixed_point(prices: FloatArray) -> tuple[str, ...]:
+    """Return that prices (T, 4) look like whole numbers of a tiny unit."""
+    known = prices[np.isfinite(prices)]
+    if not len(known) or np.median(known) < FIXED_POINT or not _whole(known):
+        return ()
+    return (
+        f"prices such as {known[0]:.15g} taken as they are; fixed-point ones (Databento's unit is 1e-9) must "
+        "be scaled before costs by the share fit them",
+    )
 
 
 def spread_in_price(

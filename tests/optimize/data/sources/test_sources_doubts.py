@@ -76,3 +76,24 @@ def test_a_tar_archive_is_named_as_one(tmp_path: Path, name: str) -> None:
         archive.add(tmp_path / "inside.csv", "inside.csv")
     with pytest.raises(BadInputError, match="is a tar archive: unpack it"):
         read(tmp_path / name)
+
+
+def test_a_link_to_nothing_among_parts_is_refused_and_a_text_beside_them_left_out(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    FRAME[:15].to_csv(parts / "btc_1.csv", index=False)
+    (parts / "README.txt").write_text("Bars of an exchange\n")
+    FRAME[15:].to_csv(parts / "btc_2.csv", index=False)
+    assert len(read(parts).timestamp) == len(FRAME)
+    (parts / "btc_3.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(BadInputError, match=r"btc_3.csv is a link to a file that is not there"):
+        read(parts)
+
+
+def test_fixed_point_prices_are_named(tmp_path: Path) -> None:
+    prices = ["open", "high", "low", "close"]
+    scaled = FRAME.assign(**{name: (FRAME[name] * 1e9).round().astype("int64") for name in prices})
+    scaled.to_parquet(tmp_path / "scaled.parquet")
+    assert "Databento's unit is 1e-9" in "; ".join(read(tmp_path / "scaled.parquet").assumptions)
+    FRAME.to_parquet(tmp_path / "plain.parquet")
+    assert "Databento" not in "; ".join(read(tmp_path / "plain.parquet").assumptions)
