@@ -56,6 +56,22 @@ class Manifest:
 
 def verify_bundle(folder: Path) -> Manifest:
     """Check the manifest, the list of files and every byte of them; raise BadInputError naming the file."""
+    try:
+        return _verified(folder)
+    except PermissionError as error:
+        raise _unreadable(error, folder) from None
+
+
+def _unreadable(error: PermissionError, path: Path) -> BadInputError:
+    """Return that this user may not read a file of a bundle."""
+    return BadInputError(
+        f"{error.filename or path} cannot be read ({error.strerror}): ask its owner to let this user "
+        "read the whole bundle"
+    )
+
+
+def _verified(folder: Path) -> Manifest:
+    """Return the manifest of a bundle whose files are all those that it lists."""
     manifest = read_manifest(folder)
     found = dict(_walk(folder))
     for name in sorted(manifest.files.keys() - found.keys()):
@@ -107,6 +123,8 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MOST_JSON_BYTES:
             raise ValueError(f"it has more than {MOST_JSON_BYTES >> 20} MB")
         plain = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise _unreadable(error, path) from None
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested thousands deep
         raise BadInputError(f"{path} is damaged ({error}): export the bundle again") from None
     if not isinstance(plain, dict):

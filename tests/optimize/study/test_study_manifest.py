@@ -174,6 +174,18 @@ def test_links_and_devices_are_refused(bundle: Path) -> None:
         verify_bundle(bundle)
 
 
+@pytest.mark.parametrize("what", ["optimize.study.export.manifest.hash_file", "pathlib.Path.read_text"])
+def test_a_bundle_that_this_user_may_not_read_is_not_called_damaged(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def shut(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(what, shut)
+    with pytest.raises(BadInputError, match=r"cannot be read \(Permission denied\): ask its owner"):
+        verify_bundle(bundle)
+
+
 def test_a_linked_manifest_is_refused(bundle: Path, tmp_path: Path) -> None:
     (bundle / MANIFEST).rename(tmp_path / MANIFEST)
     (bundle / MANIFEST).symlink_to(tmp_path / MANIFEST)
