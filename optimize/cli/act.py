@@ -37,12 +37,13 @@ def _print(decision: Decision) -> None:
         {**dataclasses.asdict(order), "order": "trade" if order.trades else "none"}
         for order in decision.orders
     ]
-    show(
-        rows, COLUMNS, "table", f"order at the close of the bar {decision.bar}, known at {decision.known_at}"
-    )
+    say(f"order at the close of the bar {decision.bar}, known at {decision.known_at}")
+    show(rows, COLUMNS, "table")
     for order in decision.orders:
         say(f"{order.symbol}: {order.reason}")
-    say(f"fills at {decision.fills_at}; session {decision.session}")
+    early = decision.next_bar < decision.fills_at
+    stamped = f", in the bar stamped {decision.next_bar}" if early else ""
+    say(f"fills at {decision.fills_at}{stamped}; session {decision.session}")
     if decision.followed_from is not None:
         say(f"holding: the policy followed from {decision.followed_from} on, flat at first")
     for note in decision.notes:

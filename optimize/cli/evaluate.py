@@ -10,6 +10,7 @@ from optimize.cli.window_results import show_result
 from optimize.compose import ActConfig, EvaluateConfig
 from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce, inspect
+from optimize.data.sources.parts import alike, stated_symbol
 from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.errors import BadInputError
@@ -89,10 +90,24 @@ def data_here(theirs: DataSpec, changes: object) -> DataSpec:
         )
     if here.path == theirs.path:
         return here
+    if not getattr(changes, "symbols", None):
+        _refuse_other_symbol(theirs, here)
     stated = {key: getattr(changes, key, None) for key in ("months", "start", "end")}
     whole = {key: value for key, value in stated.items() if hasattr(here, key)}
     provider = getattr(changes, "provider", None) or "file"
     return dataclasses.replace(here, provider=provider, **whole)  # type: ignore[arg-type]  # by field name
+
+
+def _refuse_other_symbol(theirs: DataSpec, here: DataSpec) -> None:
+    """Refuse a file whose name states another symbol than the bundle's, or than that of the bundle's file."""
+    named = stated_symbol(here.path)
+    own = [*theirs.symbols, stated_symbol(theirs.path) or ""]
+    if named is None or alike(named) in {alike(each) for each in own}:
+        return
+    raise BadInputError(
+        f"data.path={here.path} is of {named} by its name, but the bundle trades "
+        f"{', '.join(theirs.symbols)}: give bars of that, or data.symbols=[{named}] to take them all the same"
+    )
 
 
 def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: Plan) -> None:

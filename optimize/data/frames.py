@@ -9,10 +9,12 @@ from envs.types import FloatArray
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars
 from optimize.data.quality.findings import judge, refuse
 from optimize.data.quality.rows import row_findings
+from optimize.data.sources.parts import alike
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 
 PRICES = ("open", "high", "low", "close")
+NAMING = ("symbol", "ticker")  # columns that say whose bars a frame holds
 OPTIONAL = ("volume", "spread")  # 0 where a frame has none
 
 
@@ -41,6 +43,13 @@ def _raw_bars(frame: pd.DataFrame, symbol: str) -> RawBars:
         )
     stamps = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
     names = {str(column).strip().lower(): column for column in frame.columns}
+    for name in NAMING:
+        named = sorted({str(value) for value in frame[names[name]]}) if name in names else [symbol]
+        if any(alike(each) != alike(symbol) for each in named):
+            raise BadInputError(
+                f"bars of {symbol}: column {name!r} names {', '.join(named[:3])}: give bars of {symbol}, "
+                "or take the column out"
+            )
     lacking = [name for name in PRICES if name not in names]
     if lacking:
         raise BadInputError(

@@ -54,6 +54,20 @@ def symbol_of(stem: str) -> str:
     return words[at - 1 if at else 1].upper()
 
 
+def stated_symbol(path: str | None) -> str | None:
+    """Return the symbol that a file's name states beside a timeframe or a year, else None."""
+    if path is None or "{symbol}" in path or GLOB.search(path):
+        return None
+    words = Path(path).name.partition(".")[0].split("_")
+    stated = any(TIMEFRAME_WORD.fullmatch(word) for word in words) or (len(words) > 1 and words[1].isdigit())
+    return symbol_of("_".join(words)) if stated and len(words) > 1 else None
+
+
+def alike(symbol: str) -> str:
+    """Return a symbol without what only its spelling varies in: BTC/USD, btc-usd and BTCUSD are one."""
+    return re.sub(r"[^0-9A-Z]", "", symbol.upper())
+
+
 def join_parts(parts: Sequence[RawBars], source: str) -> RawBars:
     """Return the parts of one symbol one after the other; refuse those that overlap or differ in spacing."""
     if len(parts) == 1:

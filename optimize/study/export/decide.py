@@ -25,8 +25,10 @@ from optimize.data.sessions import AROUND_THE_CLOCK, SessionTable, ends_flat, se
 from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, timeframe_ns
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.study.export.deployed import Bundle, with_bars
+from optimize.study.export.reasons import NO_BAR, closing_words, reason_of, span_words
 from optimize.study.spec import StudySpec
 
+DRIFT = 1e-6  # relative, of rounding
 AHEAD = 2  # bars after the newest one: the order fills on the first, and the episode ends on neither
 Holding = float | Mapping[str, float] | list[float]
 
@@ -49,7 +51,8 @@ class Decision:
 
     bar: str  # start of the newest bar that has ended
     known_at: str  # its end, when the decision is made
-    fills_at: str  # start of the bar at whose open the order fills; env.fill=close: known_at
+    fills_at: str  # open of the next bar, in its session; env.fill=close: known_at
+    next_bar: str  # stamp of that bar, which may lie before the session's open
     orders: tuple[Order, ...]
     session: str  # the trading session in which the order fills, with its forced exit
     followed_from: str | None  # start of the first bar that the holding was followed over; None: given
@@ -119,6 +122,8 @@ def _newest(bundle: Bundle, source: Bars) -> _Newest:
     table = session_table(calendar, int(bars.bar_end[0]), last, session)
     _refuse_other_hours(source, table)
     ahead = dataclasses.replace(append_next(bars, table, AHEAD), symbols=tuple(spec.data.symbols))
+    if len(ahead.symbols) > 1:  # a symbol without a bar now has no price to order at
+        ahead.tradable[-AHEAD:] = bars.tradable[-1]
     market = market_of(ahead, timeframe, spec.feature, session)
     row = market.n_bars - 1 - AHEAD
     if row < spec.feature.lookback:
@@ -181,6 +186,12 @@ def _holding(holding: Holding, symbols: Sequence[str], spec: StudySpec) -> Float
     require(numbers and len(values) == len(symbols), "holding", holding, many)
     held = np.array(values, dtype=np.float64)
     require(bool(np.isfinite(held).all()), "holding", holding, many)
+    most = max(1.0, spec.env.max_leverage)
+    drifts = bool((held < 0).any()) or most > 1.0  # a debt or a short grows beyond what was ordered
+    allowed = (
+        f"at most {most:g} of equity in all, as env.max_leverage={spec.env.max_leverage:g} orders no more"
+    )
+    require(drifts or held.sum() <= most * (1.0 + DRIFT), "holding", holding, allowed)
     return held
 
 
@@ -217,6 +228,7 @@ def _decision(
     if env.world.rules.discrete:
         asked += env.world.lowest
     asked *= spec.env.max_leverage
+    stale = ~market.tradable[bar + 1]
     exiting = bool(market.exit_at_open[bar + 1])
     closes = market.bar_end[bar + 1] if market.exit_at_close[bar + 1] else None
     orders = tuple(
@@ -226,48 +238,31 @@ def _decision(
             float(asked[asset]),
             float(env.account.order[0, asset] if traded[asset] else holding[asset]),
             bool(traded[asset]),
-            _reason(spec, float(asked[asset]), float(holding[asset]), bool(traded[asset]),
-                    forced=bool(forced[asset]) or (exiting and bool(traded[asset])), exiting=exiting)
-            + _closing(closes, float(env.account.weight[0, asset])),
+            NO_BAR if stale[asset] else reason_of(
+                spec, float(asked[asset]), float(holding[asset]), bool(traded[asset]),
+                forced=bool(forced[asset]) or (exiting and bool(traded[asset])), exiting=exiting)
+            + closing_words(closes, float(env.account.weight[0, asset])),
         )
         for asset, symbol in enumerate(market.symbols)
     )  # fmt: skip
-    at_open = spec.env.fill == "open"
+    fills_ns = _fills_ns(newest, bar + 1) if spec.env.fill == "open" else int(market.bar_end[bar])
     return Decision(
         bar=utc_text(int(market.timestamp[bar])),
         known_at=utc_text(int(market.bar_end[bar])),
-        fills_at=utc_text(int(market.timestamp[bar + 1] if at_open else market.bar_end[bar])),
+        fills_at=utc_text(fills_ns),
+        next_bar=utc_text(int(market.timestamp[bar + 1])),
         orders=orders,
         session=_session_line(newest, bar + 1),
         followed_from=None if first is None else utc_text(int(market.timestamp[first])),
-        notes=_notes(bundle, newest),
+        notes=(*_notes(bundle, newest), *_holding_notes(market.symbols, holding, spec)),
     )
 
 
-def _reason(
-    spec: StudySpec, asked: float, holding: float, traded: bool, *, forced: bool, exiting: bool
-) -> str:
-    """Return why the order is what it is, as the end of a sentence."""
-    if forced:
-        return "closed by the session's forced exit, whatever the policy asked for"
-    if exiting and asked != 0.0:
-        return "no order: the session's exit time has come, and nothing is opened until the next session"
-    if traded:
-        return "the policy's target, within env.max_leverage and env.max_weights"
-    if spec.env.action == "discrete":
-        return "no order: the policy keeps its choice"
-    if holding == 0.0 and abs(asked) <= spec.env.rebalance_band:
-        return f"no order: the target is within env.rebalance_band={spec.env.rebalance_band:g} of flat"
-    return f"no order: the target is within env.rebalance_band={spec.env.rebalance_band:g} of the holding"
-
-
-def _closing(closes_ns: int | None, held: float) -> str:
-    """Return that what is held is closed where the order's bar ends the session, or nothing."""
-    if closes_ns is None or held == 0.0:
-        return ""
-    return (
-        f"; no later bar of the session is its exit, so it is closed at the last close, {utc_text(closes_ns)}"
-    )
+def _fills_ns(newest: _Newest, bar: int) -> int:
+    """Return when the open of a bar trades: at its stamp, or at the session's open where that is later."""
+    market, table = newest.market, newest.table
+    row = int(np.searchsorted(table.date, market.session_date[market.session[bar]]))
+    return max(int(market.timestamp[bar]), int(table.open_ns[row]))
 
 
 def _session_line(newest: _Newest, bar: int) -> str:
@@ -297,5 +292,20 @@ def _notes(bundle: Bundle, newest: _Newest) -> tuple[str, ...]:
         notes.append(f"the model's training ended {age} days before the newest bar")
     behind_ns = int(now().timestamp() * 1e9) - int(market.bar_end[bar])
     if behind_ns > 2 * timeframe_ns(market.timeframe):
-        notes.append(f"the newest bar ended {behind_ns / HOUR_NS:,.1f} hours ago")
+        notes.append(f"the newest bar ended {span_words(behind_ns)} ago")
+    stale = np.flatnonzero(~market.tradable[bar + 1])
+    if len(stale):
+        lasts = (np.flatnonzero(market.tradable[: bar + 1, asset]) for asset in stale)
+        ends = [int(market.bar_end[rows[-1]]) if len(rows) else int(market.bar_end[0]) for rows in lasts]
+        names = ", ".join(market.symbols[asset] for asset in stale)
+        behind = span_words(int(market.bar_end[bar]) - min(ends))
+        notes.append(f"{names}: no bar at the decision (up to {behind} behind the others), so no order")
     return tuple(notes)
+
+
+def _holding_notes(symbols: Sequence[str], held: FloatArray, spec: StudySpec) -> tuple[str, ...]:
+    """Return that the holding is more than the bundle may order, which the market alone can bring about."""
+    total, most = float(np.abs(held).sum()), spec.env.max_leverage
+    if total <= most * (1.0 + DRIFT):
+        return ()
+    return (f"the holding of {', '.join(symbols)} is {total:.2f} of equity, over env.max_leverage={most:g}",)

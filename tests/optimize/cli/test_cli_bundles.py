@@ -144,6 +144,20 @@ def test_what_is_not_evaluated_is_refused_in_one_line(run: Run, bundle: str, wor
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "act"])
+def test_a_file_named_after_another_symbol_is_refused(
+    run: Run, bundle: str, exports: Exports, tmp_path: Path, verb: str
+) -> None:
+    for name in ("daily_ibm.parquet", "tiny_prices_1h.parquet"):
+        shutil.copyfile(exports.prices, tmp_path / name)
+    span = ["span=holdout"] if verb == "evaluate" else ["holding=0"]
+    code, out, err = run(verb, bundle, *span, "data.path=daily_ibm.parquet")
+    assert code == 2
+    assert "daily_ibm.parquet is of IBM by its name, but the bundle trades TINY_PRICES" in err
+    assert "opened" not in out
+    assert run(verb, bundle, *span, "data.path=daily_ibm.parquet", "data.symbols=[IBM]")[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "act"])
 def test_a_bundle_must_be_named(run: Run, verb: str) -> None:
     code, _, err = run(verb)
     assert code == 2

@@ -20,7 +20,7 @@ from optimize.study.export.best import export_best
 from optimize.study.export.decide import Decision
 from optimize.study.export.deployed import Bundle, load_bundle
 from tests.optimize.data.samples import bars_at, stamp
-from tests.optimize.study.bundles import run_all, tiny_spec
+from tests.optimize.study.bundles import run_all, tiny_spec, write_prices
 
 FIRST, LAST = "2023-09-05", "2023-12-08"  # with a clock change, Thanksgiving and the half day after it
 HALF_DAY = "2023-11-24"
@@ -193,6 +193,59 @@ def test_a_bar_that_has_not_ended_is_left_out(live: Live, monkeypatch: pytest.Mo
 def test_a_wrong_holding_is_refused(live: Live, holding: float, words: str) -> None:
     with pytest.raises(BadInputError, match=words):
         live.bundle.act(live.frame, holding=holding)
+
+
+def test_a_holding_that_no_order_and_no_drift_brings_about_is_refused(live: Live) -> None:
+    with pytest.raises(BadInputError, match=r"holding=1\.5 .* at most 1 of equity in all"):
+        live.bundle.act(live.frame, holding=1.5)
+    (note,) = [text for text in live.bundle.act(live.frame, holding=-1.2).notes if "holding" in text]
+    assert note == "the holding of STOCK is 1.20 of equity, over env.max_leverage=0.9"
+
+
+def test_the_age_of_old_bars_is_told_in_years(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.study.export.decide.now", lambda: datetime(2033, 12, 8, tzinfo=UTC))
+    assert "the newest bar ended 10.0 years ago" in live.bundle.act(live.frame, holding=0.0).notes
+
+
+def test_an_order_fills_no_earlier_than_its_session_opens(live: Live) -> None:
+    day = rows_of(live, "2023-11-28")[0]
+    early = live.until(day)
+    hours = early.set_axis(pd.DatetimeIndex(early.index).floor("h"), axis=0)
+    hours = hours[~hours.index.duplicated()]
+    spec = dataclasses.replace(
+        live.bundle.spec, data=dataclasses.replace(live.bundle.spec.data, timeframe="1h")
+    )
+    decision = dataclasses.replace(live.bundle, spec=spec).act(hours, holding=0.0)
+    assert decision.next_bar == "2023-11-28T14:00:00Z"
+    assert decision.fills_at == "2023-11-28T14:30:00Z"
+    assert "2023-11-28T14:30:00Z to 2023-11-28T21:00:00Z" in decision.session
+
+
+def test_a_frame_that_names_another_symbol_is_refused(live: Live) -> None:
+    with pytest.raises(BadInputError, match="bars of STOCK: column 'symbol' names AAPL"):
+        live.bundle.act(live.frame.assign(symbol="AAPL"), holding=0.0)
+    live.bundle.act(live.frame.assign(symbol="stock"), holding=0.0)
+
+
+def test_a_symbol_without_a_bar_at_the_decision_keeps_its_holding(tmp_path: Path) -> None:
+    frames = {
+        name: pd.read_parquet(write_prices(tmp_path / f"{name}.parquet", seed=seed)).set_index("timestamp")
+        for seed, name in enumerate(("aa", "bb"))
+    }
+    data = DataSpec(provider="file", path=str(tmp_path / "{symbol}.parquet"), symbols=["aa", "bb"])
+    handle = run_all(tiny_spec(tmp_path, tmp_path, data=data, n_trials=1, env=EnvSpec(rebalance_band=0.0)))
+    (exported,) = export_best(handle.engine, handle.spec.output_dir, "tiny", 1)
+    handle.close()
+    bundle = load_bundle(exported.folder)
+    held = {"aa": 0.2, "bb": 0.3}
+    both = bundle.act(frames, holding=held)
+    assert [order.trades for order in both.orders] == [True, True]
+    decision = bundle.act(frames | {"bb": frames["bb"].iloc[:-22]}, holding=held)
+    one, other = decision.orders
+    assert one.trades
+    assert (other.trades, other.target, other.reason) == (False, 0.3, "no bar: no order")
+    notes = [note for note in decision.notes if "no bar" in note]
+    assert notes == ["bb: no bar at the decision (up to 22.0 hours behind the others), so no order"]
 
 
 def test_a_wrong_since_is_refused(live: Live) -> None:
