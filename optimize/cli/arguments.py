@@ -87,6 +87,18 @@ def read_command(verb: str, arguments: Sequence[str]) -> Command:
     )
 
 
+def repeated(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each key that stands in several words, with its last value, which counts."""
+    values: dict[str, list[str]] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        values.setdefault(key.lstrip("+"), []).append(value)
+    several = {
+        key: each for key, each in values.items() if len(set(each)) > 1 and not key.startswith("hydra.")
+    }
+    return [(key, each[-1]) for key, each in several.items()]
+
+
 def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
     """Refuse what an editor or a habit of other programs makes of key=value."""
     for number, word in enumerate(arguments):

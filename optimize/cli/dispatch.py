@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from optimize.cli.arguments import Command, read_command
+from optimize.cli.arguments import Command, read_command, repeated
 from optimize.cli.failures import EXIT_BAD_INPUT, describe, open_streams, report
 from optimize.cli.verbs import VERBS
 from optimize.errors import BadInputError
@@ -69,6 +69,9 @@ def _run(verb: str, command: Command) -> int:
         return 0
     if chosen.launches and sys.stderr is not None and sys.stderr.isatty():
         print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
+    for key, value in repeated(command.words):
+        line = f"{key} is given more than once: {key}={value} counts"
+        print(hide_secrets(line, command.words), file=sys.stderr)
     with signals_answered(interrupt):  # a temporary folder must not outlive SIGTERM
         jobs, run = _jobs(verb, command), chosen.load()
         codes = []

@@ -42,7 +42,7 @@ def one_line(verb: str, error: BaseException, words: Sequence[str] = ()) -> str:
     if NO_STRING in text:
         return _no_file(text, words)
     if type(error).__name__ == "OverrideParseException":
-        return _unreadable(getattr(error, "override", None) or text)
+        return _unreadable(verb, getattr(error, "override", None) or text)
     if found := SEVERAL.search(whole):
         return _several(verb, found["word"])
     if found := IN_FILE.search(whole):
@@ -166,7 +166,7 @@ def _shell(word: str) -> str:
     return f"'{word}'" if set(word) & set(" {}()*?$\"'[]") else word
 
 
-def _unreadable(word: str) -> str:
+def _unreadable(verb: str, word: str) -> str:
     """Say how a word that cannot be read as key=value is to be typed."""
     key, mark, value = word.partition("=")
     what = f"cannot read {word!r}"
@@ -174,6 +174,10 @@ def _unreadable(word: str) -> str:
         return f"{what}: settings are written key=value"
     if not key.strip("+~"):
         return f"{what}: a key is missing before the ="
+    if key.endswith(":") or value.startswith("="):
+        return f"{what}: write {key.rstrip(':')}={value.lstrip('=')}, with one = between key and value"
+    if _type_of(verb, key.lstrip("+~")) in (int, float, bool):
+        return f"{word} is not allowed: {key} must be {_allowed(verb, key)}"
     if value[:1] in ("[", "{") and any(value.count(a) != value.count(b) for a, b in ("[]", "{}")):
         return f"{what}: a bracket is not closed; quote the whole word where it has spaces: '{key}=[1, 2]'"
     if value.startswith("[") and value.endswith("]"):
@@ -301,7 +305,8 @@ def _no_choice(text: str, options: Sequence[str]) -> str:
         return f"{text}; {choices}"
     near = difflib.get_close_matches(wrong["name"], options, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{wrong['group']}={wrong['name']} is not allowed: {hint}{choices}"
+    group, _, name = f"{wrong['group']}/{wrong['name']}".partition("/")
+    return f"{group}={name} is not allowed: {hint}{choices}"
 
 
 def _no_file(text: str, words: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from optimize.database import check_reachable, open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results import launches
 from optimize.results.orphans import has_tables
+from optimize.results.queries import all_studies
 from optimize.results.records import SOURCE, EventRecord, load_study, log_event
 from optimize.search.leaves import Choices
 from optimize.search.samplers import check_sampler, grid_words
@@ -78,6 +79,7 @@ def _check(spec: StudySpec) -> None:
     if spec.phase.kind != "timeframe_only":
         check_sampler(spec.sampler, space)
     check_reachable(spec.database)  # a server that is away is no news for after the markets are built
+    _refuse_case(spec)
     conflicts = [] if spec.phase.kind == "timeframe_only" else budget_conflicts(spec, space)
     if conflicts and not _is_stored(
         spec
@@ -85,6 +87,25 @@ def _check(spec: StudySpec) -> None:
         raise BadInputError(
             f"{'; '.join(dict.fromkeys(conflicts))}: take such values out, raise agent.total_timesteps, or "
             f"leave the key out, as in {conflicts[0].partition(' ')[0]}=null"
+        )
+
+
+def _refuse_case(spec: StudySpec) -> None:
+    """Refuse a new name that differs from a stored one by its case alone: some disks see one folder."""
+    try:
+        engine = open_engine(spec.database.url, read_only=True)
+    except BadInputError:  # there is no database yet
+        return
+    try:
+        with engine.connect() as conn:
+            known = {name.partition(".")[0] for name in all_studies(engine)} if has_tables(conn) else set()
+    finally:
+        engine.dispose()
+    near = sorted(name for name in known if name.lower() == spec.name.lower())
+    if near and spec.name not in near:
+        raise BadInputError(
+            f"name={spec.name!r} differs from the study {near[0]!r} of this database by its case alone: "
+            f"write name={near[0]} to go on with it, or choose another name"
         )
 
 

@@ -20,6 +20,7 @@ from optimize.database.address import in_words
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.evaluate.baselines import baseline_label
 from optimize.hashing import hash_file
+from optimize.results.launches import FOLDER
 from optimize.results.queries import (
     LeaderboardRow,
     best_baseline,
@@ -32,6 +33,7 @@ from optimize.results.records import (
     ExportRecord,
     RunRecord,
     forget_exports,
+    last_event,
     load_baselines,
     load_exports,
     load_study,
@@ -100,6 +102,8 @@ def export_best(
     if len(rows) < top_n:
         say(f"top_n={top_n} were asked for; {len(rows)} distinct trials are feasible")
     folder = Path(output_dir) / study
+    if not folder.is_dir():
+        raise BadInputError(f"output_dir={output_dir}: there is no folder {folder}{_lies_in(engine, study)}")
     candidates = [_candidate(engine, row, folder) for row in rows]
     exports = folder / EXPORTS
     exports.mkdir(parents=True, exist_ok=True)
@@ -111,6 +115,15 @@ def export_best(
         raise WalkforgeError(
             f"another export has held {exports / LOCK} for over {LOCK_TIMEOUT_S:g} s: end it, or try again"
         ) from None
+
+
+def _lies_in(engine: Engine, study: str) -> str:
+    """Return where the launch of a study put its files, as the end of a sentence."""
+    with engine.connect() as conn:
+        known = last_event(conn, [study], [FOLDER])
+    if known is None:
+        return f": name the output_dir of study {study}"
+    return f": its launch put the files of study {study} into output_dir={known.detail['path']}"
 
 
 def _with_runs(engine: Engine, study: str, top_n: int, say: Say) -> list[LeaderboardRow]:

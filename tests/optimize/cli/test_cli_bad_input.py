@@ -31,6 +31,10 @@ BAD = [
     (["study", "name=x", "~nothing"], "there is no key 'nothing'"),
     (["study", "name"], "settings are written key=value"),
     (["study", "=3"], "a key is missing"),
+    (["study", "name==x"], "write name=x, with one = between key and value"),
+    (["study", "name=x", "n_trials:=3"], "write n_trials=3, with one = between key and value"),
+    (["study", "name=x", "n_trials=\u0663"], "n_trials must be a whole number"),
+    (["status", "database=databases/mine.db"], "database=databases/mine.db is not allowed: the choices are"),
     (["study", "name", "=", "x"], "write name=x, without spaces around the ="),
     (["study", "name:x"], "write name=x"),
     (["STUDY", "name=x"], "did you mean study?"),
@@ -113,6 +117,16 @@ def test_too_little_data_is_refused_after_a_line_that_names_it(
     assert err.count("\n") == 1
     assert err.startswith("walkforge: ")
     assert said in err
+
+
+def test_a_key_that_is_given_twice_is_named_and_the_last_one_counts(run: Run) -> None:
+    _, _, err = run("study", "name=x", "n_trials=5", "n_trials=5", "seed=1", "seed=2", "n_trials=0")
+    first, second, refused = err.splitlines()
+    assert first == "n_trials is given more than once: n_trials=0 counts"
+    assert second == "seed is given more than once: seed=2 counts"
+    assert refused.startswith("walkforge: n_trials=0 is not allowed")
+    _, _, err = run("status", "database.url=postgresql://me:sesame-open@h/a", "database.url=x")
+    assert "sesame" not in err
 
 
 def test_bad_input_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:

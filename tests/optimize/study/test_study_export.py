@@ -87,8 +87,11 @@ def test_weights_that_were_not_kept_are_named(exports: Exports, tmp_path: Path) 
         path.unlink()
     with pytest.raises(WalkforgeError, match=r"policy\.safetensors is gone; .*keep_models=20"):
         export_best(exports.handle.engine, copied, "tiny", 1)
-    with pytest.raises(WalkforgeError, match="output_dir"):
+    with pytest.raises(
+        BadInputError, match=r"output_dir=.*elsewhere: there is no folder .*: name the output"
+    ):
         export_best(exports.handle.engine, tmp_path / "elsewhere", "tiny", 1)
+    assert not (tmp_path / "elsewhere").exists()
     assert not list((copied / "tiny" / "exports").glob("[!.]*"))
 
 

@@ -16,7 +16,7 @@ from optimize.errors import BadInputError
 from optimize.study import grounds, runner
 from optimize.study.runner import run_study
 from optimize.study.spec import StudySpec, resolve
-from tests.optimize.study.studies import small_spec
+from tests.optimize.study.studies import opened, small_spec
 
 QUIET = Console(quiet=True)
 
@@ -24,6 +24,17 @@ QUIET = Console(quiet=True)
 def two_symbols(spec: StudySpec) -> StudySpec:
     data = DataSpec(provider="synthetic", symbols=["A", "B"], synthetic=SyntheticSpec(bars=1440))
     return dataclasses.replace(spec, data=data)
+
+
+@pytest.mark.parametrize("kind", ["single", "two"])
+def test_a_new_name_that_differs_by_its_case_alone_is_refused(tmp_path: Path, kind: str) -> None:
+    first = "small" if kind == "single" else "small.timeframe"
+    opened(small_spec(tmp_path, name=first))
+    with pytest.raises(
+        BadInputError, match=r"name='Small' differs from the study 'small' .* by its case alone"
+    ):
+        run_study(small_spec(tmp_path, name="Small"), QUIET)
+    assert not (tmp_path / "studies" / "Small").exists()
 
 
 @pytest.mark.parametrize(("agent", "action"), [("dqn", "auto"), ("ppo", "discrete")])
