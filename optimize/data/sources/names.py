@@ -31,30 +31,32 @@ STAMPS = (
     *OPEN_TIMES, "timestamp", "datetime", "dateandtime", "date", "time", "gmttime", "localtime", "utctime",
     "utc", "unix", "unixtime", "unixtimestamp", "epoch", "starttime", "startedat", "startat", "start",
     "dtyyyymmdd", "yyyymmdd", "day", "tradedate", "tradingday", "timeutc", "dateutc", "datetimeutc", "ts",
-    "index", "tsevent", "datum", "fecha", "data",
+    "index", "tsevent", "datum", "fecha", "data", "datadate",
 )  # fmt: skip
-PRICES = {  # in English, then as the pages of investing.com, stooq.pl and ariva.de are in other languages
+# In English; of Bloomberg, CRSP and Compustat; then as investing.com, stooq.pl and ariva.de have them.
+PRICES = {
     "open": (
-        "open", "openprice", "openingprice", "first", "mido",
+        "open", "openprice", "openingprice", "first", "mido", "pxopen", "openprc", "prcod",
         "eröffnung", "eröffn", "erster", "ouverture", "ouv", "apertura", "abertura", "otwarcie",
     ),
     "high": (
-        "high", "highprice", "highest", "max", "midh",
+        "high", "highprice", "highest", "max", "midh", "pxhigh", "askhi", "prchd",
         "hoch", "plushaut", "máximo", "máxima", "massimo", "najwyzszy",
     ),
     "low": (
-        "low", "lowprice", "lowest", "min", "midl",
+        "low", "lowprice", "lowest", "min", "midl", "pxlow", "bidlo", "prcld",
         "tief", "plusbas", "mínimo", "mínima", "minimo", "najnizszy",
     ),
     "close": (
         "close", "closeprice", "closingprice", "closelast", "last", "lastprice", "latest", "price", "midc",
+        "pxlast", "prc", "prccd",
         "schlusskurs", "schluss", "zuletzt", "dernier", "último", "ultimo", "zamkniecie",
     ),
 }  # fmt: skip
 VOLUMES = (
     "volume", "vol", "realvolume", "tickvolume", "tickvol", "basevolume", "volumebase", "volumefrom",
     "baseassetvolume", "totalvolume", "volumetraded", "tradedvolume", "volumes", "sharevolume", "volumen",
-    "wolumen",
+    "wolumen", "pxvolume", "cshtrd",
 )  # fmt: skip
 UNIT_VOLUME = re.compile(r"volume([a-z]{2,5})|([a-z]{2,5})volume")
 NO_UNITS = (

@@ -97,3 +97,20 @@ def test_fixed_point_prices_are_named(tmp_path: Path) -> None:
     assert "Databento's unit is 1e-9" in "; ".join(read(tmp_path / "scaled.parquet").assumptions)
     FRAME.to_parquet(tmp_path / "plain.parquet")
     assert "Databento" not in "; ".join(read(tmp_path / "plain.parquet").assumptions)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Date,PX_OPEN,PX_HIGH,PX_LOW,PX_LAST,PX_VOLUME",
+        "date,OPENPRC,ASKHI,BIDLO,PRC,VOL",
+        "datadate,prcod,prchd,prcld,prccd,cshtrd",
+    ],
+    ids=["Bloomberg", "CRSP", "Compustat"],
+)
+def test_columns_of_terminals_and_of_research_databases_are_known(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table("{t},{o},{h},{l},{c},{v}", header, [str(each.date()) for each in WEEKDAYS]))
+    raw = read(path)
+    np.testing.assert_array_equal(raw.ohlcv, np.array(BARS, dtype=np.float64))
+    assert "columns taken as" in "; ".join(raw.assumptions)
