@@ -29,6 +29,7 @@ from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.baselines import BOUGHT_ANEW, baseline_label
+from optimize.evaluate.score import ERRORS
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
@@ -151,8 +152,8 @@ def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
     lines = [
         f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
         f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}",
-        "standard error: of the mean over windows; buy_and_hold: its score on the same windows at the same "
-        f"costs{anew}; {ZERO_COST}",
+        f"standard error: of the score {ERRORS[score['kind']]}; buy_and_hold: its score on the same windows "
+        f"at the same costs{anew}; {ZERO_COST}",
         f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]

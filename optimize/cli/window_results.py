@@ -21,6 +21,7 @@ from optimize.cli.tables import (
     signed,
 )
 from optimize.evaluate.baselines import Baseline, baseline_label
+from optimize.evaluate.score import ERRORS
 from optimize.evaluate.windows import Window
 from optimize.study.claims.perform import aggregate
 from optimize.study.spec import StudySpec
@@ -81,6 +82,7 @@ def show_result(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
+    say(f"standard error: of the score {ERRORS[spec.score.kind]}")
     say(f"{FIGURES}; {ZERO_COST}; {COST_UNIT}; {EXPOSURE}")
     if any(baseline.turnover is not None for baseline in baselines):
         say(RANDOM)

@@ -7,11 +7,18 @@ import numpy as np
 
 from envs.types import FloatArray
 from optimize.errors import BadInputError, require
-from optimize.evaluate.metrics import sharpe_ratio, volatility
+from optimize.evaluate.metrics import RELATIVE_ROUNDING, sharpe_ratio, volatility
 from optimize.evaluate.windows import WindowPlan
 
 KINDS = ("joined", "mean_window", "median_window", "lower_bound")
 
+ERRORS = {  # what the standard error of a score rests on
+    "joined": "(of the Sharpe ratio of these sessions, with their autocorrelation)",
+    "mean_window": "(of the mean over windows, from 4 windows on)",
+    "median_window": "(a median over windows has none)",
+    "lower_bound": "(of the mean over windows, from 4 windows on)",
+}
+LEAST_WINDOWS = 4  # whose spread tells the standard error of their mean
 RepeatReturns = Sequence[Sequence[FloatArray]]  # [repeat][window] (sessions,) simple returns
 
 
@@ -46,7 +53,7 @@ class Score:
     value: float | None
     feasible: bool
     reason: str | None  # ruin | undefined_sharpe | min_trades | min_volatility
-    standard_error: float | None  # of the mean over windows; None below two defined windows
+    standard_error: float | None  # of the value; None where nothing tells it
     window_values: tuple[float | None, ...]  # annualised Sharpe ratio, median over repeats
 
 
@@ -72,7 +79,7 @@ def score(
         reason = "min_trades"
     elif lowest_volatility < spec.min_volatility:
         reason = "min_volatility"
-    error = _standard_error(medians[np.isfinite(medians)])
+    error = _error(spec, returns, medians, sessions_per_year)
     return Score(
         value=float(value) if reason is None else None,
         feasible=reason is None,
@@ -138,6 +145,42 @@ def _statistic(
     else:
         values = [float(np.mean(row)) - spec.k * _standard_error(row) for row in sharpes]
     return float(np.median(values))
+
+
+def _error(spec: ScoreSpec, returns: RepeatReturns, medians: FloatArray, sessions_per_year: float) -> float:
+    """Return the standard error of the score, NaN where nothing tells it.
+
+    That of a joined score is of the Sharpe ratio of its sessions, median over repeats; that of a mean over
+    windows comes from their spread, which fewer than LEAST_WINDOWS do not tell. A median has none.
+    """
+    if spec.kind == "joined":
+        rate = spec.risk_free / sessions_per_year
+        errors = [sharpe_error(np.concatenate(repeat) - rate, sessions_per_year) for repeat in returns]
+        return float(np.median(errors))
+    defined = medians[np.isfinite(medians)]
+    if spec.kind == "median_window" or len(defined) < LEAST_WINDOWS:
+        return float("nan")
+    return _standard_error(defined)
+
+
+def sharpe_error(excess: FloatArray, sessions_per_year: float) -> float:
+    """Return the standard error of the annualised Sharpe ratio of excess returns (T,), NaN where it has none.
+
+    Lo (2002), by the influence of each session on the ratio, so that skewed and heavy-tailed returns count;
+    the covariances of neighbouring sessions are those of Newey & West (1987), with their lag of 1994.
+    """
+    sessions = len(excess)
+    spread = float(np.std(excess, ddof=1)) if sessions > 1 else 0.0
+    if spread <= RELATIVE_ROUNDING * abs(float(np.mean(excess))):
+        return float("nan")
+    unit = (excess - excess.mean()) / spread
+    influence = unit - 0.5 * float(excess.mean()) / spread * (unit**2 - 1.0)
+    influence -= influence.mean()
+    lags = min(int(4.0 * (sessions / 100.0) ** (2.0 / 9.0)), sessions - 1)
+    variance = float(influence @ influence)
+    for lag in range(1, lags + 1):
+        variance += 2.0 * (1.0 - lag / (lags + 1)) * float(influence[lag:] @ influence[:-lag])
+    return float(np.sqrt(variance / sessions / (sessions - 1) * sessions_per_year))
 
 
 def _standard_error(values: FloatArray) -> float:

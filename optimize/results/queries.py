@@ -16,7 +16,7 @@ from optimize.database import reading
 from optimize.database.address import in_words, shown
 from optimize.errors import BadInputError, require
 from optimize.results.orphans import renamed_studies
-from optimize.results.records import BaselineRecord
+from optimize.results.records import SCORE_ERROR, BaselineRecord
 from optimize.results.tables import RUNS, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
@@ -47,7 +47,7 @@ class LeaderboardRow:
     score_min: float  # of the set's COMPLETE runs
     score_max: float
     seeds: str  # "single seed", or how many: of each run as many as it has repeats
-    standard_error: float | None
+    standard_error: float | None  # of the score; None: nothing tells it, or an older version measured another
     window_sharpe_min: float | None
     window_sharpe_median: float | None
     window_sharpe_max: float | None
@@ -173,7 +173,7 @@ def _window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
 
 def _metrics(conn: Connection, run_uuid: str | None) -> dict[str, float | None]:
     found = conn.execute(select(RUNS.c.metrics).where(RUNS.c.run_uuid == run_uuid)).scalar() or {}
-    return {name: found.get(name) for name in FROM_METRICS}
+    return {name: found.get(name) for name in FROM_METRICS} | {"standard_error": found.get(SCORE_ERROR)}
 
 
 def _row(

@@ -169,6 +169,7 @@ class ExportRecord:
     exported_at: datetime = field(default_factory=clock.now)
 
 
+SCORE_ERROR = "score_error"  # in the metrics of a run: its standard_error is that of the score, not of a mean
 SOURCE = "source"  # the kind of the event that describes the bars of a launch: message is the line to show
 
 

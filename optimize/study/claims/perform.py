@@ -20,6 +20,7 @@ from optimize.evaluate.windows import Window, train_start
 from optimize.results import leases
 from optimize.results.records import (
     RETRIED,
+    SCORE_ERROR,
     BaselineRecord,
     Outcome,
     RunRecord,
@@ -246,6 +247,7 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     timeframe = claim.spec.data.target
     hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == HOLD]
     metrics["buy_and_hold"] = hold[0] if hold else None
+    metrics[SCORE_ERROR] = result.score.standard_error
     outcome = Outcome("PRUNED", seconds, standard_error=result.score.standard_error, metrics=metrics)
     if result.pruned_at is not None:
         reason = f"pruner: {PRUNED_FOR[claim.spec.pruner.name]} after window {result.pruned_at}"

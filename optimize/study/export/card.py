@@ -9,6 +9,7 @@ import numpy as np
 
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import HOLD, OVERNIGHT, Baseline, baseline_label, ends_flat
+from optimize.evaluate.score import ERRORS
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import train_start
 from optimize.results.records import RunRecord
@@ -134,7 +135,8 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
     sections = [
         f"# {run.study_name}, trial {run.trial_number}",
         f"A {agent} agent, found by Walkforge: {_source(evidence)}.",
-        f"**Score {signed(run.score, 4)}**, standard error over windows {signed(run.standard_error, 4)}; "
+        f"**Score {signed(run.score, 4)}**, standard error {signed(run.standard_error, 4)} "
+        f"{ERRORS[spec.score.kind]}; "
         f"{_beside(evidence)}.\n"
         f"The score is {SCORES[spec.score.kind].format(k=spec.score.k)}"
         f"{f', median over {spec.score.repeats} repeats' if spec.score.repeats > 1 else ''}. "

@@ -39,7 +39,7 @@ from optimize.study.export.manifest import FORMAT, Manifest, write_manifest
 from optimize.study.export.spans import spans_of, write_spans
 from optimize.study.files import RETURNS, read_returns, window_folder, write_json
 from optimize.study.spec import StudySpec, from_plain, to_plain
-from optimize.study.trial import Ground, Measured
+from optimize.study.trial import Ground, Measured, conclude
 from optimize.study.versions import CODE, commit, versions
 from optimize.study.versions import source as source_hashes
 
@@ -71,6 +71,8 @@ def write_bundle(
     if run.versions.get(CODE) != source_hashes(spec.feature.indicators)[CODE]:
         measured = evaluate_again(spec, ground, folder)  # other code may have measured its figures otherwise
     spec = _copy_extensions(spec, folder)
+    # A run of an older version stored the error of another figure.
+    run = dataclasses.replace(run, standard_error=conclude(spec, ground, measured, None).score.standard_error)
     _describe(folder, gather(spec, run, ground, measured, search), score)
     for path in sorted(folder.rglob("*"), reverse=True):
         sync(path)

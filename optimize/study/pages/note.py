@@ -9,7 +9,7 @@ import numpy as np
 
 from optimize.database.address import in_words
 from optimize.evaluate.baselines import baseline_label
-from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
+from optimize.results.records import SCORE_ERROR, BaselineRecord, RunRecord, WindowRecord
 from optimize.study.market_line import market_line
 from optimize.study.spec import StudySpec
 
@@ -100,10 +100,8 @@ def _verdict(run: RunRecord) -> str:
         return f"**{run.state}**: {REASONS.get(reason, reason.removeprefix('pruner: '))}."
     kind = run.spec.get("score", {}).get("kind", "joined")
     meaning = "annualised Sharpe ratio" if kind == "joined" else f"{kind} of the annualised Sharpe ratio"
-    return (
-        f"**Score {signed(run.score, 3)}** ({meaning}), standard error over windows "
-        f"{signed(run.standard_error, 3)}, {run.state}."
-    )
+    error = (run.metrics or {}).get(SCORE_ERROR)  # an older version stored that of another figure
+    return f"**Score {signed(run.score, 3)}** ({meaning}), standard error {signed(error, 3)}, {run.state}."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from envs.types import FloatArray
 from optimize.errors import BadInputError
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.evaluate.score import Score, ScoreSpec, check_periods, running_score, score
+from optimize.evaluate.score import Score, ScoreSpec, check_periods, running_score, score, sharpe_error
 from optimize.evaluate.windows import WindowDates, WindowPlan
 
 YEAR = 252.0
@@ -46,6 +46,38 @@ def test_window_statistics() -> None:
     assert bound.value == pytest.approx(np.mean(sharpes) - 1.5 * error, abs=1e-12)
     assert bound.standard_error == pytest.approx(error, abs=1e-12)
     assert bound.window_values == tuple(sharpes)
+
+
+def test_three_windows_do_not_tell_the_error_of_their_mean() -> None:
+    for kind in ("mean_window", "lower_bound", "median_window"):
+        assert of(ScoreSpec(kind), series(1, windows=3)).standard_error is None
+    assert of(ScoreSpec("median_window"), series(1, windows=5)).standard_error is None
+
+
+def test_the_error_of_a_joined_score_is_that_of_its_sharpe_ratio() -> None:
+    row = series(1, windows=1, sessions=428)
+    error = of(ScoreSpec(), row).standard_error
+    assert error == sharpe_error(row[0], YEAR)
+    errors = [sharpe_error(series(seed, 1, 428)[0], YEAR) for seed in range(50)]
+    assert np.mean(errors) == pytest.approx(
+        np.sqrt(YEAR / 428), rel=0.05
+    )  # Lo (2002), of a small daily ratio
+    several = of(ScoreSpec(), *[series(seed) for seed in range(3)]).standard_error
+    assert several == np.median([sharpe_error(np.concatenate(series(seed)), YEAR) for seed in range(3)])
+
+
+@pytest.mark.parametrize(("sessions", "memory"), [(108, 0.0), (428, 0.0), (428, 0.2), (428, -0.2)])
+def test_the_true_ratio_lies_within_two_errors_as_often_as_it_should(sessions: int, memory: float) -> None:
+    rng, trials, mean = np.random.default_rng(7), 1500, 0.06
+    drawn = rng.standard_normal((trials, sessions + 50)) * np.sqrt(1 - memory**2)
+    for bar in range(1, sessions + 50):
+        drawn[:, bar] += memory * drawn[:, bar - 1]
+    returns = (drawn[:, 50:] + mean) * 0.01
+    missed = [
+        abs(sharpe_ratio(row, YEAR) - mean * np.sqrt(YEAR)) > 1.96 * sharpe_error(row, YEAR)
+        for row in returns
+    ]
+    assert 0.03 < np.mean(missed) < 0.08
 
 
 def test_risk_free_is_annual() -> None:
