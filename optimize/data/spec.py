@@ -252,8 +252,8 @@ class SessionSpec:
 
     def __post_init__(self) -> None:
         require(bool(self.calendar.strip()), "session.calendar", self.calendar, "auto, 24/7, 24/5, XNYS, ...")
-        clock = "a local time HH:MM; in a yaml file it needs quotes, '15:45'"
-        require(bool(CLOCK_TIME.fullmatch(self.exit_time)), "session.exit_time", self.exit_time, clock)
+        clock = bool(CLOCK_TIME.fullmatch(self.exit_time))
+        require(clock, "session.exit_time", self.exit_time, "a local time HH:MM")
         require(self.outside in ("keep", "drop"), "session.outside", self.outside, "keep or drop")
         minutes = self.exit_minutes_before_close
         allowed = "from 0 to 720 minutes"
