@@ -42,7 +42,10 @@ def test_the_example_of_the_guide_is_searched_exported_and_replayed(tmp_path: Pa
     exported = walkforge(home, "export", "name=mine", "top_n=2")
     bundles = sorted((home / "studies" / "mine" / "exports").glob("*/"))
     carrying = next(path for path in bundles if "momentum_12" in (path / "config.json").read_text())
-    assert " trust=true" in exported.splitlines()[-1]
+    assert any(
+        line.startswith("  walkforge replay") and line.endswith(" trust=true")
+        for line in exported.splitlines()
+    )
     assert "walkforge replay bundle=. trust=true" in (carrying / "CARD.md").read_text(encoding="utf-8")
     number = int(carrying.name.rpartition("_")[2])
     assert "bit for bit" in walkforge(home, "replay", "name=mine", f"trial={number}")
