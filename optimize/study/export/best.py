@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import shutil
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -148,12 +150,28 @@ def replay_afresh(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
         return
     context = multiprocessing.get_context("spawn")
     try:
-        with main_left_out(), ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
+        with (
+            main_left_out(),
+            ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=end_with_parent) as executor,
+        ):
             yield from executor.map(_replay, folders)
     except BrokenProcessPool:
         raise WalkforgeError(
             "the process that replays the bundles died: free memory and export again"
         ) from None
+
+
+def end_with_parent() -> None:
+    """End this process with the one that started it: an executor outlives a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "the pool starts this process"
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _replay(folder: Path) -> Replay | WalkforgeError:

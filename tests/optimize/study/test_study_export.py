@@ -2,8 +2,13 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from optimize.cli.export import export
@@ -253,3 +258,27 @@ def test_an_export_says_where_no_trial_beats_a_baseline(
     assert (line in told) == (score > 0)
     if format == "json":
         assert len(json.loads(said.out)) == 1
+
+
+PARENT = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from optimize.study.export import best
+
+class Told(ProcessPoolExecutor):
+    def __init__(self, **options):
+        super().__init__(**options)
+        print(self.submit(os.getpid).result(), flush=True)
+best.ProcessPoolExecutor = Told
+for _ in best.replay_afresh([Path("nothing")]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_process_that_replays_ends_with_an_export_that_is_killed(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as out:  # a pipe would be open as long as the other process lives
+        code = subprocess.run([sys.executable, "-c", PARENT], stdout=out, timeout=120, check=False).returncode
+    assert code == -signal.SIGKILL
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int((tmp_path / "out").read_text())).wait(timeout=30)
