@@ -125,6 +125,13 @@ class PlacesConfig:
 
 
 @dataclass(frozen=True)
+class MovedConfig:
+    """Where the file of a trial or bundle lies now."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """`walkforge worker`."""
 
@@ -199,7 +206,8 @@ class ReplayConfig(RecordsConfig):
 
     bundle: str | None = None  # the folder of a bundle; no database is opened
     trial: int | None = None  # or a trial of study `name`, trained anew
-    data_path: str | None = None  # where the data lies now, when it moved; its content must be the same
+    data: MovedConfig = field(default_factory=MovedConfig)
+    data_path: str | None = None  # the older name of data.path
     extensions: list[str] | None = None  # where those of the trial or bundle lie; None: as stored
     trust: bool = False  # run the code that a bundle carries
 

@@ -33,8 +33,10 @@ def show_evidence(engine: Engine, study: str) -> None:
     best_first = sorted(
         evidence.combinations, key=lambda each: -(unscored if each.mean is None else each.mean)
     )
+    verdict, *rest = verdict_lines(evidence)
+    say(verdict)
     show([_row(each) for each in best_first], COLUMNS, "table", title=f"timeframe x lookback of {study}")
-    for line in (_explained(evidence), *verdict_lines(evidence)):
+    for line in (_explained(evidence), *rest):
         say(line)
 
 

@@ -43,6 +43,7 @@ from optimize.results.queries import (
 from optimize.results.queries import leaderboard as best_rows
 from optimize.results.records import BaselineRecord, load_baselines, load_study
 from optimize.study.evidence import stored_evidence
+from optimize.study.export.best import why_none
 from optimize.study.market_line import stored_line
 
 COLUMNS = (
@@ -95,7 +96,11 @@ def leaderboard(config: LeaderboardConfig) -> None:
         return
     if not rows:
         seen = f"`walkforge status name={config.name}{in_words(config.database.url)}`"
-        say(f"study {name} has no complete trial yet; {seen} shows where it is")
+        with engine.connect() as conn:
+            health = health_of(conn, name)
+        ended = health["cap"] is not None and health["complete"] + health["pruned"] >= health["cap"]
+        seen = f"{seen} shows where it is"
+        say(why_none(engine, name) if ended else f"study {name} has no complete trial yet; {seen}")
         return
     shown = [each | {"spread": _spread(row)} for each, row in zip(plain, rows, strict=True)]
     say(_market(engine, name))
@@ -104,7 +109,7 @@ def leaderboard(config: LeaderboardConfig) -> None:
     for row in rows:
         say(f"  rank {row.rank} (trial {row.trial_number}): {spell(row.parameters)}")
     say("")
-    for line in _caption(engine, name, rows[0]):
+    for line in _caption(engine, name, rows):
         say(line)
     show_evidence(engine, name)
 
@@ -140,7 +145,7 @@ def _spread(row: LeaderboardRow) -> str:
     return " / ".join(signed()(value) for value in values)
 
 
-def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
+def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return what the score is, what it contains and how far it can be trusted."""
     with engine.connect() as conn:
         record, baselines = load_study(conn, name), load_baselines(conn, name)
@@ -149,10 +154,17 @@ def _caption(engine: Engine, name: str, best: LeaderboardRow) -> list[str]:
         raise BadInputError(f"study {name} has no record of its own: it was not started by `walkforge study`")
     score, cost = record.spec["score"], CostSpec(**record.spec["cost"])
     anew = f" ({BOUGHT_ANEW})" if any(baseline.bought_anew for baseline in baselines) else ""
+    best = rows[0]
+    several = ""
+    if any(row.runs > 1 for row in rows):
+        several = "; score = lower median of the runs of a parameter set"
+    year = best.sessions_per_year
+    factor = "" if year is None else f"; a year has {year:g} sessions"
     lines = [
         f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
-        f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}",
-        f"standard error: of the score {ERRORS[score['kind']]}; buy_and_hold: its score on the same windows "
+        f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}"
+        f"{factor}{several}",
+        f"standard error: {ERRORS[score['kind']]}; buy_and_hold: its score on the same windows "
         f"at the same costs{anew}; {ZERO_COST}",
         f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",

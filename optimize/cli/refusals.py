@@ -19,6 +19,7 @@ from optimize.errors import BadInputError
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 NO_CHOICE = re.compile(r"Could not find '(?P<group>[^']+)/(?P<name>[^'/]+)'")
+BASELINES = ("buy_and_hold", "flat", "random")
 NO_STRING = "Config group override must be a string"
 UNKNOWN_KEY = re.compile(r"(?:Could not override|Key) '(?P<key>[^']+)'")
 SEVERAL = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(?P<word>.*)'")
@@ -306,6 +307,8 @@ def _no_choice(text: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(wrong["name"], options, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     group, _, name = f"{wrong['group']}/{wrong['name']}".partition("/")
+    if group == "agent" and name.startswith(BASELINES):
+        hint = f"{name} is a baseline, which every walk-forward and study evaluates beside its agents; "
     return f"{group}={name} is not allowed: {hint}{choices}"
 
 

@@ -35,7 +35,7 @@ def replay(config: ReplayConfig) -> None:
     if config.bundle is not None:
         if config.trust:
             trust_bundle(Path(config.bundle))
-        result = replay_bundle(Path(config.bundle), config.data_path)
+        result = replay_bundle(Path(config.bundle), _data_path(config))
     else:
         result = replay_trial(config)
     if config.format == "json":
@@ -54,7 +54,7 @@ def replay_trial(config: ReplayConfig) -> Replay:
             f"({run.failure_kind or run.reason or 'no reason'}) without a score: choose a COMPLETE trial"
         )
     limit_threads(int(run.versions.get("threads", 1)))
-    spec = moved(from_plain(StudySpec, dict(run.spec)), config.data_path)
+    spec = moved(from_plain(StudySpec, dict(run.spec)), _data_path(config))
     if config.extensions is not None:
         spec = dataclasses.replace(spec, extensions=absolute_names(config.extensions))
     where = f"trial {run.trial_number} of {run.study_name}"
@@ -83,6 +83,14 @@ def _stored(config: ReplayConfig) -> RunRecord:
             f"walkforge leaderboard name={study}{in_words(config.database.url)} lists the best"
         )
     return run
+
+
+def _data_path(config: ReplayConfig) -> str | None:
+    """Return where the data lies now, by either name of the key; refuse two places."""
+    old, new = config.data_path, config.data.path
+    if old is not None and new is not None and old != new:
+        raise BadInputError(f"data_path={old} and data.path={new} name two files: leave data_path out")
+    return old if new is None else new
 
 
 def _lines(result: Replay) -> list[str]:

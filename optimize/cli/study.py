@@ -12,10 +12,11 @@ from optimize.compose import RunStudyConfig, to_spec
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.extensions import refuse_unnamed
-from optimize.results.queries import studies_of
+from optimize.results.queries import leaderboard, studies_of
 from optimize.search.space import parse_space
 from optimize.secrets import storable
 from optimize.study.claims.control import StoppedByActionError, ask
+from optimize.study.export.best import why_none
 from optimize.study.files import folder_words
 from optimize.study.resume import merge_words, resume, stored_study
 from optimize.study.runner import run_study
@@ -58,6 +59,9 @@ def _run(config: RunStudyConfig, spec: StudySpec, typed: Sequence[str] | None) -
     except StoppedByActionError as stopped:
         say(str(stopped))
         return stopped.exit_code
+    if (nothing := _nothing_scored(spec, name)) is not None:
+        say(f"\nstudy {name} is at its cap; {nothing}")
+        return 0
     where = f"name={spec.name}{in_words(spec.database.url)}{folder_words(spec.output_dir)}"
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
@@ -69,6 +73,16 @@ def _run(config: RunStudyConfig, spec: StudySpec, typed: Sequence[str] | None) -
         soft_wrap=True,
     )
     return 0
+
+
+def _nothing_scored(spec: StudySpec, name: str) -> str | None:
+    """Return why a finished study has nothing to show or export, None where it has."""
+    place = spec.database
+    engine = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
+    try:
+        return None if leaderboard(engine, name, 1) else why_none(engine, name)
+    finally:
+        engine.dispose()
 
 
 def compose_again(words: Sequence[str]) -> RunStudyConfig:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -41,9 +42,10 @@ class Column:
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal, or wide enough where nobody looks."""
-    terminal = sys.stdout.isatty()
-    return Console(width=None if terminal else PLAIN_WIDTH, highlight=False)
+    """Return a console as wide as the terminal or as COLUMNS says, else wide enough for any table."""
+    stated = os.environ.get("COLUMNS", "")
+    told = sys.stdout.isatty() or (stated.isdecimal() and int(stated) > 0)
+    return Console(width=None if told else PLAIN_WIDTH, highlight=False)
 
 
 def say(text: str) -> None:

@@ -82,7 +82,7 @@ def show_result(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
-    say(f"standard error: of the score {ERRORS[spec.score.kind]}")
+    say(f"standard error: {ERRORS[spec.score.kind]}")
     say(f"{FIGURES}; {ZERO_COST}; {COST_UNIT}; {EXPOSURE}")
     if any(baseline.turnover is not None for baseline in baselines):
         say(RANDOM)

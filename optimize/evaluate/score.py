@@ -13,10 +13,10 @@ from optimize.evaluate.windows import WindowPlan
 KINDS = ("joined", "mean_window", "median_window", "lower_bound")
 
 ERRORS = {  # what the standard error of a score rests on
-    "joined": "(of the Sharpe ratio of these sessions, with their autocorrelation)",
-    "mean_window": "(of the mean over windows, from 4 windows on)",
-    "median_window": "(a median over windows has none)",
-    "lower_bound": "(of the mean over windows, from 4 windows on)",
+    "joined": "of the Sharpe ratio of these sessions, with their autocorrelation",
+    "mean_window": "of the mean over windows, from 4 windows on",
+    "median_window": "none, for that of a median over windows is not known",
+    "lower_bound": "of the mean over windows, from 4 windows on",
 }
 LEAST_WINDOWS = 4  # whose spread tells the standard error of their mean
 RepeatReturns = Sequence[Sequence[FloatArray]]  # [repeat][window] (sessions,) simple returns

@@ -25,7 +25,12 @@ _BEST_SCORE = "SELECT MAX(score) FROM best_models WHERE study_name = :name"
 _HEALTH = "SELECT * FROM study_health WHERE study_name = :name"
 _SPREAD = text('SELECT "window", sharpe FROM wf_windows WHERE run_uuid = :run_uuid ORDER BY "window", repeat')
 
-FROM_METRICS = ("exposure", "max_drawdown_bars", "best_session")  # of a run, that the views do not have
+FROM_METRICS = (
+    "exposure",
+    "max_drawdown_bars",
+    "best_session",
+    "sessions_per_year",
+)  # of a run, that the views do not have
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class LeaderboardRow:
     turnover: float | None
     exposure: float | None  # mean over bars of the sum of |weights|
     best_session: float | None  # its return; None: an older version measured it
+    sessions_per_year: float | None  # that the score is annualised by; None: an older version measured it
     seconds: float | None
     parameters: Mapping[str, Any]  # for reading: floats have 15 digits
     run_uuid: str | None  # None for a trial that was told by hand

@@ -103,12 +103,13 @@ def _verdict(evidence: Evidence) -> str:
     total, kept = len(evidence.combinations), len(evidence.kept)
     share = f"{kept} of {total} combinations {'is' if kept == 1 else 'are'} kept"
     if all(each.p_value is None for each in evidence.combinations):
-        few = f"{evidence.sessions} test sessions are too few, {MIN_SESSIONS} are the least"
-        return f"phase 1 cannot decide: {few}: {share}"
+        whole = "all timeframes are kept" if kept == total else "what has scores is kept"
+        few = f"{evidence.sessions} test sessions, and {MIN_SESSIONS} are the least"
+        return f"not enough data to decide: {whole} ({share}; {few})"
     if len(compared) == 1 and kept < 2:
         return f"only {evidence.timeframes[0]} was compared: {share}"
     if not evidence.decided:
-        return f"phase 1 cannot decide: no combination can be told from the best: {share}"
+        return f"not enough data to decide: no combination can be told from the best ({share})"
     if len(compared) == 1:
         return f"only {evidence.timeframes[0]} was compared: {share}"
     if compared == set(evidence.timeframes):

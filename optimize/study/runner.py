@@ -286,6 +286,8 @@ def _done(handle: Handle, cap: int) -> str:
 
 
 def _say_evidence(evidence: Evidence, console: Console) -> None:
+    verdict, *rest = verdict_lines(evidence)
+    console.print(verdict, highlight=False, soft_wrap=True)
     for each in evidence.combinations:
         mean = "no score" if each.mean is None else f"mean Sharpe {each.mean:+.2f}"
         error = "" if each.standard_error is None else f" +- {each.standard_error:.2f}"
@@ -294,5 +296,5 @@ def _say_evidence(evidence: Evidence, console: Console) -> None:
         trials = f"{each.scores} of {each.trials} trials"
         line = f"  {each.timeframe:>4} x {each.lookback:<3} {mean}{error} ({trials}){p_value}: {told}"
         console.print(line, highlight=False, soft_wrap=True)
-    for line in verdict_lines(evidence):
+    for line in rest:
         console.print(line, highlight=False, soft_wrap=True)

@@ -247,6 +247,7 @@ def _outcome(handle: Handle, claim: Claim, result: TrialResult, seconds: float) 
     timeframe = claim.spec.data.target
     hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == HOLD]
     metrics["buy_and_hold"] = hold[0] if hold else None
+    metrics["sessions_per_year"] = claim.ground.market.sessions_per_year
     metrics[SCORE_ERROR] = result.score.standard_error
     outcome = Outcome("PRUNED", seconds, standard_error=result.score.standard_error, metrics=metrics)
     if result.pruned_at is not None:

@@ -100,7 +100,7 @@ def export_best(
     study = find_study(engine, study_name)
     rows = _with_runs(engine, study, top_n, say)
     if not rows:
-        raise WalkforgeError(_why_none(engine, study))
+        raise WalkforgeError(why_none(engine, study))
     if len(rows) < top_n:
         say(f"top_n={top_n} were asked for; {len(rows)} distinct trials are feasible")
     folder = Path(output_dir) / study
@@ -328,7 +328,7 @@ def _sweep(exports: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _why_none(engine: Engine, study: str) -> str:
+def why_none(engine: Engine, study: str) -> str:
     """Say which gates blocked how many trials."""
     with engine.connect() as conn:
         runs = complete_but_untold(conn, study)

@@ -193,8 +193,8 @@ def moved(spec: StudySpec, data_path: str | None) -> StudySpec:
         return spec
     if spec.data.provider != "file":
         raise BadInputError(
-            f"data_path={data_path!r} is not allowed: the data come from data.provider={spec.data.provider}, "
-            "not from a file; leave data_path out"
+            f"data.path={data_path!r} is not allowed: the data come from data.provider={spec.data.provider}, "
+            "not from a file; leave it out"
         )
     return dataclasses.replace(spec, data=dataclasses.replace(spec.data, path=data_path))
 
@@ -202,7 +202,7 @@ def moved(spec: StudySpec, data_path: str | None) -> StudySpec:
 def lay_again(spec: StudySpec, fingerprint: str, where: str, grounds: Grounds) -> Ground:
     """Build the ground anew, once for all that share it; refuse data other than those of the fingerprint."""
     refuse_unnamed(spec.extensions, where)
-    hint = "give data_path=FILE if the data moved" if spec.data.provider == "file" else "restore its data"
+    hint = "give data.path=FILE if the data moved" if spec.data.provider == "file" else "restore its data"
     try:
         ground = _shared_ground(spec, grounds)
     except BadInputError as error:

@@ -136,10 +136,11 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         f"# {run.study_name}, trial {run.trial_number}",
         f"A {agent} agent, found by Walkforge: {_source(evidence)}.",
         f"**Score {signed(run.score, 4)}**, standard error {signed(run.standard_error, 4)} "
-        f"{ERRORS[spec.score.kind]}; "
+        f"({ERRORS[spec.score.kind]}); "
         f"{_beside(evidence)}.\n"
         f"The score is {SCORES[spec.score.kind].format(k=spec.score.k)}"
         f"{f', median over {spec.score.repeats} repeats' if spec.score.repeats > 1 else ''}. "
+        f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_luck(evidence, metrics)}",
         "![Equity against holding](equity.png)",
@@ -165,7 +166,7 @@ def card_of(evidence: Evidence, metrics: dict[str, Any]) -> str:
         "In this folder, without any database:\n\n    walkforge replay bundle=."
         f"{TRUST if spec.extensions else ''}\n\n"
         "evaluates every window again and compares each session return. If the data file moved, add "
-        f"`data_path=FILE`. Run `{run.run_uuid}`, seed entropy `{list(run.entropy)}`.",
+        f"`data.path=FILE`. Run `{run.run_uuid}`, seed entropy `{list(run.entropy)}`.",
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -63,7 +63,7 @@ def study_note(spec: StudySpec) -> str:
     repeats = f", median over {spec.score.repeats} repeats" if spec.score.repeats > 1 else ""
     cost = spec.cost
     return (
-        f"{market_line(dataclasses.asdict(spec.data))}\n\n"
+        f"{market_line(dataclasses.asdict(spec.data), timeframe=_searched_timeframes(spec))}\n\n"
         f"**{spec.name}** searches {spec.agent.name.upper()} agents, up to "
         f"{spec.n_trials} trials (COMPLETE + PRUNED). The score is {meaning}{repeats}; "
         f"a trial below {_least_trades(spec)} is infeasible and PRUNED. Every figure is net of "
@@ -72,6 +72,13 @@ def study_note(spec: StudySpec) -> str:
         "The best of many trials is partly luck: compare it with buy-and-hold and with its own spread "
         "over the windows.\n"
     )
+
+
+def _searched_timeframes(spec: StudySpec) -> str | None:
+    """Return the timeframes that a study searches, None where it has one."""
+    searched = spec.space.get("data", {}) if isinstance(spec.space, dict) else {}
+    found = searched.get("timeframe") if isinstance(searched, dict) else None
+    return ", ".join(map(str, found)) if isinstance(found, list) and len(found) > 1 else None
 
 
 def _least_trades(spec: StudySpec) -> str:
@@ -161,8 +168,8 @@ def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequ
     trades = signed(whole["trades"], 0)
     units = (
         "zero-cost Sharpe is of the same actions without any cost; drawdown is the deepest loss from a peak, "
-        "over session closes and over bar closes; cost is in units of starting equity, turnover in units of "
-        "equity; baselines are over all windows"
+        "over session closes and over bar closes; cost is in % of what a window starts with, turnover in "
+        "units of equity; baselines are over all windows"
     )
     return f"{table}\n\n{trades} trades; {units}."
 

@@ -31,6 +31,12 @@ class Curve:
     returns: NDArray[np.float64]  # (S,)
 
     @property
+    def drawn(self) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+        """Return what is drawn: equity 1 on the day before the first session, then each session's end."""
+        days = self.sessions.astype("datetime64[D]")
+        return np.concatenate([days[:1] - 1, days]), np.concatenate([[1.0], self.equity])
+
+    @property
     def equity(self) -> NDArray[np.float64]:
         """Return the equity at the end of each session."""
         return np.cumprod(1.0 + self.returns, dtype=np.float64)
@@ -105,8 +111,7 @@ def write_picture(
         if len(hold.sessions):
             style, color = hold_style(name)
             axes.plot(
-                hold.sessions,
-                hold.equity,
+                *hold.drawn,
                 color=color,
                 linestyle=style,
                 linewidth=1.5,
@@ -115,7 +120,7 @@ def write_picture(
     text = _legend(label, *curves.values())
     for curve in curves.values():
         thickness = 2.0 if len(curves) == 1 else 1.2
-        axes.plot(curve.sessions, curve.equity, color=TRIAL_COLOR, linewidth=thickness, label=text)
+        axes.plot(*curve.drawn, color=TRIAL_COLOR, linewidth=thickness, label=text)
         text = "_repeat"  # one entry stands for all: a leading underscore keeps a line out of the legend
     _tidy(axes, title)
     figure.savefig(path, format="png")

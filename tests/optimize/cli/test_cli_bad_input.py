@@ -43,6 +43,8 @@ BAD = [
     (["study", "\u2013help"], "begins with a long dash"),
     (["study", "name=\u201cx\u201d"], "typographic quotes"),
     (["leaderboard", "mine"], "such as name=mine"),
+    (["study", "name=x", "agent=buy_and_hold"], "a baseline, which every walk-forward and study evaluates"),
+    (["replay", "bundle=x", "data_path=a.csv", "data.path=b.csv"], "leave data_path out"),
     (["replay", "studies/x/exports/01"], "such as bundle=studies/x/exports/01"),
     (["data", "bars.csv"], "such as data=file data.path=bars.csv"),
     (["study", "name=x", "data=file", "path=bars.csv"], "did you mean data.path?"),

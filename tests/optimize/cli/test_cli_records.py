@@ -3,8 +3,10 @@ import io
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import psutil
 import pytest
 from rich.console import Console
@@ -17,15 +19,27 @@ from optimize.results import leases
 from optimize.results.launches import LAUNCH
 from optimize.results.leases import acquire
 from optimize.results.processes import identity
-from optimize.results.records import BaselineRecord, EventRecord, log_event, save_baselines
+from optimize.results.records import (
+    BaselineRecord,
+    EventRecord,
+    Outcome,
+    log_event,
+    save_baselines,
+    save_study,
+)
+from optimize.results.tables import create_tables
+from optimize.results.views import create_views
+from optimize.search.storage import open_storage
 from optimize.study.evidence import Combination, Evidence, record_evidence
+from optimize.study.spec import StudySpec, to_plain
 from tests.optimize.cli.conftest import Run
-from tests.optimize.results.factories import STUDY
+from tests.optimize.results.factories import STUDY, make_study, run_to_end
 
 
 def test_the_leaderboard_says_what_its_score_is(run: Run, filled: str) -> None:
     code, out, err = run("leaderboard", "name=btc", filled)
     assert (code, err) == (0, "")
+    assert "lower median" not in out  # of one run each
     for words in (STUDY, "+1.50", "+1.00 / +2.00 / +4.00", "buy_and_hold", "learning_rate=", "Sharpe ratio"):
         assert words in out
     assert "net of all costs" in out
@@ -41,6 +55,37 @@ def test_the_leaderboard_of_a_debug_run_says_that_its_scores_mean_nothing(run: R
     engine.dispose()
     out = run("leaderboard", "name=btc", filled)[1]
     assert "the study was cut down by debug=tiny: its scores mean nothing" in out.splitlines()
+
+
+def test_the_leaderboard_of_a_study_at_its_cap_without_a_score_says_why(run: Run, database_url: str) -> None:
+    engine = open_engine(database_url)
+    create_tables(engine)
+    storage = open_storage(database_url)
+    study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+    create_views(engine)
+    with engine.begin() as conn:
+        save_study(conn, replace(make_study(), spec=to_plain(StudySpec(name=STUDY)), n_trials=2))
+    for trial in range(2):
+        study.ask()
+        run_to_end(engine, trial, Outcome("PRUNED", 1.0, reason="min_trades"))
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    storage.engine.dispose()
+    engine.dispose()
+    out = run("leaderboard", "name=btc", f"database.url={database_url}")[1]
+    assert out.startswith(
+        "btc.model has no feasible trial, so there is nothing to export; of 2 finished: 2 PRUNED"
+    )
+
+
+def test_tables_off_a_terminal_keep_to_columns(
+    run: Run, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    table = run("leaderboard", "name=btc", filled)[1].partition("rank 1 (trial")[0]
+    assert max(map(len, table.splitlines()[1:])) <= 80
+    monkeypatch.delenv("COLUMNS")
+    table = run("leaderboard", "name=btc", filled)[1].partition("rank 1 (trial")[0]
+    assert max(map(len, table.splitlines()[1:])) > 80
 
 
 def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
@@ -88,6 +133,7 @@ def test_the_leaderboard_of_a_timeframe_phase_shows_what_was_kept_and_why(
     engine.dispose()
     out = run("leaderboard", "name=btc", filled)[1]
     table = [line.strip() for line in out.splitlines() if line.split()[:1] in (["1h"], ["4h"])]
+    assert table.pop(0).startswith("4h ")  # the conclusion, before the figures
     assert [line.split()[:2] for line in table[:3]] == [["4h", "4"], ["1h", "4"], ["4h", "8"]]
     assert table[0].split()[-6:] == ["of", "2", "+2.50", "0.50", "1.000", "kept"]
     assert table[1].split()[-1] == "dropped"

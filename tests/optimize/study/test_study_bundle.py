@@ -95,9 +95,9 @@ def test_a_forged_score_does_not_replay(bundle: Path) -> None:
 
 def test_other_data_are_refused(exports: Exports, bundle: Path, tmp_path: Path) -> None:
     other = write_prices(tmp_path / "tiny_other.parquet", seed=1)
-    with pytest.raises(BadInputError, match=r"fingerprint .* data_path=FILE"):
+    with pytest.raises(BadInputError, match=r"fingerprint .* data\.path=FILE"):
         replay_bundle(bundle, str(other))
-    with pytest.raises(BadInputError, match=r"absent\.parquet.* data_path=FILE"):
+    with pytest.raises(BadInputError, match=r"absent\.parquet.* data\.path=FILE"):
         replay_bundle(bundle, str(tmp_path / "absent.parquet"))
 
 
@@ -111,7 +111,7 @@ def test_data_path_needs_data_of_a_file(bundle: Path) -> None:
     config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
     config["data"] |= {"provider": "synthetic", "path": None}
     (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(BadInputError, match=r"data_path='x\.csv' is not allowed"):
+    with pytest.raises(BadInputError, match=r"data\.path='x\.csv' is not allowed"):
         read_config(bundle, "x.csv")
 
 

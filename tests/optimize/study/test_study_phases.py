@@ -222,11 +222,11 @@ ONE_EACH = tuple(Combination(each, 2, 4, 4, p_value=0.7, kept=True) for each in 
         ({}, "only 1h was compared: 1 of 1 combinations is kept"),
         (
             {"combinations": ONE_EACH, "timeframes": ("1h", "4h")},
-            "phase 1 cannot decide: no combination can be told from the best: 2 of 2 combinations are kept",
+            "not enough data to decide: no combination can be told from the best (2 of 2 combinations are",
         ),
         (
             {"sessions": 12, "combinations": (Combination("1h", 2, 4, 4, kept=True),)},
-            "phase 1 cannot decide: 12 test sessions are too few, 250 are the least: 1 of 1 combinations",
+            "not enough data to decide: all timeframes are kept (1 of 1 combinations",
         ),
         (
             {

@@ -18,7 +18,7 @@ from optimize.study.files import read_returns
 from optimize.study.grounds import baseline_record
 from optimize.study.handle import Handle
 from optimize.study.pages.note import trial_note
-from optimize.study.pages.picture import hold_curves, trial_curves, write_picture
+from optimize.study.pages.picture import Curve, hold_curves, trial_curves, write_picture
 from optimize.study.trial import yardsticks
 from tests.optimize.study.studies import claimed, ground_of, never, opened, rows, run_of
 from tests.optimize.study.test_study_sessions import quarters as quarters  # the fixture
@@ -91,6 +91,13 @@ def test_buy_and_hold_is_said_to_be_bought_anew(played: Handle, ends_flat: bool)
     assert metrics["buy_and_hold"]["bought_anew"] is ends_flat
     assert ("buy_and_hold (bought anew each session)" in card_of(evidence, metrics)) == ends_flat
     assert "buy_and_hold_overnight" in metrics["baselines"]
+
+
+def test_the_picture_begins_at_one() -> None:
+    days = np.array(["2024-01-08", "2024-01-09"], dtype="datetime64[D]")
+    sessions, equity = Curve(days, np.array([0.1, 0.1])).drawn
+    assert sessions.astype(str).tolist() == ["2024-01-07", "2024-01-08", "2024-01-09"]
+    assert equity == pytest.approx([1.0, 1.1, 1.21])
 
 
 def test_pictures_label_both_ways_of_holding(played: Handle, tmp_path: Path) -> None:
