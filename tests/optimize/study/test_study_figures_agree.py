@@ -111,6 +111,8 @@ def test_the_score_is_the_one_of_its_definition_and_the_same_everywhere(surfaces
     assert (surfaces.row.score, surfaces.row.standard_error) == view
     assert (metrics["score"], metrics["standard_error"]) == view
     assert handle.study.trials[0].value == run.score
+    assert surfaces.row.sessions_per_year == year
+    assert f"A year has {year:g} sessions." in surfaces.card
     assert f"**Score {signed(run.score, 4)}**" in surfaces.card
     assert f"**Score {signed(run.score, 3)}**" in surfaces.note
 
