@@ -1,6 +1,7 @@
 """The example of docs/extending.md: two workers with a feature of the user's own, exported and replayed."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,7 +23,15 @@ NAMES = (
 
 def walkforge(folder: Path, *arguments: str, well: bool = True) -> str:
     command = [sys.executable, "-m", "optimize", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"XDG_CACHE_HOME": str(folder.parent / "cache")},  # where named code is remembered
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
     assert (done.returncode == 0) == well, done.stdout + done.stderr
     return done.stdout + done.stderr
 
