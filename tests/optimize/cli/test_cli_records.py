@@ -19,6 +19,7 @@ from optimize.results import leases
 from optimize.results.launches import LAUNCH
 from optimize.results.leases import acquire
 from optimize.results.processes import identity
+from optimize.results.queries import leaderboard as best_rows
 from optimize.results.records import (
     BaselineRecord,
     EventRecord,
@@ -74,6 +75,18 @@ def test_the_leaderboard_of_a_study_at_its_cap_without_a_score_says_why(run: Run
     out = run("leaderboard", "name=btc", f"database.url={database_url}")[1]
     assert out.startswith(
         "btc.model has no feasible trial, so there is nothing to export; of 2 finished: 2 PRUNED"
+    )
+
+
+def test_the_legend_names_the_median_where_a_set_has_several_runs(
+    run: Run, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(filled.partition("=")[2])
+    rows = [replace(row, runs=3) for row in best_rows(engine, STUDY, 2)]
+    engine.dispose()
+    monkeypatch.setattr("optimize.cli.leaderboard.best_rows", lambda *_: rows)
+    assert (
+        "; score = lower median of the runs of a parameter set" in run("leaderboard", "name=btc", filled)[1]
     )
 
 

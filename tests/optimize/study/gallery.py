@@ -131,7 +131,7 @@ def record_trial(
 
 
 def complete(score: float, error: float = 0.42) -> Outcome:
-    metrics = {"sharpe_zero_cost": score + 0.3, "turnover": 93.0}
+    metrics = {"sharpe_zero_cost": score + 0.3, "turnover": 93.0, "score_error": error}
     return Outcome("COMPLETE", 2.5, score=score, standard_error=error, metrics=metrics)
 
 

@@ -73,7 +73,7 @@ def figures(handle: Handle) -> dict[str, dict[str, list[dict[str, object]]]]:
 def test_a_trial_carries_note_picture_and_table_before_it_is_told(handle: Handle) -> None:
     trial, note = decorate_recorded(handle, complete(1.234))
     handle.study.tell(trial, 1.234)
-    assert "**Score 1.234** (annualised Sharpe ratio), standard error over windows 0.420" in note
+    assert "**Score 1.234** (annualised Sharpe ratio), standard error 0.420" in note
     assert f"![Equity over the test windows](/artifacts/{handle.study._study_id}/" in note
     assert note.count("2017-01-02") == WINDOWS
     assert "`buy_and_hold`" in note
