@@ -32,7 +32,7 @@ def own_timeframe(verb: str, config: Any, words: Sequence[str]) -> str | None:
 
 
 def say_cut(verb: str, config: Any, words: Sequence[str]) -> None:
-    """Print how far a debug run is cut down, and that its scores mean nothing."""
+    """Print how far a debug run was cut down, and that its scores mean nothing."""
     if verb not in VERBS or not is_debug(words) or getattr(config, "action", "run") != "run":
         return
     months = config.data.months
@@ -40,4 +40,4 @@ def say_cut(verb: str, config: Any, words: Sequence[str]) -> None:
     parts.append("all bars" if months is None else f"at most the newest {months} months of bars")
     parts.append(f"{config.agent['total_timesteps']} training steps")
     parts.append(f"{config.window.count} test windows")
-    say(f"debug=tiny cuts it down to {', '.join(parts)}: {NO_MEANING}")
+    say(f"debug=tiny cut it down to {', '.join(parts)}: {NO_MEANING}")

@@ -76,8 +76,8 @@ def _run(verb: str, command: Command) -> int:
         jobs, run = _jobs(verb, command), chosen.load()
         codes = []
         for job in jobs:
-            say_cut(verb, job.config, job.typed)
             codes.append(run(job.config, *([job.typed] if chosen.launches else [])) or 0)
+            say_cut(verb, job.config, job.typed)
     return max(codes, default=0)
 
 

@@ -159,9 +159,9 @@ def test_tiny_asks_a_daily_file_for_its_own_timeframe(run: Run, tmp_path: Path) 
     command = ("walk-forward", "name=probe", "debug=tiny", "data=file", "data.path=daily.csv", "dry_run=true")
     code, out, err = run(*command)
     assert (code, err) == (0, "")
-    cut, *_ = out.splitlines()
+    *_, cut = out.splitlines()
     assert cut.startswith(
-        "debug=tiny cuts it down to at most the newest 60 months of bars, 512 training steps"
+        "debug=tiny cut it down to at most the newest 60 months of bars, 512 training steps"
     )
     assert cut.endswith(": its scores mean nothing")
     assert "1d: 2 windows" in out
