@@ -11,6 +11,7 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # started by nohup: so is
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("COLUMNS", None)  # of the terminal that runs the tests: tables are whole without it
 
 import pytest  # noqa: E402  (thread limits must be set before numpy is imported)
 

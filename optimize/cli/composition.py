@@ -25,7 +25,7 @@ from omegaconf.resolvers import oc
 
 from optimize.cli.debug_run import own_timeframe
 from optimize.cli.interpolations import check_interpolations, read_environment
-from optimize.cli.refusals import booleans, check_keys, check_value, one_line, texts
+from optimize.cli.refusals import booleans, check_keys, check_lists, check_value, one_line, texts
 from optimize.cli.text_values import as_typed, swept_as_typed
 from optimize.cli.yaml_files import (
     INSTANTIATED,
@@ -94,7 +94,9 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
     with open_dict(config):
         del config["hydra"]
     check_interpolations(config)
-    check_keys(verb, OmegaConf.to_container(config, resolve=False))
+    tree = OmegaConf.to_container(config, resolve=False)
+    check_keys(verb, tree)
+    check_lists(verb, tree)
     return Tree(config, choices)
 
 

@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -224,6 +224,24 @@ def booleans(verb: str) -> frozenset[str]:
 def texts(verb: str) -> frozenset[str]:
     """Return the keys of a verb that are text, or lists of text."""
     return frozenset(key for key in _dotted(SCHEMAS[verb]) if _is_text(_type_of(verb, key)))
+
+
+def check_lists(verb: str, tree: Mapping[str, Any]) -> None:
+    """Refuse a list or a mapping as an entry of a list of plain values, which OmegaConf lets pass."""
+    for key, words in _lists(verb).items():
+        value: Any = tree
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, list) and any(isinstance(each, (list, dict)) for each in value):
+            raise BadInputError(f"{key}={value} is not allowed: {key} must be a flat list of {words}")
+
+
+@cache
+def _lists(verb: str) -> dict[str, str]:
+    """Return the keys of a verb that are lists of plain values, with the word for their entries."""
+    words = {list[str]: "texts", list[int]: "whole numbers", list[float]: "numbers"}
+    kinds = {key: _kinds(_type_of(verb, key)) for key in _dotted(SCHEMAS[verb])}
+    return {key: words[kind] for key, each in kinds.items() for kind in each if kind in words}
 
 
 def _is_text(kind: Any) -> bool:
