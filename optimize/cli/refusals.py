@@ -226,7 +226,7 @@ def texts(verb: str) -> frozenset[str]:
     return frozenset(key for key in _dotted(SCHEMAS[verb]) if _is_text(_type_of(verb, key)))
 
 
-def check_lists(verb: str, tree: Mapping[str, Any]) -> None:
+def check_lists(verb: str, tree: Any) -> None:
     """Refuse a list or a mapping as an entry of a list of plain values, which OmegaConf lets pass."""
     for key, words in _lists(verb).items():
         value: Any = tree
