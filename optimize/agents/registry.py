@@ -25,9 +25,9 @@ class Algorithm:
     compiled: str = ""  # "module:class" of the subclass that trains by compiled kernels, where there is one
 
     def load(self, engine: str = "stock") -> "type[BaseAlgorithm]":
-        """Import and return the class of an engine: stock, compiled or graphed."""
-        own = {"compiled": self.compiled, "graphed": GRAPHED.get(self.name, "")}
-        module, _, attribute = own.get(engine, self.path).partition(":")
+        """Import and return the class of an engine: stock or compiled."""
+        path = self.compiled if engine == "compiled" else self.path
+        module, _, attribute = path.partition(":")
         loaded: type[BaseAlgorithm] = getattr(importlib.import_module(module), attribute)
         return loaded
 
@@ -53,15 +53,6 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("dqn", "stable_baselines3:DQN", _DISCRETE, False, f"{_COMPILED}.dqn:CompiledDQN"),
         Algorithm("a2c", "stable_baselines3:A2C", _BOTH, True, f"{_COMPILED}.a2c:CompiledA2C"),
     )
-}
-
-# "module:class" of the subclass whose updates are CUDA graphs on a GPU.
-GRAPHED: dict[str, str] = {
-    "ppo": "optimize.agents.graphed.ppo:GraphedPPO",
-    "sac": "optimize.agents.graphed.sac:GraphedSAC",
-    "td3": "optimize.agents.graphed.td3:GraphedTD3",
-    "dqn": "optimize.agents.graphed.dqn:GraphedDQN",
-    "a2c": "optimize.agents.graphed.a2c:GraphedA2C",
 }
 
 # Constructor arguments that Walkforge sets itself, each with the key to use instead.

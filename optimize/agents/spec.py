@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
-from optimize.agents.compiled.qualify import ENGINES, choose_engine
+from optimize.agents.compiled.qualify import ENGINES, FORMER_ENGINES, choose_engine
 from optimize.agents.registry import OWNED, Hyperparameter, find_algorithm, hyperparameters_of
 from optimize.errors import BadInputError, require
 
@@ -56,7 +56,8 @@ class AgentSpec:
             self.device,
             "auto, cpu, cuda or cuda:NUMBER",
         )
-        require(self.engine in ENGINES, "agent.engine", self.engine, f"one of {', '.join(ENGINES)}")
+        known = self.engine in (*ENGINES, *FORMER_ENGINES)
+        require(known, "agent.engine", self.engine, f"one of {', '.join(ENGINES)}")
 
 
 _AUTO = re.compile(r"auto_(?=.*[1-9])\d*\.?\d+")  # "auto_0.1": learned from 0.1 on

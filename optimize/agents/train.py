@@ -21,7 +21,6 @@ from optimize.agents.callbacks import Report, Watch, check_finite
 from optimize.agents.compiled.off_policy import CompiledOffPolicy
 from optimize.agents.compiled.on_policy import CompiledOnPolicy
 from optimize.agents.compiled.qualify import choose_engine
-from optimize.agents.graphed.algorithm import Graphed
 from optimize.agents.registry import action_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.agents.vecenv import SB3VecEnv
@@ -100,5 +99,5 @@ def _release(model: BaseAlgorithm) -> None:
         model.replay_buffer = None
     if isinstance(model, OnPolicyAlgorithm):
         del model.rollout_buffer
-    if isinstance(model, (CompiledOnPolicy, CompiledOffPolicy, Graphed)):
+    if isinstance(model, (CompiledOnPolicy, CompiledOffPolicy)):
         model.release()

@@ -85,13 +85,7 @@ def devices_of(spec: StudySpec) -> tuple[Device, ...]:
     if spec.worker.kind == "ray":  # its workers are on other machines, which have their own
         return ()
     idle = spec.agent.device == "cpu" and not isinstance(spec.worker.devices, list)
-    devices = find_devices(spec.worker, spec.agent.device, () if idle else visible_gpus())
-    if spec.agent.engine == "graphed" and not devices:
-        raise BadInputError(
-            f"agent.engine='graphed' makes CUDA graphs, and agent.device={spec.agent.device} comes to no GPU "
-            "here: set agent.device=cuda where there is one, or agent.engine=auto"
-        )
-    return devices
+    return find_devices(spec.worker, spec.agent.device, () if idle else visible_gpus())
 
 
 def _check_room(worker: WorkerSpec, devices: Sequence[Device]) -> None:

@@ -2,19 +2,20 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from optimize.agents.registry import ALGORITHMS, GRAPHED, find_algorithm
+from optimize.agents.registry import ALGORITHMS, find_algorithm
 from optimize.errors import BadInputError
 
 if TYPE_CHECKING:
     from optimize.agents.spec import AgentSpec
 
-ENGINES = ("auto", "compiled", "graphed", "stock")
+ENGINES = ("auto", "compiled", "stock")
+FORMER_ENGINES = ("graphed",)  # of stored agents, which are still evaluated
 
 
 class Engine(NamedTuple):
     """An engine and the reason for it."""
 
-    name: str  # compiled, graphed or stock
+    name: str  # compiled or stock
     why: str  # a clause
 
 
@@ -25,8 +26,11 @@ def choose_engine(spec: "AgentSpec", device: str | None = None) -> Engine:
     """
     if spec.engine == "stock":
         return Engine("stock", "agent.engine=stock asks for it")
-    if spec.engine == "graphed":
-        return _choose_graphed(spec)
+    if spec.engine in FORMER_ENGINES:
+        raise BadInputError(
+            f"agent.engine={spec.engine!r} trains no longer: set agent.engine=auto or stock (a study with "
+            "trials keeps its engine, so choose another name for it)"
+        )
     if (reason := _obstacle(spec, device or spec.device)) is None:
         return Engine("compiled", "there are kernels for its networks on a CPU")
     if spec.engine == "compiled":
@@ -34,17 +38,6 @@ def choose_engine(spec: "AgentSpec", device: str | None = None) -> Engine:
             f"agent.engine='compiled' cannot be used: {reason}; set agent.engine=auto or stock"
         )
     return Engine("stock", reason)
-
-
-def _choose_graphed(spec: "AgentSpec") -> Engine:
-    reason = "agent.use_sde=true is not graphed" if spec.hyperparameters.get("use_sde") else None
-    if spec.name not in GRAPHED:
-        reason = f"agent.name={spec.name!r} is not graphed, only {', '.join(GRAPHED)}"
-    if reason is not None:
-        raise BadInputError(
-            f"agent.engine='graphed' cannot be used: {reason}; set agent.engine=auto or stock"
-        )
-    return Engine("graphed", "agent.engine=graphed asks for it")
 
 
 def _obstacle(spec: "AgentSpec", device: str) -> str | None:

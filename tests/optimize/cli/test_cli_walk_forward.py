@@ -75,14 +75,13 @@ def test_the_engine_and_its_reason_are_said(run: Run, options: list[str], words:
     assert words in run(*command)[1].splitlines()
 
 
-@pytest.mark.parametrize("option", ["agent.device=cuda", "agent.engine=graphed"])
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
-    run: Run, option: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)
-    code, out, err = run("walk-forward", *TINY, option)
+    code, out, err = run("walk-forward", *TINY, "agent.device=cuda")
     assert (code, out) == (2, "")
-    assert option.split("=")[0] in err
+    assert "agent.device" in err
     assert "GPU" in err
     assert err.count("\n") == 1
 

@@ -15,7 +15,6 @@ from optimize.study.devices import (
     VISIBLE,
     Device,
     cpu_quota,
-    devices_of,
     environment_of,
     find_devices,
     memory_fraction,
@@ -102,21 +101,6 @@ def test_the_gpus_named_by_the_environment_are_the_ones_there_are(monkeypatch: p
     assert visible_gpus() == ("3", "GPU-b")
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)
     assert visible_gpus() == ()
-
-
-def test_graphs_want_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphed = AgentSpec(engine="graphed", device="auto")
-    spec = dataclasses.replace(small_spec(tmp_path), agent=graphed)
-    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
-    with pytest.raises(
-        BadInputError, match=r"^agent\.engine='graphed' .* agent\.device=auto comes to no GPU"
-    ):
-        devices_of(spec)
-    monkeypatch.setattr(devices, "count_gpus", lambda: 2)
-    assert len(devices_of(spec)) == 2
-    on_cpu = dataclasses.replace(spec, agent=dataclasses.replace(graphed, device="cpu"))
-    with pytest.raises(BadInputError, match=r"agent\.device=cpu comes to no GPU"):
-        devices_of(on_cpu)
 
 
 @pytest.mark.parametrize(("device", "engine"), [("cuda", "stock"), ("cpu", "compiled")])

@@ -65,5 +65,11 @@ def test_stock_can_be_asked_for() -> None:
 
 
 def test_another_engine_is_refused() -> None:
-    with pytest.raises(BadInputError, match=r"agent\.engine='fast' .* one of auto, compiled, graphed, stock"):
+    with pytest.raises(BadInputError, match=r"agent\.engine='fast' .* one of auto, compiled, stock"):
         AgentSpec(engine="fast")
+
+
+def test_a_former_engine_is_read_and_trains_no_longer() -> None:
+    spec = AgentSpec(engine="graphed")  # of a stored study or bundle
+    with pytest.raises(BadInputError, match=r"agent\.engine='graphed' trains no longer: set"):
+        check_agent(spec)
