@@ -26,9 +26,7 @@ def equity_figure(study: str, curves: Mapping[str, Curve], holds: Mapping[str, C
     for name, hold in holds.items():
         if len(hold.sessions):
             figure.add_trace(_line(name, hold, {"color": hold_style(name)[1], "width": 2, "dash": "dot"}))
-    return _laid_out(
-        figure, f"{study}: equity of the top {len(curves)} over the test windows", y="equity, from 1"
-    )
+    return _laid_out(figure, f"{study}: equity of the top {len(curves)}", y="equity, from 1")
 
 
 def window_figure(

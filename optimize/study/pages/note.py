@@ -125,8 +125,8 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
     rows = [
         [
             f"{window.window}, repeat {window.repeat}" if repeated else str(window.window),
-            str(window.test_start),
-            str(window.test_end),
+            _day(window.test_start),
+            _day(window.test_end),
             str(window.test_bars),
             signed(window.sharpe),
             signed(window.sharpe_zero_cost),
@@ -141,10 +141,15 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
     return _table(header, rows)
 
 
+def _day(day: date) -> str:
+    """Write a date that does not wrap in a narrow column."""
+    return str(day).replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
 def _train_table(windows: Sequence[WindowRecord]) -> str:
     """Return the train span of every window: a table of its own, as one row for both would wrap."""
     first = [window for window in windows if window.repeat == windows[0].repeat]
-    rows = [[str(w.window), str(w.train_start), str(w.train_end), str(w.train_bars)] for w in first]
+    rows = [[str(w.window), _day(w.train_start), _day(w.train_end), str(w.train_bars)] for w in first]
     return _table(["Window", "From", "To", "Bars"], rows)
 
 
