@@ -15,7 +15,7 @@ __all__ = [
     "StudyStoppedError",
     "WalkforgeError",
     "install_hint",
-    "one_line",
+    "message_of",
     "require",
 ]
 
@@ -61,7 +61,7 @@ def install_hint(extra: str) -> str:
     return f"pip install -c constraints.txt -e '.[{extra}]'"
 
 
-def one_line(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return the message of an exception as one line: of a database's error the driver's, without the SQL."""
     driver = getattr(error, "orig", None)
     if driver is None:

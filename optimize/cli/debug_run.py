@@ -26,7 +26,7 @@ def own_timeframe(verb: str, config: Any, words: Sequence[str]) -> str | None:
 
     try:
         own = load_bars(dataclasses.replace(data, months=None)).timeframe
-    except BadInputError:  # the checks of the run itself refuse the file, and name more of what is wrong
+    except BadInputError:  # the checks of the run refuse the file with more details
         return None
     return own if timeframe_ns(own) > HOUR_NS else None
 

@@ -57,8 +57,6 @@ def _run(verb: str, command: Command) -> int:
     chosen = VERBS[verb]
     if command.completes:
         return _install_completion(verb, command)
-    from optimize.cli.debug_run import say_cut
-
     if command.helps:
         from optimize.cli.help import verb_help
 
@@ -67,6 +65,8 @@ def _run(verb: str, command: Command) -> int:
     if command.shows:
         _show(verb, command)
         return 0
+    from optimize.cli.debug_run import say_cut
+
     if chosen.launches and sys.stderr is not None and sys.stderr.isatty():
         print("loading ...", file=sys.stderr)  # takes seconds, in which a person would see nothing
     for key, value in repeated(command.words):

@@ -42,7 +42,7 @@ class Column:
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal or as COLUMNS says, else wide enough for any table."""
+    """Return a console as wide as the terminal or COLUMNS, else wide enough for any table."""
     stated = os.environ.get("COLUMNS", "")
     told = sys.stdout.isatty() or (stated.isdecimal() and int(stated) > 0)
     return Console(width=None if told else PLAIN_WIDTH, highlight=False)

@@ -67,7 +67,7 @@ def entries(text: str) -> list[str]:
 
 
 def restore_texts(config: Any, text: str, above: str, keys: frozenset[str], loader: Any) -> None:
-    """Give text keys of a loaded file the words that stand in it, in place of what YAML makes of them."""
+    """Restore the written text of text keys that YAML read as numbers or booleans."""
     if not isinstance(config, DictConfig):
         return
     for path, node in _scalars(yaml.compose(text, Loader=loader), ()):

@@ -14,7 +14,7 @@ from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 
 PRICES = ("open", "high", "low", "close")
-NAMING = ("symbol", "ticker")  # columns that say whose bars a frame holds
+NAMING = ("symbol", "ticker")  # columns with the symbol of each bar
 OPTIONAL = ("volume", "spread")  # 0 where a frame has none
 
 

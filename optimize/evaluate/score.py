@@ -12,13 +12,13 @@ from optimize.evaluate.windows import WindowPlan
 
 KINDS = ("joined", "mean_window", "median_window", "lower_bound")
 
-ERRORS = {  # what the standard error of a score rests on
+ERRORS = {  # meaning of the standard error for each kind of score
     "joined": "of the Sharpe ratio of these sessions, with their autocorrelation",
     "mean_window": "of the mean over windows, from 4 windows on",
     "median_window": "none, for that of a median over windows is not known",
     "lower_bound": "of the mean over windows, from 4 windows on",
 }
-LEAST_WINDOWS = 4  # whose spread tells the standard error of their mean
+LEAST_WINDOWS = 4  # fewer give no standard error of their mean
 RepeatReturns = Sequence[Sequence[FloatArray]]  # [repeat][window] (sessions,) simple returns
 
 
@@ -53,7 +53,7 @@ class Score:
     value: float | None
     feasible: bool
     reason: str | None  # ruin | undefined_sharpe | min_trades | min_volatility
-    standard_error: float | None  # of the value; None where nothing tells it
+    standard_error: float | None  # of the value; None where it cannot be estimated
     window_values: tuple[float | None, ...]  # annualised Sharpe ratio, median over repeats
 
 
@@ -148,10 +148,10 @@ def _statistic(
 
 
 def _error(spec: ScoreSpec, returns: RepeatReturns, medians: FloatArray, sessions_per_year: float) -> float:
-    """Return the standard error of the score, NaN where nothing tells it.
+    """Return the standard error of the score, NaN where it cannot be estimated.
 
     That of a joined score is of the Sharpe ratio of its sessions, median over repeats; that of a mean over
-    windows comes from their spread, which fewer than LEAST_WINDOWS do not tell. A median has none.
+    windows comes from their spread, for LEAST_WINDOWS at least. A median has none.
     """
     if spec.kind == "joined":
         rate = spec.risk_free / sessions_per_year

@@ -15,7 +15,7 @@ from optimize.results.records import EventRecord, last_event, log_event
 from optimize.results.tables import RUNS
 
 LAUNCH = "launch"  # the kind of its events
-FOLDER = "folder"  # the kind of the event that says where the files of a study lie
+FOLDER = "folder"  # kind of the event with the folder of a study
 DEFAULT_OUTPUT = "studies"
 PHASES = ("timeframe", "model")
 NO_MEANING = "its scores mean nothing"  # of a study that debug=tiny cut down
@@ -120,7 +120,7 @@ def _in_folder(conn: Connection, study: str, typed: Sequence[str]) -> list[str]:
 
 
 def _in_database(conn: Connection, typed: Sequence[str]) -> str:
-    """Return what names the database to add to the words of a launch: nothing where they lead to it."""
+    """Return the word that names the database, empty where the words of the launch already lead to it."""
     here = in_words(conn.engine.url)
     named = [word.partition("=")[2].strip("'\"") for word in typed if word.startswith("database.url=")]
     if named:

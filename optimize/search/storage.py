@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 
 from optimize import clock
 from optimize.database import BUSY_TIMEOUT_S, lock_trials, optuna_arguments, schema_lock
-from optimize.errors import BadInputError, LockLostError, one_line
+from optimize.errors import BadInputError, LockLostError, message_of
 from optimize.search.trial_storage import TrialStorage, drop_values
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # in the cap of a study
@@ -31,7 +31,7 @@ def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> RDBStorage
         except RuntimeError as error:  # its tables are of a version that this one cannot read
             raise BadInputError(
                 f"database.url: Optuna {optuna.__version__} cannot use its tables in this database "
-                f"({one_line(error)}): another version made them, so use that one, name a new "
+                f"({message_of(error)}): another version made them, so use that one, name a new "
                 "database, or bring an older one up to date by `optuna storage upgrade`"
             ) from None
 

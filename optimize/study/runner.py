@@ -1,10 +1,9 @@
 """Run or resume a study to its cap: check, preflight, supervise, conclude."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -40,7 +39,7 @@ from optimize.study.phases import (
     timeframe_study,
 )
 from optimize.study.place import mark_folder, refuse_second_folder
-from optimize.study.preflight import announced, preflight, preflight_on
+from optimize.study.preflight import announced, offered_features, preflight, preflight_on
 from optimize.study.searchable import budget_conflicts, check_space
 from optimize.study.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, StudySpec, to_plain
 from optimize.study.trial import Ground
@@ -132,7 +131,7 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence
     enforce(
         report,
         lambda text: console.print(escape(text), soft_wrap=True),
-        reads_volume=reads_volume([*spec.feature.indicators, *_words(spec.space)]),
+        reads_volume=reads_volume(offered_features(spec).indicators),
         again=(opened.folder / "config.json").exists(),
     )
     if spec.phase.kind == "single":
@@ -153,15 +152,6 @@ def _run_phases(spec: StudySpec, console: Console, heard: Heard, typed: Sequence
     evidence_of = evidence.data_fingerprint
     run_phase(second, console, evidence_of=evidence_of, heard=heard, typed=typed, source=source)
     return second.name
-
-
-def _words(space: Any) -> Iterator[str]:
-    """Yield every text in a search space: names of features are among them."""
-    if isinstance(space, str):
-        yield space
-    elif isinstance(space, Mapping | Sequence):
-        for each in space.values() if isinstance(space, Mapping) else space:
-            yield from _words(each)
 
 
 def run_phase(

@@ -64,7 +64,7 @@ def stated_symbol(path: str | None) -> str | None:
 
 
 def alike(symbol: str) -> str:
-    """Return a symbol without what only its spelling varies in: BTC/USD, btc-usd and BTCUSD are one."""
+    """Return a symbol in capitals without separators: BTC/USD, btc-usd and BTCUSD are one."""
     return re.sub(r"[^0-9A-Z]", "", symbol.upper())
 
 

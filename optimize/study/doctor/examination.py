@@ -11,7 +11,7 @@ from optimize.database import DatabaseSpec, database_path, is_sqlite, local_fold
 from optimize.database.address import shown, without_password
 from optimize.database.health import DatabaseHealth, look
 from optimize.database.sqlite import find_place
-from optimize.errors import BadInputError, WalkforgeError, one_line
+from optimize.errors import BadInputError, WalkforgeError, message_of
 from optimize.results.orphans import (
     count_orphans,
     missing_tables,
@@ -56,7 +56,7 @@ def treat(database: DatabaseSpec, output_dir: str, name: str | None, repair: boo
         try:
             yield Treatment(finding, done=finding.mend())
         except (WalkforgeError, DBAPIError, OSError) as error:  # one that cannot be mended hides no other
-            yield Treatment(finding, failed=one_line(error))
+            yield Treatment(finding, failed=message_of(error))
 
 
 def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable: bool) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def examine(database: DatabaseSpec, output_dir: Path, name: str | None, writable
         engine = open_engine(database.url, read_only=not writable, busy_timeout_s=database.busy_timeout_s)
         health = look(engine)
     except (BadInputError, DBAPIError) as error:
-        yield Finding("database", FAIL, one_line(error), "mend this before any study")
+        yield Finding("database", FAIL, message_of(error), "mend this before any study")
         if engine is not None:
             engine.dispose()
         return

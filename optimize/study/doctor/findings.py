@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from optimize.database import DatabaseSpec
-from optimize.errors import WalkforgeError, one_line
+from optimize.errors import WalkforgeError, message_of
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 LISTED = 3  # examples that are spelled out
@@ -48,7 +48,7 @@ def guarded(check: str, subject: str, findings: Iterator[Finding], remedy: str) 
     except WalkforgeError:
         raise
     except Exception as error:  # whatever is in a damaged database or file
-        why = f"{type(error).__name__}: {one_line(error)}"
+        why = f"{type(error).__name__}: {message_of(error)}"
         yield Finding(check, FAIL, f"{subject}: cannot be examined: {why[:MOST_WORDS]}", remedy)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from optimize.database import open_engine
-from optimize.errors import WalkforgeError, one_line
+from optimize.errors import WalkforgeError, message_of
 from optimize.results.queries import all_studies, health_of
 from optimize.results.records import load_study
 from optimize.results.tables import STUDIES
@@ -29,7 +29,7 @@ def draw_figures(handle: Handle, say: Say) -> None:
         decorate_study(handle)
         handle.study.set_user_attr(DRAWN, complete)
     except (OSError, OptunaError, SQLAlchemyError, WalkforgeError) as error:
-        reason = one_line(error)
+        reason = message_of(error)
         say(
             f"{handle.spec.name}: its figures could not be drawn ({reason}); `walkforge dashboard` draws them"
         )
@@ -49,7 +49,7 @@ def draw_missing(url: str, output_dir: str | Path, say: Say) -> None:
         try:
             handle = open_study(dataclasses.replace(spec, database=here, output_dir=str(output_dir)))
         except (OSError, SQLAlchemyError, WalkforgeError) as error:
-            say(f"{spec.name}: its figures could not be drawn ({one_line(error)})")
+            say(f"{spec.name}: its figures could not be drawn ({message_of(error)})")
             continue
         try:
             with handle.engine.connect() as conn:

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from optimize.database import database_path, is_sqlite
-from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError, one_line
+from optimize.errors import BadInputError, StudyStoppedError, WalkforgeError, message_of
 from optimize.results import leases
 from optimize.results.records import load_study
 from optimize.study.admission import Here, refuse_data, refuse_versions
@@ -140,7 +140,7 @@ class RayCrew:
         if finished > self._finished:
             self._finished, self.restarts = finished, 0
         self.restarts += 1
-        why = f"{type(error).__name__}: {one_line(error)}"
+        why = f"{type(error).__name__}: {message_of(error)}"
         print(f"worker {worker} is lost: {why}", file=sys.stderr)
         if self.restarts > self.handle.spec.worker.max_restarts and not self.stops:
             raise StudyStoppedError(

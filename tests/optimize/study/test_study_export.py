@@ -30,6 +30,7 @@ from optimize.results.records import (
 from optimize.study.export.best import MOVED, REPLAYED, REWRITTEN, UNCHANGED, export_best
 from optimize.study.export.bundle import replay_bundle
 from optimize.study.export.manifest import MANIFEST
+from optimize.study.handle import Handle
 from tests.optimize.study.bundles import Exports, flip, run_all, stamps, tiny_spec, write_prices
 
 
@@ -121,12 +122,17 @@ def test_more_than_the_kept_models_are_refused_before_anything_is_written(tmp_pa
     ]
 
 
+def with_dropped_models(folder: Path) -> tuple[Handle, int]:
+    """Return a study of two trials that keeps one model, and the trial whose models it dropped."""
+    prices = write_prices(folder / "tiny_prices.parquet")
+    handle = run_all(tiny_spec(folder, prices, n_trials=2, keep_models=1))
+    return handle, leaderboard(handle.engine, "tiny", 2)[1].trial_number
+
+
 def test_a_replay_puts_back_models_that_were_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prices = write_prices(tmp_path / "tiny_prices.parquet")
-    handle = run_all(tiny_spec(tmp_path, prices, n_trials=2, keep_models=1))
-    second = leaderboard(handle.engine, "tiny", 2)[1].trial_number
+    handle, second = with_dropped_models(tmp_path)
     before = set(handle.spec.folder.iterdir())
     database = DatabaseSpec(url=handle.spec.database.url)
     anew = ReplayConfig(name="tiny", trial=second, database=database, output_dir=handle.spec.output_dir)
@@ -143,9 +149,7 @@ def test_a_replay_puts_back_models_that_were_dropped(
 def test_a_replay_that_does_not_prove_the_models_keeps_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prices = write_prices(tmp_path / "tiny_prices.parquet")
-    handle = run_all(tiny_spec(tmp_path, prices, n_trials=2, keep_models=1))
-    second = leaderboard(handle.engine, "tiny", 2)[1].trial_number
+    handle, second = with_dropped_models(tmp_path)
     (folder,) = (handle.spec.folder / "trials").glob(f"{second:04d}_*")
     returns = folder / "windows/0/repeat_0/returns.parquet"
     shutil.copyfile(folder / "windows/1/repeat_0/returns.parquet", returns)
