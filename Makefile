@@ -1,21 +1,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
+TIER ?= default
+MARKS_default := -m "not slow"
+MARKS_all :=
 
-.PHONY: quickstart test lint bench dashboard clean
+.PHONY: quickstart test lint docs bench dashboard clean
 
 quickstart: .venv/run  ## install, search, evaluate, show the leaderboard, export the top 3
 	$(BIN)/walkforge study experiment=quickstart
 	$(BIN)/walkforge leaderboard name=quickstart
 	$(BIN)/walkforge export name=quickstart top_n=3
 
-test: .venv/dev  ## run every test that this machine can run
-	$(BIN)/pytest -n 2 --dist loadfile
+test: .venv/dev  ## run the default tests, or with TIER=all every test that this machine can run
+	$(BIN)/pytest -n 2 --dist loadfile $(if $(filter default all,$(TIER)),$(MARKS_$(TIER)),$(error TIER=$(TIER) is not allowed: default or all))
 
 lint: .venv/dev  ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/dev  ## build the documentation into site/; a broken link or name fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "built site/index.html"
 
 bench: .venv/dev  ## the short form of every benchmark, measured here, and benchmarks/RESULTS.md from what they say
 	$(BIN)/python benchmarks/report.py --quick
@@ -24,7 +31,7 @@ dashboard: .venv/run  ## browse the quickstart's trials
 	$(BIN)/walkforge dashboard name=quickstart
 
 clean:  ## remove what can be made again; studies/ and databases/ are yours and stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find envs optimize tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

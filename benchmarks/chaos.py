@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NAME = "chaos"
 SESSIONS_PER_YEAR = 365.25  # the synthetic market never closes
 WINDOWS = 3
-POLL_S = 0.1
+STATE_POLL_S = 0.1
 MAX_LAUNCHES = 20
 TINY_FILE = 4096  # bytes that a file may have while the disk is "full"
 OVERRIDES = (
@@ -68,6 +69,27 @@ class Toll:
     seconds: float = 0.0
 
 
+class Launch(Protocol):
+    """A running `walkforge study`, as subprocess.Popen has it."""
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Return the exit code once it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        ...
+
+
 class Study:
     """One study as its database, its folder and its processes show it."""
 
@@ -75,10 +97,14 @@ class Study:
         self.folder, self.url = folder, url
         self.said = folder / "said.txt"
 
-    def launch(self, storm: Storm) -> "subprocess.Popen[bytes]":
-        """Start `walkforge study`, in a session of its own."""
+    def arguments(self, storm: Storm) -> tuple[str, ...]:
+        """Return the arguments of `walkforge`."""
         places = (f"database.url={self.url}", f"n_trials={storm.cap}", f"worker.count={storm.workers}")
-        command = [sys.executable, "-m", "optimize", "study", *OVERRIDES, *places]
+        return ("study", *OVERRIDES, *places)
+
+    def launch(self, storm: Storm) -> Launch:
+        """Start `walkforge study`, in a session of its own."""
+        command = [sys.executable, "-m", "optimize", *self.arguments(storm)]
         with self.said.open("ab") as said:
             return subprocess.Popen(
                 command, cwd=self.folder, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
@@ -122,7 +148,7 @@ def rage(study: Study, storm: Storm) -> Toll:
         process = study.launch(storm)
         next_kill = time.monotonic() + storm.kill_every_s
         while process.poll() is None:
-            time.sleep(POLL_S)
+            time.sleep(STATE_POLL_S)
             if time.monotonic() < next_kill or (windows := study.windows()) == seen:
                 continue
             seen = windows
@@ -146,15 +172,18 @@ def rage(study: Study, storm: Storm) -> Toll:
 def kill_one(supervisor: int, chance: random.Random) -> int:
     """Kill a random worker, whether it runs a trial or waits for one; return how many were killed, 1 or 0."""
     with suppress(psutil.NoSuchProcess, IndexError):
-        servers = (child for child in psutil.Process(supervisor).children() if is_forkserver(child))
-        chance.choice([worker for server in servers for worker in server.children()]).kill()
+        started = psutil.Process(supervisor).children(recursive=True)
+        chance.choice([process for process in started if is_worker(process)]).kill()
         return 1
     return 0
 
 
-def is_forkserver(process: psutil.Process) -> bool:
-    """Tell whether a process is what a supervisor forks its workers from."""
-    return any("forkserver" in word for word in process.cmdline())
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process leads a process group, as each worker does and no forkserver."""
+    try:
+        return bool(os.getpgid(process.pid) == process.pid)
+    except ProcessLookupError:
+        return False
 
 
 def fill_disk(supervisor: int, seconds: float) -> None:
@@ -169,7 +198,7 @@ def fill_disk(supervisor: int, seconds: float) -> None:
                 with suppress(psutil.NoSuchProcess):
                     process.rlimit(psutil.RLIMIT_FSIZE, (TINY_FILE, resource.RLIM_INFINITY))
                     limited.add(process.pid)
-            time.sleep(POLL_S)
+            time.sleep(STATE_POLL_S)
     for pid in limited:
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, unlimited)

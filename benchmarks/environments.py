@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from envs.types import Market
-from optimize.data.dataset import build_market
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import build_market
+from optimize.data.spec import DataSpec, SyntheticSpec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REQUIREMENTS = REPOSITORY / "benchmarks" / "peers"

@@ -39,9 +39,9 @@ from envs.types import Market  # noqa: E402
 from envs.vector import EnvSpec  # noqa: E402
 from optimize.agents.agent import Agent  # noqa: E402
 from optimize.agents.registry import action_of  # noqa: E402
+from optimize.agents.sb3.train import train  # noqa: E402
 from optimize.agents.spec import AgentSpec  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
-from optimize.agents.train import train  # noqa: E402
 from optimize.evaluate.rollout import rollout  # noqa: E402
 
 SPANS, BARS, FIRST = 8, 2000, 100

@@ -127,9 +127,9 @@ def nothing_starts() -> Iterator[None]:
     import optimize.cli.dashboard
     import optimize.cli.study
     import optimize.cli.worker
-    import optimize.study.runner
+    import optimize.study.launch.run
 
-    runner: Any = optimize.study.runner
+    runner: Any = optimize.study.launch.run
 
     def check_bars(spec: Any, *_: Any, **__: Any) -> str:
         runner.enforce(runner.inspect(spec.data, spec.session), lambda _: None)

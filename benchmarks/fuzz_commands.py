@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimize.cli.refusals import booleans, keys_of
+from optimize.cli.schema_keys import booleans, keys_of_verb
 from optimize.cli.verbs import VERBS
 from optimize.cli.yaml_files import conf_folder
 
@@ -96,7 +96,7 @@ def commands(folder: Path, seed: int, count: int) -> list[Case]:
 
 def _values(draw: random.Random) -> Iterator[Case]:
     for verb in VERBS:
-        for key in keys_of(verb):
+        for key in keys_of_verb(verb):
             for value in draw.sample(VALUES, 4):
                 prefix = draw.choice(("", "", "", "+", "++", "~"))
                 yield Case("value", [verb, *NEEDED.get(verb, []), f"{prefix}{key}={value}"])
@@ -123,7 +123,7 @@ def _wrong_types(draw: random.Random) -> Iterator[Case]:
 
 def _typos(draw: random.Random) -> Iterator[Case]:
     for verb in VERBS:
-        known = set(keys_of(verb))
+        known = set(keys_of_verb(verb))
         for key in sorted(known):
             place = draw.randrange(len(key))
             wrong = key[:place] + draw.choice(string.ascii_lowercase) + key[place + draw.randrange(2) :]

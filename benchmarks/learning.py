@@ -32,43 +32,36 @@ import numpy as np  # noqa: E402  (thread limits must be set before it is import
 from benchmarks.equivalence import equivalence, round_to, sharpe_error  # noqa: E402
 from benchmarks.learning_cases import FULL, QUICK, TINY, Case, data_of, spec_of  # noqa: E402
 from benchmarks.learning_curves import draw  # noqa: E402
+from optimize.agents.sb3.train import train  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
-from optimize.agents.train import train  # noqa: E402
 from optimize.data.scaling import fit_scaler  # noqa: E402
+from optimize.evaluate.summary import WindowResult  # noqa: E402
 from optimize.study.spec import StudySpec  # noqa: E402
-from optimize.study.trial import (  # noqa: E402
-    Ground,
-    Measured,
-    Trained,
-    conclude,
-    evaluate_window,
-    lay_ground,
-    scaled_to,
-    seed_of,
-)
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market, scale_to_window  # noqa: E402
+from optimize.walkforward.run import WindowModel, conclude, evaluate_window, seed_of  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ENGINES = ("compiled", "stock")
 POINTS = 20  # of a learning curve
 
 
-def run(spec: StudySpec, ground: Ground, engine: str, seed: int) -> dict[str, Any]:
+def run(spec: StudySpec, windowed: WindowedMarket, engine: str, seed: int) -> dict[str, Any]:
     """Train and judge every window; return the score, the mean learning curve and the CPU time."""
     spec = replace(spec, agent=replace(spec.agent, engine=engine))
     started = time.process_time()
-    measured: list[Measured] = []
+    measured: list[WindowResult] = []
     curves = []
-    for window in ground.windows:
+    for window in windowed.windows:
         reports: list[tuple[int, float]] = []
 
         def note(step: int, value: float, into: list[tuple[int, float]] = reports) -> bool:
             into.append((step, value))
             return False
 
-        scaler = fit_scaler(ground.market, window.train_first, window.train_last + 1)
+        scaler = fit_scaler(windowed.market, window.train_first, window.train_last + 1)
         agent = train(
             spec.agent,
-            scaled_to(ground, window, scaler, spec.feature.lookback),
+            scale_to_window(windowed, window, scaler, spec.feature.lookback),
             (window.train_first, window.train_last),
             env=spec.env,
             cost=spec.cost,
@@ -77,9 +70,9 @@ def run(spec: StudySpec, ground: Ground, engine: str, seed: int) -> dict[str, An
             seed=seed_of([seed], window.index, 0),
             report=note,
         )
-        measured.append(evaluate_window(spec, ground, window, Trained(agent, scaler))[0])
+        measured.append(evaluate_window(spec, windowed, window, WindowModel(agent, scaler))[0])
         curves.append(on_grid(reports, spec.agent.total_timesteps))
-    score = conclude(spec, ground, [measured], pruned_at=None).score
+    score = conclude(spec, windowed, [measured], pruned_at=None).score
     return {
         "score": score.value,
         "reason": score.reason,
@@ -112,7 +105,7 @@ def pending(cases: tuple[Case, ...], kept: dict[str, Any]) -> Iterator[tuple[Cas
                     yield case, engine, seed
 
 
-def judge(case: Case, kept: dict[str, Any], ground: Ground) -> dict[str, Any]:
+def judge(case: Case, kept: dict[str, Any], windowed: WindowedMarket) -> dict[str, Any]:
     """Return what the pairs of scores come to."""
     seeds = [
         seed for seed in range(case.seeds) if all(identity(case, engine, seed) in kept for engine in ENGINES)
@@ -123,9 +116,9 @@ def judge(case: Case, kept: dict[str, Any], ground: Ground) -> dict[str, Any]:
     if len(seeds) < 2:
         return found | {"equivalent": None}
     stock = float(scores["stock"].mean())
-    margin = sharpe_error(stock, ground.plan.test_sessions, ground.market.sessions_per_year)
+    margin = sharpe_error(stock, windowed.plan.test_sessions, windowed.market.sessions_per_year)
     return found | {
-        "test_sessions": ground.plan.test_sessions,
+        "test_sessions": windowed.plan.test_sessions,
         "scores": {engine: [round_to(value, 4) for value in each] for engine, each in scores.items()},
         "mean": {engine: round_to(float(each.mean()), 4) for engine, each in scores.items()},
         "between_seeds": {engine: round_to(float(each.std(ddof=1)), 4) for engine, each in scores.items()},
@@ -170,16 +163,16 @@ def main() -> None:
         store.unlink(missing_ok=True)
     kept = read(store)
     specs = {case: spec_of(case, data) for case in cases if (data := sources[case.market])}
-    grounds = {case: lay_ground(spec, None) for case, spec in specs.items()}
+    markets = {case: build_windowed_market(spec, None) for case, spec in specs.items()}
     for case, engine, seed in pending(cases, kept):
         if time.monotonic() - started > 60 * asked.minutes:
             break
         name = identity(case, engine, seed)
-        kept[name] = run(specs[case], grounds[case], engine, seed)
+        kept[name] = run(specs[case], markets[case], engine, seed)
         print(f"{name}: score {kept[name]['score']} ({kept[name]['cpu_s']} s of CPU time)", flush=True)
         if store is not None:
             keep(store, name, kept[name])
-    detail = {case.key: judge(case, kept, grounds[case]) for case in cases}
+    detail = {case.key: judge(case, kept, markets[case]) for case in cases}
     heads = f"{'pairs':>6}{'compiled':>10}{'stock':>10}{'90 % of difference':>22}"
     print(f"{'case':16}{heads}{'margin':>9}{'p':>9}{'power':>7}")
     for key, found in detail.items():

@@ -7,7 +7,8 @@ from pathlib import Path
 from envs.costs import CostSpec
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.study.spec import StudySpec, resolve

@@ -31,7 +31,7 @@ import numpy as np
 import psutil
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from optimize.agents.compiled.replay import make_replay
+from optimize.agents.kernels.off_policy.replay import make_replay
 from optimize.study.workers.process import PRELOAD
 
 MB = 2**20
@@ -61,7 +61,7 @@ QUICK = Size(workers=(1, 2), bars=20_000, steps=32_768, rounds=3)
 
 
 @dataclass(frozen=True)
-class Sight:
+class Usage:
     """The memory of one worker in MB."""
 
     resident: float
@@ -71,7 +71,7 @@ class Sight:
     market_unique: float
 
 
-def see(pid: int) -> Sight | None:
+def see(pid: int) -> Usage | None:
     """Read the memory of a process; None where it has ended or has no market yet."""
     try:
         rollup = sums(Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
@@ -80,7 +80,7 @@ def see(pid: int) -> Sight | None:
         return None
     if "Rss" not in market or "Rss" not in rollup:
         return None
-    return Sight(rollup["Rss"], rollup["Pss"], unique(rollup), market["Rss"], unique(market))
+    return Usage(rollup["Rss"], rollup["Pss"], unique(rollup), market["Rss"], unique(market))
 
 
 def mapped(lines: Iterable[str]) -> Iterable[str]:
@@ -124,24 +124,24 @@ def watch_study(folder: Path, count: int, size: Size) -> dict[str, float]:
     sizes += [f"data.synthetic.bars={size.bars}", f"agent.total_timesteps={size.steps}"]
     command = [sys.executable, "-m", "optimize", "study", *OVERRIDES, *sizes]
     running = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-    seen: dict[int, list[Sight]] = {}
+    seen: dict[int, list[Usage]] = {}
     while running.poll() is None:
         for pid in workers_of(running.pid):
-            sight = see(pid)
-            if sight is not None:
-                seen.setdefault(pid, []).append(sight)
+            usage = see(pid)
+            if usage is not None:
+                seen.setdefault(pid, []).append(usage)
         time.sleep(LOOK_S)
     if running.returncode or len(seen) < count:
         raise RuntimeError(
             f"a study of {count} workers ended with {running.returncode}, {len(seen)} were seen"
         )
     peaks = [
-        {name: max(getattr(sight, name) for sight in sights) for name in Sight.__annotations__}
+        {name: max(getattr(usage, name) for usage in sights) for name in Usage.__annotations__}
         for sights in seen.values()
     ]
     return {
         f"{name}_mb": round(statistics.median(peak[name] for peak in peaks), 1)
-        for name in Sight.__annotations__
+        for name in Usage.__annotations__
     }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from envs.types import FloatArray
-from optimize.evaluate.confidence import confidence_set
+from optimize.evaluate.confidence_set import model_confidence_set
 
 YEAR = 252
 LEVEL = 0.9
@@ -73,7 +73,7 @@ def draw(case: Case, seed: int) -> list[FloatArray]:
 
 def kept(case: Case, seed: int) -> tuple[bool, ...]:
     """Return which combinations of one phase the set keeps."""
-    found = confidence_set(draw(case, seed), level=LEVEL, bootstraps=BOOTSTRAPS, seed=seed)
+    found = model_confidence_set(draw(case, seed), level=LEVEL, bootstraps=BOOTSTRAPS, seed=seed)
     return found.kept
 
 

@@ -16,9 +16,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,24 @@ from optuna.distributions import (  # noqa: E402
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
-    distribution_to_json,
 )
-from optuna.storages._rdb import models  # noqa: E402
-from optuna.trial import TrialState  # noqa: E402
-from sqlalchemy import Connection, Engine, insert, select  # noqa: E402
+from optuna.trial import FrozenTrial, TrialState, create_trial  # noqa: E402
+from sqlalchemy import Engine, insert  # noqa: E402
 
+from benchmarks.stored_trials import insert_trials  # noqa: E402
+from envs.plain import to_plain  # noqa: E402
 from optimize import clock  # noqa: E402
 from optimize.cli.status import study_status  # noqa: E402
 from optimize.database import DatabaseSpec, open_engine  # noqa: E402
-from optimize.results.queries import leaderboard, run_query  # noqa: E402
+from optimize.doctor.examination import treat  # noqa: E402
+from optimize.results.queries import best_models, run_query  # noqa: E402
 from optimize.results.records import RunRecord, StudyRecord, WindowRecord, save_study  # noqa: E402
 from optimize.results.runs import load_run, parameter_set  # noqa: E402
+from optimize.results.states import RunState  # noqa: E402
 from optimize.results.tables import RUNS, WINDOWS, create_tables, values_of  # noqa: E402
 from optimize.results.views import create_views  # noqa: E402
 from optimize.search.storage import load_or_create_study, open_storage  # noqa: E402
-from optimize.study.doctor.examination import treat  # noqa: E402
-from optimize.study.spec import StudySpec, resolve, to_plain  # noqa: E402
+from optimize.study.spec import StudySpec, resolve  # noqa: E402
 
 NAME = "records"
 N_WINDOWS, BATCH = 4, 200
@@ -77,7 +78,8 @@ def fill(url: str, output_dir: Path, trials: int) -> None:
     plain = to_plain(resolve(StudySpec(name=NAME, n_trials=trials, output_dir=str(output_dir))))
     engine, storage = open_engine(url), open_storage(url)
     create_tables(engine)
-    study_id = load_or_create_study(storage, NAME)._study_id
+    load_or_create_study(storage, NAME)
+    study_id = storage.get_study_id_from_name(NAME)
     create_views(engine)
     storage.engine.dispose()
     with engine.begin() as conn:
@@ -92,7 +94,7 @@ def fill(url: str, output_dir: Path, trials: int) -> None:
                 insert(RUNS), [values_of(run) | of_set for run, of_set in zip(runs, sets, strict=True)]
             )
             conn.execute(insert(WINDOWS), [values_of(window) for window in windows])
-            _insert_trials(conn, study_id, runs)
+            insert_trials(conn, study_id, [_optuna_trial(run) for run in runs], first)
     engine.dispose()
 
 
@@ -101,7 +103,7 @@ def _run(number: int, plain: dict[str, Any]) -> RunRecord:
     score = None if pruned else float(np.random.default_rng([1, number]).normal())
     return RunRecord(
         str(uuid.UUID(int=number << 96)), NAME, number, parameters_of(number), plain, [0, number], {}, "",
-        state="PRUNED" if pruned else "COMPLETE", score=score, standard_error=0.5, seconds=1.0,
+        state=RunState.PRUNED if pruned else RunState.COMPLETE, score=score, standard_error=0.5, seconds=1.0,
         reason="pruner: below the median after window 1" if pruned else None,
         metrics={"exposure": 0.5}, finished_at=clock.now(),
     )  # fmt: skip
@@ -116,47 +118,20 @@ def _windows(run: RunRecord, folder: Path) -> Iterator[WindowRecord]:
         yield WindowRecord(run.run_uuid, window, 0, *(DAY,) * 4, 400, 100, *(0.5,) * 10, str(path))
 
 
-def _insert_trials(conn: Connection, study_id: int, runs: Sequence[RunRecord]) -> None:
-    """Write the rows of Optuna for finished trials."""
-    at = datetime(2024, 1, 2)
-    trials = [
-        {"study_id": study_id, "number": run.trial_number, "state": TrialState[run.state]}
-        | {"datetime_start": at, "datetime_complete": at}
-        for run in runs
-    ]
-    conn.execute(insert(models.TrialModel), trials)
-    numbers = select(models.TrialModel.number, models.TrialModel.trial_id).where(
-        models.TrialModel.study_id == study_id
+def _optuna_trial(run: RunRecord) -> FrozenTrial:
+    return create_trial(
+        state=TrialState[run.state],
+        value=run.score,
+        params=dict(run.parameters),
+        distributions=DISTRIBUTIONS,
+        user_attrs={"run_uuid": run.run_uuid, "repetition": 0, "feasible": True},
+        intermediate_values=dict.fromkeys(range(N_WINDOWS), 0.5),
     )
-    found = conn.execute(numbers.where(models.TrialModel.number >= runs[0].trial_number))
-    ids: dict[int, int] = {number: trial_id for number, trial_id in found}
-    finite = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
-    parameters, reports, attributes, values = [], [], [], []
-    for run in runs:
-        of = {"trial_id": ids[run.trial_number]}
-        parameters += [
-            of | {"param_name": name, "distribution_json": distribution_to_json(distribution)}
-            | {"param_value": distribution.to_internal_repr(run.parameters[name])}
-            for name, distribution in DISTRIBUTIONS.items()
-        ]  # fmt: skip
-        reports += [
-            of | {"step": step, "intermediate_value": 0.5, "intermediate_value_type": finite}
-            for step in range(N_WINDOWS)
-        ]
-        stored = {"run_uuid": run.run_uuid, "repetition": 0, "feasible": True}
-        attributes += [of | {"key": key, "value_json": json.dumps(value)} for key, value in stored.items()]
-        if run.score is not None:
-            kind = models.TrialValueModel.TrialValueType.FINITE
-            values.append(of | {"objective": 0, "value": run.score, "value_type": kind})
-    conn.execute(insert(models.TrialParamModel), parameters)
-    conn.execute(insert(models.TrialIntermediateValueModel), reports)
-    conn.execute(insert(models.TrialUserAttributeModel), attributes)
-    conn.execute(insert(models.TrialValueModel), values)
 
 
 def _selection(engine: Engine, url: str, folder: Path) -> object:
     with engine.connect() as conn:
-        return [load_run(conn, row.run_uuid or "") for row in leaderboard(engine, NAME, 3)]
+        return [load_run(conn, row.run_uuid or "") for row in best_models(engine, NAME, 3)]
 
 
 def _all_rows(view: str) -> Verb:
@@ -168,7 +143,7 @@ def _all_rows(view: str) -> Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "leaderboard": lambda engine, url, folder: leaderboard(engine, NAME, 10),
+    "leaderboard": lambda engine, url, folder: best_models(engine, NAME, 10),
     "query best_models": lambda engine, url, folder: run_query(engine, "best_models", {"name": NAME}),
     "query windows_of": lambda engine, url, folder: run_query(engine, "windows_of", {"name": NAME}),
     "best_models, all rows": _all_rows("best_models"),

@@ -42,6 +42,8 @@ NAMES = (
     "zoo",
     "records",
     "fuzz",
+    "small_study",
+    "verbs",
 )
 LONGER = ("learning",)  # run by name only
 MARKER = re.compile(r"\{\{(\w+)(?: (\w+))?\}\}")
@@ -66,7 +68,7 @@ def run(name: str, quick: bool, arguments: list[str]) -> bool:
     record = {
         "benchmark": name,
         "quick": quick,
-        "arguments": arguments,
+        "arguments": ["PATH" if os.path.isabs(each) else each for each in arguments],
         "date": datetime.now(UTC).date().isoformat(),
         "load_before": round(load, 1),
         "machine": machine(),

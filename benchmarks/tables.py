@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.markdown import table, times
 
 REQUIREMENTS = Path(__file__).resolve().parent / "peers"
+PARTS = ("trial", "launch", "study")  # of the benchmark of small trials
 FORMS = {"pandas": "on pandas", "numpy": "on numpy"}
 
 
@@ -239,6 +240,30 @@ def fuzz(result: dict[str, Any]) -> str:
     return table(heads, rows)
 
 
+def small_study(result: dict[str, Any]) -> str:
+    """Return the CPU seconds of a trial, of a launch and of the whole study, by version."""
+    versions = [version for version in ("this", "other") if version in result]
+    rows = [[version, *(f"{result[version][part]:.2f}" for part in PARTS)] for version in versions]
+    if "ratio" in result:
+        rows.append(["ratio", *(f"{result['ratio'][part]:.2f}" for part in PARTS)])
+    return table(("version", *(f"{part}, CPU s" for part in PARTS)), rows)
+
+
+def verbs(result: dict[str, Any]) -> str:
+    """Return the CPU seconds of the imports and of every reading verb, and their ratios, by version."""
+    rows = []
+    for version, seconds in result["cpu_s"].items():
+        ratios = result["over_imports"][version]
+        rows.append([version, f"{seconds['imports']:.2f}", *(cell(seconds, ratios, verb) for verb in ratios)])
+    names = next(iter(result["over_imports"].values()))
+    return table(("version", "imports, CPU s", *(f"`{verb}`, CPU s (ratio)" for verb in names)), rows)
+
+
+def cell(seconds: dict[str, float], ratios: dict[str, float], verb: str) -> str:
+    """Return the CPU seconds of a verb and how many times the imports they are."""
+    return f"{seconds[verb]:.2f} ({ratios[verb]:.2f})"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "environments": environments,
     "training": training,
@@ -255,4 +280,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "learning": learning,
     "records": records,
     "fuzz": fuzz,
+    "small_study": small_study,
+    "verbs": verbs,
 }

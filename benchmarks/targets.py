@@ -110,6 +110,22 @@ def engine_targets(result: dict[str, Any]) -> Iterator[Row]:
         yield Row(work, f"{above:.1f} ms above in-memory", f"<= {target:g} ms", "", above <= target)
 
 
+def small_study_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the target of a small trial, where another version was measured beside it."""
+    if (ratio := result.get("ratio", {}).get("trial")) is not None:
+        target = result["target"]
+        measured = f"{ratio:.2f} of version 0.1"
+        yield Row("CPU time of a small trial", measured, f"<= {target:g}", "", ratio <= target)
+
+
+def verbs_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the target of every reading verb."""
+    target = result["target"]
+    for verb, ratio in result["over_imports"]["this"].items():
+        work = f"CPU time of `{verb}`, start included"
+        yield Row(work, f"{ratio:.2f} x its imports", f"<= {target:g} x", "", ratio <= target)
+
+
 TARGETS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "training": training_targets,
     "evaluation": evaluation_targets,
@@ -118,4 +134,6 @@ TARGETS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "scaling": scaling_targets,
     "memory": memory_targets,
     "engine": engine_targets,
+    "small_study": small_study_targets,
+    "verbs": verbs_targets,
 }

@@ -33,13 +33,16 @@ from envs.rewards import RewardSpec  # noqa: E402
 from envs.single import TradingEnv  # noqa: E402
 from envs.types import Market  # noqa: E402
 from envs.vector import EnvSpec, TradingVectorEnv  # noqa: E402
-from optimize.agents.build import build, policy_arguments  # noqa: E402
+from optimize.agents.engines import local_engine  # noqa: E402
 from optimize.agents.registry import action_of, find_algorithm  # noqa: E402
+from optimize.agents.sb3.build import build, policy_arguments  # noqa: E402
+from optimize.agents.sb3.vecenv import SB3VecEnv  # noqa: E402
 from optimize.agents.spec import NETS, AgentSpec  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
-from optimize.agents.vecenv import SB3VecEnv  # noqa: E402
-from optimize.data.dataset import build_market  # noqa: E402
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec  # noqa: E402
+from optimize.data.calendars.spec import SessionSpec  # noqa: E402
+from optimize.data.features.spec import FeatureSpec  # noqa: E402
+from optimize.data.market import build_market  # noqa: E402
+from optimize.data.spec import DataSpec, SyntheticSpec  # noqa: E402
 
 FEATURES = 30
 BESIDE = 3  # numbers of an observation that are no features
@@ -149,7 +152,7 @@ def make_compiled(case: Case, market: Market) -> BaseAlgorithm:
     """Return the compiled model on the native vector environment."""
     episodes = RandomEpisodes(case.lookback - 1, market.n_bars - 1, EPISODE)
     env = TradingVectorEnv(market, episodes, num_envs=case.n_envs, seed=0, **world(case))
-    return build(case.spec, SB3VecEnv(env), seed=0)
+    return build(case.spec, SB3VecEnv(env), local_engine(case.spec), seed=0)
 
 
 def make_single(case: Case, market: Market, episodes: RandomEpisodes, seed: int) -> gymnasium.Env[Any, Any]:
@@ -168,7 +171,7 @@ def make_stock(case: Case, market: Market) -> BaseAlgorithm:
         DummyVecEnv(makers),
         seed=0,
         device="cpu",
-        policy_kwargs=policy_arguments(list(NETS[case.spec.net]), case.spec.activation),
+        policy_kwargs=policy_arguments(list(case.spec.widths), case.spec.activation),
         **case.hyperparameters,
     )
     model.set_logger(Logger(folder=None, output_formats=[]))

@@ -37,23 +37,19 @@ from benchmarks.training import FEATURES  # noqa: E402
 from envs.episodes import Episodes, RandomEpisodes, SequentialEpisodes  # noqa: E402
 from envs.single import TradingEnv  # noqa: E402
 from envs.types import Market  # noqa: E402
-from optimize.agents.build import policy_arguments  # noqa: E402
-from optimize.agents.spec import NETS, AgentSpec  # noqa: E402
+from optimize.agents.sb3.build import policy_arguments  # noqa: E402
+from optimize.agents.spec import AgentSpec  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
+from optimize.data.features.spec import FeatureSpec  # noqa: E402
 from optimize.data.scaling import fit_scaler  # noqa: E402
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec  # noqa: E402
+from optimize.data.spec import DataSpec, SyntheticSpec  # noqa: E402
+from optimize.evaluate.summary import WindowResult  # noqa: E402
 from optimize.evaluate.trades import Trades  # noqa: E402
 from optimize.evaluate.windows import Window, WindowSpec  # noqa: E402
-from optimize.study.files import window_folder, write_window  # noqa: E402
 from optimize.study.spec import StudySpec, resolve  # noqa: E402
-from optimize.study.trial import (  # noqa: E402
-    Ground,
-    Measured,
-    Trained,
-    lay_ground,
-    run_trial,
-    scaled_to,
-)
+from optimize.walkforward.files import window_folder, write_window  # noqa: E402
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market, scale_to_window  # noqa: E402
+from optimize.walkforward.run import WindowModel, run_trial  # noqa: E402
 
 LOOKBACKS = {"d33": 1, "d153": 5, "d903": 30}
 TARGETS = {"d33": 50.0, "d153": 40.0, "d903": 15.0}
@@ -76,24 +72,26 @@ def make_spec(lookback: int, tiny: bool) -> StudySpec:
     )
 
 
-def make_ground(spec: StudySpec) -> Ground:
+def make_market(spec: StudySpec) -> WindowedMarket:
     """Return the market, its features cut or repeated to as many as the sizes name, and its windows."""
-    ground = lay_ground(spec, None)
-    names = ground.market.feature_names
+    windowed = build_windowed_market(spec, None)
+    names = windowed.market.feature_names
     columns = np.resize(np.arange(len(names)), FEATURES)
-    features = np.ascontiguousarray(ground.market.features[:, :, columns])
-    market = replace(ground.market, features=features, feature_names=tuple(names[each] for each in columns))
-    return replace(ground, market=market)
+    features = np.ascontiguousarray(windowed.market.features[:, :, columns])
+    market = replace(windowed.market, features=features, feature_names=tuple(names[each] for each in columns))
+    return replace(windowed, market=market)
 
 
-def play_ours(spec: StudySpec, ground: Ground, folder: Path) -> None:
+def play_ours(spec: StudySpec, windowed: WindowedMarket, folder: Path) -> None:
     """Run a trial as a worker does."""
 
-    def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
-        sessions = ground.market.session_date[slice(*window.test_sessions)]
+    def keep(
+        window: Window, repeat: int, trained: WindowModel, measured: WindowResult, trades: Trades
+    ) -> None:
+        sessions = windowed.market.session_date[slice(*window.test_sessions)]
         write_window(window_folder(folder, window.index, repeat), sessions, trained, measured, trades)
 
-    run_trial(spec, ground, [0, 0], keep=keep, report=lambda step, value: False)
+    run_trial(spec, windowed, [0, 0], keep=keep, report=lambda step, value: False)
 
 
 def play_stock(spec: StudySpec, windows: list[tuple[Window, Market]], folder: Path) -> None:
@@ -108,7 +106,7 @@ def play_stock(spec: StudySpec, windows: list[tuple[Window, Market]], folder: Pa
         first = max(window.train_first, spec.feature.lookback - 1)
         train_env = make_env(market, RandomEpisodes(first, window.train_last, spec.env.episode_bars))
         test_env = make_env(market, SequentialEpisodes([window.test_first - 1], [window.test_last]))
-        layers = policy_arguments(list(NETS[spec.agent.net]), spec.agent.activation)
+        layers = policy_arguments(list(spec.agent.widths), spec.agent.activation)
         settings = spec.agent.hyperparameters
         model = PPO("MlpPolicy", train_env, seed=0, device="cpu", policy_kwargs=layers, **settings)
         model.learn(spec.agent.total_timesteps)
@@ -119,12 +117,12 @@ def play_stock(spec: StudySpec, windows: list[tuple[Window, Market]], folder: Pa
 def measure(lookback: int, rounds: int, share: int, tiny: bool, folder: Path) -> dict[str, Any]:
     """Return ratio and CPU seconds of one size."""
     spec = make_spec(lookback, tiny)
-    ground = make_ground(spec)
+    windowed = make_market(spec)
     scaled = []
-    for window in ground.windows[: WINDOWS // share]:
-        scaler = fit_scaler(ground.market, window.train_first, window.train_last + 1)
-        scaled.append((window, scaled_to(ground, window, scaler, spec.feature.lookback)))
-    ours: Callable[[], None] = partial(play_ours, spec, ground, folder)
+    for window in windowed.windows[: WINDOWS // share]:
+        scaler = fit_scaler(windowed.market, window.train_first, window.train_last + 1)
+        scaled.append((window, scale_to_window(windowed, window, scaler, spec.feature.lookback)))
+    ours: Callable[[], None] = partial(play_ours, spec, windowed, folder)
     stock: Callable[[], None] = partial(play_stock, spec, scaled, folder)
     ours()  # compiles, and counts for nothing
     seconds: dict[str, list[float]] = {"stock": [], "ours": []}
@@ -140,7 +138,7 @@ def measure(lookback: int, rounds: int, share: int, tiny: bool, folder: Path) ->
         "trials_per_minute": {
             key: float(f"{60 / statistics.median(taken):.3g}") for key, taken in seconds.items()
         },
-        "test_bars": [window.test_last - window.test_first + 1 for window in ground.windows],
+        "test_bars": [window.test_last - window.test_first + 1 for window in windowed.windows],
     }
 
 

@@ -9,23 +9,27 @@ import optuna
 from optuna.trial import FrozenTrial
 from sqlalchemy import insert
 
+from benchmarks.stored_trials import insert_trials
 from envs.vector import EnvSpec
 from optimize import clock
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec
 from optimize.evaluate.score import Score, ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.results.tables import RUNS
-from optimize.search.samplers import SamplerSpec, make_sampler
+from optimize.search.samplers import make_sampler
 from optimize.search.space import SearchSpace, suggest
-from optimize.study.claims import perform as perform_module
-from optimize.study.claims.caps import Claim, claim
-from optimize.study.claims.perform import perform
-from optimize.study.handle import Handle, enroll, open_study
+from optimize.search.spec import SamplerSpec
+from optimize.study.context import StudyContext, enroll, open_study
 from optimize.study.spec import StudySpec, resolve
-from optimize.study.trial import Ground, TrialResult
-from optimize.study.workers.process import ground_source
+from optimize.study.trials import execute as perform_module
+from optimize.study.trials.claim import Claim, claim
+from optimize.study.trials.execute import perform
+from optimize.study.workers.process import market_builder
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import TrialResult
 
 SPACE = {
     "agent": {
@@ -39,12 +43,12 @@ SPACE = {
 }
 
 
-def engine_study(folder: Path, n_trials: int) -> tuple[Handle, Ground]:
+def engine_study(folder: Path, n_trials: int) -> tuple[StudyContext, WindowedMarket]:
     """Open a study whose one market is a small synthetic one."""
-    handle = open_study(engine_spec(folder, n_trials))
-    ground = ground_source(handle)(handle.spec)
-    enroll(handle, ground)
-    return handle, ground
+    context = open_study(engine_spec(folder, n_trials))
+    windowed = market_builder(context)(context.spec)
+    enroll(context, windowed)
+    return context, windowed
 
 
 def engine_spec(folder: Path, n_trials: int) -> StudySpec:
@@ -68,7 +72,7 @@ def engine_spec(folder: Path, n_trials: int) -> StudySpec:
 def trivial_trials() -> None:
     """Let the trials of this process train nothing."""
 
-    def run_trial(spec: StudySpec, ground: Ground, entropy: list[int], **parts: Any) -> TrialResult:
+    def run_trial(spec: StudySpec, windowed: WindowedMarket, entropy: list[int], **parts: Any) -> TrialResult:
         value = random.Random(str(entropy)).gauss(0, 1)
         for window in range(2):
             if parts["report"](window, value) and not window:
@@ -76,17 +80,17 @@ def trivial_trials() -> None:
         return TrialResult(((),), Score(value, True, None, 0.1, (value, value)), None)
 
     setattr(perform_module, "run_trial", run_trial)  # noqa: B010  # mypy: no assignment to a module's function
-    setattr(perform_module, "aggregate", lambda *_: {"trades": 1.0})  # noqa: B010
+    setattr(perform_module, "summarise", lambda *_: {"trades": 1.0})  # noqa: B010
 
 
-def engine_trial(handle: Handle, ground: Ground) -> tuple[float, float]:
+def engine_trial(context: StudyContext, windowed: WindowedMarket) -> tuple[float, float]:
     """Run one trial as a worker does; return the seconds of its claim and of all of it."""
     started = time.perf_counter()
-    found = claim(handle, 0, lambda _: ground)
+    found = claim(context, 0, lambda _: windowed)
     claimed = time.perf_counter()
     if not isinstance(found, Claim):
         raise RuntimeError(f"there is no trial to run: {found}")
-    perform(handle, found, lambda: False)
+    perform(context, found, lambda: False)
     return claimed - started, time.perf_counter() - started
 
 
@@ -119,10 +123,10 @@ def random_trials(space: SearchSpace, count: int) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
-def fill_engine(handle: Handle, ground: Ground, past: list[FrozenTrial]) -> None:
+def fill_engine(context: StudyContext, windowed: WindowedMarket, past: list[FrozenTrial]) -> None:
     """Give a study finished trials, with a record of each."""
-    engine_trial(handle, ground)
-    with handle.engine.begin() as conn:
+    engine_trial(context, windowed)
+    with context.engine.begin() as conn:
         example = conn.execute(RUNS.select()).mappings().one()
         row = {column.key: example[column] for column in RUNS.columns}
         runs = [
@@ -132,5 +136,4 @@ def fill_engine(handle: Handle, ground: Ground, past: list[FrozenTrial]) -> None
             for number, trial in enumerate(past, start=1)
         ]
         conn.execute(insert(RUNS), runs)
-    for trial in past:
-        handle.study.add_trial(trial)
+        insert_trials(conn, context.storage.get_study_id_from_name(context.spec.name), past, first=1)

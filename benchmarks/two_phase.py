@@ -28,22 +28,23 @@ from envs.costs import CostSpec
 from envs.types import FloatArray
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec
-from optimize.evaluate import confidence
-from optimize.evaluate.confidence import ConfidenceSet, confidence_set
-from optimize.evaluate.power import SeedEffect
+from optimize.evaluate import confidence_set
+from optimize.evaluate.confidence_set import ConfidenceSet, model_confidence_set
+from optimize.evaluate.precision_estimate import SeedEffect
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
-from optimize.results.runs import complete_but_untold
-from optimize.search.pruners import PrunerSpec
-from optimize.study.evidence import stored_evidence
-from optimize.study.handle import enroll, open_study
-from optimize.study.phases import excess_returns, judge, timeframe_study
-from optimize.study.runner import run_study
-from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec, resolve
-from optimize.study.trial import lay_ground
+from optimize.results.runs import finished_runs
+from optimize.results.timeframe_verdict import stored_evidence
+from optimize.search.spec import PhaseSpec, PrunerSpec, TimeframePhaseSpec
+from optimize.study.context import enroll, open_study
+from optimize.study.launch.run import run_study
+from optimize.study.phases.run import compare_combinations, excess_returns, timeframe_study
+from optimize.study.spec import StudySpec, resolve
 from optimize.study.workers.process import run_claims
+from optimize.walkforward.markets import build_windowed_market
 
 DAYS = 365.25  # sessions of a year: the synthetic markets never close
 LEVEL = 0.9
@@ -102,16 +103,16 @@ def spec_of(folder: Path, size: Size, seed: int, kind: str) -> StudySpec:
 def walk(folder: Path, size: Size, seed: int) -> tuple[tuple[bool, ...], list[FloatArray]]:
     """Run one timeframe phase on a random walk; return what it kept and its session returns."""
     spec = spec_of(folder, size, seed, "random_walk")
-    handle = open_study(timeframe_study(spec))
+    context = open_study(timeframe_study(spec))
     try:
-        enroll(handle, lay_ground(handle.spec, handle.cache_dir))
-        run_claims(handle, 0, lambda: False)
-        evidence = judge(handle, "")
-        with handle.engine.connect() as conn:
-            runs = [run for run in complete_but_untold(conn, handle.spec.name) if run.score is not None]
-        returns = excess_returns(handle, runs, DAYS).by_run
+        enroll(context, build_windowed_market(context.spec, context.cache_dir))
+        run_claims(context, 0, lambda: False)
+        evidence = compare_combinations(context, "")
+        with context.engine.connect() as conn:
+            runs = [run for run in finished_runs(conn, context.spec.name) if run.score is not None]
+        returns = excess_returns(context, runs, DAYS).by_run
     finally:
-        handle.close()
+        context.close()
     groups: dict[str, list[FloatArray]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.parameters, sort_keys=True), []).append(returns[run.run_uuid])
@@ -148,7 +149,7 @@ def simulate(
     for seed in range(size.draws):
         drawn = draw(pool[seed % len(pool)], seed, edge=edge, spread=spread, sessions=length)
         full.append(judged(drawn, size, seed))
-        with patch.object(confidence, "seed_effect", lambda scaled, size: BLIND):
+        with patch.object(confidence_set, "seed_effect", lambda scaled, size: BLIND):
             alone.append(judged(drawn, size, seed))
     case = {"sessions": length, "edge": edge, "spread": spread}
     return {**case, **shares(full), "sessions_alone": shares(alone)}
@@ -156,7 +157,7 @@ def simulate(
 
 def judged(returns: Sequence[FloatArray], size: Size, seed: int) -> tuple[bool, ...]:
     """Return which combinations the set keeps."""
-    found: ConfidenceSet = confidence_set(returns, level=LEVEL, bootstraps=size.bootstraps, seed=seed)
+    found: ConfidenceSet = model_confidence_set(returns, level=LEVEL, bootstraps=size.bootstraps, seed=seed)
     return found.kept
 
 
@@ -174,12 +175,12 @@ def known_timeframe(folder: Path, size: Size, seed: int) -> list[str]:
     """Run both phases where 4h is the best timeframe; return what the first one kept."""
     spec = spec_of(folder, size, seed, "known_timeframe")
     run_study(spec, Console(quiet=True))
-    handle = open_study(timeframe_study(spec))
+    context = open_study(timeframe_study(spec))
     try:
-        with handle.engine.connect() as conn:
-            evidence = stored_evidence(conn, handle.spec.name)
+        with context.engine.connect() as conn:
+            evidence = stored_evidence(conn, context.spec.name)
     finally:
-        handle.close()
+        context.close()
     return [] if evidence is None else list(evidence.timeframes)
 
 

@@ -29,9 +29,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this is a script
 
 from benchmarks.environments import ONE_THREAD, REPOSITORY, Absent, make_venv, python_of
-from optimize.data.dataset import build_market
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import build_market
 from optimize.data.scaling import fit_scaler, scale_market
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.spec import DataSpec
 from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows, purge_bars
 
 PEER, ENV = "zoo", "Walkforge-v0"

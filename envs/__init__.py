@@ -1,9 +1,12 @@
-"""The market an agent lives in."""
+"""The market an agent lives in.
 
-import gymnasium
+`import envs.vector`, or `import envs` after `import gymnasium`, registers its environments in Gymnasium;
+`import envs` alone loads no Gymnasium, so that the commands that read records start fast.
+"""
 
-gymnasium.register(
-    "Walkforge/Trading-v0",
-    entry_point="envs.single:TradingEnv",
-    vector_entry_point="envs.vector:TradingVectorEnv",
-)
+import sys
+
+if "gymnasium" in sys.modules:
+    from envs.registration import register_environments
+
+    register_environments()

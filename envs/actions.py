@@ -1,4 +1,4 @@
-"""Actions: what an agent may send, and which of it cannot be an order."""
+"""Action spaces, and the check of actions before they become orders."""
 
 import math
 from typing import Any
@@ -14,29 +14,29 @@ SHORT_FLAT_LONG, FLAT_LONG = 3, 2
 
 
 def action_space(discrete: bool, long_only: bool, n_assets: int) -> ActionSpace:
-    """Return the actions of one environment: an exposure for each asset, or a choice for the only one."""
+    """Return the action space of one environment: an exposure for each asset, or one choice."""
     if discrete:
         return spaces.Discrete(FLAT_LONG if long_only else SHORT_FLAT_LONG)
     return spaces.Box(0.0 if long_only else -1.0, 1.0, (n_assets,), np.float32)
 
 
-def still_action(space: spaces.Space[Any]) -> int:
-    """Return the action that orders no exposure: a choice, or the number for each asset."""
+def flat_action(space: spaces.Space[Any]) -> int:
+    """Return the action of zero exposure: a choice, or the number for each asset."""
     return 1 if isinstance(space, spaces.Discrete) and space.n == SHORT_FLAT_LONG else 0
 
 
-def allowed_actions(space: spaces.Space[Any]) -> str:
-    """Say what may be sent."""
+def describe_actions(space: spaces.Space[Any]) -> str:
+    """Return the allowed actions in words, for an error message."""
     if isinstance(space, spaces.Box):
         return f"finite numbers in [{space.low[0]:g}, {space.high[0]:g}]"
-    return "0 (short), 1 (flat) or 2 (long)" if still_action(space) else "0 (flat) or 1 (long)"
+    return "0 (short), 1 (flat) or 2 (long)" if flat_action(space) else "0 (flat) or 1 (long)"
 
 
 @compiled
-def find_refused(bar: IntArray, last: IntArray, target: FloatArray, discrete: bool, lowest: float) -> int:
-    """Return the first row whose episode is over or whose target (N, A) cannot be an order, or -1.
+def find_bad_action(bar: IntArray, last: IntArray, target: FloatArray, discrete: bool, lowest: float) -> int:
+    """Return the first row whose episode is over or whose target (N, A) is no valid action, or -1.
 
-    Continuous ones need only be finite: they are cut to their range. A choice is lowest, ..., 0, 1.
+    Continuous targets must be finite; they are clipped later. A discrete target is lowest, ..., 0 or 1.
     """
     for row in range(len(bar)):
         if bar[row] >= last[row]:

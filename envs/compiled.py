@@ -1,4 +1,4 @@
-"""Compile a kernel once a machine, in a cache that is as new as every source file of this package."""
+"""Compilation of kernels with numba, cached under a digest of all source files of a package."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from numba import config, njit
 
-from envs.kernel_cache import KernelCache, find_folder
+from envs.kernel_cache import KernelCache, kernel_folder
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def digest_sources(folder: Path) -> str:
-    """Return a SHA-256 over the names and bytes of a folder's Python files."""
+    """Return a SHA-256 over the paths and bytes of the Python files in a folder and in those below it."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.name.encode())
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -29,29 +29,29 @@ _OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",  # divide without a guard
-    "fastmath": False,  # said, or it would be inherited from the kernel that calls this one first, and cached
+    "fastmath": False,  # if unset, it is inherited from the first kernel that calls this one, and cached
     "forceinline": True,
     "_nrt": False,  # numba's run time: allocation and reference counts; its stubs do not list this option
 }
 
 
 def cache_folder(*folders: Path) -> Path:
-    """Return where kernels are kept that are compiled from the sources of these folders, the last its own."""
+    """Return the cache folder for the kernels of the last folder, named after all sources."""
     digest = hashlib.sha256("".join(map(digest_sources, folders)).encode())
     parent = Path(_SETTINGS["CACHE_DIR"] or folders[-1] / "__pycache__")
-    return find_folder(f"kernels-{digest.hexdigest()[:16]}", parent)
+    return kernel_folder(f"kernels-{digest.hexdigest()[:16]}", parent)
 
 
-def is_cold(cache: Path, name: str = "") -> bool:
-    """Say whether a cache has no kernel whose MODULE.NAME begins so: the first call then takes its time."""
+def lacks_kernel(cache: Path, name: str = "") -> bool:
+    """Return whether a cache lacks every kernel whose MODULE.NAME starts with a prefix."""
     return next(cache.glob(f"*/{name}*.nbi"), None) is None
 
 
-def compile_kernel(function: Callable[P, R], cache: Path, options: dict[str, Any]) -> Callable[P, R]:
-    """Compile a function with these options of numba, and keep what comes of it in this cache.
+def compile_kernel(function: Callable[_P, _R], cache: Path, options: dict[str, Any]) -> Callable[_P, _R]:
+    """Compile a function with these options of numba and cache the result in a folder.
 
-    numba looks only at the file of the outermost kernel to tell whether its cache is fresh, so an edit of
-    costs.py would leave the ledger on the old costs; a cache folder named by all sources rules that out.
+    numba checks only the file of the outermost kernel for changes, so after an edit of cost_kernels.py the
+    ledger would still run the old costs; a cache folder named after all sources prevents that.
     """
     configured = _SETTINGS["CACHE_DIR"]
     _SETTINGS["CACHE_DIR"] = str(cache)
@@ -60,34 +60,36 @@ def compile_kernel(function: Callable[P, R], cache: Path, options: dict[str, Any
         dispatcher._cache = KernelCache(function)
     finally:
         _SETTINGS["CACHE_DIR"] = configured
-    return cast(Callable[P, R], dispatcher)
+    return cast(Callable[_P, _R], dispatcher)
 
 
 _CACHE = cache_folder(_FOLDER)
 
 
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
+def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function without fast-math; it releases the GIL and divides like numpy.
 
-    Kernels count no references, which is more work than the arithmetic: the caller holds the arrays while
-    one runs. So a kernel that allocates (np.zeros, a copy, a slice assigned to a slice) does not compile.
+    Kernels skip reference counting, which costs more than the arithmetic: the caller owns the arrays.
+    A kernel that allocates (np.zeros, a copy, a slice assigned to a slice) therefore does not compile.
     """
     return compile_kernel(function, _CACHE, _OPTIONS)
 
 
-def kernels_missing() -> bool:
-    """Say whether the kernels of the market are yet to be compiled on this machine."""
-    return is_cold(_CACHE)
+def market_kernels_missing() -> bool:
+    """Return whether the kernels of the market are not compiled yet on this machine."""
+    return lacks_kernel(_CACHE)
 
 
-def bind(function: Callable[P, R], name: str, **kernels: Callable[..., Any]) -> Callable[P, R]:
-    """Return the plain function once more, under a name of its own, with these kernels as globals.
+def bind_kernels(function: Callable[_P, _R], name: str, **kernels: Callable[..., Any]) -> Callable[_P, _R]:
+    """Return a copy of a plain function under its own name, with these kernels as its globals.
 
-    numba takes globals as constants and files its cache by name. A kernel that came as an argument would
-    have another type in each process, so that the cache would never be hit.
+    numba treats globals as constants and names cache files after functions. A kernel passed as an argument
+    has a different type in each process, so the cache would never be hit.
     """
     plain = cast(FunctionType, function)
+    if unused := kernels.keys() - set(plain.__code__.co_names):
+        raise TypeError(f"{plain.__name__} does not call {', '.join(sorted(unused))}")
     copy = FunctionType(plain.__code__, plain.__globals__ | kernels, name, plain.__defaults__)
     copy.__qualname__ = name
     copy.__module__ = plain.__module__
-    return cast(Callable[P, R], copy)
+    return cast(Callable[_P, _R], copy)

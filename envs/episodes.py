@@ -1,4 +1,4 @@
-"""Where an episode starts and ends: random spans or sessions for training, listed spans for evaluation."""
+"""Episodes: random spans or sessions for training, listed spans for evaluation."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,14 +10,14 @@ from envs.types import IntArray
 
 
 class Episodes(Protocol):
-    """A source of spans: the first decision falls at the close of `first`, the account closes on `last`."""
+    """Source of spans; the first decision is at the close of `first`, the account is closed on bar `last`."""
 
     def bounds(self) -> tuple[int, int]:
         """Return the lowest first and the highest last bar that can be drawn."""
         ...
 
     def restart(self) -> None:
-        """Forget what was drawn; an environment calls it when it is reset as a whole."""
+        """Start over; an environment calls this when all its rows are reset."""
         ...
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
@@ -48,7 +48,7 @@ class RandomEpisodes:
 
 
 class SequentialEpisodes:
-    """Listed spans, handed out in order and then again from the top."""
+    """Listed spans in order, repeated from the first."""
 
     def __init__(self, firsts: Sequence[int] | IntArray, lasts: Sequence[int] | IntArray) -> None:
         self._firsts = np.array(firsts, dtype=np.int64)
@@ -67,7 +67,7 @@ class SequentialEpisodes:
         return int(self._firsts.min()), int(self._lasts.max())
 
     def restart(self) -> None:
-        """Begin again at the top of the list."""
+        """Restart at the first span."""
         self._next = 0
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
@@ -78,7 +78,7 @@ class SequentialEpisodes:
 
 
 class SessionEpisodes:
-    """Whole sessions within the closed bar range [first, last], each drawn as often as any other."""
+    """Whole sessions within the closed bar range [first, last], drawn uniformly."""
 
     def __init__(self, session: IntArray, first: int, last: int) -> None:
         self._firsts, self._lasts = session_spans(session, first, last)
@@ -97,7 +97,7 @@ class SessionEpisodes:
 
 
 def session_spans(session: IntArray, first: int, last: int) -> tuple[IntArray, IntArray]:
-    """Return the first and last bars of the sessions that lie whole within the closed bar range.
+    """Return the first and last bars of the sessions that lie entirely within the closed bar range.
 
     session (T,) is the non-decreasing ordinal of each bar's session. The first decision falls at the close of
     a session's first bar, so a session of a single bar has none and is left out.

@@ -1,8 +1,8 @@
-"""The root of every error that Walkforge raises on purpose."""
+"""Base classes of Walkforge's errors."""
 
 
 class WalkforgeError(Exception):
-    """An error whose one-line message says what, where, what is allowed and what to do."""
+    """Error with a one-line message: the value, its place, the allowed range and the remedy."""
 
     exit_code = 1
 
@@ -14,6 +14,6 @@ class BadInputError(WalkforgeError):
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
-    """Raise BadInputError naming the key, the value that came and what is allowed, unless condition."""
+    """Raise BadInputError with the key, its value and the allowed range, unless a condition holds."""
     if not condition:
         raise BadInputError(f"{key}={value!r} is not allowed: {key} must be {allowed}")

@@ -1,7 +1,7 @@
-"""Where compiled kernels are kept: in a folder that nobody else can write, in files that are whole.
+"""Cache of compiled kernels: a folder that only this user can write, and files with a checksum.
 
-A cache file of numba is a pickle, which runs code as it is read. So one is read only from a folder that this
-user alone can write, and only where the digest before its bytes is theirs.
+A cache file of numba is a pickle, and unpickling runs code. A file is therefore read only from a folder that
+no other user can write, and only if its bytes match the digest in front of them.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ import numba
 from numba.core import serialize
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-VARIABLE = "NUMBA_CACHE_DIR"
-PLOT_VARIABLE = "MPLCONFIGDIR"  # matplotlib has no better place for its fonts either
+CACHE_VARIABLE = "NUMBA_CACHE_DIR"
+PLOT_VARIABLE = "MPLCONFIGDIR"  # matplotlib caches its fonts in the same fallback folder
 DIGEST_BYTES = hashlib.sha256().digest_size
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def find_folder(name: str, preferred: Path) -> Path:
-    """Return a folder of this name that this user alone can write, below the preferred one if possible.
+def kernel_folder(name: str, preferred: Path) -> Path:
+    """Return a folder of this name that only this user can write, below the preferred one if possible.
 
-    Else it lies in the user's cache, or in a private temporary folder, of which a line is printed.
+    The fallbacks are the user's cache and a private temporary folder, which is announced on stderr.
     """
     for parent in (preferred, user_cache()):
         if is_private(parent / name):
@@ -40,15 +40,15 @@ def find_folder(name: str, preferred: Path) -> Path:
 
 
 def user_cache() -> Path:
-    """Return the folder for caches of this user, which need not exist."""
+    """Return the cache folder of this user, which may not exist yet."""
     named = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(named) / "walkforge"
 
 
 def is_private(folder: Path) -> bool:
-    """Make a folder if it is missing and say whether this user owns it, can write it, and nobody else can.
+    """Create a folder if missing; return whether this user owns it and is the only one who can write it.
 
-    One that others could write until now is emptied first: anything may have been put there.
+    A folder that others could write is emptied first, because its files cannot be trusted.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,26 +66,26 @@ def is_private(folder: Path) -> bool:
 
 @functools.cache
 def temporary_folder() -> Path:
-    """Return a private temporary folder, the same for all processes of this user, as the last resort."""
+    """Return a private temporary folder, shared by all processes of this user."""
     folder = Path(tempfile.gettempdir()) / f"walkforge-{os.geteuid()}"
     if not is_private(folder):
         folder = Path(tempfile.mkdtemp(prefix="walkforge-"))
-    os.environ[VARIABLE] = str(folder)  # for the processes that this one starts
+    os.environ[CACHE_VARIABLE] = str(folder)  # inherited by child processes
     os.environ.setdefault(PLOT_VARIABLE, str(folder))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(
             f"walkforge: compiled kernels are kept in {folder}, because this user has no folder of its own "
-            f"beside the package nor a home: set {VARIABLE} to a folder that lasts",
+            f"beside the package nor a home: set {CACHE_VARIABLE} to a folder that lasts",
             file=sys.stderr,
         )
     return folder
 
 
-class WholeFiles(IndexDataCacheFile):
-    """The index and data files of one kernel, each read only where it is whole."""
+class ChecksummedFiles(IndexDataCacheFile):
+    """Index and data files of one kernel, read only if their checksum matches."""
 
     def _load_index(self) -> dict[Any, str]:
-        body = read_whole(Path(self._index_path))
+        body = read_checked(Path(self._index_path))
         if body is None:
             return {}
         stream = io.BytesIO(body)
@@ -99,7 +99,7 @@ class WholeFiles(IndexDataCacheFile):
             stream.write(pickle.dumps(numba.__version__) + serialize.dumps((self._source_stamp, overloads)))
 
     def _load_data(self, name: str) -> Any:
-        body = read_whole(Path(self._data_path(name)))
+        body = read_checked(Path(self._data_path(name)))
         return None if body is None else pickle.loads(body)
 
     @contextlib.contextmanager
@@ -111,24 +111,24 @@ class WholeFiles(IndexDataCacheFile):
 
 
 class KernelCache(FunctionCache):
-    """The cache of one kernel; a kernel that cannot be kept is compiled again by the next process."""
+    """Cache of one kernel; a kernel that cannot be saved is compiled again by the next process."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self._cache_file = WholeFiles(
+        self._cache_file = ChecksummedFiles(
             cache_path=self._cache_path,
             filename_base=self._impl.filename_base,
             source_stamp=self._impl.locator.get_source_stamp(),
         )
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled kernel where the disk has room."""
+        """Save a compiled kernel; a full disk only means that the next process compiles it again."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 
 
-def read_whole(path: Path) -> bytes | None:
-    """Return what was kept in a file; None where there is none, or it was cut or changed."""
+def read_checked(path: Path) -> bytes | None:
+    """Return the content of a cache file, or None if it is missing, truncated or changed."""
     try:
         content = path.read_bytes()
     except OSError:

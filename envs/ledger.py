@@ -1,22 +1,22 @@
-"""The only bookkeeping: target -> fill -> cash, position, equity.
+"""Ledger: target exposure -> fill -> cash, position, equity.
 
 A step of an account runs from the close of bar t, where it is decided, to the close of bar t + 1.
 """
 
 import math
 
-from envs.accounts import AccountRows, Bars, FillRows, clear_fill
+from envs.accounts import MarketView, clear_fill
 from envs.compiled import compiled
-from envs.costs import Rates, financing
-from envs.orders import Rules, exit_at_close, scale_target, trade
-from envs.rewards import log_return
-from envs.types import BoolArray, FloatArray, IntArray
+from envs.cost_kernels import financing
+from envs.costs import CostRates
+from envs.orders import OrderRules, exit_positions, fill_orders, must_exit, scale_target
+from envs.outcomes import BAD_EQUITY, COMPLETED, RUINED
+from envs.rewards import floored_log_return
+from envs.types import Account, BoolArray, Fill, FloatArray, IntArray
 
-RUNNING, RUINED, NOT_FINITE = 0, 1, 2
 
-
-def broken_equity(row: int, bar: int) -> str:
-    """Say that the step from this bar came to NOT_FINITE."""
+def bad_equity_message(row: int, bar: int) -> str:
+    """Return the error message for BAD_EQUITY in the step from this bar."""
     return (
         f"equity of env row {row} is not finite after bar {bar + 1}: "
         f"check that the prices there are finite and positive"
@@ -24,22 +24,8 @@ def broken_equity(row: int, bar: int) -> str:
 
 
 @compiled
-def must_exit(bar: int, bars: Bars, rules: Rules) -> bool:
-    """Tell whether the orders of a step that starts at the close of bar may only close positions.
-
-    Orders that fill at the next open: from the first bar that starts at or after the session's exit time.
-    Orders that fill at the close of bar itself: from the close before that bar, which is the same moment on
-    gapless bars and earlier on others, and on the close that ends the session. So in both modes an account
-    is flat from its exit to the session's end, but for an asset that could not be traded; what is held at
-    the session's last close, for that reason or because the session lacks its exit bar, is closed there by
-    the step that ends at it.
-    """
-    return bars.exit_at_open[bar + 1] or (not rules.at_open and bars.exit_at_close[bar])
-
-
-@compiled
-def accrue(row: int, price: FloatArray, elapsed_ns: int, rates: Rates, account: AccountRows) -> float:
-    """Pay the financing of a position, valued at price (A,), from cash and return it."""
+def pay_financing(row: int, price: FloatArray, elapsed_ns: int, rates: CostRates, account: Account) -> float:
+    """Pay the financing of positions, valued at price (A,), from cash and return the amount."""
     short_value = 0.0
     for asset in range(len(price)):
         short_value += max(-account.quantity[row, asset] * price[asset], 0.0)
@@ -49,7 +35,7 @@ def accrue(row: int, price: FloatArray, elapsed_ns: int, rates: Rates, account: 
 
 
 @compiled
-def mark(row: int, price: FloatArray, account: AccountRows) -> float:
+def mark_to_market(row: int, price: FloatArray, account: Account) -> float:
     """Return cash plus positions at price (A,)."""
     equity = account.cash[row]
     for asset in range(len(price)):
@@ -58,10 +44,10 @@ def mark(row: int, price: FloatArray, account: AccountRows) -> float:
 
 
 @compiled
-def settle(row: int, previous: float, equity: float, price: FloatArray, account: AccountRows) -> int:
-    """Write the state of a row at the close of a bar; equity <= 0 is ruin, which takes everything."""
+def mark_account(row: int, previous: float, equity: float, price: FloatArray, account: Account) -> int:
+    """Write the state of a row at the close of a bar; equity <= 0 is ruin and zeroes the account."""
     if not math.isfinite(equity):
-        return NOT_FINITE
+        return BAD_EQUITY
     ruined = equity <= 0.0
     if ruined:
         equity = 0.0
@@ -69,11 +55,11 @@ def settle(row: int, previous: float, equity: float, price: FloatArray, account:
         account.quantity[row] = 0.0
     account.equity[row] = equity
     account.peak[row] = max(account.peak[row], equity)
-    account.last_return[row] = log_return(previous, equity)
+    account.last_return[row] = floored_log_return(previous, equity)
     for asset in range(len(price)):
         value = account.quantity[row, asset] * price[asset]
         account.weight[row, asset] = 0.0 if ruined else value / equity
-    return RUINED if ruined else RUNNING
+    return RUINED if ruined else COMPLETED
 
 
 @compiled
@@ -82,15 +68,15 @@ def step_account(
     bar: int,
     closing: bool,
     target: FloatArray,
-    bars: Bars,
-    rates: Rates,
-    rules: Rules,
-    account: AccountRows,
-    fill: FillRows,
+    bars: MarketView,
+    rates: CostRates,
+    rules: OrderRules,
+    account: Account,
+    fill: Fill,
 ) -> int:
     """Take one account from the close of bar to the close of the next and return its status.
 
-    target (A,) is the exposure ordered at the close of bar; closing says that the next bar ends the episode.
+    target (A,) is the exposure ordered at the close of bar; closing: the next bar ends the episode.
     """
     after = bar + 1
     filled = after if rules.at_open else bar
@@ -104,19 +90,19 @@ def step_account(
     held_from = bars.bar_end[bar]
     if rules.at_open:
         gap_ns = bars.timestamp[after] - held_from
-        fill.financing[row] = accrue(row, bars.close[bar], gap_ns, rates, account)
+        fill.financing[row] = pay_financing(row, bars.close[bar], gap_ns, rates, account)
         held_from = bars.timestamp[after]
-    equity = mark(row, price, account)
+    equity = mark_to_market(row, price, account)
     if equity > 0.0:
         exiting = must_exit(bar, bars, rules)
         spread = bars.spread[filled]
-        trade(row, equity, closing, exiting, target, tradable, spread, rates, rules, account, fill)
-        fill.financing[row] += accrue(row, price, bars.bar_end[after] - held_from, rates, account)
-        equity = mark(row, bars.close[after], account)
+        fill_orders(row, equity, closing, exiting, target, tradable, spread, rates, rules, account, fill)
+        fill.financing[row] += pay_financing(row, price, bars.bar_end[after] - held_from, rates, account)
+        equity = mark_to_market(row, bars.close[after], account)
     if equity > 0.0 and bars.exit_at_close[after]:
-        exit_at_close(row, equity, bars.close[after], bars.spread[after], rates, account, fill)
-        equity = mark(row, bars.close[after], account)
-    return settle(row, previous, equity, bars.close[after], account)
+        exit_positions(row, equity, bars.close[after], bars.spread[after], rates, account, fill)
+        equity = mark_to_market(row, bars.close[after], account)
+    return mark_account(row, previous, equity, bars.close[after], account)
 
 
 @compiled
@@ -125,20 +111,20 @@ def step_row(
     bar: IntArray,
     last: IntArray,
     target: FloatArray,
-    bars: Bars,
-    rates: Rates,
-    rules: Rules,
-    account: AccountRows,
-    fill: FillRows,
+    bars: MarketView,
+    rates: CostRates,
+    rules: OrderRules,
+    account: Account,
+    fill: Fill,
 ) -> int:
     """Step one of N accounts and its bar (N,) in place and return its status.
 
-    target (A,) comes in as actions and leaves as exposures.
+    target (A,) holds actions on entry and exposures on return.
     """
     closing = bar[row] + 1 == last[row]
     scale_target(target, rules)
     status = step_account(row, bar[row], closing, target, bars, rates, rules, account, fill)
-    if status != NOT_FINITE:
+    if status != BAD_EQUITY:
         bar[row] += 1
     return status
 
@@ -148,21 +134,21 @@ def step_accounts(
     bar: IntArray,
     last: IntArray,
     target: FloatArray,
-    bars: Bars,
-    rates: Rates,
-    rules: Rules,
-    account: AccountRows,
-    fill: FillRows,
+    bars: MarketView,
+    rates: CostRates,
+    rules: OrderRules,
+    account: Account,
+    fill: Fill,
     terminated: BoolArray,
     truncated: BoolArray,
 ) -> int:
     """Step N accounts and their bars (N,) in place; return the first row that is not finite, or -1.
 
-    target (N, A) comes in as actions and leaves as exposures.
+    target (N, A) holds actions on entry and exposures on return.
     """
     for row in range(len(bar)):
         status = step_row(row, bar, last, target[row], bars, rates, rules, account, fill)
-        if status == NOT_FINITE:
+        if status == BAD_EQUITY:
             return row
         terminated[row] = status == RUINED
         truncated[row] = bar[row] == last[row] and status != RUINED

@@ -1,18 +1,17 @@
-"""Observations: a window of features, the account and the reward's state, gathered and never stored."""
+"""Observations: a window of features, the account and the state of the reward, gathered on demand."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.accounts import AccountRows
 from envs.compiled import compiled
 from envs.rewards import RewardSpec
-from envs.types import BoolArray, FloatArray, IntArray, Market
+from envs.types import Account, BoolArray, FloatArray, IntArray, Market
 
 
-class Layout(NamedTuple):
-    """Where each part of an observation begins, in order, and D; a window of L * A * F features leads."""
+class ObservationLayout(NamedTuple):
+    """Offset of each part of an observation after its window of L * A * F features, and the size D."""
 
     weight: int  # A
     cash: int  # 1 where A > 1, else none: then it is 1 - weight
@@ -23,7 +22,7 @@ class Layout(NamedTuple):
     size: int
 
 
-def layout_of(market: Market, lookback: int, reward: RewardSpec) -> Layout:
+def observation_layout(market: Market, lookback: int, reward: RewardSpec) -> ObservationLayout:
     """Return the layout of the observations of a market."""
     n_assets = market.n_assets
     several = n_assets > 1
@@ -33,42 +32,44 @@ def layout_of(market: Market, lookback: int, reward: RewardSpec) -> Layout:
     last_return = tradable + several * n_assets
     state = last_return + 2
     size = state + len(reward.reward.state)
-    return Layout(weight, cash, tradable, last_return, last_return + 1, state, size)
+    return ObservationLayout(weight, cash, tradable, last_return, last_return + 1, state, size)
 
 
-def flat_features(market: Market) -> NDArray[np.float32]:
-    """Return the features as (T, A * F), so that a window of bars is one run of memory."""
+def flatten_features(market: Market) -> NDArray[np.float32]:
+    """Return the features as (T, A * F), so that a window of bars is contiguous in memory."""
     view = np.ascontiguousarray(market.features, dtype=np.float32).reshape(market.n_bars, -1).view()
     view.flags.writeable = False
     return view
 
 
-def account_layout(layout: Layout) -> Layout:
-    """Return the layout of what follows the window of features, for observations kept without it."""
-    return Layout(*(place - layout.weight for place in layout))
+def account_layout(layout: ObservationLayout) -> ObservationLayout:
+    """Return the layout of an observation without its window of features."""
+    return ObservationLayout(*(place - layout.weight for place in layout))
 
 
 @compiled
-def show_window(features: NDArray[np.float32], bar: int, window: int, shown: NDArray[np.float32]) -> None:
-    """Write the features of the bars that end with bar, oldest first, to the first `window` of shown."""
+def write_feature_window(
+    features: NDArray[np.float32], bar: int, window: int, shown: NDArray[np.float32]
+) -> None:
+    """Write the features of the bars up to bar, oldest first, to the first `window` values of shown."""
     start = (bar + 1) * features.shape[1] - window
-    # two views and one index from 0, so that the copy vectorises
+    # two views and one index from 0 let the copy vectorise
     seen = features.reshape(-1)[start : start + window]
     for index in range(window):
         shown[index] = seen[index]
 
 
 @compiled
-def show_account(
+def write_account(
     row: int,
     bar: int,
     tradable: BoolArray,
-    layout: Layout,
-    account: AccountRows,
+    layout: ObservationLayout,
+    account: Account,
     state: FloatArray,
     shown: NDArray[np.float32],
 ) -> None:
-    """Write all that an observation (D,) of a row has beside the features; tradable is (T, A)."""
+    """Write the account and reward state of a row's observation (D,); tradable is (T, A)."""
     n_assets = account.weight.shape[1]
     for asset in range(n_assets):
         shown[layout.weight + asset] = account.weight[row, asset]
@@ -84,22 +85,22 @@ def show_account(
 
 
 @compiled
-def gather(
+def write_observations(
     features: NDArray[np.float32],
     tradable: BoolArray,
-    layout: Layout,
+    layout: ObservationLayout,
     bar: IntArray,
-    account: AccountRows,
+    account: Account,
     state: FloatArray,
     wanted: BoolArray,
     observation: NDArray[np.float32],
 ) -> None:
     """Write the observation at the close of bar (N,) into the wanted rows of observation (N, D).
 
-    The features of bars [t - L + 1 .. t], oldest first; the weights; of several assets the share of cash and
-    which traded at bar t, tradable (T, A); the last return, the drawdown; and the reward's state (N, K).
+    In order: features of bars [t - L + 1 .. t], oldest first; weights; with several assets the share of cash
+    and tradable (T, A) at bar t; last return; drawdown; state of the reward (N, K).
     """
     for row in range(len(bar)):
         if wanted[row]:
-            show_window(features, bar[row], layout.weight, observation[row])
-            show_account(row, bar[row], tradable, layout, account, state, observation[row])
+            write_feature_window(features, bar[row], layout.weight, observation[row])
+            write_account(row, bar[row], tradable, layout, account, state, observation[row])

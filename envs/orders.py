@@ -1,15 +1,16 @@
-"""Orders: from actions to exposures, which of them trade, and what a trade does to an account."""
+"""Orders: actions become exposures, exposures become trades or forced exits, trades change the account."""
 
 from typing import NamedTuple
 
-from envs.accounts import AccountRows, FillRows
+from envs.accounts import MarketView
 from envs.compiled import compiled
-from envs.costs import Rates, commission, slippage
-from envs.types import BoolArray, FloatArray
+from envs.cost_kernels import commission, slippage
+from envs.costs import CostRates
+from envs.types import Account, BoolArray, Fill, FloatArray
 
 
-class Rules(NamedTuple):
-    """How orders become trades."""
+class OrderRules(NamedTuple):
+    """Parameters that decide which orders trade and how far."""
 
     at_open: bool  # fill at the next open, else at the close of the decision
     discrete: bool  # trade only when the order changes
@@ -20,11 +21,11 @@ class Rules(NamedTuple):
 
 
 @compiled
-def scale_target(target: FloatArray, rules: Rules) -> None:
+def scale_target(target: FloatArray, rules: OrderRules) -> None:
     """Turn actions (A,) in [-1, 1] into exposures in place, within the limit of each asset and of the sum.
 
-    An action beyond its range is cut to it, a short one to 0 where the rules are long-only. Where the sum of
-    |exposures| is above max_leverage all of them shrink alike.
+    Actions are clipped to their range, short ones to 0 with long_only. If the sum of |exposures| exceeds
+    max_leverage, all exposures shrink by the same factor.
     """
     lowest = 0.0 if rules.long_only else -1.0
     gross = 0.0
@@ -38,18 +39,18 @@ def scale_target(target: FloatArray, rules: Rules) -> None:
 
 
 @compiled
-def wants_trade(target: float, drifted: float, order: float, rules: Rules) -> bool:
-    """Tell whether a target exposure is worth an order, given the drifted weight and the last order."""
+def needs_order(target: float, drifted: float, order: float, rules: OrderRules) -> bool:
+    """Return whether a target exposure needs an order, given the drifted weight and the last order."""
     if rules.discrete:
         return target != order
     return abs(target - drifted) > rules.rebalance_band or (target == 0.0 and drifted != 0.0)
 
 
 @compiled
-def exchange(
-    row: int, asset: int, quantity: float, price: float, spread: float, rates: Rates, account: AccountRows
+def execute_order(
+    row: int, asset: int, quantity: float, price: float, spread: float, rates: CostRates, account: Account
 ) -> tuple[float, float, float]:
-    """Trade until quantity is held and pay for it; return units traded, commission and slippage."""
+    """Trade to a position of `quantity` units; return units traded, commission and slippage."""
     traded = quantity - account.quantity[row, asset]
     paid = commission(traded, price, spread, rates)
     slipped = slippage(traded, price, spread, rates)
@@ -59,16 +60,16 @@ def exchange(
 
 
 @compiled
-def room_for_orders(
+def target_scale(
     row: int,
     equity: float,
     target: FloatArray,
     tradable: BoolArray,
-    rules: Rules,
-    account: AccountRows,
-    fill: FillRows,
+    rules: OrderRules,
+    account: Account,
+    fill: Fill,
 ) -> float:
-    """Return the share of the targets that max_leverage leaves beside what cannot be traded away now."""
+    """Return the factor on targets that keeps max_leverage beside positions that cannot trade now."""
     stuck, wanted = 0.0, 0.0
     for asset in range(len(target)):
         if tradable[asset]:
@@ -81,7 +82,7 @@ def room_for_orders(
 
 
 @compiled
-def trade(
+def fill_orders(
     row: int,
     equity: float,
     closing: bool,
@@ -89,20 +90,20 @@ def trade(
     target: FloatArray,
     tradable: BoolArray,
     spread: FloatArray,
-    rates: Rates,
-    rules: Rules,
-    account: AccountRows,
-    fill: FillRows,
+    rates: CostRates,
+    rules: OrderRules,
+    account: Account,
+    fill: Fill,
 ) -> None:
-    """Fill the orders of a row at fill.price and pay for them; equity is the one before costs.
+    """Fill the orders of a row at fill.price and pay for them; equity is taken before costs.
 
-    A void order (untradable asset) leaves account.order as it was, so the same order trades later.
-    Closing settles every position, an untradable one at its last close, so that an episode ends flat.
-    Exiting closes what can be traded and opens nothing; that order counts as 0, so that the one before trades
-    again in the next session.
+    A void order (untradable asset) leaves account.order unchanged, so the same order can trade later.
+    closing: every position is closed, an untradable one at its last close, so that an episode ends flat.
+    exiting: tradable positions are closed and none is opened; the order is stored as 0, so that a repeated
+    order trades again in the next session.
     """
     notional = 0.0
-    room = room_for_orders(row, equity, target, tradable, rules, account, fill)
+    room = target_scale(row, equity, target, tradable, rules, account, fill)
     for asset in range(len(target)):
         held = account.quantity[row, asset]
         price = fill.price[row, asset]
@@ -113,11 +114,11 @@ def trade(
                 continue
             fill.forced[row, asset] = forced and exposure != 0.0
             exposure = 0.0
-        elif not tradable[asset] or not wants_trade(
+        elif not tradable[asset] or not needs_order(
             exposure, held * price / equity, account.order[row, asset], rules
         ):
             continue
-        traded, fill.commission[row, asset], fill.slippage[row, asset] = exchange(
+        traded, fill.commission[row, asset], fill.slippage[row, asset] = execute_order(
             row, asset, exposure * equity / price, price, spread[asset], rates, account
         )
         account.order[row, asset] = exposure
@@ -127,21 +128,33 @@ def trade(
 
 
 @compiled
-def exit_at_close(
+def must_exit(bar: int, bars: MarketView, rules: OrderRules) -> bool:
+    """Return whether a step that starts at the close of bar may only close positions.
+
+    Fills at the next open: from the first bar that starts at or after the session's exit time. Fills at the
+    close of bar: from the close before that bar, and on the close that ends the session. In both modes an
+    account is flat from the exit to the end of the session, except in assets that did not trade; those,
+    and positions of a session without an exit bar, are closed by the step that ends at its last close.
+    """
+    return bars.exit_at_open[bar + 1] or (not rules.at_open and bars.exit_at_close[bar])
+
+
+@compiled
+def exit_positions(
     row: int,
     equity: float,
     price: FloatArray,
     spread: FloatArray,
-    rates: Rates,
-    account: AccountRows,
-    fill: FillRows,
+    rates: CostRates,
+    account: Account,
+    fill: Fill,
 ) -> None:
-    """Close what a row still holds at the session's last price (A,); equity is the one before that cost."""
+    """Close the remaining positions of a row at the session's last price (A,); equity is before costs."""
     notional = 0.0
     for asset in range(len(price)):
         if account.quantity[row, asset] == 0.0:
             continue
-        traded, fill.exit_commission[row, asset], fill.exit_slippage[row, asset] = exchange(
+        traded, fill.exit_commission[row, asset], fill.exit_slippage[row, asset] = execute_order(
             row, asset, 0.0, price[asset], spread[asset], rates, account
         )
         account.order[row, asset] = 0.0

@@ -1,4 +1,4 @@
-"""What an agent must offer to act in a market, and what it may offer to do so in one compiled call."""
+"""Protocols of a policy: step by step, and fused into one compiled rollout."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -6,15 +6,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.recording import Recording
+from envs.env_state import EnvState
 from envs.rewards import RewardFunction
-from envs.world import World
+from envs.trajectory import Trajectory
 
-Fused = Callable[[World, Recording], None]
+FusedRollout = Callable[[EnvState, Trajectory], None]
 
 
 class Policy(Protocol):
-    """Anything that maps observations to actions; recurrent agents thread their state through."""
+    """Map observations to actions; a recurrent policy passes its state from step to step."""
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
@@ -25,12 +25,12 @@ class Policy(Protocol):
 
 @runtime_checkable
 class FusedPolicy(Protocol):
-    """A policy whose thinking is a kernel, so that whole spans are played without coming back to Python."""
+    """Policy whose forward pass is compiled, so that whole spans run in one kernel."""
 
-    def fuse(self, world: World, reward: RewardFunction) -> Fused | None:
-        """Return what plays every row of this world to its end, recording each step.
+    def fuse(self, env: EnvState, reward: RewardFunction) -> FusedRollout | None:
+        """Return a function that rolls out every row to its end and records each step.
 
-        None where this policy has to be asked step by step. It acts as `act` does: in float32, whose
-        operations may come in another order.
+        None if the policy must be called step by step. Actions equal those of `act` up to the order of
+        float32 operations.
         """
         ...

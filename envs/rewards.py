@@ -1,94 +1,197 @@
-"""Rewards: compiled functions of the equity before and after a step, and of what they remember.
+"""Rewards: compiled functions of the equity before and after a step and of their own state.
 
 R is the simple return of the step, net of all costs: equity / previous - 1. A differential reward is the
-derivative of a running ratio by its adaptation rate: what this one step did to the ratio.
+derivative of a running ratio by its adaptation rate: the influence of one step on the ratio.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from envs.compiled import compiled
 from envs.errors import BadInputError, require
+from envs.fields import RUN, check_ranges, setting
 from envs.types import FloatArray, Market
 
 RUIN_FLOOR = 1e-3
-"""Smallest equity ratio that is scored; a step that loses more, ruin included, earns what ruin earns."""
+"""Floor of the equity ratio of a step; every larger loss earns the same reward as ruin."""
 
-STILL = 1e-9
-"""Smallest variance of buy-and-hold, as a part of its mean square return, that is one."""
+MIN_VARIANCE_SHARE = 1e-9
+"""Smallest usable variance of buy-and-hold, relative to its mean square return."""
 
 
-class Terms(NamedTuple):
-    """The numbers of a reward, in the form a kernel takes."""
+class RewardParams(NamedTuple):
+    """Parameters of a reward as a kernel takes them."""
 
     unit: float  # of returns: the deviation of buy-and-hold over the train span
     adaptation_rate: float  # eta
-    variance_floor: float  # in squared units, so a part of buy-and-hold's own
+    variance_floor: float  # in squared units: relative to the variance of buy-and-hold
     clip: float
     drawdown_penalty: float
 
 
 # previous, equity, peak (N,), state (N, K), terms, reward (N,) -> rows where neither floor nor clip binds
-RewardFunction = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, Terms, FloatArray], int]
+RewardFunction = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, RewardParams, FloatArray], int]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """One reward: its kernel and source, the keys of RewardSpec it reads, its state and how that starts."""
+
+    step: RewardFunction
+    source: str
+    parameters: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()  # K names
+    start: Callable[[FloatArray], tuple[float, float, float]] | None = None  # of the state, and its variance
+
+
+REWARDS: dict[str, Reward] = {}
+
+_DIFFERENTIAL = ("adaptation_rate", "variance_floor", "clip")
+_MOODY = "Moody & Saffell (2001), Learning to trade via direct reinforcement"
+
+
+def reward(
+    name: str,
+    *,
+    source: str = "",
+    parameters: tuple[str, ...] = (),
+    state: tuple[str, ...] = (),
+    start: Callable[[FloatArray], tuple[float, float, float]] | None = None,
+) -> Callable[[RewardFunction], RewardFunction]:
+    """Compile a function of RewardFunction's arguments and register it as reward.name.
+
+    source: publication or formula. parameters: keys of RewardSpec that the function reads from its terms.
+    state: names of K numbers that the function keeps for each row and that the agent observes; they start at
+    0, or at the first two numbers of start(hold_moments), measured in units of the square root of its third.
+    """
+
+    def register(function: RewardFunction) -> RewardFunction:
+        if function.__module__ != __name__:  # caches of calling kernels are keyed by its name
+            function.__name__ = function.__qualname__ = f"{function.__name__}_{_code_digest(function)}"
+        step = compiled(function)
+        REWARDS[name] = Reward(step, source, parameters, state, start)
+        return step
+
+    return register
+
+
+def find_reward(name: str) -> Reward:
+    """Return the reward of that name, or raise BadInputError listing the choices."""
+    require(name in REWARDS, "reward.name", name, f"one of {', '.join(sorted(REWARDS))}")
+    return REWARDS[name]
+
+
+def _code_digest(function: RewardFunction) -> str:
+    """Return a digest of the file that defines a function; of its byte code where there is no file."""
+    file = Path(function.__code__.co_filename)
+    code = function.__code__
+    content = file.read_bytes() if file.is_file() else repr((code.co_code, code.co_consts)).encode()
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def try_reward(name: str) -> None:
+    """Raise BadInputError unless a reward compiles and stays finite for a gain, a loss and a ruin."""
+    found = find_reward(name)
+    previous, equity, peak = np.ones(3), np.array([1.1, 0.9, -0.1]), np.array([1.1, 1.0, 1.0])
+    earned, state = np.full(3, np.nan), np.zeros((3, len(found.state)))
+    try:
+        active = found.step(previous, equity, peak, state, RewardParams(1.0, 0.01, 0.1, 10.0, 1.0), earned)
+    except Exception as error:  # of numba's compiler, or of the function itself
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise BadInputError(
+            f"reward {name!r} does not compile: {'; '.join(lines[1:3] or lines)}; write it with plain loops "
+            "over the rows, as envs/rewards.py does"
+        ) from error
+    if not (np.isfinite(earned).all() and np.isfinite(state).all()):
+        raise BadInputError(
+            f"reward {name!r} comes to {earned.tolist()} for equity ratios of 1.1, 0.9 and -0.1 (ruin): "
+            "write a finite number into every row, as envs.rewards.floored_log_return(previous, equity) does"
+        )
+    if not isinstance(active, int):
+        raise BadInputError(f"reward {name!r} returned {active!r}: return len(reward)")
 
 
 @compiled
-def log_return(previous: float, equity: float) -> float:
+def floored_log_return(previous: float, equity: float) -> float:
     """Return log(equity / previous), floored at log(RUIN_FLOOR) so that ruin stays finite."""
     return math.log(max(equity / previous, RUIN_FLOOR))
 
 
-@compiled
+@reward("net_log_return", source="Kelly (1956), A new interpretation of information rate")
 def net_log_return(
     previous: FloatArray,
     equity: FloatArray,
     peak: FloatArray,
     state: FloatArray,
-    terms: Terms,
+    terms: RewardParams,
     reward: FloatArray,
 ) -> int:
     """Write the log return net of all costs."""
     for row in range(len(reward)):
-        reward[row] = log_return(previous[row], equity[row])
+        reward[row] = floored_log_return(previous[row], equity[row])
     return len(reward)
 
 
-@compiled
+@reward(
+    "drawdown_penalised",
+    source="net_log_return less a linear penalty",
+    parameters=("drawdown_penalty",),
+)
 def drawdown_penalised(
     previous: FloatArray,
     equity: FloatArray,
     peak: FloatArray,
     state: FloatArray,
-    terms: Terms,
+    terms: RewardParams,
     reward: FloatArray,
 ) -> int:
-    """Write the log return less the penalty times what the step added to the drawdown 1 - equity / peak.
+    """Write the log return minus the penalty times the increase of the drawdown 1 - equity / peak.
 
     The drawdown grows only where equity falls, and then the peak (here that after the step) stays.
     """
     for row in range(len(reward)):
         deeper = max(previous[row] - equity[row], 0.0) / peak[row]
-        reward[row] = log_return(previous[row], equity[row]) - terms.drawdown_penalty * deeper
+        reward[row] = floored_log_return(previous[row], equity[row]) - terms.drawdown_penalty * deeper
     return len(reward)
 
 
 @compiled
-def bound(gain: float, ratio: float, clip: float) -> float:
-    """Return a differential ratio within +-clip; ruin, whose square may flatter it, earns -clip."""
+def clip_reward(gain: float, ratio: float, clip: float) -> float:
+    """Return a differential ratio within +-clip; ruin earns -clip, as its square could make it positive."""
     return -clip if ratio <= RUIN_FLOOR else min(max(gain, -clip), clip)
 
 
-@compiled
+def sharpe_start(moments: FloatArray) -> tuple[float, float, float]:
+    """Return A, B and the variance B - A^2 of hold_moments."""
+    mean, square, _ = moments.tolist()
+    return mean, square, square - mean**2
+
+
+def downside_start(moments: FloatArray) -> tuple[float, float, float]:
+    """Return A and twice DD^2 of hold_moments: the second time as the variance of the losses."""
+    mean, _, square = moments.tolist()
+    return mean, square, square
+
+
+@reward(
+    "differential_sharpe",
+    source=_MOODY,
+    parameters=_DIFFERENTIAL,
+    state=("mean", "mean_square"),
+    start=sharpe_start,
+)
 def differential_sharpe(
     previous: FloatArray,
     equity: FloatArray,
     peak: FloatArray,
     state: FloatArray,
-    terms: Terms,
+    terms: RewardParams,
     reward: FloatArray,
 ) -> int:
     """Write D = (B dA - A dB / 2) / (B - A^2)^1.5 and move A by eta dA, B by eta dB; state is A, B (N, 2).
@@ -105,21 +208,27 @@ def differential_sharpe(
         gain = (square * to_mean - 0.5 * mean * to_square) / max(variance, terms.variance_floor) ** 1.5
         state[row, 0] = mean + terms.adaptation_rate * to_mean
         state[row, 1] = square + terms.adaptation_rate * to_square
-        reward[row] = bound(gain, ratio, terms.clip)
+        reward[row] = clip_reward(gain, ratio, terms.clip)
         active += variance > terms.variance_floor and reward[row] == gain
     return active
 
 
-@compiled
+@reward(
+    "differential_downside",
+    source=_MOODY,
+    parameters=_DIFFERENTIAL,
+    state=("mean", "mean_square_loss"),
+    start=downside_start,
+)
 def differential_downside(
     previous: FloatArray,
     equity: FloatArray,
     peak: FloatArray,
     state: FloatArray,
-    terms: Terms,
+    terms: RewardParams,
     reward: FloatArray,
 ) -> int:
-    """Write what R does to A / DD, then move A by eta (R - A), DD^2 by eta (min(R, 0)^2 - DD^2).
+    """Write the influence of R on A / DD; move A by eta (R - A), DD^2 by eta (min(R, 0)^2 - DD^2).
 
     D = (R - A / 2) / DD where R > 0, else (DD^2 (R - A / 2) - A R^2 / 2) / DD^3; state is A, DD^2 (N, 2).
     Moody & Saffell (2001), the differential downside deviation ratio.
@@ -135,91 +244,51 @@ def differential_downside(
             gain -= 0.5 * mean * gained * gained / downside**3
         state[row, 0] = mean + terms.adaptation_rate * (gained - mean)
         state[row, 1] = square + terms.adaptation_rate * (min(gained, 0.0) ** 2 - square)
-        reward[row] = bound(gain, ratio, terms.clip)
+        reward[row] = clip_reward(gain, ratio, terms.clip)
         active += square > terms.variance_floor and reward[row] == gain
     return active
 
 
-def sharpe_start(moments: FloatArray) -> tuple[float, float, float]:
-    """Return A, B and the variance B - A^2 of hold_moments."""
-    mean, square, _ = moments.tolist()
-    return mean, square, square - mean**2
-
-
-def downside_start(moments: FloatArray) -> tuple[float, float, float]:
-    """Return A and twice DD^2 of hold_moments: the second time as the variance of the losses."""
-    mean, _, square = moments.tolist()
-    return mean, square, square
-
-
-@dataclass(frozen=True)
-class Reward:
-    """One reward: its kernel and source, the keys of RewardSpec it reads, what it remembers and shows."""
-
-    step: RewardFunction
-    source: str
-    parameters: tuple[str, ...] = ()
-    state: tuple[str, ...] = ()  # K names
-    start: Callable[[FloatArray], tuple[float, float, float]] | None = None  # of the state, and its variance
-
-
-_DIFFERENTIAL = ("adaptation_rate", "variance_floor", "clip")
-_MOODY = "Moody & Saffell (2001), Learning to trade via direct reinforcement"
-
-REWARDS: dict[str, Reward] = {
-    "net_log_return": Reward(net_log_return, "Kelly (1956), A new interpretation of information rate"),
-    "differential_sharpe": Reward(
-        differential_sharpe, _MOODY, _DIFFERENTIAL, ("mean", "mean_square"), sharpe_start
-    ),
-    "differential_downside": Reward(
-        differential_downside, _MOODY, _DIFFERENTIAL, ("mean", "mean_square_loss"), downside_start
-    ),
-    "drawdown_penalised": Reward(
-        drawdown_penalised, "net_log_return less a linear penalty", ("drawdown_penalty",)
-    ),
-}
-
-
 @dataclass(frozen=True)
 class RewardSpec:
-    """Which reward the agent learns from; each reads the keys that its yaml in conf/reward lists."""
+    """Reward that the agent learns from; its yaml in conf/reward lists the keys that it reads."""
 
-    name: str = "net_log_return"
-    adaptation_rate: float = 0.01  # eta: 1 / bars that the running moments remember
-    variance_floor: float = 0.1  # of the variance of buy-and-hold
-    clip: float = 10.0
-    drawdown_penalty: float = 1.0  # for each unit added to the drawdown
+    name: str = setting("net_log_return", RUN, "The reward that the agent learns from.")
+    adaptation_rate: float = setting(
+        0.01, RUN, "Weight of the newest bar in the running moments.", unit="1 / bars", above=0, high=1
+    )
+    variance_floor: float = setting(
+        0.1, RUN, "Least running variance that a reward divides by.", unit="of the variance of buy-and-hold",
+        above=0, high=1,
+    )  # fmt: skip
+    clip: float = setting(10.0, RUN, "Largest size of a differential reward.", above=0)
+    drawdown_penalty: float = setting(1.0, RUN, "Penalty for each unit added to the drawdown.", low=0)
 
     def __post_init__(self) -> None:
-        require(self.name in REWARDS, "reward.name", self.name, f"one of {', '.join(sorted(REWARDS))}")
-        for key in ("adaptation_rate", "variance_floor"):
-            value = getattr(self, key)
-            require(0 < value <= 1, f"reward.{key}", value, "above 0 and at most 1, such as 0.01")
-        require(0 < self.clip < math.inf, "reward.clip", self.clip, "a finite number above 0, such as 10")
-        penalty = self.drawdown_penalty
-        require(0 <= penalty < math.inf, "reward.drawdown_penalty", penalty, "a finite number >= 0")
+        check_ranges(self, "reward")
 
     @property
     def reward(self) -> Reward:
-        """Return the reward of that name."""
-        return REWARDS[self.name]
+        """Return the reward of that name, or raise BadInputError listing the choices."""
+        return find_reward(self.name)
 
-    def fit(self, moments: FloatArray) -> tuple[FloatArray, Terms]:
-        """Return the state (K,) that each episode starts with and the kernel's numbers.
+    def fit(self, moments: FloatArray) -> tuple[FloatArray, RewardParams]:
+        """Return the initial state (K,) of an episode and the parameters of the kernel.
 
         moments is hold_moments of the train span. The state is kept and shown in units of the deviation of
         buy-and-hold there, which changes no differential ratio, for these are free of units.
         """
-        terms = Terms(1.0, self.adaptation_rate, self.variance_floor, self.clip, self.drawdown_penalty)
+        terms = RewardParams(1.0, self.adaptation_rate, self.variance_floor, self.clip, self.drawdown_penalty)
         if self.reward.start is None:
-            return np.zeros(0), terms
+            return np.zeros(len(self.reward.state)), terms
         if not np.isfinite(moments).all():
             raise BadInputError(
-                f"reward.name={self.name!r} is not allowed on a market without hold_moments: give it those "
-                "of its train span, envs.rewards.hold_moments(market, first, last), as scale_market does"
+                f"reward.name={self.name!r} needs the moments of buy-and-hold on the train span, but the "
+                "market has none: pass envs.rewards.buy_and_hold_moments(market, first, last), as "
+                "scale_market does"
             )
         mean, square, variance = self.reward.start(moments)
-        if variance <= STILL * square or square <= 0.0:
+        if variance <= MIN_VARIANCE_SHARE * square or square <= 0.0:
             raise BadInputError(
                 f"reward.name={self.name!r} is not allowed on this train span: the returns of buy-and-hold "
                 f"(mean {mean:g}, {self.reward.state[1]} {square:g}) are too steady to scale by; train on "
@@ -229,7 +298,7 @@ class RewardSpec:
         return np.array([mean / unit, square / variance]), terms._replace(unit=unit)
 
 
-def hold_moments(market: Market, first: int, last: int) -> FloatArray:
+def buy_and_hold_moments(market: Market, first: int, last: int) -> FloatArray:
     """Return the mean of R, R^2 and min(R, 0)^2 of a bar's return on an equally weighted buy-and-hold, (3,).
 
     It is bought at the close of bar first, left to drift and held to the close of bar last. A session that

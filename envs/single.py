@@ -1,4 +1,4 @@
-"""One environment: a row of the vector environment, so there is one physics."""
+"""Single environment: one row of the vector environment, so that both share one simulation."""
 
 from typing import Any, SupportsFloat
 
@@ -17,7 +17,7 @@ ONE_ROW = np.ones(1, dtype=np.bool_)
 
 
 class TradingEnv(gymnasium.Env[NDArray[np.float32], Any]):
-    """One account in one market, without autoreset; a seeded reset begins listed episodes from the top."""
+    """One account in one market, without autoreset; a seeded reset restarts listed episodes."""
 
     def __init__(
         self,
@@ -52,15 +52,15 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return observation[0], self._info()
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
-        """Order an exposure at the close of this bar and return what the next bar's close shows."""
+        """Order an exposure at the close of this bar and return the observation at the next bar's close."""
         observation, reward, terminated, truncated = self._row.advance(np.asarray(action)[None])
         return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._info()
 
     def _info(self) -> dict[str, Any]:
-        """Describe the account after the step, and what the step cost it in units of starting equity.
+        """Return the account after the step and the cost of the step in units of starting equity.
 
-        `forced` (A,) marks what the session's end closed against the order, `tradable` (A,) what traded at
-        the bar observed.
+        `forced` (A,) marks positions closed by the end of the session against the order; `tradable` (A,)
+        marks assets that traded at the observed bar.
         """
         account, fill = self._row.account, self._row.fill
         orders, exits = fill.commission + fill.slippage, fill.exit_commission + fill.exit_slippage

@@ -1,9 +1,10 @@
-"""The data an agent lives on: frozen arrays, the shape beside each field.
+"""Arrays of a market, of accounts and of fills, with dtype and shape beside each field.
 
-Axes everywhere: N envs, T bars, A assets, F features, L lookback, S calendar sessions.
+Axes everywhere: N envs, T bars, A assets, F features, L lookback, S calendar sessions, M moments.
 """
 
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,14 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+DateArray = NDArray[np.datetime64]
+
+
+class ArraySpec(NamedTuple):
+    """Declared dtype and axes of an array; M has length 3, the others vary."""
+
+    dtype: str
+    axes: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,22 +28,22 @@ class Market:
 
     symbols: tuple[str, ...]  # A names
     timeframe: str  # pandas-like: "5m", "1h", "1d"
-    timestamp: IntArray  # (T,) UTC nanoseconds, start of the bar
-    bar_end: IntArray  # (T,) UTC nanoseconds; a bar is known at its end, never before
-    open: FloatArray  # (T, A)
-    high: FloatArray  # (T, A)
-    low: FloatArray  # (T, A)
-    close: FloatArray  # (T, A) of an untradable bar: the last close before it
-    tradable: BoolArray  # (T, A)
-    spread: FloatArray  # (T, A) quoted ask - bid in units of the price, 0 where the data has none
-    exit_at_open: BoolArray  # (T,) forced exit: held positions close at this bar's open, none is opened
-    exit_at_close: BoolArray  # (T,) last bar of a session that ends flat: what is left closes at its close
-    features: NDArray[np.float32]  # (T, A, F)
+    timestamp: Annotated[IntArray, ArraySpec("int64", "T")]  # UTC nanoseconds, start of the bar
+    bar_end: Annotated[IntArray, ArraySpec("int64", "T")]  # UTC nanoseconds; no bar is known before its end
+    open: Annotated[FloatArray, ArraySpec("float64", "TA")]
+    high: Annotated[FloatArray, ArraySpec("float64", "TA")]
+    low: Annotated[FloatArray, ArraySpec("float64", "TA")]
+    close: Annotated[FloatArray, ArraySpec("float64", "TA")]  # of an untradable bar: the close before it
+    tradable: Annotated[BoolArray, ArraySpec("bool", "TA")]
+    spread: Annotated[FloatArray, ArraySpec("float64", "TA")]  # ask - bid in price units, 0 if unknown
+    exit_at_open: Annotated[BoolArray, ArraySpec("bool", "T")]  # forced exit at this open, no new positions
+    exit_at_close: Annotated[BoolArray, ArraySpec("bool", "T")]  # forced exit at the last close of a session
+    features: Annotated[NDArray[np.float32], ArraySpec("float32", "TAF")]
     feature_names: tuple[str, ...]  # F names, in order
-    session: IntArray  # (T,) ordinal of the calendar session that the bar belongs to, non-decreasing
-    session_date: NDArray[np.datetime64]  # (S,) datetime64[D] label of ordinal 0..S-1, gaps in bars included
+    session: Annotated[IntArray, ArraySpec("int64", "T")]  # ordinal of the bar's session, non-decreasing
+    session_date: Annotated[DateArray, ArraySpec("datetime64[D]", "S")]  # sessions without bars included
     sessions_per_year: float
-    hold_moments: FloatArray  # (3,) of the train span, from rewards.hold_moments; NaN where none was given
+    hold_moments: Annotated[FloatArray, ArraySpec("float64", "M")]  # of buy-and-hold in training, or NaN
     fingerprint: str  # SHA-256 over bars, timeframe, feature list and calendar
 
     @property
@@ -48,9 +57,21 @@ class Market:
         return len(self.symbols)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Account:
-    """The state of N accounts; the arrays are written in place by the ledger."""
+def array_specs(market_type: type[Market]) -> dict[str, ArraySpec]:
+    """Return the declared dtype and axes of each array of a market class, by field name."""
+    hints = get_type_hints(market_type, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated}
+
+
+def scalar_types(market_type: type[Market]) -> dict[str, type]:
+    """Return the type (str, float or tuple) of each field of a market class that is no array."""
+    hints = get_type_hints(market_type)
+    arrays = array_specs(market_type)
+    return {name: get_origin(hint) or hint for name, hint in hints.items() if name not in arrays}
+
+
+class Account(NamedTuple):
+    """State of N accounts; the ledger writes the arrays in place."""
 
     cash: FloatArray  # (N,) in units of starting equity
     quantity: FloatArray  # (N, A) signed units held
@@ -61,13 +82,12 @@ class Account:
     order: FloatArray  # (N, A) the last target exposure that was ordered; 0 after a forced exit
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fill:
-    """What the last step traded and paid; the arrays are written in place by the ledger.
+class Fill(NamedTuple):
+    """Quantities traded and amounts paid in the last step; the ledger writes the arrays in place.
 
-    The order fills at the open of the bar that ends the step, or at the close before it (env.fill=close); the
-    exit_... trade is the forced one at the close of that bar. Turnover and cash have both, and what was paid
-    is commission + exit_commission + slippage + exit_slippage + financing.
+    The order fills at the open of the bar that ends the step, or at the close before it (env.fill=close);
+    exit_... is the forced exit at the close of that bar. Turnover and cash include both; the total cost is
+    commission + exit_commission + slippage + exit_slippage + financing.
     """
 
     quantity: FloatArray  # (N, A) signed units bought (+) or sold (-)
@@ -77,7 +97,7 @@ class Fill:
     financing: FloatArray  # (N,) interest paid (+) or earned (-)
     turnover: FloatArray  # (N,) traded notional / equity before the fill
     forced: BoolArray  # (N, A) closed by the session's exit, though the order was not 0
-    exit_quantity: FloatArray  # (N, A) signed units of what was closed at the session's last close, else 0
+    exit_quantity: FloatArray  # (N, A) signed units closed at the session's last close, else 0
     exit_price: FloatArray  # (N, A) price before slippage of that exit, else 0
     exit_commission: FloatArray  # (N, A) >= 0
     exit_slippage: FloatArray  # (N, A) >= 0

@@ -3,6 +3,7 @@
 from envs.errors import BadInputError, WalkforgeError, require
 
 __all__ = [
+    "LARGEST_COUNT",
     "BadInputError",
     "DamagedReturnsError",
     "DatabaseAwayError",
@@ -14,14 +15,18 @@ __all__ = [
     "StaleRunError",
     "StudyStoppedError",
     "WalkforgeError",
+    "first_filled_line",
     "install_hint",
     "message_of",
     "require",
+    "require_count",
 ]
+
+LARGEST_COUNT = 2**31 - 1  # of trials, models or seconds: the largest integer of a database column
 
 
 class DownloadError(WalkforgeError):
-    """A source of bars failed again and again; what it had given before is kept."""
+    """A source of bars failed again and again; bars received before are kept."""
 
 
 class DamagedReturnsError(WalkforgeError):
@@ -29,7 +34,7 @@ class DamagedReturnsError(WalkforgeError):
 
 
 class DatabaseAwayError(BadInputError):
-    """A database server gives no connection; whoever had one before waits for the next."""
+    """A database server gives no connection; a process that had one before waits for the next."""
 
 
 class DatabaseReplacedError(WalkforgeError):
@@ -37,7 +42,7 @@ class DatabaseReplacedError(WalkforgeError):
 
 
 class LockLostError(WalkforgeError):
-    """A lock was not held to the end; what it guards is done again under a new one."""
+    """A lock was lost while held; the work under it is repeated under a new lock."""
 
 
 class NumericError(WalkforgeError):
@@ -53,7 +58,12 @@ class StaleRunError(WalkforgeError):
 
 
 class StudyStoppedError(WalkforgeError):
-    """The study stopped itself; the message says why."""
+    """The study stopped itself; the message gives the reason."""
+
+
+def require_count(key: str, value: int) -> None:
+    """Refuse a number of trials or models below 1 or above the largest integer of a database column."""
+    require(1 <= value <= LARGEST_COUNT, key, value, f"at least 1 and at most {LARGEST_COUNT}")
 
 
 def install_hint(extra: str) -> str:
@@ -66,4 +76,9 @@ def message_of(error: BaseException) -> str:
     driver = getattr(error, "orig", None)
     if driver is None:
         return " ".join(str(error).split())
-    return next((line.strip() for line in str(driver).splitlines() if line.strip()), type(driver).__name__)
+    return first_filled_line(str(driver)) or type(driver).__name__
+
+
+def first_filled_line(text: str) -> str:
+    """Return the first line of a text that is not empty, without spaces around it; empty if there is none."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,7 +1,7 @@
-"""Files of the user's own that register features: loaded by path or module name, wherever a study needs them.
+"""Files of the user's own that register features, rewards and agents, loaded by path or module name.
 
-What an extension registers is found by comparing the registries before and after its code ran, so that a
-feature needs nothing but its decorator, and a name that is taken is refused.
+The registries before and after a file ran are compared to find its entries, so that each needs nothing but
+its decorator, and a name that is taken is refused.
 """
 
 import hashlib
@@ -9,11 +9,12 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from envs.kernel_cache import is_private, user_cache
 from optimize.errors import BadInputError
+from optimize.source_code import file_digest
 
 MODULE = "walkforge_extension"  # start of the name under which an extension is imported
 FOLDER = "extensions"  # of a bundle, for the copies that it carries
@@ -22,8 +23,18 @@ NAMED = ("named", "extensions.txt")  # folder and file in the user's cache: a SH
 Entry = TypeVar("Entry")
 Registered = list[tuple[dict[str, Any], str, Any]]  # registry, name, entry
 
-_REGISTRIES: list[dict[str, Any]] = []
-_LOADED: dict[str, Registered] = {}  # by the SHA-256 of the file
+
+@dataclass(frozen=True)
+class Loaded:
+    """A file that ran: its name, the digest of its code, and the entries that it registered."""
+
+    name: str
+    code: str
+    entries: Registered
+
+
+_REGISTRIES: list[dict[str, Any]] = []  # the rewards aside, which envs keeps
+_LOADED: dict[str, Loaded] = {}  # by the SHA-256 of the file
 
 
 def extendable(registry: dict[str, Entry]) -> dict[str, Entry]:
@@ -74,6 +85,8 @@ def name_extensions(names: Iterable[str]) -> list[str]:
     load_extensions(paths)
     digests = [_digest(Path(path)) for path in paths]
     if unknown := [digest for digest in digests if digest not in _named()]:
+        from envs.kernel_cache import is_private, user_cache  # loads numba, which declaring a key must not
+
         folder = user_cache() / NAMED[0]
         if is_private(folder):  # without a home every command names its extensions
             with suppress(OSError), (folder / NAMED[1]).open("a", encoding="utf-8") as stream:
@@ -81,10 +94,10 @@ def name_extensions(names: Iterable[str]) -> list[str]:
     return paths
 
 
-def refuse_unnamed(names: Sequence[str], where: str) -> None:
-    """Raise BadInputError where a database names code that this user never named in a command.
+def load_stored(names: Sequence[str], where: str) -> None:
+    """Load the extensions that a database names; BadInputError unless a command of this user named them.
 
-    Whoever made the database chose that code.
+    The author of the database chose that code.
     """
     known = _named() if names else frozenset[str]()
     paths = [find_extension(name) for name in names]
@@ -94,10 +107,20 @@ def refuse_unnamed(names: Sequence[str], where: str) -> None:
             f"{where} runs code that no command of yours has named as it is now "
             f"({', '.join(map(str, found))}): read it, then add extensions=[{','.join(map(str, paths))}]"
         )
+    load_extensions(names)
+
+
+def loaded_code(names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of the loaded extensions whose file is among these paths or names, by file name."""
+    wanted = {Path(name).name.replace(" ", "_") for name in names}
+    known = {each.name: each.code for digest, each in _LOADED.items() if _is_in_force(digest)}
+    return {name: code for name, code in known.items() if name in wanted}
 
 
 def _named() -> frozenset[str]:
-    """Return the digests of the extensions that this user named, from a folder that nobody else can write."""
+    """Return the digests of the extensions that this user named, from a folder of this user alone."""
+    from envs.kernel_cache import is_private, user_cache  # loads numba, which declaring a key must not
+
     folder = user_cache() / NAMED[0]
     try:
         return frozenset(
@@ -124,9 +147,12 @@ def refuse_untrusted(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def _run(path: Path, digest: str, together: Sequence[str]) -> Registered:
-    """Run a file and return what it registered; entries of an earlier version of it give way."""
-    before = [dict(registry) for registry in _REGISTRIES]
+def _run(path: Path, digest: str, together: Sequence[str]) -> Loaded:
+    """Run a file and return its entries, which replace those of an earlier version of it."""
+    from envs.rewards import REWARDS, try_reward  # loads numba, which declaring a key must not
+
+    registries = [REWARDS, *_REGISTRIES]
+    before = [dict(registry) for registry in registries]
     name = f"{MODULE}_{path.stem}_{digest[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None, "a path that ends in .py has a loader"
@@ -137,38 +163,43 @@ def _run(path: Path, digest: str, together: Sequence[str]) -> Registered:
         spec.loader.exec_module(module)
         added = [
             (registry, key, entry)
-            for registry, known in zip(_REGISTRIES, before, strict=True)
+            for registry, known in zip(registries, before, strict=True)
             for key, entry in registry.items()
             if known.get(key) is not entry
         ]
         if not added:
-            raise BadInputError("it registers nothing: decorate a function with @feature")
-        _refuse_taken(added, before, together)
-    except Exception as error:  # whatever the user's code raises is a fault of the extension
-        for registry, known in zip(_REGISTRIES, before, strict=True):
+            raise BadInputError(
+                "it registers nothing: decorate a function with @feature or @reward, or a class with @agent"
+            )
+        _refuse_taken(added, dict(zip(map(id, registries), before, strict=True)), together)
+        for registry, key, _ in added:
+            if registry is REWARDS:
+                try_reward(key)
+    except Exception as error:  # any error of the user's code is a fault of the extension
+        for registry, known in zip(registries, before, strict=True):
             registry.clear()
             registry.update(known)
         del sys.modules[name]
         kind = "" if isinstance(error, BadInputError) else f"{type(error).__name__}: "
         raise BadInputError(f"extensions={path} cannot be used: {kind}{error}") from error
-    return added
+    return Loaded(path.name.replace(" ", "_"), file_digest(path), added)
 
 
-def _refuse_taken(added: Registered, before: Sequence[dict[str, Any]], together: Sequence[str]) -> None:
+def _refuse_taken(added: Registered, before: dict[int, dict[str, Any]], together: Sequence[str]) -> None:
     """Refuse names of Walkforge's own, and of the other extensions that are wanted at the same time."""
     replaceable = [
-        entry for digest, entries in _LOADED.items() if digest not in together for _, _, entry in entries
+        entry for digest, each in _LOADED.items() if digest not in together for _, _, entry in each.entries
     ]
     for registry, key, _ in added:
-        known = next(old for all_, old in zip(_REGISTRIES, before, strict=True) if all_ is registry)
+        known = before[id(registry)]
         if key in known and not any(known[key] is entry for entry in replaceable):
             raise BadInputError(f"it registers {key!r}, a name that is taken: choose another")
 
 
 def _is_in_force(digest: str) -> bool:
     """Return whether a file ran and all that it registered still stands."""
-    entries = _LOADED.get(digest, [])
-    return bool(entries) and all(registry.get(key) is entry for registry, key, entry in entries)
+    found = _LOADED.get(digest)
+    return found is not None and all(registry.get(key) is entry for registry, key, entry in found.entries)
 
 
 def _digest(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DIGITS = 12  # of a digest that is stored and shown
-# Set by the grammar or by some versions of Python alone; what a program does never depends on them.
+# Set by the grammar or by some versions of Python alone; the behaviour of a program never depends on them.
 UNREAD = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
@@ -22,9 +22,9 @@ def code_digest(text: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the digest of a Python file, read again only where the file was written since."""
+    """Return the digest of a Python file, read again only where inode, size or time of change differ."""
     status = path.stat()
-    return _file_digest(path, status.st_mtime_ns, status.st_size)
+    return _file_digest(path, (status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 def package_digest(folder: Path) -> str:
@@ -42,7 +42,7 @@ def packages_in(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _file_digest(path: Path, written_ns: int, size: int) -> str:
+def _file_digest(path: Path, _state: tuple[int, int, int]) -> str:
     return code_digest(path.read_text(encoding="utf-8"))
 
 

@@ -2,7 +2,9 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in a shell's background: Ctrl-C is tested too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,8 +16,16 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("COLUMNS", None)  # of the terminal that runs the tests: tables are whole without it
 
 import pytest  # noqa: E402  (thread limits must be set before numpy is imported)
+from alembic.config import Config  # noqa: E402
+from alembic.script import ScriptDirectory  # noqa: E402
 
+from envs.rewards import REWARDS  # noqa: E402
+from optimize import extensions  # noqa: E402
+from optimize.agents.registry import ALGORITHMS  # noqa: E402
+from optimize.data.features import FEATURES  # noqa: E402
+from optimize.data.features.spec import FEATURE_KEYS  # noqa: E402
 from tests.postgres import database_url, postgres, postgres_server  # noqa: E402
+from tests.required_markers import RequiredMarkers  # noqa: E402
 
 __all__ = ["database_url", "postgres", "postgres_server"]
 
@@ -31,35 +41,36 @@ def market_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def registries_kept() -> Iterator[None]:
+    """Remove the features, rewards and agents that a test registers when it ends."""
+    registries: list[dict[str, Any]] = [REWARDS, FEATURES, FEATURE_KEYS, ALGORITHMS, extensions._LOADED]
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def revisions_read_once() -> Iterator[None]:
+    """Read the revisions of tables once a process, and not for each new database."""
+    read = ScriptDirectory.from_config
+    scripts: dict[str | None, ScriptDirectory] = {}
+
+    def read_once(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in scripts:
+            scripts[place] = read(config)
+        return scripts[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", read_once)
+        yield
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """In CI, where WALKFORGE_REQUIRED_MARKERS names a file, hold every marker it lists to account."""
     listed = os.environ.get("WALKFORGE_REQUIRED_MARKERS")
     if listed and not hasattr(config, "workerinput"):  # pytest-xdist: its workers see only a part
         config.pluginmanager.register(RequiredMarkers((REPOSITORY / listed).read_text().split()))
-
-
-class RequiredMarkers:
-    """Fail the session when a test with a required marker was skipped, or when none ran."""
-
-    def __init__(self, markers: list[str]) -> None:
-        self.passed = dict.fromkeys(markers, 0)
-        self.skipped: list[str] = []
-
-    @pytest.hookimpl
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count what ran and what did not."""
-        marked = self.passed.keys() & set(report.keywords)
-        if report.skipped and marked:
-            self.skipped.append(report.nodeid)
-        elif report.when == "call" and report.passed:
-            for marker in marked:
-                self.passed[marker] += 1
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Turn a skip into a failure of the whole run."""
-        idle = [marker for marker, count in self.passed.items() if count == 0]
-        for problem in (*(f"skipped: {node}" for node in self.skipped), *(f"no test ran: {m}" for m in idle)):
-            print(f"\nREQUIRED MARKER {problem}")
-        if self.skipped or idle:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from envs.types import Market
+from envs.types import Market, array_specs
 
 START = "2024-01-01"
 DAYS_PER_YEAR = 365.0
@@ -39,26 +39,31 @@ def make_market(
     digest = hashlib.sha256()
     for array in (timestamp, open_prices, close_prices, columns):
         digest.update(np.ascontiguousarray(array).tobytes())
+    arrays: dict[str, NDArray[Any]] = {
+        "timestamp": timestamp,
+        "bar_end": bar_end,
+        "open": open_prices,
+        "high": np.maximum(open_prices, close_prices),
+        "low": np.minimum(open_prices, close_prices),
+        "close": close_prices,
+        "tradable": np.ones((n_bars, n_assets), bool) if tradable is None else _columns(tradable, bool),
+        "features": columns,
+        "session": (day - day[0]).astype(np.int64),
+        "session_date": session_date,
+        "hold_moments": np.full(3, np.nan),
+    }
+    sizes = {"T": n_bars, "A": n_assets, "F": columns.shape[2], "S": len(session_date), "M": 3}
+    zeros = {
+        name: np.zeros([sizes[axis] for axis in spec.axes], spec.dtype)
+        for name, spec in array_specs(Market).items()
+    }
     return Market(
         symbols=tuple(f"ASSET{index}" for index in range(n_assets)),
         timeframe=timeframe,
-        timestamp=timestamp,
-        bar_end=bar_end,
-        open=open_prices,
-        high=np.maximum(open_prices, close_prices),
-        low=np.minimum(open_prices, close_prices),
-        close=close_prices,
-        tradable=np.ones((n_bars, n_assets), dtype=bool) if tradable is None else _columns(tradable, bool),
-        spread=np.zeros_like(close_prices),
-        exit_at_open=np.zeros(n_bars, dtype=bool),
-        exit_at_close=np.zeros(n_bars, dtype=bool),
-        features=columns,
         feature_names=tuple(f"feature_{index}" for index in range(columns.shape[2])),
-        session=(day - day[0]).astype(np.int64),
-        session_date=session_date,
         sessions_per_year=DAYS_PER_YEAR,
-        hold_moments=np.full(3, np.nan),
         fingerprint=digest.hexdigest(),
+        **(zeros | arrays),
     )
 
 

@@ -162,9 +162,9 @@ def postgres(postgres_server: Server) -> Iterator[str]:
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.slow])])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a new database, of each kind in turn."""
+    """Return the URL of a new database, of each kind in turn; PostgreSQL is of the full tier."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'walkforge.db'}"
     return str(request.getfixturevalue("postgres"))

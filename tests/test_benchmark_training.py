@@ -10,6 +10,7 @@ from benchmarks.training import QUICK, make_market, product_flops
 from tests.conftest import REPOSITORY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["ppo_d33_b64", "sac_d33_h64"])
 def test_it_ends_with_one_json_line(key: str) -> None:
     command = [sys.executable, "benchmarks/training.py", "--tiny", "--only", key]

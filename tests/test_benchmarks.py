@@ -14,6 +14,7 @@ from benchmarks.peers.walkforge import FULL_COSTS
 from tests.conftest import REPOSITORY
 
 
+@pytest.mark.slow
 def test_it_ends_with_one_json_line() -> None:
     command = [sys.executable, "benchmarks/environments.py", "--tiny", "--alone"]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

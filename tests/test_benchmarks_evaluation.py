@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from benchmarks import evaluation, trials
 from tests.conftest import REPOSITORY
 
@@ -18,6 +20,7 @@ def tiny(name: str, *options: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_evaluation() -> None:
     result = tiny("evaluation")
     detail = result["detail"]["d33"]
@@ -26,6 +29,7 @@ def test_evaluation() -> None:
         assert result[f"{way}_8x2000"] == result[f"{way}_d33"] == detail[way] > 0
 
 
+@pytest.mark.slow
 def test_trials() -> None:
     result = tiny("trials", "--only", "d33")
     assert result["trial_d33"] == result["detail"]["d33"]["ratio"] > 0
@@ -35,8 +39,8 @@ def test_trials() -> None:
 def test_the_sizes_are_what_their_keys_say() -> None:
     for key, lookback in trials.LOOKBACKS.items():
         spec = trials.make_spec(lookback, tiny=True)
-        ground = trials.make_ground(spec)
-        assert f"d{lookback * ground.market.features.shape[2] + 3}" == key
+        windowed = trials.make_market(spec)
+        assert f"d{lookback * windowed.market.features.shape[2] + 3}" == key
     assert evaluation.LOOKBACKS == trials.LOOKBACKS
     assert trials.WINDOWS * trials.STEPS == 20_480
     assert trials.STEPS % trials.SETTINGS["n_steps"] == 0  # else both engines would train on

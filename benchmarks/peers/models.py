@@ -17,7 +17,7 @@ from envs.episodes import RandomEpisodes
 from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec, TradingVectorEnv
-from optimize.agents.vecenv import SB3VecEnv
+from optimize.agents.sb3.vecenv import SB3VecEnv
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from envs.rewards import RewardSpec
 from envs.single import TradingEnv
 from envs.types import Market
 from envs.vector import EnvSpec, TradingVectorEnv
-from optimize.agents.vecenv import SB3VecEnv
+from optimize.agents.sb3.vecenv import SB3VecEnv
 
 FULL_COSTS = CostSpec(
     commission_bps=0.2,

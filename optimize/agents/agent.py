@@ -1,7 +1,7 @@
-"""A trained agent: it acts, it is saved, it comes back acting bit for bit the same."""
+"""Trained agents: acting, saving and loading, with bit-identical actions after a reload."""
 
 import io
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,54 +14,54 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import ConstantSchedule
 
-from envs.policy import Fused
+from envs.env_state import EnvState
+from envs.plain import from_plain, to_plain
+from envs.policy import FusedRollout
 from envs.rewards import RewardFunction
-from envs.world import World
-from optimize.agents import files
-from optimize.agents.build import policy_arguments
-from optimize.agents.compiled.playing import fuse
+from optimize.agents import artifacts as files
+from optimize.agents.engines import FUSED, LOCK_STEP
+from optimize.agents.kernels.fused.rollout import fuse
 from optimize.agents.registry import find_algorithm
-from optimize.agents.spec import NETS, AgentSpec
+from optimize.agents.sb3.build import policy_arguments
+from optimize.agents.spec import AgentSpec
 from optimize.errors import BadInputError
 
 
 @dataclass(frozen=True, eq=False)
 class Agent:
-    """A policy with what it was trained as; `model` is absent where it was loaded without pickle."""
+    """A policy with its specification; `model` is None after loading without pickle."""
 
     spec: AgentSpec
     policy: BasePolicy
     model: BaseAlgorithm | None = None
     deterministic: bool = True
     reward_active_share: float | None = None  # of its training; None: no differential reward, or loaded
+    fused: bool = True  # evaluated in one kernel where its networks have one
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
-        """Return actions (N, A) or (N,) for observations (N, D), as the policy's own `predict` does."""
+        """Return actions (N, A) or (N,) for observations (N, D), equal to those of the policy's `predict`."""
         policy = self.policy
-        if type(policy).predict is not BasePolicy.predict:  # that of a recurrent one threads its state
+        if type(policy).predict is not BasePolicy.predict:  # a recurrent policy passes its state on
             return policy.predict(observation, state, start, deterministic=self.deterministic)
         if policy.training:
             policy.set_training_mode(False)
         with torch.inference_mode():
             seen = torch.from_numpy(observation).to(policy.device)
-            said = policy._predict(seen, deterministic=self.deterministic).cpu().numpy()
+            chosen = policy._predict(seen, deterministic=self.deterministic).cpu().numpy()
         space = policy.action_space
-        action = said.reshape(len(observation), *(space.shape or ()))
+        action = chosen.reshape(len(observation), *(space.shape or ()))
         if isinstance(space, gymnasium.spaces.Box):
             low, high = space.low, space.high
             action = policy.unscale_action(action) if policy.squash_output else np.clip(action, low, high)
         return action, state
 
-    def fuse(self, world: World, reward: RewardFunction) -> Fused | None:
-        """Return what plays a whole world in one compiled call, or None where the policy has to be asked.
-
-        That is: where it samples, where agent.engine=stock, and where its networks have no kernel.
-        """
-        if not self.deterministic or self.spec.engine == "stock":
+    def fuse(self, env: EnvState, reward: RewardFunction) -> FusedRollout | None:
+        """Return the fused rollout of this agent; None where it samples, or its networks have no kernel."""
+        if not self.deterministic or not self.fused:
             return None
-        return fuse(self.policy, world, reward)
+        return fuse(self.policy, env, reward)
 
     def stochastic(self, seed: int) -> Self:
         """Return this agent sampling its actions, from torch's generator seeded here."""
@@ -69,43 +69,46 @@ class Agent:
         return replace(self, deterministic=False)
 
     def save(self, folder: Path) -> None:
-        """Write policy.safetensors, spec.json and, of a freshly trained agent, SB3's model.zip."""
+        """Write policy.safetensors, spec.json and, after training in this process, SB3's model.zip."""
         archive = None
         if self.model is not None:
             buffer = io.BytesIO()
             with np.printoptions(threshold=0, edgeitems=1):  # SB3 writes out whole spaces, for people to read
                 self.model.save(buffer)
             archive = buffer.getvalue()
-        files.write_files(folder, archive, self.policy.state_dict(), _describe(self.spec, self.policy))
+        description = _describe(self.spec, self.policy) | {"evaluation": FUSED if self.fused else LOCK_STEP}
+        files.write_files(folder, archive, self.policy.state_dict(), description)
 
 
 def load_agent(folder: Path, device: str = "cpu") -> Agent:
     """Rebuild an agent from policy.safetensors and spec.json, without pickle."""
     description = files.read_spec(folder)
     try:
-        spec = AgentSpec(**description["agent"])
+        spec = from_plain(AgentSpec, description["agent"])
         policy = _rebuild(spec.name, description)
     except (KeyError, TypeError) as error:
         raise BadInputError(f"{folder / files.SPEC} is incomplete ({error}): train the agent again") from None
     files.load_weights(folder, description, policy)
     policy.set_training_mode(False)
-    return Agent(spec, policy.to(device))
+    # Version 0.1 did not write the key and asked stock-trained agents bar by bar: their scores stay the same.
+    former = LOCK_STEP if spec.engine == "stock" else FUSED
+    return Agent(spec, policy.to(device), fused=description.get("evaluation", former) == FUSED)
 
 
 def load_sb3(folder: Path) -> BaseAlgorithm:
-    """Load model.zip with optimizer state; it holds pickled code, so only from a folder you trust."""
+    """Load model.zip with optimizer state; it unpickles code, so the folder must be trusted."""
     description = files.read_spec(folder)
     path = files.check_digest(folder, files.MODEL, description)
-    return find_algorithm(AgentSpec(**description["agent"]).name).load().load(path, device="cpu")
+    return find_algorithm(from_plain(AgentSpec, description["agent"]).name).load().load(path, device="cpu")
 
 
 def _describe(spec: AgentSpec, policy: BasePolicy) -> dict[str, Any]:
-    """Return all that rebuilding the policy needs, as plain values."""
+    """Return the description from which the policy is rebuilt, as plain values."""
     action = policy.action_space
     return {
-        "agent": asdict(spec),
+        "agent": to_plain(spec),
         "policy": {
-            "net_arch": list(NETS[spec.net]),
+            "net_arch": list(spec.widths),
             "activation": spec.activation,
             "use_sde": bool(spec.hyperparameters.get("use_sde", False)),
         },
@@ -118,7 +121,7 @@ def _describe(spec: AgentSpec, policy: BasePolicy) -> dict[str, Any]:
 
 
 def _rebuild(name: str, description: dict[str, Any]) -> BasePolicy:
-    """Return SB3's policy of this description with arbitrary weights, leaving torch's generator alone."""
+    """Return SB3's policy of this description with arbitrary weights; torch's generator is not changed."""
     observation = gymnasium.spaces.Box(-np.inf, np.inf, (description["observation_size"],), np.float32)
     size = description["action_size"]
     low = description.get("action_low", -1.0)  # not written before agents could be long-only

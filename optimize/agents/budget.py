@@ -1,4 +1,4 @@
-"""How many environment steps a training takes, and the same training in fewer or more of them."""
+"""Training budget: hyperparameters that fit it, and the same training with fewer or more steps."""
 
 import math
 from dataclasses import replace
@@ -8,9 +8,16 @@ from optimize.agents.registry import find_algorithm, hyperparameters_of
 from optimize.agents.spec import AgentSpec
 from optimize.errors import require
 
-ROUNDED = {"buffer_size", "target_update_interval"}  # to a multiple of agent.n_envs
-BUDGETED = ("n_steps", "batch_size", "buffer_size", "learning_starts", "target_update_interval", "train_freq")
-NEAR_ENOUGH = 0.02  # of the steps, for rollouts that minibatches divide without a rest
+ROUNDED_KEYS = {"buffer_size", "target_update_interval"}  # to a multiple of agent.n_envs
+BUDGETED_KEYS = (
+    "n_steps",
+    "batch_size",
+    "buffer_size",
+    "learning_starts",
+    "target_update_interval",
+    "train_freq",
+)
+ROLLOUT_TOLERANCE = 0.02  # of the steps, for rollouts that minibatches divide without a rest
 
 
 def fit_to_budget(spec: AgentSpec) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def fit_to_budget(spec: AgentSpec) -> dict[str, Any]:
 
 
 def check_budget(spec: AgentSpec) -> None:
-    """Refuse an off-policy agent that would take more steps than its budget before it learns once."""
+    """Refuse an off-policy agent whose first update comes after the end of its budget."""
     full = _defaults(spec) | spec.hyperparameters
     if "train_freq" in full:
         between = full["train_freq"] * spec.n_envs
@@ -43,13 +50,13 @@ def check_budget(spec: AgentSpec) -> None:
         require(between <= spec.total_timesteps, "agent.train_freq * agent.n_envs", between, allowed)
 
 
-def effective(spec: AgentSpec) -> dict[str, Any]:
-    """Return the hyperparameters that a training works with: cut to its budget, or to whole rounds.
+def effective_hyperparameters(spec: AgentSpec) -> dict[str, Any]:
+    """Return the hyperparameters in effect: cut to the budget, rounded to whole steps of all environments.
 
     Counts over all environments become whole multiples of agent.n_envs, as stable-baselines3 rounds them.
     """
     values = fit_to_budget(spec)
-    for key in ROUNDED & values.keys():
+    for key in ROUNDED_KEYS & values.keys():
         values[key] = max(values[key] // spec.n_envs, 1) * spec.n_envs
     return values
 
@@ -59,7 +66,7 @@ def changed_by_budget(spec: AgentSpec) -> dict[str, tuple[Any, Any]]:
 
     A replay buffer that is larger than the budget never fills, so its size changes nothing.
     """
-    trained = effective(spec)
+    trained = effective_hyperparameters(spec)
     return {
         key: (value, trained[key])
         for key, value in spec.hyperparameters.items()
@@ -77,7 +84,7 @@ def budget_lines(spec: AgentSpec) -> list[str]:
 
 
 def as_trained(spec: AgentSpec) -> AgentSpec:
-    """Return the agent with its hyperparameters as training works with them, which trains the same."""
+    """Return the agent with the hyperparameters in effect, which gives the same training."""
     changed = {key: trained for key, (_, trained) in changed_by_budget(spec).items()}
     return replace(spec, hyperparameters=spec.hyperparameters | changed) if changed else spec
 
@@ -99,7 +106,7 @@ def divide_budget(spec: AgentSpec, ratio: float) -> AgentSpec:
         for count in (fewest, fewest + 1)
         for steps in _lengths(wanted / count / spec.n_envs, spec.n_envs, full.get("batch_size"))
     ]
-    even = [each for each in lengths if each[0] <= NEAR_ENOUGH and _is_even(each[3], spec.n_envs, full)]
+    even = [each for each in lengths if each[0] <= ROLLOUT_TOLERANCE and _is_even(each[3], spec.n_envs, full)]
     _, _, count, steps = min(even or lengths)
     hyperparameters = dict(spec.hyperparameters)
     if steps != (_defaults(spec) | hyperparameters)["n_steps"]:
@@ -108,7 +115,7 @@ def divide_budget(spec: AgentSpec, ratio: float) -> AgentSpec:
 
 
 def _lengths(exact: float, n_envs: int, batch_size: int | None) -> set[int]:
-    """Return lengths of a rollout near an exact one: the nearest, and those that minibatches divide."""
+    """Return rollout lengths near an exact one: the nearest, and the nearest multiples of minibatches."""
     nearest = max(2, round(exact))
     if batch_size is None:
         return {nearest}

@@ -1,17 +1,25 @@
 """The agents on offer, and which of their arguments a user may set or search."""
 
+import functools
 import importlib
 import inspect
+import operator
 import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from optimize.errors import BadInputError
+from envs.fields import RUN, UNSET, Declared, Setting
+from optimize.agents.hyperparameters import HYPERPARAMETERS
+from optimize.errors import BadInputError, require
+from optimize.extensions import extendable
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
+
+KindT = TypeVar("KindT", bound=type)
 
 
 @dataclass(frozen=True)
@@ -42,18 +50,28 @@ class Hyperparameter:
 
 
 _BOTH, _CONTINUOUS, _DISCRETE = map(frozenset, (("continuous", "discrete"), ("continuous",), ("discrete",)))
-_COMPILED = "optimize.agents.compiled"
+_KERNELS = "optimize.agents.kernels"
 
-ALGORITHMS: dict[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
-        Algorithm("ppo", "stable_baselines3:PPO", _BOTH, True, f"{_COMPILED}.ppo:CompiledPPO"),
-        Algorithm("sac", "stable_baselines3:SAC", _CONTINUOUS, False, f"{_COMPILED}.sac:CompiledSAC"),
-        Algorithm("td3", "stable_baselines3:TD3", _CONTINUOUS, False, f"{_COMPILED}.td3:CompiledTD3"),
-        Algorithm("dqn", "stable_baselines3:DQN", _DISCRETE, False, f"{_COMPILED}.dqn:CompiledDQN"),
-        Algorithm("a2c", "stable_baselines3:A2C", _BOTH, True, f"{_COMPILED}.a2c:CompiledA2C"),
-    )
-}
+ALGORITHMS: dict[str, Algorithm] = extendable(
+    {
+        algorithm.name: algorithm
+        for algorithm in (
+            Algorithm("ppo", "stable_baselines3:PPO", _BOTH, True, f"{_KERNELS}.on_policy.ppo:CompiledPPO"),
+            Algorithm(
+                "sac", "stable_baselines3:SAC", _CONTINUOUS, False, f"{_KERNELS}.off_policy.sac:CompiledSAC"
+            ),
+            Algorithm(
+                "td3", "stable_baselines3:TD3", _CONTINUOUS, False, f"{_KERNELS}.off_policy.td3:CompiledTD3"
+            ),
+            Algorithm(
+                "dqn", "stable_baselines3:DQN", _DISCRETE, False, f"{_KERNELS}.off_policy.dqn:CompiledDQN"
+            ),
+            Algorithm("a2c", "stable_baselines3:A2C", _BOTH, True, f"{_KERNELS}.on_policy.a2c:CompiledA2C"),
+        )
+    }
+)
+
+BUILT_IN = frozenset(ALGORITHMS)
 
 # Constructor arguments that Walkforge sets itself, each with the key to use instead.
 OWNED: dict[str, str] = {
@@ -68,14 +86,32 @@ OWNED: dict[str, str] = {
     "_init_setup_model": "it is internal to stable-baselines3",
 }
 
-_UNSEARCHABLE: dict[str, str] = {
-    "name": "an agent has parameters of its own: run one study per agent",
-    "total_timesteps": "it is the training budget, and trials must compare at equal budgets",
-    "n_envs": "it says how the machine is used; set it for the whole study",
-    "device": "it says how the machine is used; set it for the whole study",
-    "engine": "it says how the machine is used; set it for the whole study",
-    "hyperparameters": "its keys stand directly under agent",
-}
+
+def agent(name: str, *, actions: Iterable[str] = ("continuous",)) -> Callable[[KindT], KindT]:
+    """Register a class of stable-baselines3's interface, or a subclass of one of its classes, as agent.name.
+
+    actions: continuous, discrete or both. The arguments of its constructor that plain values can set become
+    keys under agent; its policy_aliases["MlpPolicy"] is the policy that is trained, saved and rebuilt.
+    """
+
+    def register(kind: KindT) -> KindT:
+        from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+        from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+        able = frozenset(actions)
+        known = bool(able) and able <= _BOTH
+        require(known, f"actions of agent {name!r}", sorted(able), "continuous, discrete or both")
+        if not issubclass(kind, (OnPolicyAlgorithm, OffPolicyAlgorithm)):
+            raise BadInputError(
+                f"agent {name!r} is {kind.__name__}: register a subclass of stable-baselines3's "
+                "OnPolicyAlgorithm or OffPolicyAlgorithm, such as one of PPO"
+            )
+        path, on_policy = f"{kind.__module__}:{kind.__qualname__}", issubclass(kind, OnPolicyAlgorithm)
+        ALGORITHMS[name] = Algorithm(name, path, able, on_policy)
+        hyperparameters_of.cache_clear()
+        return kind
+
+    return register
 
 
 def find_algorithm(name: str) -> Algorithm:
@@ -112,14 +148,30 @@ def hyperparameters_of(name: str) -> dict[str, Hyperparameter]:
     return found
 
 
+def hyperparameters_of_extensions() -> dict[str, Declared]:
+    """Return the constructor arguments that only agents of extensions take, as keys under `agent`."""
+    takers: dict[str, list[str]] = {}
+    for name in ALGORITHMS.keys() - BUILT_IN:  # their classes are imported already
+        for key in hyperparameters_of(name).keys() - HYPERPARAMETERS.keys():
+            takers.setdefault(key, []).append(name)
+    found = {}
+    for key, names in sorted(takers.items()):
+        kinds = sorted({kind for name in names for kind in hyperparameters_of(name)[key].types}, key=str)
+        meaning = f"Argument of the agent {' and '.join(sorted(names))}."
+        found[key] = Declared(functools.reduce(operator.or_, kinds), UNSET, Setting(RUN, meaning))
+    return found
+
+
+def takers_of(key: str) -> list[str]:
+    """Return the agents of extensions whose constructor takes an argument."""
+    return sorted(name for name in ALGORITHMS.keys() - BUILT_IN if key in hyperparameters_of(name))
+
+
 def searchable_keys(agent_name: str) -> frozenset[str]:
     """Return the keys under `agent` that change the model which is built."""
     return frozenset(hyperparameters_of(agent_name)) | {"net", "activation"}
 
 
 def unsearchable(key: str) -> str | None:
-    """Return why this key (`device` or `agent.device`) may not be searched, or None."""
-    key = key.removeprefix("agent.")
-    if reason := _UNSEARCHABLE.get(key):
-        return reason
+    """Return why Walkforge sets this argument of an algorithm itself, or None."""
     return f"Walkforge sets it: {OWNED[key]}" if key in OWNED else None

@@ -1,4 +1,4 @@
-"""What the user says about the agent, and the refusal of what SB3 would reject or train badly.
+"""AgentSpec: an agent and its hyperparameters, checked against the signature of its algorithm.
 
 Free of torch, so that the command line starts fast; `check_agent` alone imports it.
 """
@@ -6,16 +6,21 @@ Free of torch, so that the command line starts fast; `check_agent` alone imports
 import difflib
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import NoneType
+from dataclasses import dataclass
 from typing import Any
 
-from optimize.agents.compiled.qualify import ENGINES, FORMER_ENGINES, choose_engine
-from optimize.agents.registry import OWNED, Hyperparameter, find_algorithm, hyperparameters_of
+from envs.fields import EXAM, KIND_WORDS, RUN, check_ranges, setting, setting_of
+from optimize.agents.hyperparameters import HYPERPARAMETERS
+from optimize.agents.registry import (
+    OWNED,
+    Hyperparameter,
+    find_algorithm,
+    hyperparameters_of,
+    hyperparameters_of_extensions,
+)
 from optimize.errors import BadInputError, require
 
-# Width of each hidden layer. A name, not a list, is what a categorical parameter can store.
+# Width of each hidden layer.
 NETS: dict[str, tuple[int, ...]] = {
     "tiny": (32, 32),
     "small": (64, 64),
@@ -24,88 +29,68 @@ NETS: dict[str, tuple[int, ...]] = {
     "deep": (128, 128, 128),
 }
 ACTIVATIONS = ("tanh", "relu")
+MAX_LAYER_UNITS, MAX_LAYERS = 8192, 16  # units of a layer, layers
+ENGINES = ("auto", "compiled", "stock")
+FORMER_ENGINES = ("graphed",)  # of stored agents, which are still evaluated
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """One agent; `hyperparameters` are the arguments of the SB3 constructor, checked by `check_agent`."""
+    """One agent; its hyperparameters stand directly under `agent` and are checked by `check_agent`."""
 
-    name: str = "ppo"
-    total_timesteps: int = 20_000  # per window, over all training environments
-    n_envs: int = 8  # parallel training environments
-    net: str = "small"
-    activation: str = "tanh"
-    device: str = "cpu"
-    engine: str = "auto"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    name: str = setting(
+        "ppo", RUN, "Algorithm of the agent.",
+        fixed="an agent has parameters of its own: run one study per agent",
+    )  # fmt: skip
+    total_timesteps: int = setting(
+        20_000, RUN, "Training budget of a window, over all training environments.", unit="steps", low=1,
+        fixed=EXAM,
+    )  # fmt: skip
+    n_envs: int = setting(8, RUN, "Parallel training environments.", unit="environments", low=1, fixed=EXAM)
+    net: str | list[int] = setting(
+        "small", RUN, "Hidden layers of the networks: a name, or a list of widths.", unit="units a layer",
+        low=1, high=MAX_LAYER_UNITS,
+        allowed=f"one of {', '.join(NETS)}, or a list of 1 to {MAX_LAYERS} widths from 1 to "
+        f"{MAX_LAYER_UNITS}, such as [256,256]",
+    )  # fmt: skip
+    activation: str = setting("tanh", RUN, "Activation of the hidden layers.", choices=ACTIVATIONS)
+    device: str = setting(
+        "cpu", RUN, "Device of the training.", allowed="auto, cpu, cuda or cuda:NUMBER", fixed=EXAM
+    )
+    engine: str = setting(
+        "auto", RUN, "Engine of the training: compiled kernels or stock stable-baselines3.",
+        choices=(*ENGINES, *FORMER_ENGINES), allowed=f"one of {', '.join(ENGINES)}",
+        fixed="it decides how the machine is used; set it for the whole study",
+    )  # fmt: skip
+    hyperparameters: dict[str, Any] = setting(
+        {}, RUN, "Arguments of the stable-baselines3 constructor.",
+        open_keys=lambda: HYPERPARAMETERS | hyperparameters_of_extensions(),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        require(self.total_timesteps >= 1, "agent.total_timesteps", self.total_timesteps, "at least 1")
-        require(self.n_envs >= 1, "agent.n_envs", self.n_envs, "at least 1")
-        require(self.net in NETS, "agent.net", self.net, f"one of {', '.join(NETS)}")
-        require(
-            self.activation in ACTIVATIONS,
-            "agent.activation",
-            self.activation,
-            f"one of {', '.join(ACTIVATIONS)}",
-        )
-        require(
-            _DEVICE.fullmatch(self.device) is not None,
-            "agent.device",
-            self.device,
-            "auto, cpu, cuda or cuda:NUMBER",
-        )
-        known = self.engine in (*ENGINES, *FORMER_ENGINES)
-        require(known, "agent.engine", self.engine, f"one of {', '.join(ENGINES)}")
+        check_ranges(self, "agent")
+        named = self.net in NETS if isinstance(self.net, str) else is_widths(self.net)
+        require(named, "agent.net", self.net, setting_of(AgentSpec.__dataclass_fields__["net"]).range)
+        known = _DEVICE.fullmatch(self.device) is not None
+        require(known, "agent.device", self.device, "auto, cpu, cuda or cuda:NUMBER")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the width of each hidden layer."""
+        return NETS[self.net] if isinstance(self.net, str) else tuple(self.net)
+
+
+def is_widths(value: object) -> bool:
+    """Return whether a value is a list of the widths of hidden layers."""
+    return (
+        isinstance(value, list | tuple)
+        and 0 < len(value) <= MAX_LAYERS
+        and all(type(width) is int for width in value)
+    )
 
 
 _AUTO = re.compile(r"auto_(?=.*[1-9])\d*\.?\d+")  # "auto_0.1": learned from 0.1 on
-_TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-
-
-@dataclass(frozen=True)
-class _Range:
-    """What a numeric argument may be."""
-
-    holds: Callable[[float], bool]
-    words: str
-
-
-_POSITIVE = _Range(lambda value: value > 0, "above 0")
-_AT_LEAST_0 = _Range(lambda value: value >= 0, "at least 0")
-_AT_LEAST_1 = _Range(lambda value: value >= 1, "at least 1")
-_FRACTION = _Range(lambda value: 0 <= value <= 1, "from 0 to 1")
-_POSITIVE_FRACTION = _Range(lambda value: 0 < value <= 1, "above 0 and at most 1")
-
-_RANGES: dict[str, _Range] = {
-    "learning_rate": _POSITIVE_FRACTION,
-    "gamma": _POSITIVE_FRACTION,
-    "tau": _POSITIVE_FRACTION,
-    "gae_lambda": _FRACTION,
-    "clip_range": _POSITIVE,
-    "clip_range_vf": _POSITIVE,
-    "target_kl": _POSITIVE,
-    "max_grad_norm": _POSITIVE,
-    "ent_coef": _AT_LEAST_0,
-    "vf_coef": _AT_LEAST_0,
-    "n_steps": _AT_LEAST_1,
-    "n_epochs": _AT_LEAST_1,
-    "batch_size": _AT_LEAST_1,
-    "buffer_size": _AT_LEAST_1,
-    "train_freq": _AT_LEAST_1,
-    "target_update_interval": _AT_LEAST_1,
-    "policy_delay": _AT_LEAST_1,
-    "target_policy_noise": _AT_LEAST_0,
-    "target_noise_clip": _AT_LEAST_0,
-    "rms_prop_eps": _POSITIVE,
-    "learning_starts": _AT_LEAST_0,
-    "gradient_steps": _Range(lambda value: value == -1 or value >= 1, "at least 1, or -1 (one a step)"),
-    "sde_sample_freq": _Range(lambda value: value == -1 or value >= 1, "at least 1, or -1 (once a rollout)"),
-    "exploration_fraction": _FRACTION,
-    "exploration_initial_eps": _FRACTION,
-    "exploration_final_eps": _FRACTION,
-}
 
 
 def check_agent(spec: AgentSpec) -> None:
@@ -117,7 +102,6 @@ def check_agent(spec: AgentSpec) -> None:
             raise BadInputError(_unknown(key, spec.name, known))
         _check_value(known[key], value)
     _check_together(spec, {key: known[key].default for key in known} | spec.hyperparameters)
-    choose_engine(spec)
 
 
 def _unknown(key: str, name: str, known: dict[str, Hyperparameter]) -> str:
@@ -133,22 +117,22 @@ def _check_value(parameter: Hyperparameter, value: Any) -> None:
     """Check one value against the annotated types and the range of its argument."""
     key = f"agent.{parameter.name}"
     fits = type(value) in parameter.types or (type(value) is int and float in parameter.types)
-    words = " or ".join(_TYPE_WORDS[kind] for kind in _TYPE_WORDS if kind in parameter.types)
+    words = " or ".join(KIND_WORDS[kind] for kind in KIND_WORDS if kind in parameter.types)
     if isinstance(value, str) and fits:
         from_there = parameter.name == "ent_coef"  # it is learned, so that it can begin somewhere
         autos = "a number, 'auto', or 'auto_' and a number" if from_there else "a number or 'auto'"
         require(value == "auto" or (from_there and _AUTO.fullmatch(value) is not None), key, value, autos)
     elif isinstance(value, str) and _is_number(value):
-        words += " (YAML reads 1e-4 as text: write 0.0001 or 1.0e-4)"
+        words += ", without quotes"
     require(fits, key, value, words)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         require(math.isfinite(value), key, value, "finite")
-        if allowed := _RANGES.get(parameter.name):
-            require(allowed.holds(value), key, value, allowed.words)
+        if declared := HYPERPARAMETERS.get(parameter.name):  # an agent of an extension may have others
+            require(declared.setting.holds(value), key, value, declared.setting.range)
 
 
 def _check_together(spec: AgentSpec, values: dict[str, Any]) -> None:
-    """Check what only several values together can break."""
+    """Check constraints between several values."""
     if find_algorithm(spec.name).on_policy and values.get("normalize_advantage"):
         allowed = "at least 2 while agent.normalize_advantage is true"
         batch_size = values.get("batch_size", 2)  # A2C has none: its batch is the rollout

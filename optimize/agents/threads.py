@@ -1,4 +1,4 @@
-"""How many cores one worker may use."""
+"""CPU threads of torch and BLAS in one worker."""
 
 import os
 from functools import cache
@@ -10,28 +10,27 @@ from threadpoolctl import threadpool_limits
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def used_threads() -> int:
-    """Return how many threads torch uses here."""
+def thread_count() -> int:
+    """Return the number of threads that torch uses here."""
     return torch.get_num_threads()
 
 
 def limit_threads(n: int = 1) -> None:
-    """Let torch use n threads here and in processes started from here; the BLAS libraries here use one.
+    """Limit torch to n threads here and in child processes, and the BLAS libraries here to one.
 
-    Small networks run at a fraction of their speed when processes compete for cores, and only one thread
-    adds numbers in the same order each time: a score that one BLAS thread computed does not replay bit for
-    bit with two.
+    Small networks slow down severely when processes compete for cores, and only a single thread adds numbers
+    in a fixed order: a score computed with one BLAS thread does not replay bit for bit with two.
     """
-    keep_blas_single()
+    limit_blas_threads()
     for variable in _VARIABLES:
         os.environ[variable] = str(n)
     torch.set_num_threads(n)
 
 
 @cache
-def keep_blas_single() -> None:
-    """Let the BLAS of numpy and scipy, loaded as they are, use one thread here from now on.
+def limit_blas_threads() -> None:
+    """Limit the loaded BLAS libraries of numpy and scipy to one thread.
 
-    The products of compiled training are so small that threads would wait for each other most of the time.
+    The matrices of compiled training are so small that several threads would mostly wait.
     """
     threadpool_limits(limits=1, user_api="blas")

@@ -22,9 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     except FileNotFoundError:
         print("walkforge: the directory of invocation is gone: change to another one", file=sys.stderr)
         return 2
-    from optimize.cli.dispatch import main as run
+    from optimize.cli.dispatch import run_command
 
-    return run(argv)
+    return run_command(argv)
 
 
 def shadowing() -> str | None:

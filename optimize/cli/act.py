@@ -2,14 +2,15 @@
 
 import dataclasses
 
+from optimize.bundles.act import Decision
 from optimize.cli.evaluate import data_here, opened_bundle
-from optimize.cli.tables import Column, say, say_aside, show, show_json, signed
-from optimize.compose import ActConfig
 from optimize.data.features import reads_volume
-from optimize.data.quality.report import enforce, inspect
-from optimize.study.export.decide import Decision
+from optimize.data.quality.report import enforce_report, inspect_bars
+from optimize.report.format import signed
+from optimize.report.tables import Column, say, say_aside, show, show_json
+from optimize.schemas.studies import ActConfig
 
-COLUMNS = (
+ORDER_COLUMNS = (
     Column("symbol", "symbol", right=False),
     Column("holding", "holding", signed(3)),
     Column("action", "policy", signed(3)),
@@ -23,7 +24,9 @@ def act(config: ActConfig) -> None:
     bundle = opened_bundle(config)
     spec = dataclasses.replace(bundle.spec, data=data_here(bundle.spec.data, config.data))
     tell = say if config.format == "table" else say_aside
-    enforce(inspect(spec.data, spec.session), tell, reads_volume=reads_volume(spec.feature.indicators))
+    enforce_report(
+        inspect_bars(spec.data, spec.session), tell, reads_volume=reads_volume(spec.feature.indicators)
+    )
     decision = dataclasses.replace(bundle, spec=spec).act(holding=config.holding, since=config.since)
     if config.format == "json":
         show_json(dataclasses.asdict(decision))
@@ -32,13 +35,13 @@ def act(config: ActConfig) -> None:
 
 
 def _print(decision: Decision) -> None:
-    """Print a decision as a table and its grounds."""
+    """Print a decision as a table, and the reasons behind it."""
     rows = [
         {**dataclasses.asdict(order), "order": "trade" if order.trades else "none"}
         for order in decision.orders
     ]
     say(f"order at the close of the bar {decision.bar}, known at {decision.known_at}")
-    show(rows, COLUMNS, "table")
+    show(rows, ORDER_COLUMNS, "table")
     for order in decision.orders:
         say(f"{order.symbol}: {order.reason}")
     early = decision.next_bar < decision.fills_at

@@ -10,9 +10,9 @@ SHOW = ("-c", "--cfg")
 PACKAGE = ("-p", "--package")
 PLACE = ("-cd", "--config-dir")
 SHELL = ("-sc", "--shell-completion")
-SEVERAL = ("-m", "--multirun")
+MULTIRUN = ("-m", "--multirun")
 RESOLVE = ("--resolve",)
-RUN = ("-r", "--run")
+RUN_FLAGS = ("-r", "--run")
 WITH_VALUE = (*SHOW, *PACKAGE, *PLACE)
 REFUSED = {
     "--experimental-rerun": "it would load a pickled file, which may run any code",
@@ -25,17 +25,19 @@ REFUSED = {
     "-i": "Hydra only composes here; --cfg job shows the composed configuration",
 }
 TRACEBACK = "debug.traceback"
+EXPLAIN = "explain"  # the verb whose first word may be a key without a value
 DASHES = "\u2012\u2013\u2014\u2212"  # as editors and web pages write a minus
 CURLY = "\u2018\u2019\u201c\u201d"  # as they write quotes
-RENAMED = {"leaderboard": {"limit": "top_n"}}  # keys of earlier versions, which are still read
+# Keys of earlier versions, which are still read.
+RENAMED_WORDS = {"leaderboard": {"limit": "top_n"}, "study": {"notify.on": "notify.events"}}
 
 
 @dataclass(frozen=True)
 class Command:
-    """What was typed after a verb."""
+    """The words typed after a verb."""
 
     words: list[str] = field(default_factory=list)  # key=value
-    typed: list[str] = field(default_factory=list)  # what leads to the same work again, flags included
+    typed: list[str] = field(default_factory=list)  # words that repeat the same work, flags included
     helps: bool = False
     shows: bool = False
     package: str | None = None
@@ -47,6 +49,8 @@ class Command:
 
 def read_command(verb: str, arguments: Sequence[str]) -> Command:
     """Return the flags and settings of a command; BadInputError for a flag that there is not."""
+    if verb == EXPLAIN and arguments and _is_bare(arguments[0]):
+        arguments = [f"key={arguments[0]}", *arguments[1:]]
     _check_spelling(verb, arguments)
     flags: dict[str, str] = {}
     words: list[str] = []
@@ -81,7 +85,7 @@ def read_command(verb: str, arguments: Sequence[str]) -> Command:
         shows=bool(given & set(SHOW)),
         package=next((flags[flag] for flag in PACKAGE if flag in flags), None),
         resolve=bool(given & set(RESOLVE)),
-        several=bool(given & set(SEVERAL)) or any(_is_sweep(word) for word in words),
+        several=bool(given & set(MULTIRUN)) or any(_is_sweep(word) for word in words),
         completes=bool(given & set(SHELL)),
         traceback=traceback,
     )
@@ -100,7 +104,7 @@ def repeated(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
-    """Refuse what an editor or a habit of other programs makes of key=value."""
+    """Refuse forms of key=value that come from editors or habits of other programs."""
     for number, word in enumerate(arguments):
         if word in ("=", ":") and 0 < number < len(arguments) - 1:
             said = f"{arguments[number - 1]}={arguments[number + 1]}"
@@ -122,15 +126,22 @@ def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
             raise BadInputError(f"{word} is no setting: settings are written key=value, such as {example}")
 
 
+def _is_bare(word: str) -> bool:
+    """Return whether a word is a dotted key and nothing else."""
+    return all(part.isidentifier() for part in word.split("."))
+
+
 def _subject(verb: str) -> str:
     """Return the key that a verb is mostly called with."""
-    return {"query": "sql", "replay": "bundle", "evaluate": "bundle", "act": "bundle"}.get(verb, "name")
+    return {"query": "sql", "replay": "bundle", "evaluate": "bundle", "act": "bundle", EXPLAIN: "key"}.get(
+        verb, "name"
+    )
 
 
 def _renamed(verb: str, word: str) -> str:
     """Return a word under the key's name of today."""
     key, mark, value = word.partition("=")
-    return f"{RENAMED.get(verb, {}).get(key, key)}{mark}{value}"
+    return f"{RENAMED_WORDS.get(verb, {}).get(key, key)}{mark}{value}"
 
 
 def _is_sweep(word: str) -> bool:
@@ -157,7 +168,7 @@ def _check_flag(verb: str, flag: str, word: str) -> None:
     """Refuse a flag that walkforge does not have."""
     if flag in REFUSED:
         raise BadInputError(f"{flag} is not allowed: {REFUSED[flag]}")
-    if flag not in (*HELP, *WITH_VALUE, *SHELL, *SEVERAL, *RESOLVE, *RUN):
+    if flag not in (*HELP, *WITH_VALUE, *SHELL, *MULTIRUN, *RESOLVE, *RUN_FLAGS):
         raise BadInputError(
             f"unknown flag {word}: settings are written key=value, without dashes; "
             f"`walkforge {verb} --help` lists them"

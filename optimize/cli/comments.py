@@ -7,14 +7,18 @@ from typing import Any
 
 import yaml
 
+SHARED = "_"  # start of the name of a file that holds shared keys and is no choice of its group
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass(frozen=True)
 class Explained:
-    """What a file explains: itself, and its keys by their dotted path in the whole configuration."""
+    """The explanations of a file: its head, and its keys by their dotted path in the whole configuration."""
 
     head: str = ""
     keys: dict[str, str] = field(default_factory=dict)
-    paths: tuple[str, ...] = ()  # of all its keys, explained or not
+    paths: tuple[str, ...] = ()  # of all its keys, those of its `_base` files included, explained or not
+    lines: dict[str, int] = field(default_factory=dict)  # on which its own keys stand
 
 
 def explain_file(path: Path, group: str) -> Explained:
@@ -24,13 +28,17 @@ def explain_file(path: Path, group: str) -> Explained:
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     head, package = _head(lines, group)
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=LOADER)
     keys: dict[str, str] = {}
+    shared: list[str] = []
     for name in _bases(node):
-        keys |= explain_file(path.with_name(f"{name}.yaml"), group).keys
+        base = explain_file(path.with_name(f"{name}.yaml"), group)
+        keys |= base.keys
+        shared += base.paths if name.startswith(SHARED) else ()
     prefix = f"{package}." if package else ""
-    paths = tuple(f"{prefix}{key}" for key in _walk(node, "", prefix, lines, keys) if key != "defaults")
-    return Explained(head, keys, paths)
+    found = dict(_walk(node, "", prefix, lines, keys))
+    own = {f"{prefix}{key}": line for key, line in found.items() if key != "defaults"}
+    return Explained(head, keys, tuple(dict.fromkeys([*shared, *own])), own)
 
 
 def _head(lines: list[str], group: str) -> tuple[str, str]:
@@ -47,6 +55,11 @@ def _head(lines: list[str], group: str) -> tuple[str, str]:
     return " ".join(words), "" if package == "_global_" else package
 
 
+def options_of(folder: Path) -> list[str]:
+    """Return the names of the files in a group's folder that may be chosen."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith(SHARED))
+
+
 def _bases(node: Any) -> list[str]:
     """Return the files of the same group on which a file rests."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -55,15 +68,17 @@ def _bases(node: Any) -> list[str]:
     return [each.value for each in entries if isinstance(each, yaml.ScalarNode) and each.value != "_self_"]
 
 
-def _walk(node: Any, above: str, prefix: str, lines: list[str], keys: dict[str, str]) -> Iterator[str]:
-    """Yield every path of a file, and gather the explanations."""
+def _walk(
+    node: Any, above: str, prefix: str, lines: list[str], keys: dict[str, str]
+) -> Iterator[tuple[str, int]]:
+    """Yield every path of a file with its line, and gather the explanations."""
     if not isinstance(node, yaml.MappingNode):
         return
     for name, value in node.value:
         path = f"{above}{name.value}"
         if comment := _comment(name, value, lines):
             keys[f"{prefix}{path}"] = comment
-        yield path
+        yield path, name.start_mark.line + 1
         yield from _walk(value, f"{path}.", prefix, lines, keys)
 
 
@@ -72,7 +87,8 @@ def _comment(name: Any, value: Any, lines: list[str]) -> str:
     row, column = name.start_mark.line, name.start_mark.column
     words: list[str] = []
     above = row - 1
-    while above >= 0 and _alone(lines[above]) and _indent(lines[above]) == column and column:
+    top = 0 if column else next((n for n, line in enumerate(lines) if not line.startswith("#")), 0)
+    while above >= top and _alone(lines[above]) and _indent(lines[above]) == column:
         words.insert(0, lines[above].lstrip(" #"))
         above -= 1
     flat = value.start_mark.line == row and (value.end_mark.line == row or isinstance(value, yaml.ScalarNode))

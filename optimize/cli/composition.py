@@ -1,5 +1,6 @@
 """Compose the configuration of a verb with Hydra, which reads settings here and runs nothing."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from hydra import version
@@ -23,9 +24,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from optimize.agents.hyperparameters import HYPERPARAMETERS
 from optimize.cli.debug_run import own_timeframe
 from optimize.cli.interpolations import check_interpolations, read_environment
-from optimize.cli.refusals import booleans, check_keys, check_lists, check_value, one_line, texts
+from optimize.cli.schema_keys import booleans, texts, type_of
+from optimize.cli.setting_checks import check_keys, check_lists, check_value, offers_files
 from optimize.cli.text_values import as_typed, swept_as_typed
 from optimize.cli.yaml_files import (
     INSTANTIATED,
@@ -36,18 +39,28 @@ from optimize.cli.yaml_files import (
     of_hydra,
     register_source,
 )
-from optimize.compose import SCHEMAS, register_schema, to_config
 from optimize.errors import BadInputError
+from optimize.schemas.register import (
+    keys_of_extensions_allowed,
+    plain_value,
+    register_schema,
+    schema_of,
+    to_config,
+)
+
+if TYPE_CHECKING:  # the verbs that read records load no engine
+    from optimize.study.spec import StudySpec
 
 SEARCH_PATH = "hydra.searchpath"
 MODE = "hydra.mode"
 OF_HYDRA = f"of Hydra's own settings only {SEARCH_PATH}=[FOLDER] and {MODE} may be set"
+OPEN_GROUPS = ("feature", "space")  # under which an extension declares keys that the schema lacks
 MOST_JOBS = 1000  # of one sweep
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a verb is called with: one of several with -m."""
+    """Arguments of one call of a verb; -m makes several."""
 
     config: Any
     typed: list[str]  # the words that lead to it
@@ -61,6 +74,28 @@ class Tree:
     choices: dict[str, Any]
 
 
+def compose(verb: Literal["study", "walk-forward"], words: Sequence[str] = ()) -> "StudySpec":
+    """Return the spec of `walkforge VERB WORDS`, checked as a whole; BadInputError for a wrong key or value.
+
+    The words are those of the command line, without a shell's quotes: `["name=mine", "data.path=bars.csv"]`.
+    """
+    if verb not in ("study", "walk-forward"):
+        raise BadInputError(f"compose({verb!r}) is not allowed: compose study or walk-forward")
+    (job,) = compose_jobs(verb, list(words))
+    from optimize.schemas.studies import to_spec
+    from optimize.study.spec import StudySpec
+
+    of_a_spec = {field.name for field in dataclasses.fields(StudySpec)}
+    for field in dataclasses.fields(job.config):
+        given = getattr(job.config, field.name)
+        if field.name not in of_a_spec and given != field.default:
+            raise BadInputError(
+                f"compose({verb!r}): {field.name}={given} is no part of a spec: leave it out, or run "
+                f"`walkforge {verb}` with it"
+            )
+    return to_spec(job.config)
+
+
 def compose_jobs(verb: str, words: Sequence[str], *, several: bool = False) -> list[Job]:
     """Return the checked configuration of a verb; with `several`, of each point of its sweep."""
     with composing(verb, words) as hydra:
@@ -70,11 +105,58 @@ def compose_jobs(verb: str, words: Sequence[str], *, several: bool = False) -> l
 
 def _config(verb: str, words: Sequence[str], hydra: Hydra) -> Any:
     """Return the checked configuration of a verb; a debug run's is that of its source's own timeframe."""
-    config: Any = to_config(compose_tree(verb, words, hydra).config, SCHEMAS[verb])
+    schema = schema_of(verb)
+    try:
+        config: Any = to_config(compose_tree(verb, words, hydra).config, schema)
+    except (BadInputError, HydraException, OmegaConfBaseException):
+        names = _stored_extensions(words, hydra) if verb == "study" else []
+        if not names:
+            raise
+        words = [*words, f"extensions={json.dumps(names)}"]
+        return dataclasses.replace(_config(verb, words, hydra), extensions=[])  # the stored study names them
     timeframe = own_timeframe(verb, config, words)
-    if timeframe is None:
-        return config
-    return to_config(compose_tree(verb, [f"data.timeframe={timeframe}", *words], hydra).config, SCHEMAS[verb])
+    if timeframe is not None:
+        words = [f"data.timeframe={timeframe}", *words]
+        config = to_config(compose_tree(verb, words, hydra).config, schema)
+    return _with_group_files(verb, config, words, hydra)
+
+
+def _stored_extensions(words: Sequence[str], hydra: Hydra) -> list[str]:
+    """Load and return the extensions of the stored study of a command that sets keys which they may declare.
+
+    The study is found by the words without such keys.
+    """
+    from optimize.extensions import load_stored
+    from optimize.study.resume import stored_study
+
+    keys = [word.partition("=")[0].lstrip("+~") for word in words]
+    kept = [word for word, key in zip(words, keys, strict=True) if key.partition(".")[0] not in OPEN_GROUPS]
+    if len(kept) == len(words) or "extensions" in keys:
+        return []
+    config: Any = to_config(compose_tree("study", kept, hydra).config, schema_of("study"))
+    stored = stored_study(config.database, config.name)
+    names = [] if stored is None else stored.record.spec.get("extensions", [])
+    load_stored(names, f"study {config.name!r}")
+    return list(names)
+
+
+def _with_group_files(verb: str, config: Any, words: Sequence[str], hydra: Hydra) -> Any:
+    """Return a configuration whose space holds the keys of each file that it offers of a config group."""
+    space = dict(getattr(config, "space", {}))
+    groups = [path for path, leaf in space.items() if offers_files(path, leaf)]
+    for group in groups:
+        leaf = space[group] if isinstance(space[group], dict) else {"choices": space[group]}
+        files = {*hydra.config_loader.get_group_options(group)}
+        files |= {path.stem for folder in SEARCHED for path in (folder / group).glob("*.yaml")}
+        others = [word for word in words if word.partition("=")[0].lstrip("+~") != group]
+        options = {}
+        for choice in leaf["choices"]:
+            if choice not in files:
+                raise BadInputError(f"space.{group} offers {choice!r}: choose of {', '.join(sorted(files))}")
+            tree = compose_tree(verb, [*others, f"{group}={choice}"], hydra)
+            options[choice] = plain_value(tree.config[group])
+        space[group] = leaf | {"options": options}
+    return dataclasses.replace(config, space=space) if groups else config
 
 
 def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
@@ -85,11 +167,11 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
         if override.key_or_group == SEARCH_PATH:
             places += [f"{SCHEME}://{_folder(place)}" for place in _listed(override)]
         elif override.key_or_group != MODE:
-            kept.append(as_typed(word, override) if override.key_or_group in texts(verb) else word)
+            kept.append(_as_hydra_takes_it(verb, word, override))
     SEARCHED[:] = [Path(place.removeprefix(f"{SCHEME}://")) for place in places]
     if places:
         kept.append(f"{SEARCH_PATH}={json.dumps(places)}")
-    config = hydra.compose_config(verb, kept, RunMode.RUN, from_shell=False)
+    config = _composed(verb, kept, hydra)
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]
@@ -100,9 +182,37 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
     return Tree(config, choices)
 
 
+def _as_hydra_takes_it(verb: str, word: str, override: Override) -> str:
+    """Return a word with its text quoted; ++ adds a key that the file of the agent leaves out."""
+    key = override.key_or_group
+    if key in texts(verb):
+        return as_typed(word, override)
+    group, _, name = key.partition(".")
+    added = group == "agent" and name in HYPERPARAMETERS and type_of(verb, "agent") is not None
+    return f"++{word}" if added and word.startswith(key) else word
+
+
+def _composed(verb: str, words: list[str], hydra: Hydra) -> DictConfig:
+    """Return Hydra's configuration; keys of extensions are allowed where it names extensions."""
+    try:
+        return hydra.compose_config(verb, words, RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException):
+        names_extensions = any(word.lstrip("+").startswith("extensions=") for word in words)
+        try:
+            with keys_of_extensions_allowed(verb):
+                config = hydra.compose_config(verb, words, RunMode.RUN, from_shell=False)
+        except (HydraException, OmegaConfBaseException):
+            if names_extensions:  # the first error may be of a key that an extension declares
+                raise
+        else:
+            if config.get("extensions"):
+                return config
+        raise
+
+
 @contextmanager
 def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
-    """Yield Hydra, ready to compose; what it refuses is refused in one line."""
+    """Yield Hydra, ready to compose; its errors become one line."""
     register_schema(verb)
     register_source()
     SettingsSource.booleans, SettingsSource.texts = booleans(verb), texts(verb)
@@ -111,7 +221,9 @@ def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
     try:
         yield _make_hydra()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise BadInputError(one_line(verb, error, words)) from error
+        from optimize.cli.hydra_errors import translate_refusal
+
+        raise BadInputError(translate_refusal(verb, error, words)) from error
     except RecursionError as error:
         raise BadInputError("a value is nested too deeply: put fewer brackets around it") from error
     except (TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
@@ -139,7 +251,7 @@ def _check_word(verb: str, word: str, override: Override) -> None:
     if not key:
         raise BadInputError(f"cannot read {word!r}: a key is missing before the =")
     if not override.is_sweep_override() and not override.is_delete() and override.package is None:
-        check_value(verb, key, override.value())
+        check_value(verb, key, override.value(), word.partition("=")[2], added=override.is_add())
     if of_hydra(key) or of_hydra(override.package or ""):
         allowed = key in (SEARCH_PATH, MODE) and not override.is_delete() and override.package is None
         if not allowed:

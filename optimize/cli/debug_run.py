@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from optimize.cli.tables import say
-from optimize.data.spec import HOUR_NS, timeframe_ns
+from optimize.data.timeframes import HOUR_NS, timeframe_ns
 from optimize.errors import BadInputError
+from optimize.report.tables import say
 from optimize.results.launches import NO_MEANING, is_debug
 
-VERBS = ("study", "walk-forward")
+DEBUGGED_VERBS = ("study", "walk-forward")
 
 
 def own_timeframe(verb: str, config: Any, words: Sequence[str]) -> str | None:
@@ -17,12 +17,12 @@ def own_timeframe(verb: str, config: Any, words: Sequence[str]) -> str | None:
 
     By it the file of the debug run chooses how many months and which timeframes are taken.
     """
-    if verb not in VERBS or not is_debug(words):
+    if verb not in DEBUGGED_VERBS or not is_debug(words):
         return None
     data = config.data
     if data.provider != "file" or data.timeframe is not None or data.path is None:
         return None
-    from optimize.data.dataset import load_bars
+    from optimize.data.market import load_bars
 
     try:
         own = load_bars(dataclasses.replace(data, months=None)).timeframe
@@ -33,7 +33,7 @@ def own_timeframe(verb: str, config: Any, words: Sequence[str]) -> str | None:
 
 def say_cut(verb: str, config: Any, words: Sequence[str]) -> None:
     """Print how far a debug run was cut down, and that its scores mean nothing."""
-    if verb not in VERBS or not is_debug(words) or getattr(config, "action", "run") != "run":
+    if verb not in DEBUGGED_VERBS or not is_debug(words) or getattr(config, "action", "run") != "run":
         return
     months = config.data.months
     parts = [] if verb != "study" else [f"{config.n_trials} trials"]

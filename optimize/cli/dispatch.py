@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from optimize.cli.arguments import Command, read_command, repeated
-from optimize.cli.failures import EXIT_BAD_INPUT, describe, open_streams, report
+from optimize.cli.error_lines import EXIT_BAD_INPUT, describe, open_streams, report
 from optimize.cli.verbs import VERBS
 from optimize.errors import BadInputError
 from optimize.secrets import hide_secrets
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def main(argv: list[str] | None = None) -> int:
+def run_command(argv: list[str] | None = None) -> int:
     """Run `walkforge` and return its exit code: 0 done, 1 the work failed, 2 bad input."""
     open_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -81,12 +81,12 @@ def _run(verb: str, command: Command) -> int:
     return max(codes, default=0)
 
 
-def compose(verb: str, arguments: Sequence[str]) -> list[Any]:
+def compose_configs(verb: str, arguments: Sequence[str]) -> list[Any]:
     """Return the composed, checked configuration of each job (one, or several with -m)."""
-    return [job.config for job in compose_jobs(verb, arguments)]
+    return [job.config for job in command_jobs(verb, arguments)]
 
 
-def compose_jobs(verb: str, arguments: Sequence[str]) -> "list[Job]":
+def command_jobs(verb: str, arguments: Sequence[str]) -> "list[Job]":
     """Return each job with its words."""
     return _jobs(verb, read_command(verb, arguments))
 
@@ -172,4 +172,4 @@ def _near(verb: str) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-__all__ = ["VERBS", "compose", "compose_jobs", "main"]
+__all__ = ["VERBS", "command_jobs", "compose_configs", "run_command"]

@@ -3,16 +3,16 @@
 from rich.console import Console
 from rich.markup import escape
 
-from optimize.cli.tables import make_console, show_json
-from optimize.compose import DoctorConfig
-from optimize.study.doctor.examination import Treatment, treat
-from optimize.study.doctor.findings import FAIL, OK, WARN
+from optimize.doctor.examination import Treatment, treat
+from optimize.doctor.findings import FAIL, OK, WARN
+from optimize.report.tables import make_console, show_json
+from optimize.schemas.records import DoctorConfig
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
 
 def doctor(config: DoctorConfig) -> int:
-    """Examine machine, database and studies, and mend what is asked for; 1 where something fails."""
+    """Examine machine, database and studies, and repair on request; 1 where something fails."""
     treatments, console = [], make_console()
     for treatment in treat(config.database, config.output_dir, config.name or None, config.repair):
         treatments.append(treatment)
@@ -25,7 +25,7 @@ def doctor(config: DoctorConfig) -> int:
 
 
 def _say(console: Console, treatment: Treatment) -> None:
-    """Print a finding as one line, and what was done about it as another."""
+    """Print a finding as one line, and its repair as another."""
     finding = treatment.finding
     rest = f": {finding.remedy}" if finding.remedy and treatment.done is None else ""
     style, level = STYLES[finding.level], f"{finding.level:<4}"

@@ -5,45 +5,57 @@ import socket
 from pathlib import Path
 
 from optimize.agents.threads import limit_threads
-from optimize.cli.tables import say
+from optimize.bundles.changes import changed
+from optimize.bundles.evaluate import (
+    EVERY_WINDOW,
+    EvaluationPlan,
+    differences_of,
+    plan_evaluation,
+    run_evaluation,
+)
+from optimize.bundles.load import Bundle, load_bundle
+from optimize.bundles.replay import replay_bundle
 from optimize.cli.window_results import show_result
-from optimize.compose import ActConfig, EvaluateConfig
 from optimize.data.features import reads_volume
-from optimize.data.quality.report import enforce, inspect
-from optimize.data.sources.parts import alike, stated_symbol
+from optimize.data.quality.report import enforce_report, inspect_bars
+from optimize.data.sources.files.parts import alike, stated_symbol
+from optimize.data.sources.read_once import reading_once
 from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import inline_file
 from optimize.extensions import name_extensions
+from optimize.report.tables import say
 from optimize.results.holdout import HoldoutOpening, log_opening
 from optimize.results.tables import create_tables
-from optimize.study.export.bundle import replay_bundle
-from optimize.study.export.changes import changed
-from optimize.study.export.deployed import Bundle, load_bundle
-from optimize.study.export.evaluate import WINDOWS, Plan, differences_of, plan_evaluation, run_evaluation
-from optimize.study.spec import StudySpec
+from optimize.schemas.studies import ActConfig, EvaluateConfig
+from optimize.walkforward.spec import RunSpec
 
 
+@reading_once()
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluate a bundle's models on the chosen spans; 1 where they come to no score."""
     bundle = opened_bundle(config)
-    spec = spec_here(bundle.spec, config)
+    spec = changed_spec(bundle.spec, config)
     different = differences_of(bundle.spec, spec)
     for line in different:
         say(line)
     if different:
-        enforce(inspect(spec.data, spec.session), say, reads_volume=reads_volume(spec.feature.indicators))
+        enforce_report(
+            inspect_bars(spec.data, spec.session), say, reads_volume=reads_volume(spec.feature.indicators)
+        )
     plan = plan_evaluation(bundle, spec, config.span)
     for line in plan.notes:
         say(line)
     _log_opening(config, bundle, plan)
-    proof = replay_bundle(Path(config.bundle)).verdict if config.span == WINDOWS and not different else None
-    ground, result, baselines = run_evaluation(
+    proof = (
+        replay_bundle(Path(config.bundle)).verdict if config.span == EVERY_WINDOW and not different else None
+    )
+    windowed, result, baselines = run_evaluation(
         bundle, plan, config.span, None if config.deterministic else config.seed
     )
     title = f"{bundle.manifest.study}, trial {bundle.manifest.trial}: {config.span}"
-    show_result(spec, ground, result, baselines, title)
+    show_result(spec, windowed, result, baselines, title)
     _say_short(plan)
     if proof is not None:
         say(f"{config.bundle}: nothing was trained; {proof}")
@@ -61,7 +73,7 @@ def opened_bundle(config: ActConfig | EvaluateConfig) -> Bundle:
     return load_bundle(config.bundle, trust=config.trust)
 
 
-def spec_here(theirs: StudySpec, config: EvaluateConfig) -> StudySpec:
+def changed_spec(theirs: RunSpec, config: EvaluateConfig) -> RunSpec:
     """Return the bundle's spec with the keys that were stated in its place."""
     window = config.window
     listed = theirs.window
@@ -110,7 +122,7 @@ def _refuse_other_symbol(theirs: DataSpec, here: DataSpec) -> None:
     )
 
 
-def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: Plan) -> None:
+def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: EvaluationPlan) -> None:
     """Store that a part of the holdout is read, before it is; print how often that has happened.
 
     It counts for the bundle's symbols under whatever name the bars are read.
@@ -140,7 +152,7 @@ def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: Plan) -> None:
     )
 
 
-def _say_short(plan: Plan) -> None:
+def _say_short(plan: EvaluationPlan) -> None:
     """Print that a span is too short for a score."""
     sessions = sum(window.dates.test_sessions for window in plan.windows)
     if sessions < plan.spec.score.min_periods:

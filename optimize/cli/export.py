@@ -4,22 +4,23 @@ import dataclasses
 import json
 import sys
 
-from optimize.compose import ExportConfig
+from optimize.bundles.card import TRUST
+from optimize.bundles.export import Exported, export_best
 from optimize.database import open_engine
 from optimize.errors import require
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import name_extensions
+from optimize.report.format import format_score
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import better_baseline, find_study
 from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
-from optimize.study.export.best import Exported, export_best
-from optimize.study.export.card import TRUST
+from optimize.schemas.records import ExportConfig
 from optimize.study.spec import MISSING_NAME, check_name
 
 
 def export(config: ExportConfig) -> None:
-    """Export the best trials of a study as bundles, and say how each came out and what to do next."""
+    """Export the best trials of a study as bundles; print the outcome of each and the next command."""
     check_name((config.name or MISSING_NAME).replace(".", "-"))
     require(config.format != "csv", "format", config.format, "table or json for export")
     url = config.database.url
@@ -27,9 +28,9 @@ def export(config: ExportConfig) -> None:
     engine = open_engine(url, busy_timeout_s=config.database.busy_timeout_s)
     try:
         study = find_study(engine, config.name)
-        create_tables(engine)  # what a database of an older version lacks
+        create_tables(engine)  # tables that a database of an older version lacks
         extensions = None if config.extensions is None else name_extensions(config.extensions)
-        exported = export_best(engine, config.output_dir, study, config.top_n, _tell, extensions)
+        exported = export_best(engine, config.output_dir, study, config.top_n, _print_progress, extensions)
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)
             debug = is_debug(typed_words(conn, study))
@@ -39,8 +40,8 @@ def export(config: ExportConfig) -> None:
         ""
         if better is None
         else (
-            f"no trial beats the baseline {better.name} ({better.timeframe}, score {better.score:.4f}): "
-            "what was exported is worth less than it"
+            f"no trial beats the baseline {better.name} ({better.timeframe}, score "
+            f"{format_score(better.score)}): every exported agent scores lower"
         )
     )
     if debug:
@@ -53,14 +54,14 @@ def export(config: ExportConfig) -> None:
         print("\n".join(_lines(exported, warning)))
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # what was exported alone is for a program to read
+def _print_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # standard output holds the exported folders alone, for programs
 
 
 def _lines(exported: list[Exported], warning: str) -> list[str]:
     width = max(len(one.folder.as_posix()) for one in exported)
     lines = [
-        f"{one.rank:>2}  trial {one.trial:<5} score {one.score:>8.4f}  "
+        f"{one.rank:>2}  trial {one.trial:<5} score {format_score(one.score):>6}  "
         f"{one.folder.as_posix():<{width}}  {one.outcome}"
         for one in exported
     ]

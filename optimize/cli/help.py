@@ -1,20 +1,20 @@
 """`walkforge VERB --help`: examples, groups and keys of a verb, with the comments of the YAML files."""
 
-import shutil
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
+from envs.fields import keys_of
 from optimize.cli.comments import Explained, explain_file
 from optimize.cli.composition import Tree, compose_tree, composing
+from optimize.cli.layout import line_width, spell_value, wrap, wrap_comment
 from optimize.cli.verbs import VERBS
 from optimize.cli.yaml_files import conf_folder
+from optimize.schemas.register import SCHEMAS
 from optimize.secrets import hide_secrets
 
-WIDEST = 110  # characters of a line where nobody looks at a terminal
 FLAGS = (
     "-m                    one job for each of several values: seed=0,1,2",
     "-cd FOLDER            a folder of your own files: FOLDER/experiment/mine.yaml is experiment=mine",
@@ -27,6 +27,7 @@ def verb_help(verb: str, words: Sequence[str]) -> str:
     """Return the help of a verb; the values shown are those of the command."""
     with composing(verb, words) as hydra:
         tree = compose_tree(verb, words, hydra)
+        add_keys_of_extensions(tree)
         parts = [*_top(verb), *_groups(tree, hydra), *_keys(verb, tree, words)]
     return "\n".join(parts)
 
@@ -38,13 +39,19 @@ def _top(verb: str) -> Iterator[str]:
     if examples := VERBS[verb].examples:
         commands = [f"walkforge {verb} {typed}".rstrip() for typed, _ in examples]
         width = max(map(len, commands))
+        lines = [
+            f"  {command:<{width}}   {does}" for command, (_, does) in zip(commands, examples, strict=True)
+        ]
+        if max(map(len, lines)) > line_width():
+            lines = [
+                f"  {command}\n      {does}" for command, (_, does) in zip(commands, examples, strict=True)
+            ]
         yield "\nexamples"
-        for command, (_, does) in zip(commands, examples, strict=True):
-            yield f"  {command:<{width}}   {does}"
+        yield from lines
 
 
 def _groups(tree: Tree, hydra: Hydra) -> Iterator[str]:
-    """Yield one line for each group: what is chosen and what can be."""
+    """Yield one line for each group: its chosen file and its options."""
     groups = {group: chosen for group, chosen in tree.choices.items() if not group.startswith("hydra/")}
     if not groups:
         return
@@ -53,7 +60,7 @@ def _groups(tree: Tree, hydra: Hydra) -> Iterator[str]:
     for group, chosen in sorted(groups.items()):
         options = hydra.config_loader.get_group_options(group)
         others = ", ".join(options) or "(none; a folder of your own, -cd FOLDER, may have it)"
-        yield from _wrapped(f"  {group:<{width}}  ", f"{chosen or 'none'}; of {others}")
+        yield from wrap(f"  {group:<{width}}  ", f"{chosen or 'none'}; of {others}")
 
 
 def _keys(verb: str, tree: Tree, words: Sequence[str]) -> Iterator[str]:
@@ -67,52 +74,70 @@ def _keys(verb: str, tree: Tree, words: Sequence[str]) -> Iterator[str]:
     comments = dict(own.keys)
     for explained in files.values():
         comments |= {key: told for key, told in explained.keys.items() if key not in own.keys}
+    leaves = dict(_leaves(OmegaConf.to_container(tree.config, resolve=False)))
+    comments = _meanings(verb, [key for key in leaves if key not in comments]) | comments
     rooms: dict[str, list[str]] = {}
-    for key, value in _leaves(OmegaConf.to_container(tree.config, resolve=False)):
+    for key, value in leaves.items():
+        if value == {} and key not in comments:  # holds keys of extensions, which stand beside it
+            continue
         room = key.partition(".")[0] if "." in key and key.partition(".")[0] in tree.choices else ""
-        shown = hide_secrets(f"  {key}={_spell(value)}", words)
-        rooms.setdefault(room, []).extend(_explained(shown, comments.get(key, "")))
+        shown = hide_secrets(f"  {key}={spell_value(value)}", words)
+        rooms.setdefault(room, []).extend(wrap_comment(shown, comments.get(key, "")))
     yield "\nkeys"
     yield from rooms.pop("", [])
     for room, lines in rooms.items():
         yield ""
         head = files[room].head if room in files else ""
-        yield from _wrapped("", f"{room}={tree.choices[room]}: {head}".rstrip(": "))
+        yield from wrap("", f"{room}={tree.choices[room]}: {head}".rstrip(": "))
         yield from lines
 
 
+def _meanings(verb: str, keys: Sequence[str]) -> dict[str, str]:
+    """Return the declared meanings of keys that no file explains."""
+    if not keys or not SCHEMAS[verb].startswith("studies:"):  # the verbs that read records load no engine
+        return {}
+    from optimize.study.spec import StudySpec
+
+    declared = keys_of(StudySpec)
+    named = {key: key.removeprefix("space.") for key in keys}
+    return {key: declared[name].setting.meaning for key, name in named.items() if name in declared}
+
+
+def add_keys_of_extensions(tree: Tree) -> None:
+    """Load the extensions that a command names, and add the unset keys of its features and its agent."""
+    named = tree.config.get("extensions")
+    if not named:
+        return
+    from optimize.agents.registry import ALGORITHMS, BUILT_IN, hyperparameters_of
+    from optimize.data.features.registry import FEATURES
+    from optimize.data.features.spec import FEATURE_KEYS
+    from optimize.extensions import name_extensions
+
+    name_extensions(list(named))
+    unset: dict[str, Any] = {}
+    for name in OmegaConf.select(tree.config, "feature.indicators") or ():
+        keys = FEATURES[name].keys if name in FEATURES else ()
+        unset |= {f"feature.{key}": FEATURE_KEYS[key].default for key in keys}
+    agent = OmegaConf.select(tree.config, "agent.name")
+    if agent in ALGORITHMS.keys() - BUILT_IN:
+        unset |= {f"agent.{key}": each.default for key, each in hyperparameters_of(agent).items()}
+    OmegaConf.set_struct(tree.config, False)
+    for path, value in unset.items():
+        group, _, key = path.partition(".")
+        if key not in tree.config[group]:
+            tree.config[group]._set_flag("struct", False)
+            tree.config[group][key] = value
+
+
 def _leaves(plain: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a configuration; a range of a space is one value."""
     for key, value in plain.items():
-        if isinstance(value, dict) and value:
+        is_range = (
+            prefix.startswith("space.")
+            and isinstance(value, dict)
+            and bool({"low", "choices"} & value.keys())
+        )
+        if isinstance(value, dict) and value and not is_range:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _spell(value: Any) -> str:
-    """Return a value as it is typed."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(map(_spell, value))}]"
-    return "{}" if value == {} else str(value)
-
-
-def _explained(shown: str, comment: str) -> Iterator[str]:
-    if not comment:
-        yield shown
-        return
-    start = f"{shown:<34}  # "
-    yield from _wrapped(start, comment, " " * 36 + "# ")
-
-
-def _wrapped(start: str, text: str, further: str | None = None) -> Iterator[str]:
-    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 40)).columns)
-    indent = " " * len(start) if further is None else further
-    room = max(width, len(indent) + 30)
-    yield from textwrap.wrap(
-        text, room, initial_indent=start, subsequent_indent=indent, break_long_words=False,
-        break_on_hyphens=False,
-    ) or [start.rstrip()]  # fmt: skip

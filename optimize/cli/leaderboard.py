@@ -3,11 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 
-from sqlalchemy import Engine
-
 from envs.costs import CostSpec
-from optimize.cli.evidence import show_evidence
-from optimize.cli.tables import (
+from optimize.cli.timeframe_verdict import show_evidence
+from optimize.database import Engine, open_engine
+from optimize.database.address import in_words
+from optimize.errors import BadInputError
+from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label
+from optimize.report.format import format_score, number, percent, share
+from optimize.report.market_line import stored_line
+from optimize.report.selection import selection_line, selection_now
+from optimize.report.tables import (
     COST_UNIT,
     EXPOSURE,
     FIGURES,
@@ -15,21 +20,12 @@ from optimize.cli.tables import (
     RANDOM,
     ZERO_COST,
     Column,
-    number,
-    percent,
     say,
-    share,
     show,
     show_json,
-    signed,
     spell,
 )
-from optimize.compose import LeaderboardConfig
-from optimize.database import open_engine
-from optimize.database.address import in_words
-from optimize.errors import BadInputError
-from optimize.evaluate.baselines import BOUGHT_ANEW, baseline_label
-from optimize.evaluate.score import ERRORS
+from optimize.report.unscored import why_unscored
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
@@ -40,35 +36,34 @@ from optimize.results.queries import (
     health_of,
     studies_of,
 )
-from optimize.results.queries import leaderboard as best_rows
+from optimize.results.queries import best_models as best_rows
 from optimize.results.records import BaselineRecord, load_baselines, load_study
-from optimize.study.evidence import stored_evidence
-from optimize.study.export.best import why_none
-from optimize.study.market_line import stored_line
+from optimize.results.timeframe_verdict import stored_evidence
+from optimize.schemas.records import LeaderboardConfig
 
-COLUMNS = (
+TRIAL_COLUMNS = (
     Column("rank", "rank"),
     Column("trial_number", "trial"),
-    Column("score", "score", signed()),
+    Column("score", "score", format_score),
     Column("standard_error", "standard error", number()),
     Column("spread", "windows min/med/max"),
-    Column("sharpe_zero_cost", "zero-cost Sharpe", signed()),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
     Column("cost", "cost", share),
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown (sessions)", percent),
     Column("max_drawdown_bars", "drawdown (bars)", percent),
     Column("trades", "trades", number(0)),
     Column("exposure", "exposure", number()),
-    Column("buy_and_hold", "buy_and_hold", signed()),
+    Column("buy_and_hold", "buy_and_hold", format_score),
 )
 REPEATED = (  # shown where a set of parameters has several runs
     Column("runs", "runs"),
     Column("seeds", "seeds", right=False),
 )
-STUDY_COLUMNS = (
+LISTED_COLUMNS = (
     Column("study", "study", right=False),
     Column("trials", "trials"),
-    Column("best", "best score", signed()),
+    Column("best", "best score", format_score),
     Column("market", "market", right=False),
 )
 STATISTICS = {
@@ -79,7 +74,7 @@ STATISTICS = {
 }
 
 
-def leaderboard(config: LeaderboardConfig) -> None:
+def show_leaderboard(config: LeaderboardConfig) -> None:
     """Show the best trials of a study, one for each distinct set of parameters."""
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
     if (name := _chosen(engine, config)) is None:
@@ -92,7 +87,7 @@ def leaderboard(config: LeaderboardConfig) -> None:
         if config.format == "json" and evidence is not None:
             show_json({"rows": plain, "evidence": dataclasses.asdict(evidence)})
         else:
-            show(plain, COLUMNS, config.format)
+            show(plain, TRIAL_COLUMNS, config.format)
         return
     if not rows:
         seen = f"`walkforge status name={config.name}{in_words(config.database.url)}`"
@@ -100,16 +95,17 @@ def leaderboard(config: LeaderboardConfig) -> None:
             health = health_of(conn, name)
         ended = health["cap"] is not None and health["complete"] + health["pruned"] >= health["cap"]
         seen = f"{seen} shows where it is"
-        say(why_none(engine, name) if ended else f"study {name} has no complete trial yet; {seen}")
+        say(why_unscored(engine, name) if ended else f"study {name} has no complete trial yet; {seen}")
         return
     shown = [each | {"spread": _spread(row)} for each, row in zip(plain, rows, strict=True)]
-    say(_market(engine, name))
-    columns = (*COLUMNS, *REPEATED) if any(row.runs > 1 for row in rows) else COLUMNS
+    market, caption = _market(engine, name), _caption(engine, name, rows)  # an error comes before any output
+    say(market)
+    columns = (*TRIAL_COLUMNS, *REPEATED) if any(row.runs > 1 for row in rows) else TRIAL_COLUMNS
     show(shown, columns, "table", title=f"best of study {name}")
     for row in rows:
         say(f"  rank {row.rank} (trial {row.trial_number}): {spell(row.parameters)}")
     say("")
-    for line in _caption(engine, name, rows):
+    for line in caption:
         say(line)
     show_evidence(engine, name)
 
@@ -128,7 +124,7 @@ def _chosen(engine: Engine, config: LeaderboardConfig) -> str | None:
             health, best = health_of(conn, study), best_score(conn, study)
         trials = health["complete"] + health["pruned"]
         rows.append({"study": study, "trials": trials, "best": best, "market": _market(engine, study)})
-    show(rows, STUDY_COLUMNS, config.format)
+    show(rows, LISTED_COLUMNS, config.format)
     if config.format == "table":
         more = f"`walkforge leaderboard name=STUDY{in_words(config.database.url)}` shows one"
         say(more if rows else "this database holds no study yet")
@@ -142,35 +138,39 @@ def _market(engine: Engine, name: str) -> str:
 
 def _spread(row: LeaderboardRow) -> str:
     values = (row.window_sharpe_min, row.window_sharpe_median, row.window_sharpe_max)
-    return " / ".join(signed()(value) for value in values)
+    return " / ".join(map(format_score, values))
 
 
 def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return what the score is, what it contains and how far it can be trusted."""
+    """Return lines on the meaning of the score, its costs and its uncertainty."""
     with engine.connect() as conn:
         record, baselines = load_study(conn, name), load_baselines(conn, name)
         debug = is_debug(typed_words(conn, name))
     if record is None:
         raise BadInputError(f"study {name} has no record of its own: it was not started by `walkforge study`")
-    score, cost = record.spec["score"], CostSpec(**record.spec["cost"])
-    anew = f" ({BOUGHT_ANEW})" if any(baseline.bought_anew for baseline in baselines) else ""
+    scored, cost = record.spec["score"], CostSpec(**record.spec["cost"])
+    anew = f" ({REBOUGHT_REASON})" if any(baseline.bought_anew for baseline in baselines) else ""
     best = rows[0]
+    with engine.connect() as conn:
+        selection = selection_now(conn, record, best.sessions_per_year)
     several = ""
     if any(row.runs > 1 for row in rows):
         several = "; score = lower median of the runs of a parameter set"
     year = best.sessions_per_year
     factor = "" if year is None else f"; a year has {year:g} sessions"
     lines = [
-        f"score: annualised {STATISTICS[score['kind']]}, out of sample, net of all costs "
+        f"score: annualised {STATISTICS[scored['kind']]}, out of sample, net of all costs "
         f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}"
         f"{factor}{several}",
-        f"standard error: {ERRORS[score['kind']]}; buy_and_hold: its score on the same windows "
+        f"standard error: {ERROR_MEANINGS[scored['kind']]}; buy_and_hold: its score on the same windows "
         f"at the same costs{anew}; {ZERO_COST}",
         f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
+    if selection is not None:
+        lines.append(selection_line(selection, record))
     lines += [
-        f"baseline {_label(baseline)} at {baseline.timeframe}: score {signed()(baseline.score)}, "
+        f"baseline {_label(baseline)} at {baseline.timeframe}: score {format_score(baseline.score)}, "
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
         for baseline in baselines
     ]
@@ -187,7 +187,7 @@ def _label(baseline: BaselineRecord) -> str:
 
 
 def _span(best: LeaderboardRow, baselines: Sequence[BaselineRecord]) -> str:
-    """Return how much time stands behind a score; a record without its baselines knows the windows alone."""
+    """Return how much time stands behind a score; without stored baselines only that of the windows."""
     told = next((each.windows["sessions"] for each in baselines if each.windows), None)
     sessions = "" if told is None else f" with {sum(map(len, told))} sessions in all"
     return f"{best.windows} test window{'s' * (best.windows != 1)}{sessions}"

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from optimize.cli.tables import Column, say, short, show, spell
-from optimize.compose import QueryConfig
 from optimize.database import open_engine
+from optimize.report.tables import Column, say, short, show, spell
 from optimize.results.queries import check_query, find_study, list_queries, run_query
+from optimize.schemas.records import QueryConfig
 
 PARAMETERS = "parameters"
 

@@ -5,19 +5,30 @@ import json
 from pathlib import Path
 
 from optimize.agents.threads import limit_threads
-from optimize.compose import ReplayConfig
+from optimize.bundles.replay import (
+    Replay,
+    rebuild_checked,
+    replay_bundle,
+    replay_verdict,
+    trust_bundle,
+    with_data_path,
+)
+from optimize.bundles.restore import Restoration
 from optimize.database import open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, require
 from optimize.extensions import absolute_names, name_extensions
+from optimize.report.format import number
 from optimize.results.queries import find_study
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
-from optimize.study.export.bundle import Replay, judge, lay_again, moved, replay_bundle, trust_bundle
-from optimize.study.export.restored import Restoration
-from optimize.study.files import run_folder
-from optimize.study.spec import MISSING_NAME, StudySpec, from_plain
-from optimize.study.trial import run_trial
+from optimize.results.states import RunState
+from optimize.schemas.records import ReplayConfig
+from optimize.study.spec import MISSING_NAME
+from optimize.walkforward.files import run_folder
+from optimize.walkforward.run import run_trial
+from optimize.walkforward.spec import read_run
+from optimize.walkforward.versions import engine_again
 
 
 def replay(config: ReplayConfig) -> None:
@@ -48,24 +59,29 @@ def replay_trial(config: ReplayConfig) -> Replay:
     """Train a stored trial again from its row and compare the score; put back models that it has lost."""
     run = _stored(config)
     stored = run.score
-    if run.state != "COMPLETE" or stored is None:
+    if run.state != RunState.COMPLETE or stored is None:
         raise BadInputError(
             f"trial={config.trial} of {run.study_name} ended {run.state} "
             f"({run.failure_kind or run.reason or 'no reason'}) without a score: choose a COMPLETE trial"
         )
     limit_threads(int(run.versions.get("threads", 1)))
-    spec = moved(from_plain(StudySpec, dict(run.spec)), _data_path(config))
+    spec = with_data_path(read_run(run.spec), _data_path(config))
     if config.extensions is not None:
         spec = dataclasses.replace(spec, extensions=absolute_names(config.extensions))
     where = f"trial {run.trial_number} of {run.study_name}"
-    ground = lay_again(spec, run.data_fingerprint, where, {})
+    windowed = rebuild_checked(spec, run.data_fingerprint, where, {})
     folder = run_folder(Path(config.output_dir) / run.study_name, run.trial_number, run.run_uuid)
-    with Restoration(folder, ground) as models:
+    with Restoration(folder, windowed) as models:
         result = run_trial(
-            spec, ground, list(run.entropy), keep=models.keep, report=lambda step, value: False
+            spec,
+            windowed,
+            list(run.entropy),
+            keep=models.keep,
+            report=lambda step, value: False,
+            engine=engine_again(spec.agent, run.versions),
         )
         named = (where, run.study_name, run.trial_number)
-        replay = judge(*named, stored, result.score.value, run.versions, same=True, close=True)
+        replay = replay_verdict(*named, stored, result.score.value, run.versions, same=True, close=True)
         return dataclasses.replace(replay, restored=models.settle(replay))
 
 
@@ -103,10 +119,12 @@ def _lines(result: Replay) -> list[str]:
     ]
     lines += result.unproven
     if result.windows:
-        lines.append("proven: these models earn these returns on these data; nobody's signature is in it")
+        lines.append(
+            "proven: these models earn these returns on these data; who made the bundle is not proven"
+        )
     lines.append(f"score stored {result.stored!r}, replayed {result.replayed!r}: {result.verdict}")
     return lines if result.restored is None else [*lines, result.restored]
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.6f}"
+    return "undefined" if value is None else number(6)(value)

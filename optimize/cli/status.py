@@ -6,31 +6,30 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-
-from optimize.cli.tables import Column, duration, number, say, short, show, show_json, signed
-from optimize.compose import StatusConfig
-from optimize.database import open_engine, server_time
+from optimize.database import Connection, Engine, open_engine, server_time
 from optimize.database.address import in_words
-from optimize.results.launches import in_sentence, running_launch, typed_command
+from optimize.report.format import format_score, number
+from optimize.report.market_line import stored_line
+from optimize.report.tables import Column, duration, say, short, show, show_json
+from optimize.results.launches import in_sentence, preflighting, running_launch, time_left, typed_command
 from optimize.results.leases import Lease, active, is_future, is_lost, owner_alive
 from optimize.results.processes import host_name
-from optimize.results.progress import preflighting, time_left
 from optimize.results.queries import all_studies, best_score, health_of, studies_of
 from optimize.results.records import load_study
-from optimize.study.claims.control import base_name, state_of, stopped_by_triage
-from optimize.study.claims.failures import FailureReport, failure_report
-from optimize.study.claims.judgement import Policy
-from optimize.study.claims.patience import short_now
-from optimize.study.claims.triage import way_on
-from optimize.study.market_line import stored_line
+from optimize.results.states import StudyState, WorkerState
+from optimize.schemas.records import StatusConfig
+from optimize.study.control import base_name, state_of, stopped_by_triage
+from optimize.study.failures.policy import FailurePolicy
+from optimize.study.failures.report import FailureReport, failure_report
+from optimize.study.failures.shortages import short_now
+from optimize.study.failures.stops import remedy
 
 REPEAT_S = 2.0
 COUNTS = ("cap", "complete", "pruned", "running", "waiting", "failed", "remaining")
 STUDY_COLUMNS = (
     Column("name", "study", right=False),
     *(Column(key, key, short) for key in COUNTS),
-    Column("best_score", "best score", signed()),
+    Column("best_score", "best score", format_score),
     Column("seconds_per_trial", "s/trial", number(1)),
     Column("eta_s", "time left", duration),
 )
@@ -55,7 +54,7 @@ CAUSE_COLUMNS = (
 
 
 def status(config: StatusConfig) -> None:
-    """Show how far a study and its phases are, who works on them and what failed."""
+    """Show progress, workers and failures of a study and its phases."""
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
     _look(engine, config)
     with suppress(KeyboardInterrupt):  # how it is meant to end
@@ -90,8 +89,8 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
         "name": name,
         "phase": health["phase"],
         "market": market,
-        "state": "finished" if done >= (health["cap"] or 0) and not unfinished else state,
-        "stopped_itself": None if own is None else f"{own.message}: {way_on(own, name, where)}",
+        "state": StudyState.FINISHED if done >= (health["cap"] or 0) and not unfinished else state,
+        "stopped_itself": None if own is None else f"{own.message}: {remedy(own.event, name, where)}",
         "preflight": None if preflight is None else {"host": preflight[0], "pid": preflight[1]},
         "launch": None if launch is None else asdict(launch),
         "command": command,
@@ -109,13 +108,13 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
 
 
 def failures_of(engine: Engine, name: str) -> FailureReport:
-    """Return what failed in a study and what that comes to."""
+    """Return the failures of a study and their assessment."""
     with engine.connect() as conn:
         record = load_study(conn, name)
         stored = {} if record is None else record.spec
-        policy = Policy(
-            stored.get("max_consecutive_failures", Policy.max_consecutive),
-            stored.get("max_alike_failures", Policy.max_alike),
+        policy = FailurePolicy(
+            stored.get("max_consecutive_failures", FailurePolicy.max_consecutive),
+            stored.get("max_alike_failures", FailurePolicy.max_alike),
         )
         return failure_report(conn, name, 0 if record is None else record.n_trials, policy)
 
@@ -155,14 +154,16 @@ def _worker(lease: Lease, now: float) -> dict[str, Any]:
     }
 
 
-def _state(alive: bool, abandoned: bool, ahead: bool) -> str:
+def _state(alive: bool, abandoned: bool, ahead: bool) -> WorkerState:
     if ahead:
-        return "renewed in the future, the clock was set back"
-    return "alive" if alive else "given back" if abandoned else "lost"
+        return WorkerState.AHEAD
+    if alive:
+        return WorkerState.ALIVE
+    return WorkerState.GIVEN_BACK if abandoned else WorkerState.LOST
 
 
 def _unfinished(study: dict[str, Any]) -> bool:
-    """Say whether trials are yet to run; one that lost its worker leaves none remaining, and waits."""
+    """Return whether trials are yet to run; one that lost its worker waits, though none remain."""
     return bool(study["remaining"] or study["running"] or study["waiting"])
 
 
@@ -192,17 +193,17 @@ def _show(studies: list[dict[str, Any]], config: StatusConfig) -> None:
 
 
 def _state_line(study: dict[str, Any], where: str) -> str | None:
-    """Return who works on an unfinished study, or who has to do what before somebody does."""
+    """Return the active workers of an unfinished study, or the command that resumes it."""
     name, launch, state = study["name"], study["launch"], study["state"]
     goes_on = f"{in_sentence(study['command'], name, where)} goes on"
     works = any(worker["alive"] for worker in study["workers"])
     if study["stopped_itself"]:
         return f"{name} stopped itself: {study['stopped_itself']}"
-    if state == "paused":
+    if state == StudyState.PAUSED:
         released = f"`walkforge study name={base_name(name)}{where} action=resume`"
         starts = "" if works or launch else "; no worker of a launch is there: then " + goes_on
         return f"{name} is paused: {released} {'releases it' if starts else 'goes on'}{starts}"
-    if state == "stopped":
+    if state == StudyState.STOPPED:
         return f"{name} is stopped: {goes_on}"
     if study["preflight"]:
         process = f"pid {study['preflight']['pid']} on {study['preflight']['host']}"
@@ -210,7 +211,7 @@ def _state_line(study: dict[str, Any], where: str) -> str | None:
     if works or not _unfinished(study):
         return None
     if launch is None:
-        return f"nobody works on {name} now: {goes_on}"
+        return f"no process runs trials of {name} now: {goes_on}"
     process = f"pid {launch['pid']} on {launch['host']}"
     unseen = "" if launch["seen"] else f"; if that process is gone, {goes_on}"
     if launch["began_trials"]:

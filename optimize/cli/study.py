@@ -6,53 +6,74 @@ from rich.console import Console
 
 from optimize.cli.arguments import read_command
 from optimize.cli.composition import compose_jobs
-from optimize.cli.tables import say
-from optimize.cli.typed import searched_words, typed_keys
-from optimize.compose import RunStudyConfig, to_spec
+from optimize.cli.typed_keys import searched_words, typed_keys
+from optimize.data.sources.read_once import reading_once
 from optimize.database import open_engine
 from optimize.database.address import in_words
-from optimize.extensions import refuse_unnamed
-from optimize.results.queries import leaderboard, studies_of
+from optimize.errors import BadInputError
+from optimize.extensions import load_stored
+from optimize.report.commands import folder_words
+from optimize.report.tables import say
+from optimize.report.unscored import why_unscored
+from optimize.results.queries import best_models, studies_of
+from optimize.schemas.studies import RunStudyConfig, to_spec
 from optimize.search.space import parse_space
 from optimize.secrets import storable
-from optimize.study.claims.control import StoppedByActionError, ask
-from optimize.study.export.best import why_none
-from optimize.study.files import folder_words
-from optimize.study.resume import merge_words, resume, stored_study
-from optimize.study.runner import run_study
+from optimize.study.control import StoppedByActionError, request_action
+from optimize.study.launch.run import run_study
+from optimize.study.resume import merge_words, resumed_spec, stored_study
 from optimize.study.spec import StudySpec
 from optimize.study.workers.signals import lasting_output
 
 
+@reading_once()
 def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
-    """Run or resume a study (one or two phases) to its cap, and say what to do next.
+    """Run or resume a study (one or two phases) to its cap, and print the next command.
 
     `typed` are the words of the command, which the study keeps without what is secret in them.
     """
     if config.action != "run":
-        act(config)
+        control_study(config)
         return 0
-    spec = to_spec(config)
+    try:
+        spec = to_spec(config)
+    except BadInputError as error:
+        spec = _with_earlier_words(config, typed, error)
     if typed is not None and (stored := stored_study(spec.database, spec.name)) is not None:
         keys = typed_keys(typed, stored.words)
         typed = merge_words(stored.words, typed)
-        if stored.first_phase_only:  # what the second phase searches is in the words of the launch alone
+        if stored.first_phase_only:  # only the words of that launch hold the space of the second phase
             again = compose_again(typed)
-            refuse_unnamed(again.extensions, f"study {spec.name!r}")
+            load_stored(again.extensions, f"study {spec.name!r}")
             spec = to_spec(again)
-        spec = resume(stored, spec, keys)
-        refuse_unnamed(spec.extensions, f"study {spec.name!r}")
+        spec = resumed_spec(stored, spec, keys)
+        load_stored(spec.extensions, f"study {spec.name!r}")
     if typed is not None:
         for line in searched_words(typed, {each.path for each in parse_space(spec.space).parameters}):
             say(line)
     with lasting_output():
-        return _run(config, spec, typed)
+        return _run(spec, typed)
 
 
-def _run(config: RunStudyConfig, spec: StudySpec, typed: Sequence[str] | None) -> int:
+def _with_earlier_words(
+    config: RunStudyConfig, typed: Sequence[str] | None, error: BadInputError
+) -> StudySpec:
+    """Return the spec of the words of an earlier launch and of this one; raise the error where there is none.
+
+    A key of an agent is wrong for the default agent, yet may be right for that of the stored study.
+    """
+    stored = None if typed is None else stored_study(config.database, config.name)
+    if typed is None or stored is None or not stored.words:
+        raise error
+    again = compose_again(merge_words(stored.words, typed))
+    load_stored(again.extensions, f"study {config.name!r}")
+    return to_spec(again)
+
+
+def _run(spec: StudySpec, typed: Sequence[str] | None) -> int:
     console = Console()
     try:
-        name = run_study(spec, console, config.notify, None if typed is None else storable(typed))
+        name = run_study(spec, console, None if typed is None else storable(typed))
     except KeyboardInterrupt:
         console.print(f"study {spec.name} is interrupted: nothing is lost, the same command resumes it")
         return 1
@@ -80,7 +101,7 @@ def _nothing_scored(spec: StudySpec, name: str) -> str | None:
     place = spec.database
     engine = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
     try:
-        return None if leaderboard(engine, name, 1) else why_none(engine, name)
+        return None if best_models(engine, name, 1) else why_unscored(engine, name)
     finally:
         engine.dispose()
 
@@ -93,8 +114,8 @@ def compose_again(words: Sequence[str]) -> RunStudyConfig:
     return again
 
 
-def act(config: RunStudyConfig) -> None:
-    """Pause, resume or stop a study that runs elsewhere, and say what that means."""
+def control_study(config: RunStudyConfig) -> None:
+    """Pause, resume or stop a study that runs elsewhere, and print the effect."""
     place = config.database
     looking = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
     try:
@@ -103,7 +124,7 @@ def act(config: RunStudyConfig) -> None:
         looking.dispose()
     engine = open_engine(place.url, busy_timeout_s=place.busy_timeout_s)
     try:
-        for line in ask(engine, config.name, config.action):
+        for line in request_action(engine, config.name, config.action):
             say(line)
     finally:
         engine.dispose()

@@ -19,12 +19,12 @@ def as_typed(word: str, override: Override) -> str:
         return word
     value, text = override.value(), given.strip()
     if isinstance(value, READ_AS):
-        return f"{key}={quoted(text)}"
+        return f"{key}={hydra_quoted(text)}"
     if isinstance(value, list) and any(isinstance(each, READ_AS) for each in value):
         texts = entries(text[1:-1])
         if len(texts) == len(value):
             pairs = zip(value, texts, strict=True)
-            return f"{key}=[{','.join(quoted(t) if isinstance(v, READ_AS) else t for v, t in pairs)}]"
+            return f"{key}=[{','.join(hydra_quoted(t) if isinstance(v, READ_AS) else t for v, t in pairs)}]"
     return word
 
 
@@ -36,12 +36,12 @@ def swept_as_typed(word: str, override: Override) -> list[str]:
     if len(texts) != len(values) or given.lstrip().startswith(("choice(", "range(", "glob(")):
         return [f"{key}={text}" for text in override.sweep_string_iterator()]
     return [
-        f"{key}={quoted(text) if isinstance(value, READ_AS) else text}"
+        f"{key}={hydra_quoted(text) if isinstance(value, READ_AS) else text}"
         for value, text in zip(values, texts, strict=True)
     ]
 
 
-def quoted(text: str) -> str:
+def hydra_quoted(text: str) -> str:
     """Return a text between quotes, as Hydra reads it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

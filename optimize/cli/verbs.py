@@ -1,4 +1,4 @@
-"""The verbs of `walkforge`: the function of each, what it does, and commands to try."""
+"""The verbs of `walkforge`: function, purpose and examples of each."""
 
 import importlib
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: where its function is (imported when called), what it does, and examples of its use."""
+    """A verb: its function (imported when called), its purpose and examples."""
 
     function: str
     help: str
-    examples: tuple[tuple[str, str], ...] = ()  # (words after the verb, what they do)
+    examples: tuple[tuple[str, str], ...] = ()  # (words after the verb, their effect)
     launches: bool = False  # it stores its words, for the command that goes on with what it began
 
     def load(self) -> Callable[..., int | None]:
@@ -33,7 +33,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "walk-forward": Verb(
-        "optimize.cli.walk_forward:walk_forward",
+        "optimize.cli.walk_forward:show_walk_forward",
         "evaluate one configuration, no search",
         (
             ("name=look dry_run=true", "the windows, without training"),
@@ -63,7 +63,7 @@ VERBS: dict[str, Verb] = {
         (("name=mine watch=true", "every two seconds"), ("name=mine failures=true", "what failed, and why")),
     ),
     "leaderboard": Verb(
-        "optimize.cli.leaderboard:leaderboard",
+        "optimize.cli.leaderboard:show_leaderboard",
         "show the best trials of a study",
         (("name=mine top_n=20", "the best twenty"), ("name=mine format=json", "for a program")),
     ),
@@ -71,6 +71,15 @@ VERBS: dict[str, Verb] = {
         "optimize.cli.query:query",
         "run a named SQL file; without sql= list them",
         (("", "the queries"), ("sql=best_models name=mine", "one of them")),
+    ),
+    "explain": Verb(
+        "optimize.cli.explain:explain",
+        "show the meaning, range, default and place of a key; without one all keys",
+        (
+            ("feature.lookback", "one key"),
+            ("reward", "a group: its options and keys"),
+            ("feature.indicators extensions=[my_features.py]", "all features, your own among them"),
+        ),
     ),
     "export": Verb(
         "optimize.cli.export:export",

@@ -1,42 +1,39 @@
 """`walkforge walk-forward`."""
 
 import dataclasses
-import shutil
+import json
 from pathlib import Path
 
+from envs.plain import to_plain
 from optimize.agents.threads import limit_threads
-from optimize.cli.tables import (
-    Column,
-    percent,
-    say,
-    show,
-    signed,
-)
+from optimize.atomic import replacing_folder
 from optimize.cli.window_results import show_result, spell_test_span
-from optimize.compose import WalkForwardConfig, to_spec
-from optimize.data.dataset import refuse_leaking_features
-from optimize.data.describe import source_line, source_of
+from optimize.data.describe import source_line, summarise_source
 from optimize.data.features import reads_volume
-from optimize.data.quality.report import enforce, inspect
+from optimize.data.market import refuse_leaking_features
+from optimize.data.quality.report import enforce_report, inspect_bars
+from optimize.data.sources.read_once import reading_once
+from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
-from optimize.study.devices import devices_of
-from optimize.study.files import window_folder, write_json, write_window
-from optimize.study.grounds import training_words
-from optimize.study.handle import cache_dir
-from optimize.study.spec import StudySpec, to_plain
-from optimize.study.trial import (
-    Ground,
-    Key,
-    Measured,
-    Trained,
+from optimize.report.format import format_score, percent
+from optimize.report.tables import Column, say, show
+from optimize.schemas.studies import WalkForwardConfig, to_spec
+from optimize.study.context import cache_dir
+from optimize.study.launch.markets import training_engine
+from optimize.study.spec import StudySpec
+from optimize.study.workers.gpus import devices_of
+from optimize.walkforward.files import window_folder, write_json, write_window
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from optimize.walkforward.run import (
     TrialResult,
+    WindowKey,
+    WindowModel,
     conclude,
+    evaluate_baselines,
     evaluate_window,
-    lay_ground,
     run_trial,
     seed_of,
-    yardsticks,
 )
 
 TRIAL = 0  # stands for the trial number in the seeds
@@ -51,97 +48,118 @@ PLAN_COLUMNS = (
 )
 
 
-def walk_forward(config: WalkForwardConfig) -> int:
+def show_walk_forward(config: WalkForwardConfig) -> int:
     """Evaluate one configuration window by window; 1 where it has no score."""
     limit_threads(1)  # as in a worker: the numbers of a study come out here too
     spec = to_spec(config)
     devices_of(spec)  # or its agent cannot be trained here
-    report = inspect(spec.data, spec.session)
-    if report.coverage:
-        say(source_line(source_of(report, spec.data)))
-    enforce(report, say, reads_volume=reads_volume(spec.feature.indicators))
-    ground = lay_ground(spec, cache_dir(spec))
-    refuse_leaking_features(spec.data, spec.feature, spec.session)
+    with reading_once():
+        report = inspect_bars(spec.data, spec.session)
+        if report.coverage:
+            say(source_line(summarise_source(report, spec.data)))
+        enforce_report(report, say, reads_volume=reads_volume(spec.feature.indicators))
+        windowed = build_windowed_market(spec, cache_dir(spec))
+        refuse_leaking_features(spec.data, spec.feature, spec.session)
     if config.dry_run:
-        _show_plan(ground)
+        _show_plan(windowed)
         return 0
     folder = spec.folder / "walk_forward"
     if folder.exists():
-        say(f"{folder} holds an earlier run, which this one replaces when it is done")
-    for line in training_words(spec):
+        other = _on_other_data(folder, spec)
+        say(f"{folder} holds an earlier run{other}, which this one replaces when it is done")
+    for line in training_engine(spec):
         say(line)
-    result = _run(spec, ground, folder, config.deterministic)
-    show_result(
-        spec, ground, result, yardsticks(spec, ground), f"{spec.name}: {spec.agent.name} window by window"
-    )
+    result = _run(spec, windowed, folder, config.deterministic)
+    baselines = evaluate_baselines(spec, windowed, spec.seed)
+    show_result(spec, windowed, result, baselines, f"{spec.name}: {spec.agent.name} window by window")
     say(f"models and returns: {folder}")
+    scores = {each.name: each.score for each in baselines if each.score is not None}
+    best = max(scores, key=lambda name: scores[name], default=None)
+    if best is not None and result.score.value is not None and scores[best] > result.score.value:
+        say(f"{spec.agent.name} does not beat the baseline {best}: nothing here is worth trading")
     return _verdict(result)
 
 
-def _run(spec: StudySpec, ground: Ground, folder: Path, deterministic: bool) -> TrialResult:
-    """Train every window into a folder that replaces the earlier one when all are done."""
-    aside = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    sampled: dict[Key, Measured] = {}
-    total = len(ground.windows) * spec.score.repeats
+def _on_other_data(folder: Path, spec: StudySpec) -> str:
+    """Return the words for an earlier run on other data, nothing for one on the same."""
+    try:
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):  # it was interrupted, or its file is damaged
+        return ""
+    now = to_plain(spec)["data"]
+    keys = [key for key in ("provider", "path", "symbols") if before.get(key) != now[key]]
+    changed = ", ".join(f"data.{key}={before.get(key)}" for key in keys)
+    return f" on other data ({changed})" if changed else ""
 
-    def keep(window: Window, repeat: int, trained: Trained, measured: Measured, trades: Trades) -> None:
+
+def _run(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic: bool) -> TrialResult:
+    """Train every window into a folder that replaces the earlier one when all are done."""
+    with replacing_folder(folder) as partial:
+        return _train(spec, windowed, partial, deterministic)
+
+
+def _train(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic: bool) -> TrialResult:
+    """Train and evaluate every window; write its files and the configuration into a folder."""
+    sampled: dict[WindowKey, WindowResult] = {}
+    total = len(windowed.windows) * spec.score.repeats
+
+    def keep(
+        window: Window, repeat: int, trained: WindowModel, measured: WindowResult, trades: Trades
+    ) -> None:
         if not deterministic:
-            measured, trades = _sample(spec, ground, window, repeat, trained)
+            measured, trades = _sample(spec, windowed, window, repeat, trained)
             sampled[window.index, repeat] = measured
-        sessions = ground.market.session_date[slice(*window.test_sessions)]
-        write_window(window_folder(aside, window.index, repeat), sessions, trained, measured, trades)
+        sessions = windowed.market.session_date[slice(*window.test_sessions)]
+        write_window(window_folder(folder, window.index, repeat), sessions, trained, measured, trades)
         done = window.index * spec.score.repeats + repeat + 1
         say(f"window {window.index}, repeat {repeat}: {_told(measured)} [{done}/{total}]")
 
-    result = run_trial(spec, ground, [spec.seed, TRIAL], keep=keep, report=lambda step, value: False)
+    result = run_trial(spec, windowed, [spec.seed, TRIAL], keep=keep, report=lambda step, value: False)
     if sampled:
-        repeats, windows = range(spec.score.repeats), range(len(ground.windows))
-        result = conclude(spec, ground, [[sampled[w, r] for w in windows] for r in repeats], pruned_at=None)
-    write_json(aside / "config.json", to_plain(spec))
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+        repeats, windows = range(spec.score.repeats), range(len(windowed.windows))
+        result = conclude(spec, windowed, [[sampled[w, r] for w in windows] for r in repeats], pruned_at=None)
+    write_json(folder / "config.json", to_plain(spec))
     return result
 
 
 def _sample(
-    spec: StudySpec, ground: Ground, window: Window, repeat: int, trained: Trained
-) -> tuple[Measured, Trades]:
+    spec: StudySpec, windowed: WindowedMarket, window: Window, repeat: int, trained: WindowModel
+) -> tuple[WindowResult, Trades]:
     """Evaluate the policy once more with its actions sampled."""
     agent = trained.agent.stochastic(seed_of([spec.seed, TRIAL], window.index, repeat))
-    return evaluate_window(spec, ground, window, dataclasses.replace(trained, agent=agent))
+    return evaluate_window(spec, windowed, window, dataclasses.replace(trained, agent=agent))
 
 
-def _told(measured: Measured) -> str:
+def _told(measured: WindowResult) -> str:
     metrics = measured.metrics
     return (
-        f"Sharpe {signed()(metrics.sharpe)}, return {percent(metrics.total_return)}, "
+        f"Sharpe {format_score(metrics.sharpe)}, return {percent(metrics.total_return)}, "
         f"{metrics.trades} trades ({measured.seconds:.1f} s)"
     )
 
 
-def _show_plan(ground: Ground) -> None:
+def _show_plan(windowed: WindowedMarket) -> None:
     rows = [
         {
             "window": window.index,
-            "train": f"{train_start(window, ground.market)} .. {window.dates.train_end}",
+            "train": f"{train_start(window, windowed.market)} .. {window.dates.train_end}",
             "train_bars": window.train_last - window.train_first + 1,
             "purge": window.purge_bars,
             "test": spell_test_span(window),
             "test_bars": window.test_last - window.test_first + 1,
             "sessions": window.dates.test_sessions,
         }
-        for window in ground.windows
+        for window in windowed.windows
     ]
-    market = ground.market
+    market = windowed.market
     show(rows, PLAN_COLUMNS, "table", f"{', '.join(market.symbols)} {market.timeframe}: {len(rows)} windows")
-    first, data = train_start(ground.windows[0], market), market.session_date[0]
+    first, data = train_start(windowed.windows[0], market), market.session_date[0]
     if first > data:
         say(
             f"the data begin on {data}; what comes before {first} settles the features and the first lookback"
         )
-    if ground.plan.holdout:
-        first, end = ground.plan.holdout
+    if windowed.plan.holdout:
+        first, end = windowed.plan.holdout
         say(f"holdout: {first} .. {end}, in no window")
     say("dry run: nothing was trained")
 

@@ -4,7 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from optimize.cli.tables import (
+from optimize.evaluate.baselines import Baseline
+from optimize.evaluate.captions import ERROR_MEANINGS, baseline_label
+from optimize.evaluate.summary import summarise
+from optimize.evaluate.windows import Window
+from optimize.report.format import format_score, number, percent, share
+from optimize.report.tables import (
     COST_UNIT,
     EXPOSURE,
     FIGURES,
@@ -12,27 +17,20 @@ from optimize.cli.tables import (
     RANDOM,
     ZERO_COST,
     Column,
-    number,
-    percent,
     say,
-    share,
     short,
     show,
-    signed,
 )
-from optimize.evaluate.baselines import Baseline, baseline_label
-from optimize.evaluate.score import ERRORS
-from optimize.evaluate.windows import Window
-from optimize.study.claims.perform import aggregate
-from optimize.study.spec import StudySpec
-from optimize.study.trial import Ground, TrialResult
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import TrialResult
+from optimize.walkforward.spec import RunSpec
 
 WINDOW_COLUMNS = (
     Column("window", "window"),
     Column("repeat", "repeat"),
     Column("test", "test (end exclusive)", right=False),
-    Column("sharpe", "Sharpe", signed()),
-    Column("sharpe_zero_cost", "zero-cost Sharpe", signed()),
+    Column("sharpe", "Sharpe", format_score),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown (sessions)", percent),
     Column("max_drawdown_bars", "drawdown (bars)", percent),
@@ -45,9 +43,9 @@ FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where ses
 ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward
 SUMMARY_COLUMNS = (
     Column("name", "policy", right=False),
-    Column("score", "score", signed()),
+    Column("score", "score", format_score),
     Column("standard_error", "standard error", number()),
-    Column("sharpe_zero_cost", "zero-cost Sharpe", signed()),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
     Column("total_return", "return", percent),
     Column("cost", "cost", share),
     Column("turnover", "turnover", number(1)),
@@ -55,7 +53,7 @@ SUMMARY_COLUMNS = (
 
 
 def show_result(
-    spec: StudySpec, ground: Ground, result: TrialResult, baselines: Sequence[Baseline], title: str
+    spec: RunSpec, windowed: WindowedMarket, result: TrialResult, baselines: Sequence[Baseline], title: str
 ) -> None:
     """Print the windows, then the score beside the baselines."""
     rows = [
@@ -68,21 +66,21 @@ def show_result(
             "reward_active_share": measured.reward_active_share,
         }
         for repeat, row in enumerate(result.measured)
-        for window, measured in zip(ground.windows, row, strict=True)
+        for window, measured in zip(windowed.windows, row, strict=True)
     ]
     anew = any(baseline.bought_anew for baseline in baselines)
     active = any(row["reward_active_share"] is not None for row in rows)
     columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
     show(rows, columns, "table", title)
-    total = aggregate(result, ground.market.sessions_per_year, spec.score.risk_free)
+    total = summarise(result.measured, windowed.market.sessions_per_year, spec.score.risk_free)
     agent = {"name": spec.agent.name, "score": result.score.value, **total}
     agent["standard_error"] = result.score.standard_error
-    show([agent, *map(_baseline_row, baselines)], SUMMARY_COLUMNS, "table", "beside what needs no learning")
+    show([agent, *map(_baseline_row, baselines)], SUMMARY_COLUMNS, "table", "baselines, which learn nothing")
     say(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
-    say(f"standard error: {ERRORS[spec.score.kind]}")
+    say(f"standard error: {ERROR_MEANINGS[spec.score.kind]}")
     say(f"{FIGURES}; {ZERO_COST}; {COST_UNIT}; {EXPOSURE}")
     if any(baseline.turnover is not None for baseline in baselines):
         say(RANDOM)

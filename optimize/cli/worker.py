@@ -2,17 +2,17 @@
 
 from rich.console import Console
 
-from optimize.cli.tables import say
-from optimize.compose import WorkerConfig
-from optimize.study.admission import Here
-from optimize.study.claims.control import StoppedByActionError
-from optimize.study.join import join_study
+from optimize.report.tables import say
+from optimize.schemas.studies import WorkerConfig
+from optimize.study.control import StoppedByActionError
+from optimize.study.launch.join import join_study
+from optimize.study.launch.machine_compatibility import MachineSettings
 from optimize.study.workers.signals import lasting_output
 
 
 def worker(config: WorkerConfig) -> int:
     """Join a study from any machine that reaches its database, and work until it is at its cap."""
-    here = Here(
+    here = MachineSettings(
         database=config.database,
         worker=config.worker,
         output_dir=config.output_dir,
@@ -26,7 +26,7 @@ def worker(config: WorkerConfig) -> int:
         return _join(config.name, here)
 
 
-def _join(name: str, here: Here) -> int:
+def _join(name: str, here: MachineSettings) -> int:
     try:
         say(join_study(name, here, Console()))
     except KeyboardInterrupt:

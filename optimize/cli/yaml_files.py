@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
+from optimize.cli.comments import LOADER, SHARED
 from optimize.cli.text_values import restore_texts
 from optimize.errors import BadInputError
 from optimize.inputs import MB, read_file
@@ -19,8 +20,8 @@ from optimize.inputs import MB, read_file
 SCHEME = "settings"  # of the folders of YAML files that Hydra composes
 SEARCHED: list[Path] = []  # the folders of YAML files that the command being composed names
 MOST_NODES, MOST_DEPTH = 20_000, 30  # of one file, aliases written out
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 INSTANTIATED = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+RENAMED = {"notify.on": "notify.events"}  # keys of earlier versions, which are still read
 HYDRA_REFUSED = "a file of settings may set nothing of Hydra's own: remove it"
 
 
@@ -47,7 +48,9 @@ class SettingsSource(ConfigSource):
         try:
             config = OmegaConf.load(io.StringIO(text))
         except yaml.MarkedYAMLError as error:  # a key that stands twice
-            raise BadInputError(f"{shown(path)}{_line(error)}: {_problem(error, text)}") from None
+            raise BadInputError(f"{path_from_here(path)}{_line(error)}: {_problem(error, text)}") from None
+        if OmegaConf.is_dict(config):
+            _rename(config, above)
         restore_texts(config, text, above, self.texts, LOADER)
         place = f"{SCHEME}://{self.path}"
         return ConfigResult(config=config, path=place, provider=self.provider, header=header)
@@ -69,7 +72,7 @@ class SettingsSource(ConfigSource):
         files: list[str] = []
         for name in sorted(os.listdir(os.path.join(self.path, config_path))):
             self._list_add_result(files, os.path.join(config_path, name), name, results_filter)
-        return sorted(set(files))
+        return sorted({name for name in files if not name.startswith(SHARED)})
 
     def _file(self, config_path: str) -> Path:
         return Path(self.path) / self._normalize_file_name(config_path)
@@ -87,7 +90,7 @@ def register_source() -> None:
 
 def read_settings(path: Path) -> tuple[str, dict[str, str | None], dict[Any, Any]]:
     """Return text, header and content of a file; BadInputError unless it is bounded and plain settings."""
-    where = shown(path)
+    where = path_from_here(path)
     text = read_file(path, "the configuration", MB)
     try:
         _check_size(text, where)
@@ -121,7 +124,7 @@ def line_of(path: Path, key: str) -> int | None:
     return line
 
 
-def shown(path: Path) -> str:
+def path_from_here(path: Path) -> str:
     """Return a path as it is read best: from the directory of invocation where it lies below it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -171,6 +174,15 @@ def _check_content(content: dict[Any, Any], where: str) -> None:
             raise BadInputError(f"{where}: {key}: settings are values and create no objects: remove it")
 
 
+def _rename(config: Any, above: str) -> None:
+    """Read a key of an earlier version under its name of today."""
+    for old, new in RENAMED.items():
+        group, _, name = old.rpartition(".")
+        part: Any = config if above == group else None if above else config.get(group)
+        if OmegaConf.is_dict(part) and name in part:
+            part[new.rpartition(".")[2]] = part.pop(name)
+
+
 def _check_booleans(content: Any, above: str, booleans: frozenset[str], path: Path) -> None:
     """Refuse a number or a word where a key is true or false: Hydra would take 2 as true."""
     for key, value in content.items():
@@ -179,7 +191,7 @@ def _check_booleans(content: Any, above: str, booleans: frozenset[str], path: Pa
             _check_booleans(value, name, booleans, path)
         elif name in booleans and not isinstance(value, (bool, type(None))) and "${" not in str(value):
             line = line_of(path, name) or line_of(path, str(key))
-            place = shown(path) if line is None else f"{shown(path)}, line {line}"
+            place = path_from_here(path) if line is None else f"{path_from_here(path)}, line {line}"
             raise BadInputError(f"{place}: {name}={value!r} is not allowed: {name} must be true or false")
 
 

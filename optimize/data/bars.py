@@ -7,29 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.types import BoolArray, FloatArray, IntArray
-from optimize.data.spec import DAY_NS, HOUR_NS, timeframe_name, timeframe_ns
+from optimize.data.timeframes import DAY_NS, HOUR_NS, timeframe_name, timeframe_ns
 from optimize.errors import BadInputError
 from optimize.hashing import hash_arrays, hash_object
 
 SERIES = ("timestamp", "bar_end", "open", "high", "low", "close", "volume", "tradable", "spread")
-LATE_NS = 13 * HOUR_NS  # into a daily bar; on the date of most of it, from Auckland to Honolulu
+LATE_NS = 13 * HOUR_NS  # after the start of a daily bar its date is that of most of the bar, in any time zone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bars:
-    """OHLCV of A symbols; an untradable bar carries the last close and no volume."""
+    """OHLCV bars of A symbols; an untradable bar carries the last close and zero volume."""
 
     symbols: tuple[str, ...]  # A names
     timeframe: str
     timestamp: IntArray  # (T,) UTC nanoseconds, start of the bar
-    bar_end: IntArray  # (T,) UTC nanoseconds; when all of the row is known, by the next row's start
+    bar_end: (
+        IntArray  # (T,) UTC nanoseconds; the whole row is known then, not later than the next row's start
+    )
     open: FloatArray  # (T, A)
     high: FloatArray  # (T, A)
     low: FloatArray  # (T, A)
     close: FloatArray  # (T, A)
     volume: FloatArray  # (T, A)
     tradable: BoolArray  # (T, A)
-    spread: FloatArray  # (T, A) quoted ask - bid in units of the price, 0 where the source has none
+    spread: FloatArray  # (T, A) quoted ask - bid in units of the price; 0 if the source has none
 
     @property
     def n_bars(self) -> int:
@@ -39,24 +41,24 @@ class Bars:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBars:
-    """One symbol's rows as a source gives them, before any check."""
+    """Rows of one symbol as read from a source, before any check."""
 
     symbol: str
-    source: str  # the file, or what made them
+    source: str  # path of the file, or name of the generator
     timestamp: IntArray  # (R,) UTC nanoseconds, start of the bar
     ohlcv: FloatArray  # (R, 5)
-    spread: FloatArray  # (R,) quoted ask - bid in units of the price, 0 where the source has none
-    timeframe: str | None = None  # None: read off the spacing
-    has_volume: bool = True  # False: the source has no such column and volume is 0
-    assumptions: tuple[str, ...] = ()  # sentences on what was taken for granted in reading, such as an order
-    clock: str | None = None  # data.time_zone that naive stamps were read in; None: they are instants
+    spread: FloatArray  # (R,) quoted ask - bid in units of the price; 0 if the source has none
+    timeframe: str | None = None  # None: inferred from the spacing
+    has_volume: bool = True  # False: the source has no volume column and volume is 0
+    assumptions: tuple[str, ...] = ()  # sentences for the user on choices made while reading
+    clock: str | None = None  # data.time_zone applied to timestamps without a zone; None: they had one
 
 
 def make_bars(raw: RawBars, zero_volume: str = "untradable") -> Bars:
-    """Return rows that passed the checks of quality.rows as bars.
+    """Convert rows that passed the checks of quality.rows into bars.
 
-    Every one of them is tradable but, unless zero_volume is tradable, those without volume of a source that
-    has some: they carry the last close, as bars without a trade do.
+    All bars are tradable, except those without volume in a source that has volume (unless zero_volume is
+    "tradable"): these carry the last close, like any bar without a trade.
     """
     timeframe = raw.timeframe or infer_timeframe(raw.timestamp)
     columns = (np.ascontiguousarray(column[:, None]) for column in (*raw.ohlcv.T, raw.spread))
@@ -74,9 +76,9 @@ def make_bars(raw: RawBars, zero_volume: str = "untradable") -> Bars:
 def is_stale(ohlcv: FloatArray) -> BoolArray:
     """Return which rows (R,) of ohlcv (R, 5) have no volume although the source has volume.
 
-    A source has volume from its first row with any. Where more than half of the rows from there on have had
-    none, as where volume is quoted now and then, only those whose price did not move either are stale. Each
-    row is judged by itself and those before it.
+    A source counts as having volume from its first row with any. If more than half of the rows since then
+    have none (volume that is quoted only now and then), only rows whose price did not move either are stale.
+    Only the row itself and earlier rows are used.
     """
     silent = ohlcv[:, 4] == 0
     has_volume = np.logical_or.accumulate(~silent)
@@ -87,19 +89,19 @@ def is_stale(ohlcv: FloatArray) -> BoolArray:
 
 
 def select_rows(bars: Bars, kept: BoolArray) -> Bars:
-    """Return the bars that kept (T,) marks."""
+    """Return the bars selected by the mask kept (T,)."""
     return replace(bars, **{name: getattr(bars, name)[kept] for name in SERIES})
 
 
 def nominal_end(timestamp: IntArray, timeframe: str) -> IntArray:
-    """Return start + timeframe, cut at the next start (local days are 23 h at a clock change)."""
+    """Return start + timeframe, but at most the next start (a local day has 23 h when clocks go forward)."""
     end = timestamp + timeframe_ns(timeframe)
     end[:-1] = np.minimum(end[:-1], timestamp[1:])
     return end
 
 
 def infer_timeframe(timestamp: IntArray) -> str:
-    """Return the timeframe whose length is the most frequent spacing of timestamp."""
+    """Return the timeframe equal to the most frequent spacing of the timestamps; refuse any other spacing."""
     length_ns, found, _ = _most_frequent(timestamp)
     name = timeframe_name(length_ns)
     if name is not None:
@@ -116,18 +118,18 @@ def infer_timeframe(timestamp: IntArray) -> str:
 
 
 def usual_spacing(timestamp: IntArray) -> tuple[str, float]:
-    """Return the most frequent spacing of stamps, as `1h`, `37 s` or `7 days`, and its share of all."""
+    """Return the most frequent spacing as text (`1h`, `37 s`, `7 days`) and its share of all spacings."""
     _, name, share = _most_frequent(timestamp)
     return name, share
 
 
 def usual_spacing_ns(timestamp: IntArray) -> int:
-    """Return the most frequent spacing of stamps in nanoseconds; of less than two stamps a day."""
+    """Return the most frequent spacing in nanoseconds; one day if there are fewer than two timestamps."""
     return _most_frequent(timestamp)[0] if len(timestamp) > 1 else DAY_NS
 
 
 def _most_frequent(timestamp: IntArray) -> tuple[int, str, float]:
-    """Return the most frequent spacing in nanoseconds and as text, and its share of all."""
+    """Return the most frequent spacing in nanoseconds and as text, and its share of all spacings."""
     spacing, count = np.unique(np.diff(timestamp), return_counts=True)
     found_ns = int(spacing[count.argmax()])
     plain = f"{found_ns / DAY_NS:g} days" if found_ns > DAY_NS else f"{found_ns / 1e9:g} s"
@@ -135,12 +137,12 @@ def _most_frequent(timestamp: IntArray) -> tuple[int, str, float]:
 
 
 def join_bars(parts: Sequence[Bars]) -> Bars:
-    """Put single-symbol bars on one axis (outer join), from the first bar at which all have printed.
+    """Join bars of single symbols on one time axis (outer join), from the first time all of them have a bar.
 
-    A row is known when the last of its bars has ended, and no row begins before the one above it is known.
-    Intraday bars share a row where they begin together; overlapping ones that do not are refused. Daily bars
-    share the row of their date; where a bar began before the row above was known, its close is also its open,
-    because an order of that row cannot be filled at a price from before it.
+    A row is known when the last of its bars has ended, and no row begins before the previous one is known.
+    Intraday bars share a row if they begin together; bars that overlap without beginning together are
+    refused. Daily bars share the row of their date. If a bar began before the previous row was known, its
+    open is set to its close: an order decided on the previous row cannot be filled at an earlier price.
     """
     if len(parts) == 1:
         return parts[0]
@@ -170,10 +172,11 @@ def join_bars(parts: Sequence[Bars]) -> Bars:
 def _expected_ends(
     parts: Sequence[Bars], keys: Sequence[IntArray], axis: IntArray, ended: IntArray
 ) -> IntArray:
-    """Return when each daily row (T,) would be known if the symbols without a bar had one.
+    """Return when each daily row (T,) would be known if every symbol had a bar.
 
-    That a symbol has none is known no earlier, so that a row does not change when its bar comes in. It would
-    end as long after midnight as the bar before did, give or take the hour of a clock change.
+    The absence of a bar is known no earlier than its end, so a row does not change when a late bar arrives.
+    The missing bar is assumed to end at the same time of day as the previous one, within the hour of a clock
+    change.
     """
     last_end = np.full(len(axis), np.iinfo(np.int64).min)
     for asset, (part, key) in enumerate(zip(parts, keys, strict=True)):
@@ -189,11 +192,13 @@ def _refuse_mixed_timeframes(parts: Sequence[Bars]) -> None:
     """Refuse symbols whose bars differ in length."""
     if len({part.timeframe for part in parts}) > 1:
         found = ", ".join(f"{part.symbols[0]} {part.timeframe}" for part in parts)
-        raise BadInputError(f"the files of data.symbols differ in timeframe ({found}): use files of one")
+        raise BadInputError(
+            f"the files of data.symbols differ in timeframe ({found}): use files of one timeframe"
+        )
 
 
 def _dates(part: Bars) -> IntArray:
-    """Return the UTC midnight (T,) of the date of each daily bar; refuse two bars of one date."""
+    """Return the date of each daily bar as UTC midnight (T,); refuse two bars of one date."""
     dates = dates_of(part.timestamp)
     twice = np.flatnonzero(np.diff(dates) == 0)
     if len(twice):
@@ -206,11 +211,11 @@ def _dates(part: Bars) -> IntArray:
 
 
 def dates_of(timestamp: IntArray) -> IntArray:
-    """Return the UTC midnight (T,) of the date of daily bars that begin at timestamp.
+    """Return the date of daily bars that begin at timestamp, as UTC midnight (T,).
 
-    A bar stamped 00:00Z is of that date. One with another stamp, such as local midnight or the roll of the FX
-    day, is of the date that holds most of it; 13 hours are past the middle of a day of 23 or 25 hours. Stamps
-    of a market's opening after 11:00Z would count as the day after, which shows in bars on Saturdays.
+    A bar stamped 00:00Z has that date. Any other bar, for example stamped at local midnight or at the roll of
+    the FX day, has the date on which most of it lies (13 hours are past the middle of any day). Bars stamped
+    at a market's open after 11:00Z would be moved to the next day; they are recognised by dates on Saturdays.
     """
     day = timestamp // DAY_NS
     shifted = np.where(timestamp % DAY_NS == 0, day, (timestamp + LATE_NS) // DAY_NS)
@@ -219,14 +224,14 @@ def dates_of(timestamp: IntArray) -> IntArray:
 
 
 def _on_saturday(day: IntArray) -> int:
-    """Return how many of the days since 1970-01-01, a Thursday, are Saturdays."""
+    """Return how many of the days, counted from 1970-01-01 (a Thursday), are Saturdays."""
     return int((day % 7 == 2).sum())
 
 
 def _on_axis(part: Bars, key: IntArray, axis: IntArray) -> tuple[NDArray[np.generic], ...]:
     """Return a symbol's open, high, low, close, volume, tradable, spread, start and end (T, 1) on the axis.
 
-    Where it has no bar, start is the largest number and end the smallest.
+    Without a bar, start is the largest integer and end the smallest.
     """
     row = np.searchsorted(key, axis, side="right") - 1
     present = (key[row] == axis)[:, None]
@@ -239,7 +244,7 @@ def _on_axis(part: Bars, key: IntArray, axis: IntArray) -> tuple[NDArray[np.gene
 
 
 def _refuse_overlap(parts: Sequence[Bars], start: IntArray, end: IntArray) -> None:
-    """Refuse rows (T,) that begin before a bar of the row above has ended."""
+    """Refuse rows (T,) that begin before a bar of the previous row has ended."""
     overlap = np.flatnonzero(end[:-1] > start[1:])
     if not len(overlap):
         return
@@ -258,7 +263,7 @@ def _refuse_overlap(parts: Sequence[Bars], start: IntArray, end: IntArray) -> No
 
 
 def bars_fingerprint(bars: Bars) -> str:
-    """Return the SHA-256 over names, timeframe, stamps, prices, volume, tradability and any spread."""
+    """Return the SHA-256 of symbols, timeframe, timestamps, prices, volume, tradability and any spread."""
     arrays = [bars.timestamp, bars.bar_end, bars.open, bars.high, bars.low, bars.close, bars.volume]
     quoted = [bars.spread] if bars.spread.any() else []
     content = hash_arrays([*arrays, bars.tradable, *quoted])
@@ -266,5 +271,5 @@ def bars_fingerprint(bars: Bars) -> str:
 
 
 def utc_text(stamp_ns: int) -> str:
-    """Return a UTC stamp as text, to the second."""
+    """Return a UTC timestamp as text, to the second."""
     return f"{np.datetime64(int(stamp_ns), 'ns').astype('datetime64[s]')}Z"

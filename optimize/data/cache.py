@@ -1,11 +1,6 @@
 """Markets kept on disk and memory-mapped, so that all workers of a machine share one copy."""
 
 import json
-import os
-import shutil
-import uuid
-from dataclasses import asdict, replace
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,22 +8,23 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from envs.types import Market
+from envs.fields import MARKET
+from envs.plain import part_of
+from envs.types import Market, array_specs, scalar_types
+from optimize.atomic import replacing_folder
 from optimize.clock import now
 from optimize.data.bars import utc_text
-from optimize.data.dataset import ARRAYS, build_market
-from optimize.data.durable import sync
-from optimize.data.features.registry import foreign_code
-from optimize.data.providers import provider_of
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.registry import foreign_code, keys_in_use
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import build_market
+from optimize.data.sources.providers import provider_of
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
-from optimize.hashing import hash_file, hash_object
+from optimize.hashing import hash_file, hash_file_once, hash_object
 from optimize.source_code import package_digest, packages_in
 
-PLAIN = ("symbols", "timeframe", "feature_names", "sessions_per_year", "fingerprint")
-MANIFEST = "manifest.json"
-# Where bars lie and how they are judged; the market of the bars is the same.
-NO_PART_OF_MARKET = ("path", "folder", "refresh", "check", "max_age", "max_gap_days", "severity")
+MARKET_MANIFEST = "manifest.json"
 BUILDS = 3  # of a market whose files change while they are read
 BUILT_WITH = ("TA-Lib", "numpy", "pandas", "exchange_calendars", "tzdata")
 
@@ -73,19 +69,18 @@ def _cached(data: DataSpec, feature: FeatureSpec, session: SessionSpec, cache_di
 def cache_key(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> str:
     """Return the digest of all that decides a market: source files, specs, versions and this code.
 
-    The files' content counts and not their path; feature.lookback does not change the market.
+    The files' content counts and not their path; of the specs, the keys of role market count.
     """
-    files = {symbol: hash_file(path) for symbol, path in provider_of(data).files(data).items()}
+    files = {symbol: hash_file_once(path) for symbol, path in provider_of(data).files(data).items()}
     own = packages_in(Path(__file__).parent, "data")
-    code = {name: package_digest(folder) for name, folder in own if name != "data.clients"}
-    wanted = {name: value for name, value in asdict(data).items() if name not in NO_PART_OF_MARKET}
+    code = {name: package_digest(folder) for name, folder in own if name != "data.sources.clients"}
     return hash_object(
         {
             "files": files,
             "order": list(files),
-            "data": wanted,
-            "feature": asdict(replace(feature, lookback=1)),
-            "session": asdict(session),
+            "data": part_of(data, MARKET),
+            "feature": part_of(feature, MARKET) | {"parameters": keys_in_use(feature)},
+            "session": part_of(session, MARKET),
             "versions": _versions(),
             "code": code | foreign_code(feature.indicators),
         }
@@ -100,43 +95,34 @@ def _versions() -> dict[str, str]:
 def _read(folder: Path) -> Market | None:
     """Return the market memory-mapped, or None where the folder is absent, torn or changed since written."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MARKET_MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
-        intact = set(files) == set(ARRAYS) and manifest["market_sha256"] == hash_object(manifest["market"])
-        if not (intact and all(_digest(_path(folder, name)) == files[name]["sha256"] for name in files)):
+        intact = set(files) == set(array_specs(Market)) and manifest["market_sha256"] == hash_object(
+            manifest["market"]
+        )
+        if not (
+            intact and all(hash_file_once(_path(folder, name)) == files[name]["sha256"] for name in files)
+        ):
             return None
         arrays: dict[str, Any] = {
-            name: np.asarray(np.load(_path(folder, name), mmap_mode="r")) for name in ARRAYS
+            name: np.asarray(np.load(_path(folder, name), mmap_mode="r")) for name in array_specs(Market)
         }
-        plain: dict[str, Any] = {name: manifest["market"][name] for name in PLAIN}
+        scalars: dict[str, Any] = {
+            name: kind(manifest["market"][name]) for name, kind in scalar_types(Market).items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    plain |= {name: tuple(plain[name]) for name in ("symbols", "feature_names")}
-    return Market(**plain, **arrays)
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, read once a process for each state that the file system shows of it."""
-    seen = path.stat()
-    return _hash_once(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _hash_once(path: Path, *_state: int) -> str:
-    """Return the SHA-256 of a file in one state: number, size and times of change."""
-    return hash_file(path)
+    return Market(**scalars, **arrays)
 
 
 def _write(market: Market, folder: Path, data: DataSpec, feature: FeatureSpec) -> None:
-    """Write the folder aside, flush it to disk, then move it in place of a broken one or of none."""
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    aside.mkdir()
-    try:
-        files = {name: _store(market, name, aside) for name in ARRAYS}
-        plain = {name: getattr(market, name) for name in PLAIN}
+    """Replace the folder of a market, whose lock the caller holds."""
+    with replacing_folder(folder, alone=True) as partial:
+        files = {name: _store(market, name, partial) for name in array_specs(Market)}
+        scalars = {name: getattr(market, name) for name in scalar_types(Market)}
         manifest = {
-            "market": plain,
-            "market_sha256": hash_object(plain),
+            "market": scalars,
+            "market_sha256": hash_object(scalars),
             "files": files,
             "rows": market.n_bars,
             "first": utc_text(market.timestamp[0]),
@@ -146,28 +132,13 @@ def _write(market: Market, folder: Path, data: DataSpec, feature: FeatureSpec) -
             "versions": _versions(),
             "written_at": now().isoformat(timespec="seconds"),
         }
-        with (aside / MANIFEST).open("w", encoding="utf-8") as stream:
-            json.dump(manifest, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        sync(aside)
-        if folder.exists():
-            broken = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-            folder.rename(broken)
-            shutil.rmtree(broken)
-        aside.rename(folder)
-        sync(folder.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        (partial / MARKET_MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def _store(market: Market, name: str, folder: Path) -> dict[str, Any]:
     """Write one array and return its size and digest."""
     path = _path(folder, name)
-    with path.open("wb") as stream:
-        np.save(stream, getattr(market, name), allow_pickle=False)
-        stream.flush()
-        os.fsync(stream.fileno())
+    np.save(path, getattr(market, name), allow_pickle=False)
     return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 

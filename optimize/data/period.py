@@ -1,4 +1,4 @@
-"""The period of a source that data.start, data.end and data.months ask for."""
+"""The period selected by data.start, data.end and data.months."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,21 @@ import pandas as pd
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars, dates_of, select_rows, utc_text
-from optimize.data.spec import DAY_NS, DataSpec, timeframe_ns
+from optimize.data.spec import DataSpec
+from optimize.data.timeframes import DAY_NS, timeframe_ns
 from optimize.errors import BadInputError
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A span of time that bars begin in; None: open on that side."""
+    """A span of time in which bars begin; None means unbounded on that side."""
 
     start_ns: int | None  # UTC
     end_ns: int | None  # UTC, exclusive
-    asked: str  # the settings, as they are typed
+    asked: str  # the settings as typed, for messages
 
     def holds(self, timestamp: IntArray, timeframe: str) -> BoolArray:
-        """Return which bars (T,) begin in it; a daily bar counts by its date, whatever its stamp."""
+        """Return which bars (T,) begin in the period; a daily bar counts by its date."""
         begin = dates_of(timestamp) if timeframe_ns(timeframe) == DAY_NS else timestamp
         kept = np.ones(len(begin), dtype=np.bool_)
         if self.start_ns is not None:
@@ -31,10 +32,10 @@ class Period:
 
 
 def period_of(spec: DataSpec, last_end_ns: int) -> Period:
-    """Return the period that a spec asks for, of bars the last of which ends at last_end_ns.
+    """Return the period that a spec selects from bars whose last one ends at last_end_ns.
 
-    data.months count back from data.end, or from the end of the last bar where that is earlier; data.start
-    takes their place.
+    data.months counts back from data.end or from the end of the last bar, whichever is earlier; data.start
+    overrides it.
     """
     words = [f"data.{key}={getattr(spec, key)}" for key in ("start", "end") if getattr(spec, key) is not None]
     start = None if spec.start is None else midnight_ns(spec.start)
@@ -46,7 +47,7 @@ def period_of(spec: DataSpec, last_end_ns: int) -> Period:
 
 
 def months_before(stamp_ns: int, months: int) -> int:
-    """Return the stamp of so many calendar months earlier."""
+    """Return the timestamp that many calendar months earlier."""
     return int((pd.Timestamp(stamp_ns, tz="UTC") - pd.DateOffset(months=months)).as_unit("ns").value)
 
 
@@ -56,7 +57,7 @@ def midnight_ns(date: str) -> int:
 
 
 def cut_to_period(bars: Bars, spec: DataSpec) -> Bars:
-    """Return the bars of the period that the spec asks for; refuse one without any."""
+    """Return the bars of the period that the spec selects; refuse a period without bars."""
     if spec.start is None and spec.end is None and spec.months is None:
         return bars
     period = period_of(spec, int(bars.bar_end[-1]))

@@ -1,26 +1,29 @@
-"""Coarser bars from finer ones, each known no earlier than the end of its last part."""
+"""Coarser bars merged from finer ones; each is known no earlier than the end of its last part."""
 
 import numpy as np
 
 from envs.types import BoolArray, FloatArray, IntArray
 from optimize.data.bars import Bars, select_rows
 from optimize.data.sessions import SessionTable
-from optimize.data.spec import DAY_NS, TIMEFRAME_NS, timeframe_ns
+from optimize.data.timeframes import DAY_NS, TIMEFRAME_NS, timeframe_ns
 from optimize.errors import BadInputError
 
-Spans = tuple[IntArray, IntArray, IntArray]  # (T,) of each part: key, start and planned end of its bar
+PartSpans = tuple[
+    IntArray, IntArray, IntArray
+]  # (T,) key, start and planned end of the bar that each part belongs to
 
 
 def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
-    """Return bars of a coarser timeframe, without a last one that the data does not complete.
+    """Return bars of a coarser timeframe; an incomplete last bar is left out.
 
-    Around the clock (24/7) bars are anchored at UTC midnight, on other calendars at the session's open. A 1d
-    bar is one calendar session and is stamped by its first part or the session's open. Prints after the close
-    are in no 1d bar and make bars of their own at other timeframes, for the session's bars are known by then.
+    Bars are anchored at UTC midnight on calendar 24/7 and at the session's open on all others. A 1d bar
+    covers one session and is stamped at its first part or the session's open, whichever is earlier. Prints
+    after the close belong to no 1d bar, and to bars of their own at other timeframes: the session's bars are
+    already known then.
     """
     if timeframe == bars.timeframe:
         return bars
-    reason = why_not(bars.timeframe, timeframe)
+    reason = resampling_error(bars.timeframe, timeframe)
     if reason is not None:
         raise BadInputError(": ".join(reason))
     source_ns, target_ns = timeframe_ns(bars.timeframe), timeframe_ns(timeframe)
@@ -45,8 +48,8 @@ def resample(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
     return _merge(bars, timeframe, first, stop, start[first], planned[first])
 
 
-def why_not(source: str, timeframe: str) -> tuple[str, str] | None:
-    """Return why bars of a timeframe cannot be made of the source's and what to type; None: they can."""
+def resampling_error(source: str, timeframe: str) -> tuple[str, str] | None:
+    """Return why a timeframe cannot be made from the source's bars, and the remedy; None if it can."""
     source_ns, target_ns = timeframe_ns(source), timeframe_ns(timeframe)
     lengths = TIMEFRAME_NS.items()
     multiples = [name for name, length_ns in lengths if length_ns > source_ns and length_ns % source_ns == 0]
@@ -59,16 +62,16 @@ def why_not(source: str, timeframe: str) -> tuple[str, str] | None:
     return None
 
 
-def _clock_spans(bars: Bars, table: SessionTable, target_ns: int) -> Spans:
-    """Cut every UTC day into bars from its midnight; the last is shorter where they do not divide it."""
+def _clock_spans(bars: Bars, table: SessionTable, target_ns: int) -> PartSpans:
+    """Divide each UTC day into bars from midnight; the last is shorter if they do not divide the day."""
     midnight = bars.timestamp // DAY_NS * DAY_NS
     start = midnight + (bars.timestamp - midnight) // target_ns * target_ns
     end = np.minimum(start + target_ns, midnight + DAY_NS)
     return start, start, _before_closing(table, start, end)
 
 
-def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: int) -> Spans:
-    """Cut each session into bars from its open, or from the last source stamp before the open."""
+def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: int) -> PartSpans:
+    """Divide each session into bars from its open, or from the last source bar start before the open."""
     phase_count = np.unique(bars.timestamp % source_ns, return_counts=True)
     phase = int(phase_count[0][phase_count[1].argmax()])
     session = table.index(bars)
@@ -83,13 +86,13 @@ def _anchored_spans(bars: Bars, table: SessionTable, source_ns: int, target_ns: 
 
 
 def _until_close(bars: Bars, table: SessionTable) -> Bars:
-    """Leave out prints after the close of their session, whose daily bar is known by then."""
+    """Leave out prints after the close of their session: its daily bar is already known then."""
     kept = bars.timestamp < table.close_ns[table.index(bars)]
     return bars if kept.all() else select_rows(bars, kept)
 
 
-def _session_spans(bars: Bars, table: SessionTable) -> Spans:
-    """Make one bar of each session that has parts."""
+def _session_spans(bars: Bars, table: SessionTable) -> PartSpans:
+    """Assign the parts of each session to one bar."""
     session = table.index(bars)
     first = np.searchsorted(session, session)
     start = np.minimum(bars.timestamp[first], table.open_ns[session])
@@ -97,7 +100,7 @@ def _session_spans(bars: Bars, table: SessionTable) -> Spans:
 
 
 def _before_closing(table: SessionTable, start: IntArray, end: IntArray) -> IntArray:
-    """Cut each end at the close inside its bar, unless the next session opens inside it as well."""
+    """End each bar at a close inside it, unless the next session opens inside it as well."""
     row = np.searchsorted(table.close_ns, start, side="right")
     close, reopen = table.close_ns[row], table.open_ns[row + 1]
     return np.where((close < end) & (reopen >= end), close, end)
@@ -106,9 +109,9 @@ def _before_closing(table: SessionTable, start: IntArray, end: IntArray) -> IntA
 def _merge(
     bars: Bars, timeframe: str, first: IntArray, stop: int, start: IntArray, planned: IntArray
 ) -> Bars:
-    """Merge the parts [first[i], first[i + 1]) of each bar; parts that did not trade set no price.
+    """Merge the parts [first[i], first[i + 1]) of each bar; parts without a trade set no price.
 
-    The spread is that of the first part, because orders fill at the open.
+    The spread is that of the first traded part, because orders fill at the open.
     """
     last = np.append(first[1:], stop) - 1
     end = planned.copy()
@@ -137,7 +140,7 @@ def _merge(
 
 
 def _at_first_trade(values: FloatArray, traded: BoolArray, first: IntArray) -> FloatArray:
-    """Return the values (B, A) of the first traded part of each bar, where it has one."""
+    """Return the values (B, A) of the first traded part of each bar, of the last part if none traded."""
     rows = np.arange(len(values))[:, None]
     row = np.minimum.reduceat(np.where(traded, rows, len(values) - 1), first, axis=0)
     return np.take_along_axis(values, row, axis=0)

@@ -1,39 +1,38 @@
-"""Scale features, and say what buy-and-hold earned, with what the train span alone knows."""
+"""Scale features and measure buy-and-hold with statistics of the train span only."""
 
-import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.rewards import hold_moments
+from envs.rewards import buy_and_hold_moments
 from envs.types import BoolArray, FloatArray, Market
+from optimize.atomic import replacing
 from optimize.data.features import kind_of
 from optimize.errors import BadInputError, NumericError
 
 CLIP = 10.0  # standard deviations
-FLOOR = 1e-6  # of a column's size; one that varies less is constant, up to float32 rounding
+CONSTANT_SHARE = 1e-6  # of a column's largest value; a smaller deviation is float32 rounding
 TERCILES = (1 / 3, 2 / 3)
-BLOCK = 2048  # bars scaled at a time, so that what lies between stays in the cache
-STORED = ("mean", "std", "binned", "edges", "hold_moments")
+BLOCK = 2048  # bars scaled at a time, so that intermediate arrays stay in the CPU cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaler:
-    """What one train span says of each asset's features, and of buy-and-hold."""
+    """Statistics of one train span: of each asset's features, and of buy-and-hold."""
 
     mean: FloatArray  # (A, F), 0 for a category
-    std: FloatArray  # (A, F) > 0, 1 for a category; infinite for a constant column, which so becomes 0
-    binned: BoolArray  # (F,) columns that become -1, 0 or 1
-    edges: FloatArray  # (A, F, 2) where 0 begins and where it ends; used of binned columns
+    std: FloatArray  # (A, F) > 0; 1 for a category, infinite for a constant column (it becomes 0)
+    binned: BoolArray  # (F,) columns that are binned to -1, 0 or 1
+    edges: FloatArray  # (A, F, 2) lower and upper edge of bin 0; used for binned columns
     hold_moments: FloatArray  # (3,) of the market's buy-and-hold
     feature_names: tuple[str, ...]  # F names, in order
 
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (T, A, F): numbers standardised and clipped, categories as they are, bins as -1, 0, 1."""
+        """Return scaled features (T, A, F): standardised and clipped numbers, categories, and bins."""
         scaled = np.empty(features.shape, np.float32)
         for first in range(0, len(features), BLOCK):
             scaled[first : first + BLOCK] = self._transform(features[first : first + BLOCK])
@@ -49,7 +48,7 @@ class Scaler:
         return scaled
 
     def check_names(self, names: Sequence[str], where: str) -> None:
-        """Refuse features other than those, in that order, that the scaler was fitted on."""
+        """Refuse features whose names or order differ from those the scaler was fitted on."""
         if tuple(names) != self.feature_names:
             raise BadInputError(
                 f"the features of {where} are {list(names)}, but the scaler was fitted on "
@@ -57,18 +56,19 @@ class Scaler:
             )
 
     def save(self, path: Path) -> None:
-        """Write the scaler as .npz, aside and then in place."""
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        arrays = {name: getattr(self, name) for name in STORED}
-        with aside.open("wb") as stream:
+        """Write the scaler as .npz, replacing an existing file."""
+        arrays = {name: getattr(self, name) for name in _array_names()}
+        with replacing(path) as partial, partial.open("wb") as stream:
             np.savez(stream, feature_names=np.array(self.feature_names), **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
+
+
+def _array_names() -> list[str]:
+    """Return the names of the scaler's arrays, which are stored in its file."""
+    return [field.name for field in fields(Scaler) if field.name != "feature_names"]
 
 
 def fit_scaler(market: Market, first: int, end: int) -> Scaler:
-    """Fit on the rows [first, end) of a market."""
+    """Fit a scaler on the rows [first, end) of a market."""
     rows = market.features[first:end].astype(np.float64)
     if not len(rows):
         raise BadInputError(f"a scaler needs at least one train bar, but [{first}, {end}) holds none")
@@ -81,32 +81,32 @@ def fit_scaler(market: Market, first: int, end: int) -> Scaler:
     if binned.any():
         edges[:, binned] = np.moveaxis(np.quantile(rows[..., binned], TERCILES, axis=0), 0, 2)
     largest = np.maximum(rows.max(axis=0), -rows.min(axis=0))
-    rows -= mean  # in place: what rows.std() does, without two copies of them
+    rows -= mean  # rows.std() in place, which saves two copies of the array
     rows *= rows
     std = np.sqrt(rows.sum(axis=0) / len(rows))
-    std = np.where(std <= FLOOR * largest, np.inf, std)
+    std = np.where(std <= CONSTANT_SHARE * largest, np.inf, std)
     return Scaler(
         mean=np.where(category, 0.0, mean),
         std=np.where(category, 1.0, std),
         binned=binned,
         edges=edges,
-        hold_moments=hold_moments(market, first, end - 1),
+        hold_moments=buy_and_hold_moments(market, first, end - 1),
         feature_names=market.feature_names,
     )
 
 
 def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scaler:
-    """Read a saved scaler; raise where it was fitted on other features than feature_names."""
+    """Read a saved scaler; refuse it if it was fitted on other features than feature_names."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             names = tuple(str(name) for name in stored["feature_names"])
-            lacking = [name for name in STORED if name not in stored]
+            lacking = [name for name in _array_names() if name not in stored]
             if lacking:
                 raise BadInputError(
                     f"{path} is the scaler of an older version, without {', '.join(lacking)}: "
                     "train the model again"
                 )
-            scaler = Scaler(**{name: stored[name] for name in STORED}, feature_names=names)
+            scaler = Scaler(**{name: stored[name] for name in _array_names()}, feature_names=names)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInputError(f"{path} is no saved scaler ({error}): export the model again") from error
     if feature_names is not None:
@@ -115,9 +115,9 @@ def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scale
 
 
 def scale_market(market: Market, scaler: Scaler, first: int, end: int) -> Market:
-    """Return the market as an agent of this scaler sees it, with the buy-and-hold of its train span.
+    """Return the market with scaled features and the buy-and-hold moments of the train span.
 
-    The features of rows [first, end) are scaled; the others are NaN, never used.
+    The features of rows [first, end) are scaled; all others are NaN, so that using them would show.
     """
     scaler.check_names(market.feature_names, "the market")
     features = np.empty_like(market.features)

@@ -1,44 +1,25 @@
-"""What the data layer is asked for: source, timeframe, features, calendar."""
+"""Settings of the data: source, timeframe, file format and checks."""
 
 import codecs
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 
-from optimize.data.zones import ALLOWED, is_clock
+from envs.fields import EXECUTION, MARKET, check_ranges, group, setting
+from optimize.data.calendars.zones import ALLOWED, is_clock
+from optimize.data.timeframes import timeframe_ns
 from optimize.errors import require
 
-SECOND_NS = 1_000_000_000
-MINUTE_NS = 60 * SECOND_NS
-HOUR_NS = 60 * MINUTE_NS
-DAY_NS = 24 * HOUR_NS
-
-TIMEFRAME_NS = {  # the usual ones, for messages and providers; others are whole minutes as well
-    "1m": MINUTE_NS,
-    "5m": 5 * MINUTE_NS,
-    "15m": 15 * MINUTE_NS,
-    "30m": 30 * MINUTE_NS,
-    "1h": HOUR_NS,
-    "2h": 2 * HOUR_NS,
-    "4h": 4 * HOUR_NS,
-    "6h": 6 * HOUR_NS,
-    "12h": 12 * HOUR_NS,
-    "1d": DAY_NS,
-}
-TIMEFRAME = re.compile(r"([1-9]\d{0,8})([smhd])")
-UNIT_NS = {"s": SECOND_NS, "m": MINUTE_NS, "h": HOUR_NS, "d": DAY_NS}
-CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "spread")
-COLUMN_KEYS = (*COLUMNS, "symbol")  # of data.columns; symbol names the column that tells symbols apart
+BAR_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "spread")
+COLUMN_KEYS = (*BAR_COLUMNS, "symbol")  # of data.columns; symbol names the column with the symbol of each row
 STAMPS = ("start", "end")
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 ZERO_VOLUMES = ("untradable", "tradable")
-BEFORE_KEYS = {"zero_volume": "tradable"}  # in force for a spec that was stored before DataSpec had the key
 SEPARATORS = (";", "\t", "|", ",", " ")  # of the fields of a line; a blank is any number of blanks
 DECIMALS = (".", ",")
 THOUSANDS = (",", ".", " ", "'")
 SEVERITIES = ("refuse", "warn", "ignore")
-# Each check of the quality report and what its findings do unless data.severity says otherwise.
+# Each check of the quality report with the default severity of its findings (data.severity).
 CHECKS = {
     "rows": "refuse",
     "order": "refuse",
@@ -77,106 +58,150 @@ ALWAYS_REFUSED = ("rows", "order", "duplicates", "nan", "price", "negative", "ti
 EXCHANGE_ID = re.compile(r"\w+")
 FEEDS = ("iex", "sip")
 ADJUSTMENTS = ("raw", "split", "dividend", "all")
+EMBEDDED_FILE = "gym_anytrading/datasets/data/FOREX_EURUSD_1H_ASK.csv"  # of an installed package
+EMBEDDED_SYMBOL = "EURUSD"
+SYNTHETIC_SYMBOL = "SYNTH"  # of synthetic data whose data.symbols is empty
 SYNTHETIC_KINDS = ("random_walk", "known_optimum", "known_timeframe")
-DEFAULT_INDICATORS = (
-    "returns",
-    "range",
-    "rsi",
-    "macd",
-    "bollinger",
-    "atr",
-    "adx",
-    "volatility",
-    "time_of_day",
-    "time_of_week",
-)
-
-
-def timeframe_ns(timeframe: str, key: str = "data.timeframe") -> int:
-    """Return the length of a timeframe in nanoseconds; key names the setting it came from."""
-    length_ns = TIMEFRAME_NS.get(timeframe)
-    if length_ns is not None:
-        return length_ns
-    parts = TIMEFRAME.fullmatch(timeframe)
-    length_ns = int(parts[1]) * UNIT_NS[parts[2]] if parts else 0
-    name = timeframe_name(length_ns)
-    usual = f"whole minutes or hours up to a day, such as {', '.join(TIMEFRAME_NS)}"
-    require(name is not None, key, timeframe, usual)
-    require(name == timeframe, key, timeframe, f"written {name}")
-    return length_ns
-
-
-def timeframe_name(length_ns: int) -> str | None:
-    """Return the name of a length such as `15s`, `45m`, `8h` or `1d`; None where it is no timeframe."""
-    if not 0 < length_ns <= DAY_NS:
-        return None
-    if length_ns == DAY_NS:
-        return "1d"
-    for unit, unit_ns in (("h", HOUR_NS), ("m", MINUTE_NS)):
-        if length_ns % unit_ns == 0:
-            return f"{length_ns // unit_ns}{unit}"
-    whole = length_ns % SECOND_NS == 0 and MINUTE_NS % length_ns == 0
-    return f"{length_ns // SECOND_NS}s" if whole else None
 
 
 @dataclass(frozen=True)
 class SyntheticSpec:
     """A market made from a seed."""
 
-    kind: str = "random_walk"  # nothing to earn; known_optimum: a wave; known_timeframe: see synthetic.py
-    bars: int = 5000
-    seed: int = 0
-    volatility: float = 0.002  # standard deviation of the log return of one bar
-    period: int = 24  # bars of one wave (known_optimum), of one bar of the best timeframe (known_timeframe)
+    kind: str = setting(
+        "random_walk",
+        MARKET,
+        "Market to make: nothing to earn, a wave to follow, or one timeframe that pays.",
+        choices=SYNTHETIC_KINDS,
+    )
+    bars: int = setting(5000, MARKET, "Length of the market.", unit="bars", low=2)
+    seed: int = setting(0, MARKET, "Seed of the prices.", low=0)
+    volatility: float = setting(0.002, MARKET, "Standard deviation of a bar's log return.", above=0, below=1)
+    period: int = setting(
+        24,
+        MARKET,
+        "Length of one wave (known_optimum), or of one bar of the timeframe that pays (known_timeframe).",
+        unit="bars",
+        allowed="an even number of bars >= 2",
+        low=2,
+    )
 
     def __post_init__(self) -> None:
-        require(self.kind in SYNTHETIC_KINDS, "data.synthetic.kind", self.kind, " or ".join(SYNTHETIC_KINDS))
-        require(self.bars >= 2, "data.synthetic.bars", self.bars, ">= 2")
-        require(self.seed >= 0, "data.synthetic.seed", self.seed, ">= 0")
-        require(0 < self.volatility < 1, "data.synthetic.volatility", self.volatility, "between 0 and 1")
-        even = self.period >= 2 and self.period % 2 == 0
-        require(even, "data.synthetic.period", self.period, "an even number of bars >= 2")
+        check_ranges(self, "data.synthetic")
+        require(self.period % 2 == 0, "data.synthetic.period", self.period, "an even number of bars >= 2")
 
 
 @dataclass(frozen=True)
 class DataSpec:
     """Where bars come from and the timeframe they are resampled to."""
 
-    provider: str = "embedded"
-    path: str | None = None  # a file, a folder or a glob of parts; "{symbol}" stands for each of symbols
-    symbols: list[str] = field(default_factory=list)  # empty: named by the source
-    timeframe: str | None = None  # bars are resampled to it; None: the source's own
-    start: str | None = None  # ISO date of the first bars that are kept (UTC); it takes the place of months
-    end: str | None = None  # ISO date of the last bars that are kept (UTC)
-    months: int | None = None  # keep the last N calendar months before data.end, or of the source
-    source_timeframe: str | None = None  # None: the most frequent spacing of the source, which it must fit
-    time_zone: str = "UTC"  # of stamps that name none; America/New_York+7 runs 7 h ahead of New York
-    time_format: str | None = None  # strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy
-    columns: dict[str, str | None] = field(default_factory=dict)  # our column name -> the file's; null: found
-    header: bool | None = None  # whether a text file has a line of column names; None: seen by its content
-    names: list[str] = field(default_factory=list)  # of the file's columns in order, in place of its header
-    skip_rows: int = 0  # lines of a text file above its header
-    separator: str | None = None  # between the fields of a line; None: seen by the content
-    encoding: str | None = None  # of a text file; None: by its byte order mark, else UTF-8, else cp1252
-    decimal: str | None = None  # decimal mark; None: seen where there is no doubt
-    thousands: str | None = None  # mark between groups of digits; None: seen where there is no doubt
-    stamp: str | None = (
-        None  # whether stamps are the start or the end of bars; None: start unless plainly ends
+    provider: str = setting("embedded", MARKET, "Source of the bars.")
+    path: str | None = setting(
+        None,
+        EXECUTION,
+        'A file, a folder or a glob of parts; "{symbol}" stands for each of the symbols.',
     )
-    adjust: bool = False  # scale all prices by the file's adjusted close / close
-    point_size: float | None = None  # price of one point, for a spread in points; None: it is in price units
-    zero_volume: str = "untradable"  # bars without volume of a source that has some; or tradable
-    drop_nan: bool = False  # drop rows without a price or spread; a missing volume is 0; false: refuse both
-    exchange: str = "binance"  # ccxt: the exchange's id
-    feed: str = "iex"  # alpaca: iex or sip
-    adjustment: str = "all"  # alpaca: raw, split, dividend or all; yfinance: split or all
-    folder: str = "databases/market"  # where downloads are kept
-    refresh: bool = False  # append what is new to a download
-    check: bool = False  # walkforge data: print the quality report only
-    max_age: float | None = None  # days from the last bar to now; more is stale; null: any age will do
-    max_gap_days: float = 30.0  # a longer gap from bar to bar, in days of any kind, is a hole
-    severity: dict[str, str] = field(default_factory=lambda: dict(CHECKS))  # what a check's findings do
-    synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
+    symbols: list[str] = setting([], MARKET, "Assets to read; empty takes those that the source names.")
+    timeframe: str | None = setting(
+        None,
+        MARKET,
+        "Length of the bars, to which those of the source are resampled.",
+        null="that of the source",
+        allowed="a timeframe such as 15m, 1h, 4h or 1d",
+        searchable=True,
+    )
+    start: str | None = setting(
+        None, MARKET, "Date of the first bars that are kept (UTC), instead of months.", null="all"
+    )
+    end: str | None = setting(None, MARKET, "Date of the last bars that are kept (UTC).", null="all")
+    months: int | None = setting(
+        None,
+        MARKET,
+        "Calendar months that are kept before data.end, or before the end of the source.",
+        unit="months",
+        low=1,
+        high=12_000,
+        null="all",
+    )
+    source_timeframe: str | None = setting(
+        None, MARKET, "Length of the source's bars.", null="the most frequent spacing"
+    )
+    time_zone: str = setting(
+        "UTC",
+        MARKET,
+        "Time zone of stamps that name none; America/New_York+7 runs 7 hours ahead of New York.",
+    )
+    time_format: str | None = setting(
+        None, MARKET, "strptime format of stamps that are neither ISO 8601 nor dd.mm.yyyy.", null="found"
+    )
+    columns: dict[str, str | None] = setting(
+        {}, MARKET, "Name in the file of timestamp, open, high, low, close, volume, spread, symbol."
+    )
+    header: bool | None = setting(
+        None, MARKET, "Whether a text file has a line of column names.", null="found by its content"
+    )
+    names: list[str] = setting([], MARKET, "Names of the file's columns in order, instead of its header.")
+    skip_rows: int = setting(
+        0, MARKET, "Lines of a text file above its header.", unit="lines", low=0, high=10_000
+    )
+    separator: str | None = setting(
+        None, MARKET, "Mark between the fields of a line.", choices=SEPARATORS, null="found by the content",
+        allowed=f"{' or '.join(map(repr, SEPARATORS))}, or null",
+    )  # fmt: skip
+    encoding: str | None = setting(
+        None, MARKET, "Encoding of a text file.", null="by its byte order mark, else UTF-8, else cp1252"
+    )
+    decimal: str | None = setting(
+        None, MARKET, "Decimal mark.", choices=DECIMALS, null="found where there is no doubt",
+        allowed=f"{' or '.join(map(repr, DECIMALS))}, or null",
+    )  # fmt: skip
+    thousands: str | None = setting(
+        None, MARKET, "Mark between groups of digits.", choices=THOUSANDS,
+        null="found where there is no doubt", allowed=f"{' or '.join(map(repr, THOUSANDS))}, or null",
+    )  # fmt: skip
+    stamp: str | None = setting(
+        None, MARKET, "Whether a stamp is the start or the end of its bar.", choices=STAMPS,
+        null="start unless they are plainly ends", allowed="start, end or null",
+    )  # fmt: skip
+    adjust: bool = setting(False, MARKET, "Scale all prices by the file's adjusted close / close.")
+    point_size: float | None = setting(
+        None,
+        MARKET,
+        "Price of one point, for a spread that is given in points.",
+        above=0,
+        below=1e6,
+        null="the spread is in price units",
+    )
+    zero_volume: str = setting(
+        "untradable", MARKET, "Bars without volume, of a source that has some: whether orders fill there.",
+        choices=ZERO_VOLUMES, before="tradable",
+    )  # fmt: skip
+    drop_nan: bool = setting(
+        False,
+        MARKET,
+        "Drop rows without a price or spread and take a missing volume as 0; false refuses both.",
+    )
+    exchange: str = setting("binance", MARKET, "Exchange, as ccxt names it (data=ccxt).")
+    feed: str = setting("iex", MARKET, "Feed of the bars (data=alpaca).", choices=FEEDS)
+    adjustment: str = setting(
+        "all", MARKET, "Adjustment of prices for splits and dividends (data=alpaca, data=yfinance).",
+        choices=ADJUSTMENTS,
+    )  # fmt: skip
+    folder: str = setting("databases/market", EXECUTION, "Folder where downloads are kept.")
+    refresh: bool = setting(False, EXECUTION, "Append newer bars to a download.")
+    check: bool = setting(False, EXECUTION, "Print the quality report only (walkforge data).")
+    max_age: float | None = setting(
+        None, EXECUTION, "Largest age of the last bar before the data count as stale.", unit="days", above=0,
+        null="any age",
+    )  # fmt: skip
+    max_gap_days: float = setting(
+        30.0, EXECUTION, "Longest gap between two bars; a longer one is a hole.", unit="days", above=0,
+    )  # fmt: skip
+    severity: dict[str, str] = setting(
+        dict(CHECKS), EXECUTION, "Whether the findings of a check are refused, warned of or ignored.",
+        choices=SEVERITIES,
+    )  # fmt: skip
+    synthetic: SyntheticSpec = group(SyntheticSpec, "The market that is made (data=synthetic).", role=MARKET)
 
     @property
     def target(self) -> str:
@@ -186,29 +211,18 @@ class DataSpec:
         return self.timeframe
 
     def __post_init__(self) -> None:
+        check_ranges(self, "data")
         if self.timeframe is not None:
             timeframe_ns(self.timeframe)
         if self.source_timeframe is not None:
             timeframe_ns(self.source_timeframe, "data.source_timeframe")
-        if self.months is not None:
-            require(
-                1 <= self.months <= 12_000, "data.months", self.months, "from 1 to 12000, or null to keep all"
-            )
         _check_dates(self.start, self.end)
-        volumes = self.zero_volume in ZERO_VOLUMES
-        require(volumes, "data.zero_volume", self.zero_volume, " or ".join(ZERO_VOLUMES))
         for name in self.columns:
             require(name in COLUMN_KEYS, "data.columns", name, "keyed by " + ", ".join(COLUMN_KEYS))
         _check_text(self)
         _check_severity(self.severity)
-        if self.max_age is not None:
-            require(self.max_age > 0, "data.max_age", self.max_age, "days > 0, or null for any age")
-        require(self.max_gap_days > 0, "data.max_gap_days", self.max_gap_days, "days > 0")
         named = EXCHANGE_ID.fullmatch(self.exchange) is not None
         require(named, "data.exchange", self.exchange, "an exchange as ccxt names it, like binance")
-        require(self.feed in FEEDS, "data.feed", self.feed, " or ".join(FEEDS))
-        adjusted = self.adjustment in ADJUSTMENTS
-        require(adjusted, "data.adjustment", self.adjustment, "one of " + ", ".join(ADJUSTMENTS))
         require(bool(self.folder.strip()), "data.folder", self.folder, "the folder where downloads are kept")
         clean = all(symbol.strip() for symbol in self.symbols)
         distinct = len(set(self.symbols)) == len(self.symbols)
@@ -216,52 +230,8 @@ class DataSpec:
         require(is_clock(self.time_zone), "data.time_zone", self.time_zone, ALLOWED)
 
 
-@dataclass(frozen=True)
-class FeatureSpec:
-    """What an agent sees of each asset, and how many bars of it."""
-
-    lookback: int = 8  # bars in one observation
-    indicators: list[str] = field(default_factory=lambda: list(DEFAULT_INDICATORS))
-    higher_timeframes: list[str] = field(default_factory=list)  # the same indicators, of coarser bars as well
-    zigzag_pct: list[float] = field(default_factory=lambda: [1.5, 2.0, 2.5, 3.0, 3.5])  # of indicator zigzag
-
-    def __post_init__(self) -> None:
-        require(self.lookback >= 1, "feature.lookback", self.lookback, ">= 1 bars")
-        distinct = len(set(self.indicators)) == len(self.indicators) > 0
-        allowed = "a non-empty list without repeats, such as [rsi,adx,stochastic]"
-        require(distinct, "feature.indicators", self.indicators, allowed)
-        higher, key = self.higher_timeframes, "feature.higher_timeframes"
-        for timeframe in higher:
-            timeframe_ns(timeframe, key)
-        require(len(set(higher)) == len(higher), key, higher, "a list without repeats")
-        percents = self.zigzag_pct
-        usable = all(0 < pct < 100 for pct in percents) and len(set(percents)) == len(percents) > 0
-        between = "a non-empty list of distinct percentages between 0 and 100"
-        require(usable, "feature.zigzag_pct", percents, between)
-
-
-@dataclass(frozen=True)
-class SessionSpec:
-    """The calendar that says what a trading session is, and whether it ends flat."""
-
-    calendar: str = "auto"  # auto, 24/7, 24/5 (FX, 17:00 New York), or an exchange like XNYS
-    flat_overnight: bool | None = None  # null: yes on an exchange whose source bars are intraday, else no
-    exit_time: str = "15:45"  # local to the exchange; the forced exit is no later (not used by 24/7, 24/5)
-    exit_minutes_before_close: int = 15  # nor later than this before the session's close
-    outside: str = "keep"  # bars outside the sessions: keep or drop them
-
-    def __post_init__(self) -> None:
-        require(bool(self.calendar.strip()), "session.calendar", self.calendar, "auto, 24/7, 24/5, XNYS, ...")
-        clock = bool(CLOCK_TIME.fullmatch(self.exit_time))
-        require(clock, "session.exit_time", self.exit_time, "a local time HH:MM")
-        require(self.outside in ("keep", "drop"), "session.outside", self.outside, "keep or drop")
-        minutes = self.exit_minutes_before_close
-        allowed = "from 0 to 720 minutes"
-        require(0 <= minutes <= 720, "session.exit_minutes_before_close", minutes, allowed)
-
-
 def _check_dates(start: str | None, end: str | None) -> None:
-    """Refuse what is no ISO date, and an end before the start."""
+    """Refuse a value that is no ISO date, and an end before the start."""
     for key, value in (("data.start", start), ("data.end", end)):
         if value is not None:
             require(_is_date(value), key, value, "a date as YYYY-MM-DD from 1700 to 2200, or null")
@@ -289,22 +259,12 @@ def _check_severity(severity: dict[str, str]) -> None:
 
 def _check_text(spec: DataSpec) -> None:
     """Refuse settings of how a file is read that no file can have."""
-    require(0 <= spec.skip_rows <= 10_000, "data.skip_rows", spec.skip_rows, "from 0 to 10000 lines")
     named = all(name.strip() for name in spec.names) and len(set(spec.names)) == len(spec.names)
     require(
         named, "data.names", spec.names, "a list of distinct names, such as [timestamp,open,high,low,close]"
     )
-    for key, allowed in (("separator", SEPARATORS), ("decimal", DECIMALS), ("thousands", THOUSANDS)):
-        value = getattr(spec, key)
-        listed = " or ".join(map(repr, allowed))
-        require(value is None or value in allowed, f"data.{key}", value, f"{listed}, or null")
     apart = spec.decimal is None or spec.decimal != spec.thousands
     require(apart, "data.thousands", spec.thousands, "another mark than data.decimal")
-    require(spec.stamp in (None, *STAMPS), "data.stamp", spec.stamp, "start, end or null")
-    point = spec.point_size
-    require(
-        point is None or 0 < point < 1e6, "data.point_size", point, "a price > 0, such as 0.00001, or null"
-    )
     require(
         _is_encoding(spec.encoding),
         "data.encoding",

@@ -1,24 +1,31 @@
-"""The study database, SQLite or PostgreSQL behind one interface: engine, study lock, the clock of leases.
+"""The study database, SQLite or PostgreSQL with one interface: engine, study lock and clock of leases.
 
 A URL decides which: `sqlite:///path/to/file.db` serves one machine, `postgresql://user@host/dbname` many.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection
-from sqlalchemy.engine import Engine
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
+from envs.fields import EXECUTION, check_ranges, setting
 from optimize import clock
 from optimize.database import postgresql, sqlite
-from optimize.database.address import parse_url
-from optimize.database.sqlite import database_path
-from optimize.errors import require
+from optimize.database.address import parse_url, without_password
+from optimize.database.sqlite import LOCK_TIMEOUT_S, database_path
 
 BUSY_TIMEOUT_S = 60.0
-LOCK_TIMEOUT_S = 60.0
 LOCAL_FOLDER = Path("databases")
 
 
@@ -26,27 +33,35 @@ LOCAL_FOLDER = Path("databases")
 class DatabaseSpec:
     """Where studies and results are stored."""
 
-    url: str = field(default="sqlite:///databases/walkforge.db", repr=False)  # it may hold a password
-    busy_timeout_s: float = BUSY_TIMEOUT_S  # how long a write waits for another one
+    url: str = setting(
+        "sqlite:///databases/walkforge.db",
+        EXECUTION,
+        "Address of the database; its password is neither stored nor shown.",
+        stored=without_password,
+        shown=False,
+    )
+    busy_timeout_s: float = setting(
+        BUSY_TIMEOUT_S, EXECUTION, "Longest wait of a write for another one.", unit="seconds", above=0
+    )
 
     def __post_init__(self) -> None:
-        require(self.busy_timeout_s > 0, "database.busy_timeout_s", self.busy_timeout_s, "> 0 seconds")
+        check_ranges(self, "database")
 
 
 def is_sqlite(url: str) -> bool:
-    """Say whether a URL names a SQLite file rather than a PostgreSQL server."""
+    """Return whether a URL names a SQLite file rather than a PostgreSQL server."""
     return parse_url(url).get_backend_name() == "sqlite"
 
 
 def open_engine(url: str, read_only: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
-    """Return an engine on the database; what cannot be opened is refused in one line."""
+    """Return an engine on the database; raise BadInputError or DatabaseAwayError if it cannot open."""
     if is_sqlite(url):
         return sqlite.make_engine(url, read_only, busy_timeout_s)
     return postgresql.open_engine(parse_url(url), read_only, busy_timeout_s)
 
 
 def check_reachable(spec: DatabaseSpec) -> None:
-    """Refuse a database that is away or cannot hold a study, and create nothing."""
+    """Refuse a database that is away or cannot hold a study; create nothing."""
     if is_sqlite(spec.url) and not sqlite.find_place(spec.url).is_file():
         return
     engine = open_engine(spec.url, busy_timeout_s=spec.busy_timeout_s)
@@ -64,7 +79,7 @@ def optuna_arguments(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> tuple[
 
 
 def study_lock(url: str, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-    """Hold the right to count and ask for a study; re-entrant in a thread, freed when its holder dies.
+    """Hold the lock for counting and asking trials; re-entrant in a thread, freed when its holder dies.
 
     Entering it raises WalkforgeError when another process holds it for longer than timeout_s.
     """
@@ -74,7 +89,7 @@ def study_lock(url: str, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Abstra
 
 
 def schema_lock(url: str, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-    """Hold the right to create Optuna's tables, which two processes at once would collide over."""
+    """Hold the lock for creating Optuna's tables, which two processes cannot create at once."""
     if is_sqlite(url):
         return sqlite.file_lock(url, "schema", timeout_s)
     return postgresql.advisory_lock(parse_url(url), postgresql.SCHEMA_LOCK, timeout_s)
@@ -86,15 +101,26 @@ def lock_schema(conn: Connection) -> None:
         postgresql.lock_schema(conn)
 
 
-def lock_trials(conn: Connection, study_id: int) -> None:
-    """Keep others from adding trials to a study until the transaction ends, whatever became of its lock."""
-    if conn.dialect.name == "postgresql":  # in SQLite the first INSERT locks the database
-        postgresql.lock_trials(conn, study_id)
+def lock_trials(conn: Connection, study: str) -> bool:
+    """Keep others from adding trials to a study until the transaction ends, also where its lock was lost.
+
+    Returns whether the study lock can have been lost, so that the trials must be counted again: not on
+    SQLite, where it is a lock file.
+    """
+    if conn.dialect.name == "sqlite":
+        return False
+    postgresql.lock_trials(conn, study)
+    return True
 
 
 def server_time(conn: Connection) -> float:
-    """Return what the clock of leases says, in seconds since the epoch: the server's, where there is one."""
+    """Return the time by which leases count, in seconds since the epoch: the server's, where there is one."""
     return clock.now().timestamp() if conn.dialect.name == "sqlite" else postgresql.server_time(conn)
+
+
+def has_table(bind: Engine | Connection, name: str) -> bool:
+    """Return whether a database holds a table or view of that name."""
+    return inspect(bind).has_table(name)
 
 
 @contextmanager
@@ -109,21 +135,31 @@ def reading(engine: Engine) -> Iterator[Connection]:
         try:
             yield conn
         finally:
-            # The pragma belongs to the pooled connection, which somebody else gets next.
+            # The pragma stays with the pooled connection, which another caller gets next.
             conn.exec_driver_sql("PRAGMA query_only = OFF")
 
 
 def local_folder(url: str) -> Path:
-    """Return the folder for what this machine keeps beside a database: a server's is databases/."""
+    """Return the folder for files that this machine keeps beside a database: databases/ for a server."""
     return database_path(url).parent if is_sqlite(url) else LOCAL_FOLDER.resolve()
 
 
 __all__ = [
     "BUSY_TIMEOUT_S",
     "LOCK_TIMEOUT_S",
+    "Connection",
+    "DBAPIError",
+    "DataError",
     "DatabaseSpec",
+    "Engine",
+    "IntegrityError",
+    "InterfaceError",
+    "OperationalError",
+    "ProgrammingError",
+    "SQLAlchemyError",
     "check_reachable",
     "database_path",
+    "has_table",
     "is_sqlite",
     "local_folder",
     "lock_schema",

@@ -1,4 +1,4 @@
-"""Database URLs: which ones can be opened, and how they are shown and stored without their password."""
+"""Database URLs: parsing, and forms without a password for messages, commands and records."""
 
 import shlex
 from pathlib import Path
@@ -16,7 +16,7 @@ DEFAULTS = {
     "sqlite:///databases/walkforge.db": "",
     "postgresql://localhost/walkforge": " database=postgresql",
 }  # of conf/database
-QUOTED = " =,{}[]()'\""  # Hydra reads a value with one of these only within quotes
+QUOTED = " =,{}[]()'\""  # Hydra reads a value with one of these only in quotes
 
 
 def parse_url(url: str) -> URL:
@@ -37,7 +37,7 @@ def parse_url(url: str) -> URL:
 
 
 def without_password(url: str) -> str:
-    """Return the URL as it may be stored: it still opens where libpq finds the password by itself."""
+    """Return the URL without its password, for storing; libpq may still find the password by itself."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -51,17 +51,17 @@ def without_password(url: str) -> str:
     return bare.render_as_string(hide_password=False)
 
 
-def shown(url: URL) -> str:
+def url_text(url: URL) -> str:
     """Return the URL for a message, the driver's name and the password left out."""
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def in_words(url: str | URL) -> str:
-    """Return what a command adds to name this database, without its password: nothing for the default one."""
+    """Return the argument that names this database in a command, without its password; empty by default."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return ""  # whoever opens it refuses it
+        return ""  # opening it raises the error
     if parsed.get_backend_name() == "sqlite":
         path, here = Path(parsed.database or "").expanduser().resolve(), Path.cwd()
         given = f"sqlite:///{path.relative_to(here) if path.is_relative_to(here) else path}"
@@ -70,16 +70,16 @@ def in_words(url: str | URL) -> str:
         given = make_url(bare).set(drivername="postgresql").render_as_string(hide_password=False)
     if given in DEFAULTS:
         return DEFAULTS[given]
-    return f" {shlex.quote(f'database.url={quoted(given)}')}"
+    return f" {shlex.quote(f'database.url={quote_for_hydra(given)}')}"
 
 
-def quoted(value: str) -> str:
-    """Return a value as Hydra reads it: within quotes where it holds one of its own signs."""
+def quote_for_hydra(value: str) -> str:
+    """Return a value as Hydra reads it: in quotes where it holds a character of Hydra's grammar."""
     return f'"{value}"' if set(value) & set(QUOTED) else value
 
 
 def _checked(url: URL) -> URL:
-    """Refuse what PostgreSQL would misread, without showing a password that lies in the wrong place."""
+    """Refuse a URL that PostgreSQL would misread, without showing a misplaced password."""
     if "@" in (url.host or ""):
         raise BadInputError(
             "database.url: a password with special characters must be percent-encoded (@ as %40), "
@@ -91,9 +91,12 @@ def _checked(url: URL) -> URL:
             "postgresql://user:password@host/dbname"
         )
     require(
-        bool(url.database), "database.url", shown(url), "postgresql://user@host/dbname: name the database"
+        bool(url.database),
+        "database.url",
+        url_text(url),
+        "postgresql://user@host/dbname: name the database",
     )
     # Optuna fills its storage URL in with str.format, so a brace would be read as a field.
     rendered = url.render_as_string(hide_password=True)
-    require(not {"{", "}"} & set(rendered), "database.url", shown(url), "a URL without braces")
+    require(not {"{", "}"} & set(rendered), "database.url", url_text(url), "a URL without braces")
     return url

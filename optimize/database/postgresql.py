@@ -13,18 +13,18 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from optimize.database.address import shown
+from optimize.database.address import url_text
 from optimize.errors import BadInputError, DatabaseAwayError, LockLostError, WalkforgeError, install_hint
 
 SCHEMA_LOCK = "schema"
 CONNECT_TIMEOUT_S = 10
 LOCK_NOT_AVAILABLE = "55P03"
-# A worker whose machine is gone must not keep its lock: the server notices within about a minute.
+# The server drops the lock of a worker whose machine is gone within about a minute.
 KEEPALIVES = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 REMEDIES = {
     "could not translate host name": "mend the host's name",
     "failed to resolve host": "mend the host's name",
-    "invalid connection option": "write options that libpq knows behind the ?, such as sslmode=require",
+    "invalid connection option": "write options of libpq behind the ?, such as sslmode=require",
     "Connection refused": "start the server, or mend host and port",
     "No such file or directory": "start the server, or name its host",
     "timeout expired": "see whether host, port and firewall are right",
@@ -79,7 +79,7 @@ def require_psycopg() -> None:
 
 @contextmanager
 def advisory_lock(url: URL, name: str, timeout_s: float) -> Iterator[None]:
-    """Hold a lock of this database by a session of its own, which ends with its process.
+    """Hold a lock of this database in a separate session, which ends with its process.
 
     Re-entrant in a thread. A pooler between here and the server must be in session mode.
     """
@@ -102,12 +102,12 @@ def lock_schema(conn: Connection) -> None:
     _lock_transaction(conn, SCHEMA_LOCK)
 
 
-def lock_trials(conn: Connection, study_id: int) -> None:
+def lock_trials(conn: Connection, study: str) -> None:
     """Keep others from adding trials to a study until the transaction ends.
 
-    The study lock is a session's own and may be gone with it; this one cannot outlive or leave its writer.
+    The study lock ends with its session, which may break; this lock ends with the transaction of its writer.
     """
-    _lock_transaction(conn, f"trials of {study_id}")
+    _lock_transaction(conn, f"trials of {study}")
 
 
 def server_time(conn: Connection) -> float:
@@ -121,7 +121,7 @@ def _arguments(url: URL, busy_timeout_s: float) -> dict[str, Any]:
     timeout_ms = _milliseconds(busy_timeout_s)
     settings = {"lock_timeout": timeout_ms, "idle_in_transaction_session_timeout": timeout_ms}
     return {
-        "isolation_level": "READ COMMITTED",  # leases rest on it: a statement sees what others committed
+        "isolation_level": "READ COMMITTED",  # for leases: a statement reads the rows that others committed
         "pool_size": 1,  # a server has about a hundred connections, and each worker two engines
         "max_overflow": 20,
         "pool_pre_ping": True,  # the server may have been started anew
@@ -130,7 +130,7 @@ def _arguments(url: URL, busy_timeout_s: float) -> dict[str, Any]:
 
 
 def _read_only_arguments(url: URL, busy_timeout_s: float) -> dict[str, Any]:
-    """Return the arguments of an engine that keeps no connection between two looks."""
+    """Return the arguments of an engine that keeps no connection between two uses."""
     settings = {"lock_timeout": _milliseconds(busy_timeout_s), "default_transaction_read_only": "on"}
     return {"poolclass": NullPool, "connect_args": _connect_arguments(url, settings)}
 
@@ -155,7 +155,7 @@ def _lock_engine(url: URL) -> Engine:
 
 @contextmanager
 def _connected(engine: Engine, url: URL) -> Iterator[Connection]:
-    """Yield a connection, or say in one line why there is none."""
+    """Yield a connection; raise DatabaseAwayError with the cause where there is none."""
     try:
         conn = engine.connect()
     except DBAPIError as error:
@@ -166,7 +166,7 @@ def _connected(engine: Engine, url: URL) -> Iterator[Connection]:
 
 def _check(engine: Engine, url: URL, read_only: bool) -> None:
     """Refuse a server that cannot hold a study before anything is written."""
-    where = f"database.url={shown(url)}"
+    where = f"database.url={url_text(url)}"
     with _connected(engine, url) as conn:
         encoding, standby, schema, user, may_create = conn.execute(_STATE).one()
         rights = _READING if read_only else _WRITING
@@ -191,12 +191,12 @@ def _check(engine: Engine, url: URL, read_only: bool) -> None:
 
 
 def _refusal(url: URL, error: DBAPIError) -> DatabaseAwayError:
-    """Return what psycopg said in several lines as one, and what to do."""
+    """Return the error of psycopg in one line, with its remedy."""
     said = " ".join(str(error.orig).split())
     remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in said), "mend database.url")
     if f'database "{url.database}" does not exist' in said:
         remedy = f"create it with createdb {url.database}"
-    return DatabaseAwayError(f"database.url={shown(url)}: cannot connect ({said}): {remedy}")
+    return DatabaseAwayError(f"database.url={url_text(url)}: cannot connect ({said}): {remedy}")
 
 
 def _lock_transaction(conn: Connection, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
-from optimize.database.address import parse_url, shown
+from optimize.database.address import parse_url, url_text
 from optimize.errors import BadInputError, DatabaseReplacedError, WalkforgeError, require
 
 LOCK_TIMEOUT_S = 60.0
@@ -31,9 +31,9 @@ NETWORK_FILE_SYSTEMS = (
         "vboxsf",
         "virtiofs",
         "vmhgfs",
-    }  # folders of the host of a virtual machine
+    }  # folders that a virtual machine shares with its host
 )
-# Behind FUSE lies anything, and mostly a disk: these are remote.
+# Types of FUSE file systems that are remote; most others are local disks.
 REMOTE_FUSE = (
     {"afp", "alluxio", "blobfuse", "blobfuse2", "ceph", "ceph-fuse", "cifs", "curlftpfs", "davfs2", "gcsfuse"}
     | {"glusterfs", "goofys", "grpcfuse", "hdfs", "juicefs", "lizardfs", "mfs", "moosefs", "mount-s3"}
@@ -46,7 +46,7 @@ def database_path(url: str) -> Path:
     """Return the absolute path of a URL's SQLite file; a relative one starts at the working directory."""
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        raise BadInputError(f"database.url={shown(parsed)!r} is no file: write sqlite:///path/to/file.db")
+        raise BadInputError(f"database.url={url_text(parsed)!r} is no file: write sqlite:///path/to/file.db")
     name = parsed.database or ""
     plain_file = name not in ("", ":memory:") and not name.startswith("file:") and not parsed.query
     require(
@@ -85,7 +85,7 @@ def find_place(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Pat
 
 
 def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) -> Path:
-    """Return the path of a database that may lie where it is meant to, with its folder created."""
+    """Return the path of a database that may be written, and create its folder."""
     path = find_place(url, mounts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def prepare_database(url: str, mounts: Iterable[tuple[str, str]] | None = None) 
 
 
 def _other_case(path: Path) -> str:
-    """Return a hint at a file whose name differs in its letters' case alone."""
+    """Return a hint at a file whose name differs in upper and lower case only."""
     with suppress(OSError):
         for other in path.parent.iterdir():
             if other.name.lower() == path.name.lower() and other.is_file():
@@ -106,7 +106,7 @@ def _other_case(path: Path) -> str:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse to write to a file, or into a folder, that this user may only read."""
+    """Refuse a database whose file or folder this user may only read."""
     for place in (path, path.parent):
         if place.exists() and not _allowed(place, os.W_OK):
             what = "the database" if place == path else "its folder, where SQLite keeps the -wal file,"
@@ -117,7 +117,7 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def _read_only_mode(path: Path) -> str:
-    """Return the options that open a file for reading, also where nothing may be written beside it."""
+    """Return the options that open a file for reading, also in a folder that cannot be written."""
     if not _allowed(path, os.R_OK):
         raise BadInputError(f"database.url: {path} cannot be read by this user: ask its owner, or copy it")
     log, index = (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))
@@ -128,14 +128,14 @@ def _read_only_mode(path: Path) -> str:
             f"database.url: {path} was not closed: {log.name} holds what the file lacks, and SQLite reads it "
             "only where it may write beside it: copy both to a folder of yours and name the copy"
         )
-    return "mode=ro&immutable=1"  # nobody writes to it: whoever did would keep a log beside it
+    return "mode=ro&immutable=1"  # no process writes to it, as a writer keeps a -wal file beside it
 
 
 def _allowed(path: Path, access: int) -> bool:
     return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)
 
 
-def connect(
+def open_sqlite(
     path: Path,
     *,
     busy_timeout_s: float,
@@ -145,7 +145,7 @@ def connect(
 ) -> sqlite3.Connection:
     """Open one SQLite connection that waits for locks; a writable one switches the file to WAL.
 
-    Where it is not synced, a power cut can undo its last commits: those since the last one of a synced one.
+    A power cut can undo the last commits of an unsynced connection, back to the last synced commit.
     """
     mode = _read_only_mode(path) if read_only else "mode=rwc"
     connection = sqlite3.connect(
@@ -156,7 +156,7 @@ def connect(
             _switch_to_wal(connection, path)
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         connection.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")  # the first look into the file itself
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")  # the first read of the file
     except sqlite3.DatabaseError as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError):  # a lock, a full disk: it may pass
@@ -170,9 +170,9 @@ def connect(
 
 @dataclass
 class DatabaseFile:
-    """The file behind an engine, which must stay the one that was opened first.
+    """The file of an engine, which must stay the file that was opened first.
 
-    SQLite goes on writing into a file that was deleted, moved or replaced, where nobody will find it.
+    SQLite goes on writing into a file that was deleted, moved or replaced, and these writes are lost.
     """
 
     path: Path
@@ -180,7 +180,7 @@ class DatabaseFile:
     identity: tuple[int, int] | None = None  # device and inode
 
     def connect(self) -> sqlite3.Connection:
-        """Open a connection, and none to another file than the first one."""
+        """Open a connection; refuse another file than the first one."""
         if self.identity is not None:
             self.check()
         connection = self.opener()
@@ -196,7 +196,7 @@ class DatabaseFile:
             )
 
     def watch(self, engine: Engine) -> None:
-        """Check the file whenever a connection of an engine is taken up."""
+        """Check the file at every checkout of a connection of an engine."""
         event.listen(engine, "checkout", self.check)
 
 
@@ -220,7 +220,7 @@ def make_engine(url: str, read_only: bool, busy_timeout_s: float) -> Engine:
         )
     if not read_only:
         refuse_unwritable(path)
-    file = DatabaseFile(path, partial(connect, path, busy_timeout_s=busy_timeout_s, read_only=read_only))
+    file = DatabaseFile(path, partial(open_sqlite, path, busy_timeout_s=busy_timeout_s, read_only=read_only))
     engine = sqlalchemy.create_engine(sqlite_url(path), creator=file.connect)
     file.watch(engine)
     return engine
@@ -231,11 +231,14 @@ def optuna_arguments(url: str, busy_timeout_s: float) -> tuple[str, dict[str, ob
     path = prepare_database(url)
     refuse_unwritable(path)
     # Foreign keys stay off, as Optuna ships: its schema upgrades drop and rename tables that others refer to.
-    # Unsynced: what a trial comes to is committed first, and synced, by our own connection; its next commit
-    # syncs Optuna's as well, as the file has one log.
-    opener = partial(connect, path, busy_timeout_s=busy_timeout_s, foreign_keys=False, synced=False)
+    # Unsynced: the outcome of a trial is committed and synced by Walkforge's connection first, and its next
+    # commit syncs Optuna's as well, as the file has one log.
+    opener = partial(open_sqlite, path, busy_timeout_s=busy_timeout_s, foreign_keys=False, synced=False)
     file = DatabaseFile(path, opener)
-    return sqlite_url(path).render_as_string(hide_password=False), {"creator": file.connect}
+    return sqlite_url(path).render_as_string(hide_password=False), {
+        "creator": file.connect,
+        "pool_events": [(file.check, "checkout")],  # kept by the storage's pickles, unlike a listener
+    }
 
 
 def sqlite_url(path: Path) -> URL:
@@ -243,16 +246,9 @@ def sqlite_url(path: Path) -> URL:
     return URL.create("sqlite", database=str(path))
 
 
-def watch_file(engine: Engine, arguments: Mapping[str, object]) -> None:
-    """Have an engine that was made with `optuna_arguments` refuse a file that is not the one it opened."""
-    file = getattr(arguments.get("creator"), "__self__", None)
-    if isinstance(file, DatabaseFile):
-        file.watch(engine)
-
-
 @contextmanager
 def file_lock(url: str, name: str, timeout_s: float) -> Iterator[None]:
-    """Hold the one lock file of a database, which all its studies share as they share one writer."""
+    """Hold the lock file of a database; all studies of the file share it, as SQLite has one writer."""
     path = database_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _file_lock(path)
@@ -270,12 +266,12 @@ def file_lock(url: str, name: str, timeout_s: float) -> Iterator[None]:
 
 
 def _file_lock(path: Path) -> FileLock:
-    """Return this process's one lock beside the database; no soft lock, which outlives a killed holder."""
+    """Return this process's lock beside the database; a soft lock would outlive a killed holder."""
     return FileLock(f"{path}.lock", is_singleton=True, fallback_to_soft=False, poll_interval=POLL_INTERVAL_S)
 
 
 def _switch_to_wal(connection: sqlite3.Connection, path: Path) -> None:
-    """Turn WAL on, once in the life of the file and under the lock: SQLite does not wait for this switch."""
+    """Switch the file to WAL once, under the lock, as SQLite does not wait for this switch."""
     if _journal_mode(connection, "PRAGMA journal_mode") == "wal":
         return
     with _file_lock(path).acquire(timeout=LOCK_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""What needs no learning: the policies every agent must beat, on the same windows at the same costs."""
+"""Baselines without learning, evaluated on the same windows at the same costs as agents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,33 +9,30 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.actions import ActionSpace, still_action
+from envs.actions import ActionSpace, flat_action
 from envs.costs import CostSpec
-from envs.observations import Layout, layout_of
-from envs.playing import play_recorded
-from envs.policy import Fused, Policy
-from envs.recording import Recording
+from envs.env_state import EnvState
+from envs.fused_rollout import replay_actions
+from envs.observations import ObservationLayout, observation_layout
+from envs.policy import FusedRollout, Policy
 from envs.rewards import RewardFunction, RewardSpec
+from envs.trajectory import Trajectory
 from envs.types import FloatArray, Market
 from envs.vector import EnvSpec
-from envs.world import World
+from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT
 from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
-from optimize.evaluate.rollout import replay_free, rollout
+from optimize.evaluate.rollout import replay_without_costs, rollout
 from optimize.evaluate.score import ScoreSpec, score
-from optimize.evaluate.summary import summarise
+from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import Window
 
-HOLD = "buy_and_hold"
-OVERNIGHT = "buy_and_hold_overnight"  # beside HOLD where sessions end flat: bought once a window
 TURNOVERS = (0.02, 0.1, 0.5)
-REWARD = RewardSpec()  # nothing learns here, and the default needs no train span to start from
-ANEW = "bought anew each session"
-BOUGHT_ANEW = f"{ANEW}, as sessions end flat"
+BASELINE_REWARD = RewardSpec()  # unused by baselines; the default needs no train span
 
 
 @dataclass(frozen=True, eq=False)
 class FlatPolicy:
-    """Never hold anything."""
+    """Hold no position."""
 
     space: ActionSpace
 
@@ -43,33 +40,33 @@ class FlatPolicy:
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
         """Order no exposure."""
-        return still(self.space, len(observation)), state
+        return flat_actions(self.space, len(observation)), state
 
-    def fuse(self, world: World, reward: RewardFunction) -> Fused:
-        """Return what plays it without asking: a recording orders nothing at first."""
-        return play_recorded
+    def fuse(self, env: EnvState, reward: RewardFunction) -> FusedRollout:
+        """Return a rollout of the empty trajectory, whose actions are all flat."""
+        return replay_actions
 
 
 @dataclass(frozen=True, eq=False)
 class BuyAndHoldPolicy:
     """Buy each asset at the first bar that trades and let it drift, in continuous actions at a leverage of 1.
 
-    What a session's exit sold is bought again in the next, at cost: the same rules hold for every policy.
+    Positions closed by a session's exit are bought again in the next session, at cost.
     """
 
-    layout: Layout  # of the observation, which shows the weights held
+    layout: ObservationLayout  # of the observation, which shows the weights held
     weight: FloatArray  # (A,) exposure bought of each asset
 
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
-        """Order what is not held yet, else the weight that is held, so that nothing trades."""
+        """Order assets that are not held yet; order held ones at their weight, so that they do not trade."""
         held = observation[:, self.layout.weight : self.layout.weight + len(self.weight)]
         return np.where(held == 0, self.weight.astype(np.float32), held), state
 
-    def fuse(self, world: World, reward: RewardFunction) -> Fused:
-        """Return what plays it without asking."""
-        return partial(play_recorded, hold=self.weight.astype(np.float32))
+    def fuse(self, env: EnvState, reward: RewardFunction) -> FusedRollout:
+        """Return a rollout that holds the weights."""
+        return partial(replay_actions, hold=self.weight.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +80,8 @@ class RandomPolicy:
     def act(
         self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
-        """Thread (generator, action) through the state, so that one seed gives one sequence."""
-        flat = still(self.space, len(observation))
+        """Pass (generator, action) through the state, so that one seed gives one sequence."""
+        flat = flat_actions(self.space, len(observation))
         generator, kept = state or (np.random.default_rng(self.seed), flat)
         fresh = generator.random(len(observation)) < self.turnover
         drawn = self._draw(generator, flat.shape)
@@ -92,18 +89,18 @@ class RandomPolicy:
         action = np.where(fresh[rows], drawn, np.where(start[rows], flat, kept))
         return action, (generator, action)
 
-    def fuse(self, world: World, reward: RewardFunction) -> Fused:
-        """Return what plays it without asking: it looks at nothing, so all is drawn ahead."""
+    def fuse(self, env: EnvState, reward: RewardFunction) -> FusedRollout:
+        """Return a rollout with all actions drawn ahead, since they do not depend on observations."""
 
-        def fused(world: World, recording: Recording) -> None:
-            rows, steps = recording.equity.shape
+        def fused(env: EnvState, trajectory: Trajectory) -> None:
+            rows, steps = trajectory.equity.shape
             nothing = np.empty((rows, 0), np.float32)
             start, state = np.ones(rows, np.bool_), None
             for step in range(steps):
                 action, state = self.act(nothing, state, start)
-                recording.action[:, step] = action.reshape(rows, -1)
+                trajectory.action[:, step] = action.reshape(rows, -1)
                 start = np.zeros(rows, np.bool_)
-            play_recorded(world, recording)
+            replay_actions(env, trajectory)
 
         return fused
 
@@ -113,18 +110,9 @@ class RandomPolicy:
         return generator.uniform(self.space.low, self.space.high, size=shape).astype(np.float32)
 
 
-def still(space: ActionSpace, count: int) -> NDArray[Any]:
+def flat_actions(space: ActionSpace, count: int) -> NDArray[Any]:
     """Return actions (count, ...) that order no exposure."""
-    return np.full((count, *(space.shape or ())), still_action(space), dtype=space.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class _Result:
-    """Test results of one window."""
-
-    metrics: WindowMetrics
-    returns: FloatArray
-    free_returns: FloatArray
+    return np.full((count, *(space.shape or ())), flat_action(space), dtype=space.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +120,9 @@ class Baseline:
     """One policy over all windows, each entered flat at unit equity."""
 
     name: str  # flat | buy_and_hold | buy_and_hold_overnight | random
-    bought_anew: bool  # buy-and-hold where sessions end flat, so that it holds no night
+    bought_anew: bool  # buy-and-hold in a market whose sessions end flat
     turnover: float | None  # probability per bar of a new target (random)
-    score: float | None  # by the study's statistic; None where undefined or ruined
+    score: float | None  # by the study's statistic; None if undefined or ruined
     total_return: float  # compounded over the windows
     cost: float  # sum over the windows, in units of starting equity
     sharpe: float | None  # annualised, of the joined session returns
@@ -143,7 +131,7 @@ class Baseline:
     returns: tuple[FloatArray, ...]  # per window (sessions,) simple returns
 
 
-def baselines(
+def measure_baselines(
     market: Market,
     windows: Sequence[Window],
     *,
@@ -155,19 +143,19 @@ def baselines(
     turnovers: Sequence[float] = TURNOVERS,
 ) -> tuple[Baseline, ...]:
     """Evaluate flat, buy-and-hold and random policies, all windows in one batch each."""
-    space = env.action_space(market.n_assets)  # once: gymnasium's spaces are slow to make
-    weight = hold_weight(env, market.n_assets)
-    # Drift and opening gaps must not trade: only an asset that is not held yet is half its weight away.
+    space = env.action_space(market.n_assets)  # once: gymnasium's spaces are slow to build
+    weight = buy_and_hold_weight(env, market.n_assets)
+    # With this band drift and opening gaps do not trade; only an asset that is not held yet does.
     hold_env = replace(
         env, action="continuous", max_leverage=1.0, max_weights=[], rebalance_band=float(weight.min()) / 2
     )
-    holder = BuyAndHoldPolicy(layout_of(market, lookback, REWARD), weight)
+    holder = BuyAndHoldPolicy(observation_layout(market, lookback, BASELINE_REWARD), weight)
     policies: list[tuple[str, float | None, Policy, EnvSpec, Market]] = [
         ("flat", None, FlatPolicy(space), env, market),
-        (HOLD, None, holder, hold_env, market),
+        (BUY_AND_HOLD, None, holder, hold_env, market),
     ]
-    if ends_flat(market):
-        policies.append((OVERNIGHT, None, holder, hold_env, _without_exits(market)))
+    if has_session_exits(market):
+        policies.append((BUY_AND_HOLD_OVERNIGHT, None, holder, hold_env, _without_exits(market)))
     policies += [("random", level, RandomPolicy(space, level, seed), env, market) for level in turnovers]
     return tuple(
         _evaluate(name, level, policy, open_market, windows, rules, cost, lookback, score_spec)
@@ -175,7 +163,7 @@ def baselines(
     )
 
 
-def ends_flat(market: Market) -> bool:
+def has_session_exits(market: Market) -> bool:
     """Return whether any session of a market closes its positions, so that nothing is held overnight."""
     return bool(market.exit_at_open.any() or market.exit_at_close.any())
 
@@ -186,12 +174,7 @@ def _without_exits(market: Market) -> Market:
     return replace(market, exit_at_open=never, exit_at_close=never)
 
 
-def baseline_label(name: str, bought_anew: bool) -> str:
-    """Return the name of a baseline as tables, pictures and notes show it: as stored, qualified."""
-    return f"{name} ({ANEW})" if bought_anew else name
-
-
-def hold_weight(env: EnvSpec, n_assets: int) -> FloatArray:
+def buy_and_hold_weight(env: EnvSpec, n_assets: int) -> FloatArray:
     """Return the exposures (A,) of buy-and-hold: equal, unborrowed, cut to the limits; the rest is cash."""
     return np.minimum(min(env.max_leverage, 1.0) / n_assets, env.weight_limits(n_assets))
 
@@ -208,30 +191,35 @@ def _evaluate(
     score_spec: ScoreSpec,
 ) -> Baseline:
     spans = [(window.test_first, window.test_last) for window in windows]
-    paid = rollout(policy, market, spans, env=env, cost=cost, reward=REWARD, lookback=lookback)
-    free = replay_free(paid, market, env=env, reward=REWARD, lookback=lookback)
+    paid = rollout(policy, market, spans, env=env, cost=cost, reward=BASELINE_REWARD, lookback=lookback)
+    free = replay_without_costs(paid, market, env=env, reward=BASELINE_REWARD, lookback=lookback)
     year = market.sessions_per_year
     metrics = tuple(
         measure(market, window, with_cost, without, year, score_spec.risk_free)
         for window, with_cost, without in zip(windows, paid, free, strict=True)
     )
     results = [
-        _Result(each, session_returns(market, with_cost, window), session_returns(market, without, window))
+        WindowResult(
+            each,
+            session_returns(market, with_cost, window),
+            session_returns(market, without, window),
+            with_cost.ruined,
+        )
         for each, window, with_cost, without in zip(metrics, windows, paid, free, strict=True)
     ]
     returns = [result.returns for result in results]
     whole = summarise([results], year, score_spec.risk_free)
-    # A baseline is a yardstick: what makes an agent infeasible (few trades) must not hide it.
+    # The feasibility limits of agents, such as few trades, do not apply to a baseline.
     result = score(
         replace(score_spec, min_trades=0, min_volatility=0.0),
         [returns],
         trades=[sum(window.trades for window in metrics)],
-        ruined=[any(evaluation.ruined for evaluation in paid)],
+        ruined=[any(each.ruined for each in results)],
         sessions_per_year=year,
     )
     return Baseline(
         name=name,
-        bought_anew=name == HOLD and ends_flat(market),
+        bought_anew=name == BUY_AND_HOLD and has_session_exits(market),
         turnover=turnover,
         score=result.value,
         total_return=whole["total_return"],

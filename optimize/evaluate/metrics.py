@@ -1,22 +1,25 @@
-"""Performance of one evaluation, from simple returns per calendar session."""
+"""Performance metrics of one evaluation, from simple returns per calendar session."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from envs.types import FloatArray, Market
 from optimize.errors import NumericError
-from optimize.evaluate.rollout import Evaluation
-from optimize.evaluate.windows import Window
+
+if TYPE_CHECKING:  # verbs that only read load no compiled kernels
+    from optimize.evaluate.rollout import Evaluation
+    from optimize.evaluate.windows import Window
 
 RELATIVE_ROUNDING = 1e-9  # a spread below this share of the mean is rounding, not variance
 
 
 @dataclass(frozen=True)
 class WindowMetrics:
-    """What one policy did in one test span; annual figures are per calendar of the data."""
+    """Metrics of one policy in one test span; annualised by the calendar of the data."""
 
-    sharpe: float | None  # None where the session returns have no variance
+    sharpe: float | None  # None if the session returns have no variance
     sharpe_zero_cost: float | None  # of the same actions without any cost
     total_return: float
     max_drawdown: float  # <= 0, over session closes
@@ -27,13 +30,13 @@ class WindowMetrics:
     exposure: float  # mean over bars of sum |weight|
     bars: int
     sessions: int
-    forced_exits: int = 0  # of the trades, those that ended a session flat against the agent's order
+    forced_exits: int = 0  # trades that closed a position at the end of a session against the order
     max_drawdown_bars: float | None = None  # <= 0, over bar closes; None: an older version measured it
     lowest: float | None = None  # equity at a bar close, from 1 at the start
     highest: float | None = None
 
 
-def session_returns(market: Market, evaluation: Evaluation, window: Window) -> FloatArray:
+def session_returns(market: Market, evaluation: "Evaluation", window: "Window") -> FloatArray:
     """Return the simple return of every calendar session (sessions,) of the test span.
 
     A session ends with its last bar's close; one without bars carries equity forward and returns 0.
@@ -55,6 +58,26 @@ def sharpe_ratio(returns: FloatArray, periods_per_year: float, risk_free: float 
     if spread <= RELATIVE_ROUNDING * abs(mean):
         return float("nan")
     return mean / spread * float(np.sqrt(periods_per_year))
+
+
+def sharpe_error(excess: FloatArray, sessions_per_year: float) -> float:
+    """Return the standard error of the annualised Sharpe ratio of excess returns (T,), NaN where it has none.
+
+    Lo (2002), by the influence of each session on the ratio, so that skewed and heavy-tailed returns count;
+    the covariances of neighbouring sessions are those of Newey & West (1987), with their lag of 1994.
+    """
+    sessions = len(excess)
+    spread = float(np.std(excess, ddof=1)) if sessions > 1 else 0.0
+    if spread <= RELATIVE_ROUNDING * abs(float(np.mean(excess))):
+        return float("nan")
+    unit = (excess - excess.mean()) / spread
+    influence = unit - 0.5 * float(excess.mean()) / spread * (unit**2 - 1.0)
+    influence -= influence.mean()
+    lags = min(int(4.0 * (sessions / 100.0) ** (2.0 / 9.0)), sessions - 1)
+    variance = float(influence @ influence)
+    for lag in range(1, lags + 1):
+        variance += 2.0 * (1.0 - lag / (lags + 1)) * float(influence[lag:] @ influence[:-lag])
+    return float(np.sqrt(variance / sessions / (sessions - 1) * sessions_per_year))
 
 
 def sortino_ratio(returns: FloatArray, periods_per_year: float) -> float:
@@ -103,9 +126,9 @@ def volatility(returns: FloatArray, periods_per_year: float) -> float:
 
 def measure(
     market: Market,
-    window: Window,
-    evaluation: Evaluation,
-    free_evaluation: Evaluation,
+    window: "Window",
+    evaluation: "Evaluation",
+    free_evaluation: "Evaluation",
     periods_per_year: float,
     risk_free: float = 0.0,
 ) -> WindowMetrics:
@@ -138,8 +161,8 @@ def _defined(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _check_equity(evaluation: Evaluation, window: Window) -> None:
-    """Refuse equity that no unruined account can have."""
+def _check_equity(evaluation: "Evaluation", window: "Window") -> None:
+    """Raise NumericError for equity that an account without ruin cannot have."""
     equity = evaluation.equity
     possible = np.all(np.isfinite(equity)) and (evaluation.ruined or np.all(equity > 0))
     if not possible:

@@ -1,59 +1,57 @@
-"""The objective of a trial: one finite number, or a reason why there is none."""
+"""Score of a trial: one finite number, or the reason for its absence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from envs.fields import RUN, check_ranges, setting
 from envs.types import FloatArray
-from optimize.errors import BadInputError, require
-from optimize.evaluate.metrics import RELATIVE_ROUNDING, sharpe_ratio, volatility
+from optimize.errors import BadInputError
+from optimize.evaluate.metrics import sharpe_error, sharpe_ratio, volatility
 from optimize.evaluate.windows import WindowPlan
 
-KINDS = ("joined", "mean_window", "median_window", "lower_bound")
+SCORE_KINDS = ("joined", "mean_window", "median_window", "lower_bound")
 
-ERRORS = {  # meaning of the standard error for each kind of score
-    "joined": "of the Sharpe ratio of these sessions, with their autocorrelation",
-    "mean_window": "of the mean over windows, from 4 windows on",
-    "median_window": "none, for that of a median over windows is not known",
-    "lower_bound": "of the mean over windows, from 4 windows on",
-}
-LEAST_WINDOWS = 4  # fewer give no standard error of their mean
+MIN_WINDOWS_FOR_ERROR = 4  # fewer give no standard error of their mean
 RepeatReturns = Sequence[Sequence[FloatArray]]  # [repeat][window] (sessions,) simple returns
 
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """Which statistic of the session returns is the objective, and when it counts."""
+    """Statistic of the session returns that is the objective, and its feasibility limits."""
 
-    kind: str = "joined"  # joined | mean_window | median_window | lower_bound
-    risk_free: float = 0.0  # annual
-    min_periods: int = 20  # test sessions in all windows together
-    min_trades: int | None = None  # fills over all windows, in every repeat; None: one for each window
-    min_volatility: float = 0.001  # annual, in every repeat
-    k: float = 1.0  # standard errors below the mean (lower_bound)
-    repeats: int = 1  # trainings of each window with different seeds
+    kind: str = setting(
+        "joined", RUN, "How the Sharpe ratios of windows become one score.", choices=SCORE_KINDS
+    )
+    risk_free: float = setting(0.0, RUN, "Rate that is subtracted.", unit="a year", above=-1)
+    min_periods: int = setting(
+        20, RUN, "Fewest test sessions in all windows together.", unit="sessions", low=2
+    )
+    min_trades: int | None = setting(
+        None, RUN, "Fewest fills over all windows in every repeat.", unit="fills", low=0,
+        null="one for each window",
+    )  # fmt: skip
+    min_volatility: float = setting(
+        0.001, RUN, "Least volatility of the returns in every repeat.", unit="a year", low=0
+    )
+    k: float = setting(
+        1.0, RUN, "Standard errors that are subtracted from the mean (kind=lower_bound).", low=0
+    )
+    repeats: int = setting(1, RUN, "Trainings of each window with different seeds.", low=1)
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, "score.kind", self.kind, f"one of {', '.join(KINDS)}")
-        require(-1 < self.risk_free < np.inf, "score.risk_free", self.risk_free, "an annual rate above -1")
-        require(self.min_periods >= 2, "score.min_periods", self.min_periods, "at least 2")
-        least = self.min_trades
-        fine = least is None or least >= 0
-        require(fine, "score.min_trades", least, "at least 0, or null (one for each window)")
-        require(0 <= self.min_volatility < np.inf, "score.min_volatility", self.min_volatility, "at least 0")
-        require(0 <= self.k < np.inf, "score.k", self.k, "at least 0")
-        require(self.repeats >= 1, "score.repeats", self.repeats, "at least 1")
+        check_ranges(self, "score")
 
 
 @dataclass(frozen=True)
 class Score:
-    """The objective with its spread over windows; value is None exactly when it is not feasible."""
+    """Score with its values by window; value is None exactly if it is not feasible."""
 
     value: float | None
     feasible: bool
     reason: str | None  # ruin | undefined_sharpe | min_trades | min_volatility
-    standard_error: float | None  # of the value; None where it cannot be estimated
+    standard_error: float | None  # of the value; None if it cannot be estimated
     window_values: tuple[float | None, ...]  # annualised Sharpe ratio, median over repeats
 
 
@@ -90,7 +88,7 @@ def score(
 
 
 def trades_needed(spec: ScoreSpec, windows: int) -> int:
-    """Return the fewest fills of a feasible trial: as stated, else one for each window.
+    """Return the minimum number of fills of a feasible trial; by default one for each window.
 
     A position held through a window has two, so that holding is feasible at any number of windows.
     """
@@ -98,7 +96,7 @@ def trades_needed(spec: ScoreSpec, windows: int) -> int:
 
 
 def running_score(spec: ScoreSpec, returns: RepeatReturns, sessions_per_year: float) -> float | None:
-    """Return the score of the windows finished so far, or None while it would mislead a pruner."""
+    """Return the score of the finished windows, or None if they have too few sessions for a pruner."""
     sessions = sum(len(window) for window in returns[0]) if returns else 0
     if sessions < spec.min_periods:
         return None
@@ -108,7 +106,7 @@ def running_score(spec: ScoreSpec, returns: RepeatReturns, sessions_per_year: fl
 
 
 def check_periods(spec: ScoreSpec, plan: WindowPlan) -> None:
-    """Refuse a plan whose test sessions cannot carry the score, before anything is trained."""
+    """Refuse, before training, a plan with too few test sessions for the score."""
     remedy = "use a longer span of data (data.months) or a smaller window.train_ratio"
     if plan.test_sessions < spec.min_periods:
         raise BadInputError(
@@ -158,29 +156,9 @@ def _error(spec: ScoreSpec, returns: RepeatReturns, medians: FloatArray, session
         errors = [sharpe_error(np.concatenate(repeat) - rate, sessions_per_year) for repeat in returns]
         return float(np.median(errors))
     defined = medians[np.isfinite(medians)]
-    if spec.kind == "median_window" or len(defined) < LEAST_WINDOWS:
+    if spec.kind == "median_window" or len(defined) < MIN_WINDOWS_FOR_ERROR:
         return float("nan")
     return _standard_error(defined)
-
-
-def sharpe_error(excess: FloatArray, sessions_per_year: float) -> float:
-    """Return the standard error of the annualised Sharpe ratio of excess returns (T,), NaN where it has none.
-
-    Lo (2002), by the influence of each session on the ratio, so that skewed and heavy-tailed returns count;
-    the covariances of neighbouring sessions are those of Newey & West (1987), with their lag of 1994.
-    """
-    sessions = len(excess)
-    spread = float(np.std(excess, ddof=1)) if sessions > 1 else 0.0
-    if spread <= RELATIVE_ROUNDING * abs(float(np.mean(excess))):
-        return float("nan")
-    unit = (excess - excess.mean()) / spread
-    influence = unit - 0.5 * float(excess.mean()) / spread * (unit**2 - 1.0)
-    influence -= influence.mean()
-    lags = min(int(4.0 * (sessions / 100.0) ** (2.0 / 9.0)), sessions - 1)
-    variance = float(influence @ influence)
-    for lag in range(1, lags + 1):
-        variance += 2.0 * (1.0 - lag / (lags + 1)) * float(influence[lag:] @ influence[:-lag])
-    return float(np.sqrt(variance / sessions / (sessions - 1) * sessions_per_year))
 
 
 def _standard_error(values: FloatArray) -> float:

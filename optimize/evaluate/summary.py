@@ -1,6 +1,8 @@
-"""One evaluation over all its windows: the one place where figures of windows become those of the whole."""
+"""Aggregation of metrics over all windows of an evaluation; no other module aggregates them."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,23 +14,16 @@ BAR_LEVEL = ("max_drawdown_bars", "lowest", "highest")
 SUMMED = ("cost", "turnover", "trades", "forced_exits")
 
 
-class WindowResult(Protocol):
-    """Test results of one window and repeat."""
+@dataclass(frozen=True, eq=False)
+class WindowResult:
+    """Test results of one (window, repeat)."""
 
-    @property
-    def metrics(self) -> WindowMetrics:
-        """Return the figures of the window."""
-        ...
-
-    @property
-    def returns(self) -> FloatArray:
-        """Return the net session returns (sessions,)."""
-        ...
-
-    @property
-    def free_returns(self) -> FloatArray:
-        """Return those of the same actions at zero cost."""
-        ...
+    metrics: WindowMetrics
+    returns: FloatArray  # (sessions,) simple net returns of the test span
+    free_returns: FloatArray  # (sessions,) of the same actions at zero cost
+    ruined: bool
+    seconds: float = 0.0  # of training and evaluation
+    reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
 
 
 def summarise(
@@ -57,6 +52,47 @@ def _summarise_repeat(
         "exposure": exposure,
         "best_session": float(np.max(returns)) if len(returns) else float("nan"),
     }
+
+
+class WindowFigures(Protocol):
+    """The figures of one window that add up over windows without its returns."""
+
+    @property
+    def repeat(self) -> int:
+        """Return the number of the training among those of one window."""
+        ...
+
+    @property
+    def total_return(self) -> float | None:
+        """Return the net return of the window."""
+        ...
+
+    @property
+    def cost(self) -> float | None:
+        """Return the costs in shares of the starting equity."""
+        ...
+
+    @property
+    def turnover(self) -> float | None:
+        """Return the traded notional in units of equity."""
+        ...
+
+    @property
+    def trades(self) -> float | None:
+        """Return the number of fills."""
+        ...
+
+
+def summarise_figures(windows: Sequence[WindowFigures]) -> dict[str, float]:
+    """Return return, cost, turnover and trades over all windows of stored rows, median over repeats."""
+    numbers = sorted({window.repeat for window in windows})
+    repeats = [[window for window in windows if window.repeat == number] for number in numbers]
+    found = {
+        key: float(np.median([sum(float(getattr(window, key) or 0.0) for window in row) for row in repeats]))
+        for key in ("cost", "turnover", "trades")
+    }
+    growth = [math.prod(1.0 + float(window.total_return or 0.0) for window in row) for row in repeats]
+    return found | {"total_return": float(np.median(growth)) - 1.0}
 
 
 def bar_drawdown(windows: Sequence[WindowResult]) -> float:

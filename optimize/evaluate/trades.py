@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
 )
 
 
-def trades_of(evaluation: Evaluation, market: Market, fill: str) -> Trades:
+def trades_table(evaluation: Evaluation, market: Market, fill: str) -> Trades:
     """Return one row for each order that filled and each exit at a session's last close.
 
     An order fills on the bar after its decision (env.fill=open) or on the very bar of it (env.fill=close).

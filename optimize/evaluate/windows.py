@@ -2,47 +2,52 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from envs.types import Market
+from envs.fields import RUN, check_ranges, setting
+from envs.types import DateArray, Market
 from optimize.errors import BadInputError, require
 from optimize.inputs import read_file
 
-KINDS = ("rolling", "expanding", "canonical")
-EDGES = ("train_start", "train_end", "test_start", "test_end")
+WINDOW_KINDS = ("rolling", "expanding", "canonical")
+SPAN_EDGES = ("train_start", "train_end", "test_start", "test_end")
 SNAP_DAYS = 7  # a listed edge may lie in a weekend or holiday just outside the data
-
-Dates = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """How the sessions are cut into train and test spans."""
+    """Division of the sessions into train and test spans."""
 
-    kind: str = "rolling"  # rolling | expanding | canonical
-    count: int = 4
-    train_ratio: float = 3.0  # train sessions per test session of the first window
-    embargo_sessions: int = 0  # extra gap between train and test, on top of the purge
-    holdout_share: float = 0.15  # last share of the sessions, in no window
-    min_train_bars: int = 200
-    min_test_bars: int = 20
-    spans: list[dict[str, str]] = field(default_factory=list)  # canonical: EDGES, ISO dates, ends exclusive
-    file: str | None = None  # JSON list of such spans; it replaces kind
+    kind: str = setting("rolling", RUN, "How train and test spans are laid out.", choices=WINDOW_KINDS)
+    count: int = setting(4, RUN, "Number of windows.", unit="windows", low=1)
+    train_ratio: float = setting(
+        3.0, RUN, "Length of the train span of the first window.", unit="test spans", above=0
+    )
+    embargo_sessions: int = setting(
+        0, RUN, "Extra gap between train and test span, on top of the purge.", unit="sessions", low=0
+    )
+    holdout_share: float = setting(
+        0.15, RUN, "Last part of the sessions, which is in no window.", unit="of the sessions", low=0, below=1
+    )
+    min_train_bars: int = setting(200, RUN, "Fewest bars of a train span.", unit="bars", low=1)
+    min_test_bars: int = setting(20, RUN, "Fewest bars of a test span.", unit="bars", low=1)
+    spans: list[dict[str, str]] = setting(
+        [],
+        RUN,
+        "Listed windows (kind=canonical): train_start, train_end, test_start, test_end; ends are exclusive.",
+        unit="ISO dates",
+    )
+    file: str | None = setting(
+        None, RUN, "JSON file with a list of such spans, instead of kind.", null="no file"
+    )
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, "window.kind", self.kind, f"one of {', '.join(KINDS)}")
-        require(self.count >= 1, "window.count", self.count, "at least 1")
-        require(0 < self.train_ratio < np.inf, "window.train_ratio", self.train_ratio, "above 0")
-        require(self.embargo_sessions >= 0, "window.embargo_sessions", self.embargo_sessions, "at least 0")
-        require(0 <= self.holdout_share < 1, "window.holdout_share", self.holdout_share, "in [0, 1)")
-        require(self.min_train_bars >= 1, "window.min_train_bars", self.min_train_bars, "at least 1")
-        require(self.min_test_bars >= 1, "window.min_test_bars", self.min_test_bars, "at least 1")
+        check_ranges(self, "window")
         if self.file is not None:
             require(not self.spans, "window.file", self.file, "left out when window.spans is given")
         elif self.kind == "canonical":
@@ -96,7 +101,7 @@ def purge_bars(fill: str, horizon: int) -> int:
     return (1 if fill == "open" else 0) + horizon
 
 
-def plan_windows(spec: WindowSpec, session_date: Dates) -> WindowPlan:
+def plan_windows(spec: WindowSpec, session_date: DateArray) -> WindowPlan:
     """Plan the windows on the calendar sessions (S,) alone, so that no searched parameter moves them."""
     total = len(session_date)
     held_out = max(1, round(total * spec.holdout_share)) if spec.holdout_share > 0 else 0
@@ -121,9 +126,9 @@ def place_windows(
 
 
 def inline_file(spec: WindowSpec) -> WindowSpec:
-    """Return the spec with the spans of its file written out, so that a later edit of the file shows.
+    """Return the spec with the spans of its file inlined, so that a later edit of the file is detected.
 
-    Spans that are none are refused here, before there is a market.
+    Invalid spans are refused here, before a market is built.
     """
     place = spec.file if spec.file is not None else "window.spans"
     spans: Sequence[Any] = spec.spans if spec.file is None else _read_spans(Path(spec.file))
@@ -133,7 +138,7 @@ def inline_file(spec: WindowSpec) -> WindowSpec:
 
 
 def train_start(window: Window, market: Market) -> date:
-    """Return the session of the first train bar: in the first windows features and lookback settle before."""
+    """Return the session of the first train bar, which in early windows follows warm-up and lookback."""
     first: date = market.session_date[market.session[window.train_first]].item()
     return first
 
@@ -158,7 +163,9 @@ def _regular_ordinals(spec: WindowSpec, usable: int) -> list[tuple[int, int, int
     return ordinals
 
 
-def _listed_ordinals(spec: WindowSpec, session_date: Dates, usable: int) -> list[tuple[int, int, int, int]]:
+def _listed_ordinals(
+    spec: WindowSpec, session_date: DateArray, usable: int
+) -> list[tuple[int, int, int, int]]:
     """Snap the listed spans to sessions and return the ordinals of their edges."""
     place = spec.file if spec.file is not None else "window.spans"
     spans: Sequence[Any] = spec.spans if spec.file is None else _read_spans(Path(spec.file))
@@ -196,10 +203,10 @@ def _read_spans(path: Path) -> list[Any]:
 
 def _span_dates(span: Any, where: str) -> tuple[date, date, date, date]:
     """Parse one span and check that train precedes test."""
-    known = isinstance(span, Mapping) and set(span) == set(EDGES)
-    require(known, where, span, f"a mapping with exactly the keys {', '.join(EDGES)}")
+    known = isinstance(span, Mapping) and set(span) == set(SPAN_EDGES)
+    require(known, where, span, f"a mapping with exactly the keys {', '.join(SPAN_EDGES)}")
     try:
-        dates = [date.fromisoformat(str(span[edge])) for edge in EDGES]
+        dates = [date.fromisoformat(str(span[edge])) for edge in SPAN_EDGES]
     except ValueError as error:
         raise BadInputError(f"{where} has a value that is not an ISO date (YYYY-MM-DD): {error}") from error
     train_start, train_end, test_start, test_end = dates
@@ -209,7 +216,7 @@ def _span_dates(span: Any, where: str) -> tuple[date, date, date, date]:
     return train_start, train_end, test_start, test_end
 
 
-def _check_inside(dates: Sequence[date], session_date: Dates, where: str) -> None:
+def _check_inside(dates: Sequence[date], session_date: DateArray, where: str) -> None:
     first, end = _edge_date(session_date, 0), _edge_date(session_date, len(session_date))
     slack = timedelta(days=SNAP_DAYS)
     if dates[0] < first - slack or dates[-1] > end + slack:
@@ -219,7 +226,7 @@ def _check_inside(dates: Sequence[date], session_date: Dates, where: str) -> Non
         )
 
 
-def _edge_date(session_date: Dates, ordinal: int) -> date:
+def _edge_date(session_date: DateArray, ordinal: int) -> date:
     """Return the date of a session, or the day after the last one for the ordinal past the end."""
     if ordinal < len(session_date):
         edge: date = session_date[ordinal].item()
@@ -228,13 +235,15 @@ def _edge_date(session_date: Dates, ordinal: int) -> date:
     return last + timedelta(days=1)
 
 
-def _dates(session_date: Dates, index: int, edges: tuple[int, int, int, int]) -> WindowDates:
+def _dates(session_date: DateArray, index: int, edges: tuple[int, int, int, int]) -> WindowDates:
     train_start, train_end, test_start, test_end = (_edge_date(session_date, edge) for edge in edges)
     return WindowDates(index, train_start, train_end, test_start, test_end, edges[3] - edges[2])
 
 
 def _place(dates: WindowDates, market: Market, purge: int, lookback: int) -> Window:
-    ordinals = [int(np.searchsorted(market.session_date, np.datetime64(getattr(dates, e)))) for e in EDGES]
+    ordinals = [
+        int(np.searchsorted(market.session_date, np.datetime64(getattr(dates, e)))) for e in SPAN_EDGES
+    ]
     bars = [int(bar) for bar in np.searchsorted(market.session, ordinals)]
     if ordinals[3] - ordinals[2] != dates.test_sessions:
         raise BadInputError(
@@ -254,7 +263,7 @@ def _place(dates: WindowDates, market: Market, purge: int, lookback: int) -> Win
 
 
 def _check_bars(window: Window, market: Market, spec: WindowSpec) -> None:
-    """Refuse a window with too few bars; a train span that is left has the lookback of the test span."""
+    """Refuse a window with too few train or test bars."""
     counts = (
         ("train", window.train_last - window.train_first + 1, "min_train_bars", spec.min_train_bars),
         ("test", window.test_last - window.test_first + 1, "min_test_bars", spec.min_test_bars),

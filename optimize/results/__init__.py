@@ -1,1 +1,1 @@
-"""Own tables beside the ones of Optuna: runs, leases, windows, baselines, exports."""
+"""Tables of Walkforge beside those of Optuna: studies, runs, leases, windows, baselines, events, exports."""

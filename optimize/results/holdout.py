@@ -1,4 +1,4 @@
-"""Openings of holdouts: each look at bars that no search may use, logged before it happens and counted."""
+"""Openings of holdouts: each use of bars that are kept from the search is logged first and counted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from optimize.results.tables import HOLDOUT_OPENINGS, load_rows, values_of
 
 @dataclass(frozen=True)
 class HoldoutOpening:
-    """One look at a part of a holdout; the end is exclusive."""
+    """One use of a part of a holdout; the end is exclusive."""
 
     symbols: list[str]
     first: date

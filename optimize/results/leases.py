@@ -1,10 +1,10 @@
-"""Who runs a trial now: leases with a fencing token, renewed while the run lives.
+"""Leases: the right of one run to write about a trial, with a fencing token, renewed while the run lives.
 
 Times are seconds since the epoch by `database.server_time`. Call every function inside a transaction
 (`with engine.begin()`): each writes the lease before it reads or writes anything else about the trial.
-From that statement to the commit SQLite holds the database's write lock, and PostgreSQL the lock of that one
-row; whoever writes about the same trial waits for it and then sees what was committed, because each statement
-looks afresh (READ COMMITTED). Leases are always locked first, so two writers never wait for each other.
+From that statement to the commit SQLite holds the database's write lock and PostgreSQL the lock of that row.
+Another writer of the same trial waits for it and then reads the committed rows, because every statement has
+a snapshot of its own (READ COMMITTED). Leases are always locked first, so that writers never deadlock.
 """
 
 import socket
@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, select, update
 
 from optimize.errors import BadInputError, StaleRunError
 from optimize.results.processes import Identity, host_name, identity, process_alive, stands_still, this_host
+from optimize.results.states import RunState
 from optimize.results.tables import LEASES, RUNS, insert_into, stored_columns
 
 ABANDONED_AT = 0.0
@@ -33,18 +34,18 @@ class Lease:
     token: int  # grows with every take-over
     host: str  # of this_host
     pid: int
-    process_started: float  # of `identity`, so that a reused pid is told apart
+    process_started: float  # of `identity`; differs where the pid was reused
     worker: int
     renewed_at: float
     lease_s: float
-    losses: int  # workers that died alone since the trial's last finished window
+    losses: int  # workers that died since the trial's last finished window
     window: int | None  # the window that runs now
     supervisor_pid: int | None = None  # None: its worker has no supervisor, or an older version wrote it
     supervisor_started: float | None = None
 
     @property
     def abandoned(self) -> bool:
-        """Say whether its run gave the trial back in good order."""
+        """Return whether its run gave the trial back."""
         return self.renewed_at == ABANDONED_AT
 
 
@@ -58,7 +59,7 @@ def acquire(
     now: float,
     supervisor: Identity | None = None,
 ) -> Lease:
-    """Start a new run of a trial and fence off the run that had it, which becomes LOST.
+    """Start a new run of a trial; the run that held it is fenced and becomes LOST.
 
     Call it under the study lock, for a trial just asked for or one that `lost` returned.
     """
@@ -86,7 +87,7 @@ def acquire(
 
 
 def renew(conn: Connection, lease: Lease, now: float, window: int | None = None) -> Lease:
-    """Prolong a lease and say which window runs; raise StaleRunError if the trial is another run's."""
+    """Renew a lease and store its present window; raise StaleRunError if another run holds the trial."""
     values: dict[str, Any] = {"renewed_at": now, "window": window}
     renewed = conn.execute(update(LEASES).where(_held(lease)).values(**values))
     if renewed.rowcount == 0:
@@ -95,12 +96,19 @@ def renew(conn: Connection, lease: Lease, now: float, window: int | None = None)
 
 
 def check_token(conn: Connection, study: str, number: int, run_uuid: str, token: int) -> None:
-    """Raise StaleRunError unless this run owns the trial, and keep it so until the transaction ends."""
-    # An update that changes nothing, not a select: it takes the lock, so nobody can take the trial over
-    # between this check and the write that follows.
+    """Raise StaleRunError unless this run owns the trial; lock the lease until the transaction ends."""
+    # An update that changes nothing instead of a select: it locks the row, so that no other run can take
+    # the trial over between this check and the write that follows.
     kept = conn.execute(update(LEASES).where(_owned(study, number, run_uuid, token)).values(token=token))
     if kept.rowcount == 0:
         raise _stale(study, number, run_uuid)
+
+
+def check_owned(conn: Connection, lease: Lease) -> None:
+    """Raise StaleRunError unless this run owns the trial now; unlike `check_token`, it takes no lock."""
+    owned = _owned(lease.study_name, lease.trial_number, lease.run_uuid, lease.token)
+    if conn.execute(select(LEASES.c.token).where(owned)).first() is None:
+        raise _stale(lease.study_name, lease.trial_number, lease.run_uuid)
 
 
 def fence(conn: Connection, lease: Lease) -> None:
@@ -112,23 +120,23 @@ def fence(conn: Connection, lease: Lease) -> None:
 
 
 def release(conn: Connection, lease: Lease) -> None:
-    """End a lease, kept, fenced or given back, once its trial is told; leave alone what another run has."""
-    same = LEASES.c.run_uuid == lease.run_uuid  # each run has a uuid of its own
+    """Delete the lease of this run after the outcome of its trial is stored; keep that of another run."""
+    same = LEASES.c.run_uuid == lease.run_uuid  # unique to each run
     conn.execute(delete(LEASES).where(_of_trial(lease.study_name, lease.trial_number), same))
 
 
 def abandon(conn: Connection, lease: Lease, why: str = "the worker was asked to stop") -> None:
-    """Give the trial back at once, to be taken over by another run without counting a loss."""
+    """Give the trial back, without counting a loss; another run may take it over at once."""
     _give_back(conn, lease, 0, why)
 
 
 def count_loss(conn: Connection, lease: Lease) -> None:
-    """Give the trial of a worker that died alone back, and count that against the trial."""
+    """Give back the trial of a worker that died, and count the loss."""
     _give_back(conn, lease, 1, "its worker died")
 
 
 def forget_losses(conn: Connection, lease: Lease) -> None:
-    """Start counting the losses of a trial anew, because it finished a window."""
+    """Reset the losses of a trial, which finished a window."""
     conn.execute(update(LEASES).where(_held(lease)).values(losses=0))
 
 
@@ -138,6 +146,11 @@ def _give_back(conn: Connection, lease: Lease, losses: int, why: str) -> None:
         _mark_lost(conn, lease.study_name, lease.trial_number, why)
 
 
+def count_leases(conn: Connection) -> int:
+    """Return the number of leases in the database."""
+    return int(conn.execute(select(func.count()).select_from(LEASES)).scalar_one())
+
+
 def active(conn: Connection, study: str) -> list[Lease]:
     """Return every lease of a study, lost and abandoned ones included, by trial number."""
     rows = select(*stored_columns(conn, LEASES)).where(LEASES.c.study_name == study)
@@ -145,14 +158,14 @@ def active(conn: Connection, study: str) -> list[Lease]:
 
 
 def lost(conn: Connection, study: str, now: float, alive: Callable[[Lease], bool]) -> list[Lease]:
-    """Return the leases whose run is over without an end; see `is_lost`."""
+    """Return the leases whose run ended without an outcome; see `is_lost`."""
     return [lease for lease in active(conn, study) if is_lost(lease, now, alive)]
 
 
 def is_lost(lease: Lease, now: float, alive: Callable[[Lease], bool]) -> bool:
-    """Say whether a run gave its trial back, its process is gone, or nothing of it is heard any more.
+    """Return whether a lease was given back, its process ended, or it expired.
 
-    On its own machine a process that lives and is not stopped keeps its trial, whatever a clock shows.
+    On this machine the lease of a process that lives and is not stopped does not expire.
     """
     if lease.abandoned or not alive(lease):
         return True
@@ -162,7 +175,7 @@ def is_lost(lease: Lease, now: float, alive: Callable[[Lease], bool]) -> bool:
 
 
 def awaits_supervisor(lease: Lease, now: float) -> bool:
-    """Say whether a dead worker's living supervisor is yet to decide whether the death counts as a loss."""
+    """Return whether the living supervisor of a dead worker has not yet counted or forgiven its death."""
     if lease.abandoned or lease.host != this_host() or owner_alive(lease):
         return False
     if lease.supervisor_pid is None or lease.renewed_at + lease.lease_s < now:
@@ -171,14 +184,14 @@ def awaits_supervisor(lease: Lease, now: float) -> bool:
 
 
 def is_future(lease: Lease, now: float) -> bool:
-    """Say whether a lease was renewed later than it is now, so that the clock was set back since."""
+    """Return whether a lease was renewed after now, because the clock was set back since."""
     return lease.renewed_at > now + FUTURE_S
 
 
 def pull_back(conn: Connection, now: float, study: str | None = None) -> None:
-    """Count leases that were renewed in the future as renewed now: a dead run's would never expire.
+    """Set leases that were renewed in the future to now, so that those of dead runs expire.
 
-    A run that lives renews its own with the present time soon.
+    A run that lives renews its lease with the present time soon.
     """
     ahead = LEASES.c.renewed_at > now + FUTURE_S
     if study is not None:
@@ -188,7 +201,7 @@ def pull_back(conn: Connection, now: float, study: str | None = None) -> None:
 
 
 def refuse_other_hosts(conn: Connection, now: float) -> None:
-    """Raise BadInputError where another host works on a SQLite file, whose locks do not reach that far."""
+    """Raise BadInputError where another host works on a SQLite file: its locks serve one host."""
     if conn.dialect.name != "sqlite":
         return
     here = socket.gethostname()
@@ -205,14 +218,14 @@ def refuse_other_hosts(conn: Connection, now: float) -> None:
 
 
 def owner_alive(lease: Lease) -> bool:
-    """Say whether the process that took the lease still runs; one on another host is believed to."""
+    """Return whether the process that took the lease still runs; one on another host counts as running."""
     return process_alive(lease.host, lease.pid, lease.process_started)
 
 
 def _mark_lost(conn: Connection, study: str, number: int, reason: str) -> None:
-    """Close the book on a run of this trial that never said how it ended."""
-    of_trial = (RUNS.c.study_name == study, RUNS.c.trial_number == number, RUNS.c.state == "RUNNING")
-    conn.execute(update(RUNS).where(*of_trial).values(state="LOST", reason=reason))
+    """Mark RUNNING runs of this trial as LOST."""
+    of_trial = (RUNS.c.study_name == study, RUNS.c.trial_number == number, RUNS.c.state == RunState.RUNNING)
+    conn.execute(update(RUNS).where(*of_trial).values(state=RunState.LOST, reason=reason))
 
 
 def _of_trial(study: str, number: int) -> ColumnElement[bool]:
@@ -220,7 +233,7 @@ def _of_trial(study: str, number: int) -> ColumnElement[bool]:
 
 
 def _owned(study: str, number: int, run_uuid: str, token: int) -> ColumnElement[bool]:
-    """Match the lease of this very run, unless it was given back."""
+    """Match the lease of this run, unless it was given back."""
     this_run = (LEASES.c.run_uuid == run_uuid) & (LEASES.c.token == token)
     return _of_trial(study, number) & this_run & (LEASES.c.renewed_at != ABANDONED_AT)
 

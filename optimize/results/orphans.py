@@ -1,14 +1,17 @@
-"""Rows of our own tables that belong to nothing: their trial, run or study was deleted behind our back."""
+"""Orphaned rows, whose trial, run or study no longer exists, and wf_trash, where removed rows stay."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, text
 
-from optimize.results.tables import METADATA
-from optimize.results.trash import move_aside
+from optimize import clock
+from optimize.results.states import TrialState
+from optimize.results.tables import METADATA, TRASH
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign
 
-# Row by row these would go through all trials of a study for each of its rows.
+# NOT IN, as a correlated query would read all trials of a study for each of its rows.
 _NO_TRIAL = (
     "(study_name, trial_number) NOT IN "
     "(SELECT s.study_name, t.number FROM trials t JOIN studies s ON s.study_id = t.study_id)"
@@ -20,11 +23,14 @@ ORPHANS = {
     "wf_leases": _NO_TRIAL,
     "wf_runs": _NO_TRIAL,
     "wf_windows": _NO_RUN,
+    "wf_returns": _NO_RUN,
+    "wf_sessions": _NO_STUDY,
     "wf_baselines": _NO_STUDY,
     "wf_events": _NO_STUDY,
     "wf_studies": _NO_STUDY,
 }
-NEEDED = OPTUNA_TABLES | ORPHANS.keys() | {"wf_exports"}
+LATER = {"wf_returns", "wf_sessions"}  # which databases of older versions lack until they are written to
+NEEDED = OPTUNA_TABLES | (ORPHANS.keys() - LATER) | {"wf_exports"}
 
 
 def missing_tables(conn: Connection) -> set[str] | None:
@@ -38,31 +44,36 @@ def missing_tables(conn: Connection) -> set[str] | None:
 
 
 def has_tables(conn: Connection) -> bool:
-    """Say whether a database holds every table of a study; refuse one of another program."""
+    """Return whether a database holds every table of a study; refuse one of another program."""
     return missing_tables(conn) == set()
 
 
 def count_orphans(conn: Connection) -> dict[str, int]:
-    """Return how many rows of each table belong to nothing, tables without any left out."""
+    """Return the number of orphaned rows of each table that has some."""
     counts = {
         table: conn.execute(text(f"SELECT COUNT(*) FROM {table} WHERE {condition}")).scalar_one()
-        for table, condition in ORPHANS.items()
+        for table, condition in _present(conn).items()
     }
     return {table: count for table, count in counts.items() if count}
 
 
 def move_orphans(conn: Connection) -> dict[str, int]:
-    """Move the rows that belong to nothing to wf_trash and return how many of each table."""
+    """Move the orphaned rows to wf_trash; return their number by table."""
     why = "its trial or study was deleted by other means than Walkforge's"
-    moved = {table: move_aside(conn, table, condition, why) for table, condition in ORPHANS.items()}
+    moved = {table: move_aside(conn, table, condition, why) for table, condition in _present(conn).items()}
     return {table: count for table, count in moved.items() if count}
 
 
-def renamed_studies(conn: Connection) -> dict[str, str]:
-    """Return the studies that Optuna's tools have renamed: the name of their records, and the present one.
+def _present(conn: Connection) -> dict[str, str]:
+    """Return the conditions of orphans of the tables that a database has."""
+    lacking = LATER - set(inspect(conn).get_table_names())
+    return {table: condition for table, condition in ORPHANS.items() if table not in lacking}
 
-    The trials carry the uuid of their run, which stays with them in a study that is copied and deleted,
-    as optuna-dashboard renames one.
+
+def renamed_studies(conn: Connection) -> dict[str, str]:
+    """Return the stored name of each study that Optuna's tools renamed, with its present name.
+
+    Trials carry the uuid of their run, also after optuna-dashboard renamed the study by copy and delete.
     """
     lost = set(conn.execute(text(f"SELECT study_name FROM wf_studies WHERE {_NO_STUDY}")).scalars())
     if not lost:
@@ -84,7 +95,7 @@ def renamed_studies(conn: Connection) -> dict[str, str]:
 
 
 def rename_back(conn: Connection, record: str, present: str) -> None:
-    """Give a study that Optuna's tools renamed the name of its records again."""
+    """Give a study that Optuna's tools renamed its stored name again."""
     names = {"record": record, "present": present}
     conn.execute(text("UPDATE studies SET study_name = :record WHERE study_name = :present"), names)
 
@@ -95,15 +106,67 @@ _A_RUN = text(
 )
 
 
-def trial_states(conn: Connection, study: str) -> dict[int, str]:
-    """Return what Optuna says of each trial of a study, by number."""
+def drop_values(conn: Connection, study: str) -> int:
+    """Delete the values of a study's PRUNED and FAIL trials and return their number.
+
+    Optuna's own storage gives a PRUNED trial its last intermediate value.
+    """
+    ended = (
+        "SELECT t.trial_id FROM trials t JOIN studies s ON s.study_id = t.study_id "
+        "WHERE s.study_name = :name AND t.state IN ('PRUNED', 'FAIL')"
+    )
+    found = conn.execute(text(f"DELETE FROM trial_values WHERE trial_id IN ({ended})"), {"name": study})
+    return int(found.rowcount)
+
+
+def trial_states(conn: Connection, study: str) -> dict[int, TrialState]:
+    """Return the state of each trial of a study in Optuna's tables, by number."""
     rows = text(
         "SELECT t.number, CAST(t.state AS TEXT) FROM trials t JOIN studies s ON s.study_id = t.study_id "
         "WHERE s.study_name = :name"
     )
-    return {number: state for number, state in conn.execute(rows, {"name": study})}
+    return {number: TrialState(state) for number, state in conn.execute(rows, {"name": study})}
 
 
-def stored_studies(conn: Connection) -> Sequence[str]:
-    """Return the names of all studies, oldest first."""
-    return list(conn.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
+def stored_studies(conn: Connection) -> dict[str, int]:
+    """Return the id of each study in Optuna's tables by its name, oldest first."""
+    rows = conn.execute(text("SELECT study_name, study_id FROM studies ORDER BY study_id"))
+    return {name: number for name, number in rows}
+
+
+AT_ONCE = 500  # rows that are moved by one statement
+
+
+def move_aside(
+    conn: Connection, table: str, condition: str, why: str, values: Mapping[str, Any] | None = None
+) -> int:
+    """Move the rows of a table that meet an SQL condition to wf_trash; return their number.
+
+    Values are stored as the database holds them, without decoding, so that damaged rows can move as well.
+    """
+    given, where = dict(values or {}), f"FROM {table} WHERE {condition}"
+    found = conn.execute(text(f"SELECT * {where}"), given).mappings().all()
+    at = clock.now()
+    rows = [
+        {"at": at, "table_name": table, "why": why, "row_json": json.dumps(dict(row), default=str)}
+        for row in found
+    ]
+    for first in range(0, len(rows), AT_ONCE):
+        conn.execute(insert(TRASH), rows[first : first + AT_ONCE])
+    conn.execute(text(f"DELETE {where}"), given)
+    return len(rows)
+
+
+def put_back(conn: Connection, table: str) -> int:
+    """Move the rows of a table whose key is free back from wf_trash; return their number."""
+    rows = conn.execute(TRASH.select().where(TRASH.c.table_name == table).order_by(TRASH.c.trash_id)).all()
+    names = {column.name for column in METADATA.tables[table].columns}
+    moved = 0
+    for row in rows:
+        stored = {name: value for name, value in json.loads(row.row_json).items() if name in names}
+        columns, places = ", ".join(f'"{n}"' for n in stored), ", ".join(f":{n}" for n in stored)
+        put = text(f"INSERT INTO {table} ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING")
+        if conn.execute(put, stored).rowcount:
+            conn.execute(TRASH.delete().where(TRASH.c.trash_id == row.trash_id))
+            moved += 1
+    return moved

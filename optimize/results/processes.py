@@ -1,4 +1,4 @@
-"""Which process on which machine holds something, told apart from a later process with the same number."""
+"""Identity of a process: host, process id and start time, which differs where an id is reused."""
 
 import functools
 import hashlib
@@ -13,15 +13,15 @@ START_TOLERANCE_S = 2.0  # no pid is reused this fast
 SINCE_EPOCH = 1e9  # older versions stored start times since the epoch, which are beyond this many seconds
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PID_SPACE = Path("/proc/self/ns/pid")
-STARTED_FIELD = 19  # of /proc/PID/stat behind the name: ticks from boot to the start of the process
+STARTED_FIELD = 19  # of /proc/PID/stat after the name: ticks from boot to the start of the process
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process on one machine: its number and when it started."""
+    """Process id and start time of a process on one machine."""
 
     pid: int
-    started: float  # seconds since boot, which no step of the wall clock changes
+    started: float  # seconds since boot, unaffected by changes of the wall clock
 
 
 def identity(pid: int | None = None) -> Identity:
@@ -31,18 +31,18 @@ def identity(pid: int | None = None) -> Identity:
 
 
 def this_host() -> str:
-    """Return what tells apart the places whose process ids mean different processes: NAME#MARK."""
+    """Return NAME#MARK, which differs between hosts, boots and containers with process ids of their own."""
     mark = _place()
     return f"{socket.gethostname()}#{mark}" if mark else socket.gethostname()
 
 
 def host_name(host: str) -> str:
-    """Return the name of a host as people know it."""
+    """Return the name of a host without its mark."""
     return host.partition("#")[0]
 
 
 def process_alive(host: str, pid: int, started: float) -> bool:
-    """Say whether this very process still runs; one on another host is believed to."""
+    """Return whether a process still runs; one on another host counts as running."""
     if host != this_host():
         return True
     try:
@@ -57,7 +57,7 @@ def process_alive(host: str, pid: int, started: float) -> bool:
 
 
 def stands_still(pid: int) -> bool:
-    """Say whether a process of this machine was stopped by a signal."""
+    """Return whether a process of this machine was stopped by a signal."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:
@@ -77,12 +77,12 @@ def _started(pid: int) -> float:
 
 @functools.cache
 def _place() -> str:
-    """Return a mark of this boot of the machine and this space of process ids; "" where neither is known.
+    """Return a mark of this boot of the machine and this namespace of process ids; "" outside of Linux.
 
-    Two containers on one machine, or the pods of hostNetwork on two, can bear the same host name.
+    Two containers on one machine, or two pods with hostNetwork, can have the same host name.
     """
     try:
         boot, processes = BOOT_ID.read_text(encoding="ascii").strip(), str(PID_SPACE.readlink())
-    except OSError:  # no Linux: one boot, one space of process ids
+    except OSError:  # no Linux: one boot, one namespace of process ids
         return ""
     return hashlib.sha256(f"{boot} {processes}".encode()).hexdigest()[:8]

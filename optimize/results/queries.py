@@ -1,4 +1,4 @@
-"""Named SQL files, and the leaderboard."""
+"""Named SQL files, the leaderboard, and the trials without a note on optuna-dashboard."""
 
 import difflib
 import json
@@ -10,14 +10,15 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, inspect, select, text
+from sqlalchemy import Connection, Engine, RowMapping, bindparam, inspect, select, text
 
-from optimize.database import reading
-from optimize.database.address import in_words, shown
+from optimize.database import has_table, reading
+from optimize.database.address import in_words, url_text
 from optimize.errors import BadInputError, require
-from optimize.results.orphans import renamed_studies
+from optimize.results.orphans import renamed_studies, stored_studies
 from optimize.results.records import SCORE_ERROR, BaselineRecord
-from optimize.results.tables import RUNS, WINDOWS
+from optimize.results.states import FINISHED
+from optimize.results.tables import RUNS, STUDIES, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
 _BEST = "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
@@ -39,8 +40,8 @@ class LeaderboardRow:
 
     The Sharpe ratio of a window is the median over its repeats, as in the score and its standard error.
 
-    It stands for a set of parameters: the run of the (lower) median score among all runs of the set, where a
-    PRUNED run counts below every score.
+    It represents a parameter set by the run of the lower median score among all runs of the set; a PRUNED
+    run counts below every score.
     """
 
     rank: int
@@ -52,7 +53,7 @@ class LeaderboardRow:
     score_min: float  # of the set's COMPLETE runs
     score_max: float
     seeds: str  # "single seed", or how many: of each run as many as it has repeats
-    standard_error: float | None  # of the score; None: nothing tells it, or an older version measured another
+    standard_error: float | None  # of the score; None: unknown, or an older version measured another
     window_sharpe_min: float | None
     window_sharpe_median: float | None
     window_sharpe_max: float | None
@@ -61,16 +62,16 @@ class LeaderboardRow:
     buy_and_hold: float | None
     total_return: float | None
     max_drawdown: float | None  # over session closes
-    max_drawdown_bars: float | None  # over bar closes; None: an older version measured it
+    max_drawdown_bars: float | None  # over bar closes; None: written by an older version
     cost: float | None
     trades: float | None
     turnover: float | None
     exposure: float | None  # mean over bars of the sum of |weights|
-    best_session: float | None  # its return; None: an older version measured it
-    sessions_per_year: float | None  # that the score is annualised by; None: an older version measured it
+    best_session: float | None  # its return; None: written by an older version
+    sessions_per_year: float | None  # by which the score is annualised; None: written by an older version
     seconds: float | None
     parameters: Mapping[str, Any]  # for reading: floats have 15 digits
-    run_uuid: str | None  # None for a trial that was told by hand
+    run_uuid: str | None  # None for a trial that was finished by hand
 
 
 def list_queries() -> list[tuple[str, str]]:
@@ -84,7 +85,7 @@ def list_queries() -> list[tuple[str, str]]:
 
 
 def check_query(name: str) -> None:
-    """Refuse the name of a query that there is not."""
+    """Refuse an unknown name of a query."""
     names = [known for known, _ in list_queries()]
     if name not in names:
         raise BadInputError(f"sql={name!r} is no query of this package: choose one of {', '.join(names)}")
@@ -106,7 +107,7 @@ def run_query(
         return list(found.keys()), [tuple(row) for row in found]
 
 
-def leaderboard(engine: Engine, study_name: str, limit: int = 10) -> list[LeaderboardRow]:
+def best_models(engine: Engine, study_name: str, limit: int = 10) -> list[LeaderboardRow]:
     """Return the best models of a study, best first."""
     require(limit >= 1, "limit", limit, ">= 1")
     with _reading(engine) as conn:
@@ -132,13 +133,13 @@ def health_of(conn: Connection, study_name: str) -> RowMapping:
 def all_studies(engine: Engine) -> list[str]:
     """Return every study of a database, in the order in which they were started."""
     with _reading(engine) as conn:
-        return list(conn.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
+        return list(stored_studies(conn))
 
 
 def studies_of(engine: Engine, name: str) -> list[str]:
-    """Return the study of that name, or its phases in their order; BadInputError where there is none."""
+    """Return the study of that name, or its phases in order; raise BadInputError where there is none."""
     with _reading(engine) as conn:
-        known = list(conn.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
+        known = list(stored_studies(conn))
         refuse_renamed(conn, name)
     if name in known:
         return [name]
@@ -148,7 +149,7 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     typed = list(dict.fromkeys(study.rpartition(".")[0] or study for study in known))
     close = difflib.get_close_matches(name, [*typed, *known], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    where = f"this database holds no such study ({shown(engine.url)})"
+    where = f"this database holds no such study ({url_text(engine.url)})"
     said = f"name={name!r}: {where}" if name.strip("?") else "name is missing"
     choices = f"choose one of {', '.join(typed)}" if typed else "it holds none yet: start one"
     raise BadInputError(f"{said}: {choices}{hint}")
@@ -156,7 +157,7 @@ def studies_of(engine: Engine, name: str) -> list[str]:
 
 def refuse_renamed(conn: Connection, name: str) -> None:
     """Refuse a study that Optuna's tools renamed, by its old name, its new one, or that of its phases."""
-    for record, present in renamed_studies(conn).items() if inspect(conn).has_table("wf_studies") else ():
+    for record, present in renamed_studies(conn).items() if has_table(conn, STUDIES.name) else ():
         if name in (record, present, record.rpartition(".")[0], present.rpartition(".")[0]):
             raise BadInputError(
                 f"name={name!r}: study {record!r} was renamed to {present!r} by Optuna's tools, and its "
@@ -198,11 +199,11 @@ def _row(
 
 @contextmanager
 def _reading(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that refuses to write, to a database that holds the tables of the views."""
+    """Yield a read-only connection to a database that holds the tables of the views."""
     refuse_foreign(engine)
     if not set(inspect(engine).get_table_names()) >= OPTUNA_TABLES | {RUNS.name, WINDOWS.name}:
         raise BadInputError(
-            f"database.url={shown(engine.url)}: this database holds no study yet; "
+            f"database.url={url_text(engine.url)}: this database holds no study yet; "
             "start one, or name the database that holds it"
         )
     with reading(engine) as conn:
@@ -219,3 +220,24 @@ def better_baseline(baselines: Sequence[BaselineRecord], score: float) -> Baseli
     """Return the best baseline where it scores at least as well as a trial, else None."""
     best = best_baseline(baselines)
     return best if best is not None and best.score is not None and best.score >= score else None
+
+
+_WITHOUT = text(
+    "SELECT r.trial_number FROM wf_runs r JOIN studies s ON s.study_name = r.study_name "
+    "JOIN trials t ON t.study_id = s.study_id AND t.number = r.trial_number "
+    "WHERE r.study_name = :study AND r.state IN :states AND NOT EXISTS ("
+    "SELECT 1 FROM study_system_attributes a WHERE a.study_id = s.study_id "
+    "AND a.key = 'dashboard' || :colon || t.trial_id || :suffix) "
+    "GROUP BY r.trial_number ORDER BY MAX(r.score) IS NULL, MAX(r.score) DESC, r.trial_number"
+).bindparams(bindparam("states", expanding=True))
+
+
+def without_note(conn: Connection, study: str) -> list[int]:
+    """Return the finished trials without a note, the best first, those without a score last."""
+    values = {
+        "study": study,
+        "colon": ":",
+        "suffix": ":note_ver",
+        "states": [str(state) for state in FINISHED],
+    }
+    return list(conn.execute(_WITHOUT, values).scalars())

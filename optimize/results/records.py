@@ -1,6 +1,6 @@
-"""What a study leaves behind, as frozen records, and how all but the runs are stored and loaded.
+"""Records of studies, runs, windows, baselines and exports; storing and loading of all but runs and windows.
 
-Storing the same record again changes nothing; runs and their windows are in `runs`.
+Storing the same record again changes nothing.
 """
 
 import math
@@ -10,17 +10,21 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
 from optimize import clock
 from optimize.errors import BadInputError, require
+from optimize.results.orphans import move_aside
+from optimize.results.states import FINISHED, FailureKind, RunState
 from optimize.results.tables import (
     BASELINES,
     EVENTS,
     EXPORTS,
     LEASES,
     RUNS,
+    SESSION_RETURNS,
     STUDIES,
+    TEST_SESSIONS,
     WINDOWS,
     insert_if_absent,
     load_one,
@@ -29,16 +33,11 @@ from optimize.results.tables import (
     values_of,
     where,
 )
-from optimize.results.trash import move_aside
-
-FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-RETRIED = "RETRIED"  # a run that failed for a passing reason: its trial runs once more
-FAILURE_KINDS = ("oom", "timeout", "disk", "database", "data", "config", "numeric", "stale", "bug")
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study is: its cap, its seed, and the hashes that a resumed study must match."""
+    """Settings of a study, with the hashes that a resumed study must match."""
 
     study_name: str
     phase: str
@@ -57,7 +56,7 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One attempt at a trial, exact enough to run it again."""
+    """One attempt at a trial, with all values that repeat it exactly."""
 
     run_uuid: str
     study_name: str
@@ -69,7 +68,7 @@ class RunRecord:
     data_fingerprint: str
     repetition: int = 0
     attempt: int = 1  # set by start_run
-    state: str = "RUNNING"
+    state: RunState = RunState.RUNNING
     score: float | None = None
     standard_error: float | None = None
     reason: str | None = None
@@ -86,7 +85,7 @@ class RunRecord:
 class Outcome:
     """How a run ended."""
 
-    state: str
+    state: RunState
     seconds: float
     score: float | None = None
     standard_error: float | None = None
@@ -98,17 +97,17 @@ class Outcome:
 
     def __post_init__(self) -> None:
         require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")
-        if self.state == "COMPLETE":
+        if self.state == RunState.COMPLETE:
             finite = self.score is not None and math.isfinite(self.score)
             require(finite, "score", self.score, "a finite number when the state is COMPLETE")
-        if self.state == "FAIL":
-            kinds = f"one of {', '.join(FAILURE_KINDS)} when the state is FAIL"
-            require(self.failure_kind in FAILURE_KINDS, "failure_kind", self.failure_kind, kinds)
+        if self.state == RunState.FAIL:
+            kinds = f"one of {', '.join(FailureKind)} when the state is FAIL"
+            require(self.failure_kind in tuple(FailureKind), "failure_kind", self.failure_kind, kinds)
 
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """One window and repeat of a run: the spans, both ends included, and what the test span brought."""
+    """One window and repeat of a run: its spans, both ends included, and the metrics of the test span."""
 
     run_uuid: str
     window: int
@@ -137,7 +136,7 @@ class WindowRecord:
 
 @dataclass(frozen=True)
 class BaselineRecord:
-    """What a policy without a model scores on the windows of a study."""
+    """Score of a policy without a model on the windows of a study."""
 
     study_name: str
     timeframe: str
@@ -151,7 +150,7 @@ class BaselineRecord:
 
     @property
     def bought_anew(self) -> bool:
-        """Say whether it is buy-and-hold on sessions that end flat; older records do not know."""
+        """Return whether it is buy-and-hold on sessions that end flat; False for older records."""
         return bool((self.windows or {}).get("bought_anew"))
 
 
@@ -169,23 +168,11 @@ class ExportRecord:
     exported_at: datetime = field(default_factory=clock.now)
 
 
-SCORE_ERROR = "score_error"  # in the metrics of a run: its standard_error is that of the score, not of a mean
-SOURCE = "source"  # the kind of the event that describes the bars of a launch: message is the line to show
-
-
-@dataclass(frozen=True)
-class EventRecord:
-    """Something worth knowing that happened to a study."""
-
-    study_name: str
-    kind: str
-    message: str
-    detail: Any = None
-    at: datetime = field(default_factory=clock.now)
+SCORE_ERROR = "score_error"  # in the metrics of a run: its standard_error is of the score, not of a mean
 
 
 def save_study(conn: Connection, study: StudyRecord) -> StudyRecord:
-    """Store a new study, or leave the stored one as it is; return what is stored."""
+    """Store a study unless one of its name is stored; return the stored one."""
     insert_if_absent(conn, STUDIES, values_of(study))
     return load_one(conn, StudyRecord, STUDIES, study_name=study.study_name)
 
@@ -220,14 +207,15 @@ def follow_launch(conn: Connection, study: StudyRecord) -> None:
 
 
 def forget_study(conn: Connection, name: str) -> None:
-    """Move the records of a study to wf_trash, so that a new one of its name starts clean; exports stay."""
+    """Move the records of a study, without exports, to wf_trash: a new study of its name starts empty."""
     why = f"study {name} was deleted by other means than Walkforge's"
     of_study = {"name": name}
-    # Leases first, as every writer does: what still runs ends its write before, and can write nothing after.
+    # Leases first, as every writer locks them first: a run that still writes is waited for, and then fenced.
     move_aside(conn, LEASES.name, "study_name = :name", why, of_study)
     runs = "run_uuid IN (SELECT run_uuid FROM wf_runs WHERE study_name = :name)"
-    move_aside(conn, WINDOWS.name, runs, why, of_study)
-    for table in (RUNS, BASELINES, EVENTS, STUDIES):
+    for table in (WINDOWS, SESSION_RETURNS):
+        move_aside(conn, table.name, runs, why, of_study)
+    for table in (RUNS, TEST_SESSIONS, BASELINES, EVENTS, STUDIES):
         move_aside(conn, table.name, "study_name = :name", why, of_study)
 
 
@@ -259,24 +247,6 @@ def forget_exports(conn: Connection, bundles: Iterable[str]) -> None:
     """Move the records of bundles that are no longer where they were to wf_trash."""
     for bundle in bundles:
         move_aside(conn, EXPORTS.name, "bundle = :bundle", "its folder is gone", {"bundle": bundle})
-
-
-def log_event(conn: Connection, event: EventRecord) -> None:
-    """Store an event."""
-    conn.execute(insert(EVENTS).values(values_of(event)))
-
-
-def events(conn: Connection, study: str, kind: str | None = None) -> list[EventRecord]:
-    """Return the events of a study, of one kind or all, oldest first."""
-    rows = where(EVENTS, study_name=study).order_by(EVENTS.c.event_id)
-    return load_rows(conn, EventRecord, EVENTS, rows if kind is None else rows.where(EVENTS.c.kind == kind))
-
-
-def last_event(conn: Connection, studies: Iterable[str], kinds: Iterable[str]) -> EventRecord | None:
-    """Return the newest event of these kinds in these studies, or None."""
-    of_kinds = EVENTS.c.study_name.in_(list(studies)) & EVENTS.c.kind.in_(list(kinds))
-    newest = select(EVENTS).where(of_kinds).order_by(EVENTS.c.event_id.desc()).limit(1)
-    return next(iter(load_rows(conn, EventRecord, EVENTS, newest)), None)
 
 
 def newest_trial(conn: Connection, study: str) -> int:

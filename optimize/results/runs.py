@@ -1,4 +1,4 @@
-"""How runs and their windows are stored and loaded.
+"""Storing and loading of runs and their windows.
 
 A run writes only while it holds the lease of its trial; storing the same again changes nothing.
 """
@@ -14,7 +14,8 @@ from optimize import clock
 from optimize.errors import StaleRunError
 from optimize.hashing import hash_object
 from optimize.results.leases import Lease, abandon, check_token, fence
-from optimize.results.records import FINISHED, RETRIED, Outcome, RunRecord, WindowRecord
+from optimize.results.records import Outcome, RunRecord, WindowRecord
+from optimize.results.states import COUNTED, FINISHED, RunState
 from optimize.results.tables import (
     METRIC_COLUMNS,
     RUNS,
@@ -48,24 +49,26 @@ def save_window(conn: Connection, lease: Lease, window: WindowRecord) -> None:
 def adopt_windows(
     conn: Connection, lease: Lease, whole: Callable[[WindowRecord], bool] = lambda window: True
 ) -> list[WindowRecord]:
-    """Copy what earlier runs of this trial finished into the run that took over; return its windows.
+    """Copy the finished windows of earlier runs of this trial to the run that took over; return its windows.
 
-    Of each window the newest run's counts whose files are `whole`; where none is, the window is run again.
+    The newest copy of a window whose files are `whole` counts; a window without one runs again.
     """
     check_token(conn, lease.study_name, lease.trial_number, lease.run_uuid, lease.token)
     of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
     finished = select(WINDOWS).join(RUNS, RUNS.c.run_uuid == WINDOWS.c.run_uuid)
-    finished = finished.where(*of_trial, RUNS.c.state.in_(("LOST", RETRIED))).order_by(RUNS.c.attempt.desc())
+    finished = finished.where(*of_trial, RUNS.c.state.in_((RunState.LOST, RunState.RETRIED))).order_by(
+        RUNS.c.attempt.desc()
+    )
     for window in load_rows(conn, WindowRecord, WINDOWS, finished):
-        if whole(window):  # an older row of the same window changes nothing any more
+        if whole(window):  # a row of the same window from a newer run is kept
             insert_if_absent(conn, WINDOWS, {**values_of(window), "run_uuid": lease.run_uuid})
     return windows_of(conn, lease.run_uuid)
 
 
 def finish_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
-    """Store how a run ended and return what is stored, which is what the trial must be told.
+    """Store the outcome of a run and return the stored run, whose outcome the trial must get.
 
-    The first outcome stands: a run that is finished already is returned as it is.
+    The first outcome counts: a finished run is returned unchanged.
     """
     try:
         _check(conn, lease, lease.run_uuid)
@@ -78,37 +81,39 @@ def finish_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
 
 
 def fail_run(conn: Connection, lease: Lease, kind: str, message: str) -> RunRecord:
-    """Store that a run whose worker was ended from outside failed, fence it off, and return what is stored.
+    """Fence a run whose worker was killed, store its failure and return the stored run.
 
-    The caller then tells the trial under the study lock and releases the lease. A run that recorded its own
-    outcome before keeps it; raises StaleRunError where another run has the trial by now.
+    The caller then finishes the trial under the study lock and releases the lease. A run with an outcome
+    keeps it; raises StaleRunError where another run holds the trial.
     """
     fence(conn, lease)
     seconds = seconds_of(conn, lease.run_uuid)
-    return _finish(conn, lease.run_uuid, Outcome("FAIL", seconds, failure_kind=kind, failure_message=message))
+    return _finish(
+        conn, lease.run_uuid, Outcome(RunState.FAIL, seconds, failure_kind=kind, failure_message=message)
+    )
 
 
 def retry_run(conn: Connection, lease: Lease, outcome: Outcome) -> RunRecord:
-    """Store why a run failed and give its trial back, to be run again at once; return what is stored.
+    """Store the failure of a run, give its trial back to be run again at once, and return the stored run.
 
-    A run that recorded its outcome before keeps it; raises StaleRunError where another run has the trial.
+    A run with an outcome keeps it; raises StaleRunError where another run holds the trial.
     """
     try:
         _check(conn, lease, lease.run_uuid)
     except StaleRunError:
         stored = load_run(conn, lease.run_uuid)
-        if stored is None or stored.state not in (*FINISHED, RETRIED):
+        if stored is None or stored.state not in (*FINISHED, RunState.RETRIED):
             raise
         return stored
-    run = _finish(conn, lease.run_uuid, outcome, RETRIED)
-    if run.state == RETRIED:
+    run = _finish(conn, lease.run_uuid, outcome, RunState.RETRIED)
+    if run.state == RunState.RETRIED:
         abandon(conn, lease)
     return run
 
 
 def retried(conn: Connection, study: str, number: int) -> set[str]:
     """Return the kinds of the failures for which a trial was given back to be tried again."""
-    of_trial = (RUNS.c.study_name == study, RUNS.c.trial_number == number, RUNS.c.state == RETRIED)
+    of_trial = (RUNS.c.study_name == study, RUNS.c.trial_number == number, RUNS.c.state == RunState.RETRIED)
     return set(conn.execute(select(RUNS.c.failure_kind).where(*of_trial)).scalars())
 
 
@@ -116,7 +121,7 @@ def short_since(conn: Connection, lease: Lease, kinds: Collection[str]) -> datet
     """Return when the run's trial was first given back for one of these kinds since its last window."""
     done = select(func.count()).where(WINDOWS.c.run_uuid == RUNS.c.run_uuid).scalar_subquery()
     of_trial = (RUNS.c.study_name == lease.study_name, RUNS.c.trial_number == lease.trial_number)
-    given_back = (RUNS.c.state == RETRIED, RUNS.c.failure_kind.in_(list(kinds)))
+    given_back = (RUNS.c.state == RunState.RETRIED, RUNS.c.failure_kind.in_(list(kinds)))
     mine = select(func.count()).where(WINDOWS.c.run_uuid == lease.run_uuid).scalar_subquery()
     since = select(RUNS.c.finished_at).where(*of_trial, *given_back, done >= mine)
     return conn.execute(since.order_by(RUNS.c.attempt).limit(1)).scalar()
@@ -124,12 +129,12 @@ def short_since(conn: Connection, lease: Lease, kinds: Collection[str]) -> datet
 
 def count_counted(conn: Connection, study: str) -> int:
     """Return how many runs of a study ended as trials that count in its cap."""
-    ended = RUNS.c.state.in_(("COMPLETE", "PRUNED"))
+    ended = RUNS.c.state.in_(COUNTED)
     return int(conn.execute(select(func.count()).where(RUNS.c.study_name == study, ended)).scalar_one())
 
 
 def seconds_of(conn: Connection, run_uuid: str) -> float:
-    """Return for how long a run has been going."""
+    """Return the seconds since a run started."""
     run = load_run(conn, run_uuid)
     return 0.0 if run is None else max(0.0, (clock.now() - run.started_at).total_seconds())
 
@@ -141,7 +146,7 @@ def load_run(conn: Connection, run_uuid: str) -> RunRecord | None:
 
 def run_of_trial(conn: Connection, study: str, number: int) -> RunRecord | None:
     """Return the run that finished a trial, or None while there is none."""
-    return next(iter(complete_but_untold(conn, study, [number])), None)
+    return next(iter(finished_runs(conn, study, [number])), None)
 
 
 def windows_of(conn: Connection, run_uuid: str) -> list[WindowRecord]:
@@ -158,12 +163,12 @@ def with_windows(conn: Connection, study: str, numbers: Collection[int]) -> set[
 
 
 def parameter_set(parameters: Mapping[str, Any]) -> str:
-    """Return what identifies a set of parameters: the same for 1 and 1.0, whatever the order of the keys."""
+    """Return the hash of a parameter set; 1 and 1.0 are equal, and the order of keys does not matter."""
     return hash_object(_alike(parameters))
 
 
 def fill_parameter_sets(conn: Connection, study: str) -> None:
-    """Identify the parameters of runs that an older version wrote."""
+    """Store the parameter set of runs that an older version wrote."""
     missing = (RUNS.c.study_name == study, RUNS.c.parameter_set.is_(None))
     for uuid, parameters in conn.execute(select(RUNS.c.run_uuid, RUNS.c.parameters).where(*missing)).all():
         found = parameter_set(parameters or {})
@@ -175,8 +180,8 @@ def rank_sets(conn: Connection, study: str, limit: int, by: str = "median") -> l
 
     The median is the lower one, and a PRUNED run counts below every score, as in the view best_models.
     """
-    ended = RUNS.c.state.in_(("COMPLETE", "PRUNED"))
-    score = case((RUNS.c.state == "COMPLETE", RUNS.c.score))
+    ended = RUNS.c.state.in_(COUNTED)
+    score = case((RUNS.c.state == RunState.COMPLETE, RUNS.c.score))
     rising = (score.nulls_first(), RUNS.c.trial_number)
     runs = func.count().over(partition_by=RUNS.c.parameter_set)
     place = (runs + 1) // 2 if by == "median" else runs
@@ -196,25 +201,26 @@ def rank_sets(conn: Connection, study: str, limit: int, by: str = "median") -> l
 
 
 def surplus_runs(conn: Connection, run: RunRecord, kept: int) -> list[tuple[int, str]]:
-    """Return (trial number, run uuid) of complete runs whose weights go, now that a run ended.
+    """Return (trial number, run uuid) of complete runs whose weights are deleted after a run ended.
 
-    Kept are all runs of the best `kept` parameter sets, by their median and by their highest run: which of
-    them will be the median is open until the last one has ended.
+    All runs of the best `kept` parameter sets are kept, ranked by their median and by their highest run,
+    because the median run of a set can change until its last run ended.
     """
+    scored = (RUNS.c.study_name == run.study_name, RUNS.c.state == RunState.COMPLETE)
+    if conn.execute(select(func.count()).where(*scored)).scalar_one() <= kept:
+        return []
     ranked = [rank_sets(conn, run.study_name, kept + 1, by) for by in ("median", "highest")]
     best = {name for names in ranked for name in names[:kept]}
     changed = {name for names in ranked for name in names} | {parameter_set(run.parameters)}
     of_sets = (RUNS.c.study_name == run.study_name, RUNS.c.parameter_set.in_(sorted(changed - best)))
-    surplus = select(RUNS.c.trial_number, RUNS.c.run_uuid).where(*of_sets, RUNS.c.state == "COMPLETE")
+    surplus = select(RUNS.c.trial_number, RUNS.c.run_uuid).where(*of_sets, RUNS.c.state == RunState.COMPLETE)
     return [(number, uuid) for number, uuid in conn.execute(surplus.order_by(RUNS.c.trial_number))]
 
 
-def complete_but_untold(
-    conn: Connection, study: str, running: Collection[int] | None = None
-) -> list[RunRecord]:
-    """Return the last run of each trial whose record is finished; running limits it to those trials.
+def finished_runs(conn: Connection, study: str, running: Collection[int] | None = None) -> list[RunRecord]:
+    """Return the last run of each trial that it finished; `running` limits this to the given trials.
 
-    Given the numbers of the trials that the sampler still counts as running, these are the ones to tell.
+    With the trials that Optuna counts as running, these are the runs whose outcome Optuna lacks.
     """
     last = select(RUNS.c.trial_number, func.max(RUNS.c.attempt).label("attempt")).group_by(
         RUNS.c.trial_number
@@ -229,7 +235,7 @@ def complete_but_untold(
 
 
 def _alike(value: Any) -> Any:
-    """Return parameters with every number as a float, so that equal ones are written alike."""
+    """Return parameters with every number as a float, so that equal ones have equal text."""
     if isinstance(value, Mapping):
         return {str(key): _alike(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -240,13 +246,13 @@ def _alike(value: Any) -> Any:
 
 
 def _check(conn: Connection, lease: Lease, run_uuid: str) -> None:
-    """Raise StaleRunError unless the run that is written about holds its trial."""
+    """Raise StaleRunError unless a run holds its trial."""
     check_token(conn, lease.study_name, lease.trial_number, run_uuid, lease.token)
 
 
-def _finish(conn: Connection, run_uuid: str, outcome: Outcome, state: str | None = None) -> RunRecord:
-    """Store the outcome of a run that has none yet, under another state if given; return what is stored."""
-    unfinished = (RUNS.c.run_uuid == run_uuid, RUNS.c.state.not_in((*FINISHED, RETRIED)))
+def _finish(conn: Connection, run_uuid: str, outcome: Outcome, state: RunState | None = None) -> RunRecord:
+    """Store the outcome of a run that has none yet, with another state if given; return the stored run."""
+    unfinished = (RUNS.c.run_uuid == run_uuid, RUNS.c.state.not_in((*FINISHED, RunState.RETRIED)))
     columns = {name: outcome.metrics.get(name) for name in METRIC_COLUMNS}
     ended = {"state": state or outcome.state, "finished_at": clock.now()}
     conn.execute(update(RUNS).where(*unfinished).values({**values_of(outcome), **columns, **ended}))

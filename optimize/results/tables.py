@@ -1,10 +1,12 @@
-"""Our own tables, beside Optuna's in the same database.
+"""Tables of Walkforge, beside those of Optuna in the same database.
 
-They are keyed by a run uuid or by (study name, trial number), never by Optuna's trial_id, which SQLite hands
-out again after a delete. Timestamps are text, ISO 8601 in UTC with milliseconds and offset; leases count in
+They are keyed by a run uuid or by (study name, trial number), never by Optuna's trial_id, which SQLite
+reuses after a delete. Timestamps are text, ISO 8601 in UTC with milliseconds and offset; leases count in
 epoch seconds, because they are compared by arithmetic.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,21 +26,22 @@ from sqlalchemy import (
     Text,
     inspect,
     select,
+    text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
-from optimize.database import lock_schema
+from optimize.database import has_table, lock_schema
+from optimize.database.address import url_text
 from optimize.errors import BadInputError
-from optimize.results.columns import AnyText, DayText, FiniteFloat, JsonText, UtcText
+from optimize.results.column_types import AnyText, DayText, FiniteFloat, JsonText, StateText, UtcText
+from optimize.results.states import RunState
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from sqlalchemy.dialects import postgresql, sqlite
 
 METADATA = MetaData()
 
-# Metrics of a run that people select on: columns of their own, beside the JSON that holds them all.
+# Metrics of a run that queries filter by: each has a column, beside the JSON with all metrics.
 METRIC_COLUMNS = (
     "total_return",
     "max_drawdown",
@@ -50,19 +53,19 @@ METRIC_COLUMNS = (
     "max_drawdown_bars",  # over bar closes; max_drawdown is over session closes
 )
 
-# Of older versions. With the second, SQLite went through all runs of a study for each of its trials.
-FORMER_INDEXES = ("wf_runs_of_trial", "wf_runs_ranked")
+VERSION_TABLE = "wf_alembic_version"
+VERSIONS = ("0001", "0002")  # of the tables, oldest first; each has a file in migrations/versions
 
 Record = TypeVar("Record", bound="DataclassInstance")
-_COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables seen to have all columns
+_COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables known to have all columns
 
 
 def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
 
 
-def _json(name: str, key: str) -> Column[Any]:
-    return Column(name, JsonText, key=key)
+def _json(name: str, key: str, *, keep_order: bool = False) -> Column[Any]:
+    return Column(name, JsonText(keep_order=keep_order), key=key)
 
 
 def _real(*names: str) -> list[Column[float]]:
@@ -75,8 +78,8 @@ STUDIES = Table(
     Column("study_name", Text, primary_key=True),
     _text("phase"),
     *(Column(name, BigInteger, nullable=False) for name in ("n_trials", "seed", "max_failures")),
-    _json("spec_json", "spec"),
-    _json("space_json", "space"),
+    _json("spec_json", "spec", keep_order=True),
+    _json("space_json", "space", keep_order=True),
     _text("space_hash"),
     _json("score_json", "score"),
     _text("score_hash"),
@@ -93,7 +96,7 @@ RUNS = Table(
     Column("trial_number", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("repetition", Integer, nullable=False),
-    _text("state"),
+    Column("state", StateText(RunState), nullable=False),
     *_real("score", "standard_error"),
     *(Column(name, AnyText) for name in ("reason", "failure_kind", "failure_message", "traceback")),
     *_real("seconds"),
@@ -107,9 +110,11 @@ RUNS = Table(
     *_real(*METRIC_COLUMNS),
     _json("metrics_json", "metrics"),
     Column("parameter_set", Text),  # hash of the parameters; NULL: an older version wrote the run
-    Index("wf_runs_of_state", "study_name", "trial_number", "state", "attempt"),  # which run ended a trial
-    Index("wf_runs_ended", "study_name", "finished_at"),  # asked before every trial that is handed out
-    # Asked after every trial: whose weights to keep. It holds all that is asked for.
+    Index(
+        "wf_runs_of_state", "study_name", "trial_number", "state", "attempt"
+    ),  # for the run that ended a trial
+    Index("wf_runs_ended", "study_name", "finished_at"),  # read before every trial that is claimed
+    # Read after every trial to choose the weights to keep; it covers that query.
     Index("wf_runs_of_set", "study_name", "parameter_set", "score", "trial_number", "state", "run_uuid"),
 )
 
@@ -150,6 +155,25 @@ WINDOWS = Table(
     Column("returns_path", Text),
     *_real("forced_exits", "reward_active_share", "max_drawdown_bars"),
     PrimaryKeyConstraint("run_uuid", "window", "repeat"),
+)
+
+SESSION_RETURNS = Table(
+    "wf_returns",  # simple net returns of a window, in the order of its test sessions
+    METADATA,
+    _text("run_uuid"),
+    Column("window", Integer, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    _json("returns_json", "returns", keep_order=True),
+    PrimaryKeyConstraint("run_uuid", "window", "repeat"),
+)
+
+TEST_SESSIONS = Table(
+    "wf_sessions",  # dates of the test sessions of a window, equal for all trials of a study
+    METADATA,
+    _text("study_name"),
+    Column("window", Integer, nullable=False),
+    _json("sessions_json", "sessions", keep_order=True),
+    PrimaryKeyConstraint("study_name", "window"),
 )
 
 BASELINES = Table(
@@ -200,7 +224,7 @@ HOLDOUT_OPENINGS = Table(
 )
 
 TRASH = Table(
-    "wf_trash",  # rows of the other tables that belonged to nothing, as they were
+    "wf_trash",  # orphaned rows of the other tables, unchanged
     METADATA,
     Column("trash_id", Integer, primary_key=True, autoincrement=True),
     Column("at", UtcText, nullable=False),
@@ -211,25 +235,69 @@ TRASH = Table(
 
 
 def create_tables(engine: Engine) -> None:
-    """Create what is missing, columns that an older version did not write too; several may do so at once."""
-    with engine.begin() as conn:
-        lock_schema(conn)
-        server = conn.dialect.name == "postgresql"  # where the lock of the schema is held
-        for table in METADATA.sorted_tables:  # SQLite decides what exists: a look would race
-            if server:
-                table.create(conn, checkfirst=True)
-            else:
-                conn.execute(CreateTable(table, if_not_exists=True))
-            _refuse_newer(conn, table)
-            for column in _lacking(conn, table):
-                _add_column(conn, table, column)
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                if server:
-                    index.create(conn, checkfirst=True)
-                else:
-                    conn.execute(CreateIndex(index, if_not_exists=True))
-        for name in FORMER_INDEXES:
-            conn.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
+    """Create the tables that are missing and upgrade those of an older version, several processes at once.
+
+    Either happens in one transaction: a process that is killed leaves the tables as they were.
+    """
+    with engine.connect() as conn:
+        refuse_newer(conn)
+        if _stored_version(conn) == VERSIONS[-1] and not _missing_tables(conn):
+            return
+    with engine.connect() as conn, _schema_transaction(conn):
+        missing = _missing_tables(conn)
+        if len(missing) < len(METADATA.tables) and _stored_version(conn) != VERSIONS[-1]:
+            from optimize.results.migrations import upgrade_tables  # Alembic loads slowly
+
+            upgrade_tables(conn)
+        METADATA.create_all(conn)
+        _store_version(conn)
+    _COMPLETE.pop(engine, None)
+
+
+def refuse_newer(bind: Engine | Connection) -> None:
+    """Raise BadInputError where a newer version of Walkforge made the tables."""
+    if isinstance(bind, Engine):
+        with bind.connect() as conn:
+            refuse_newer(conn)
+        return
+    version = _stored_version(bind)
+    if version is not None and version not in VERSIONS:
+        raise BadInputError(
+            f"database.url={url_text(bind.engine.url)}: its tables have version {version}, and this "
+            f"Walkforge reads versions up to {VERSIONS[-1]}: install the newer "
+            "Walkforge, or name another database"
+        )
+
+
+@contextmanager
+def _schema_transaction(conn: Connection) -> Iterator[None]:
+    """Hold the lock of the schema in a transaction; SQLite begins none by itself before it alters a table."""
+    if conn.dialect.name == "sqlite":
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+    lock_schema(conn)
+    yield
+    conn.commit()
+
+
+def _missing_tables(conn: Connection) -> set[str]:
+    return METADATA.tables.keys() - set(inspect(conn).get_table_names())
+
+
+def _stored_version(conn: Connection) -> str | None:
+    """Return the version of the tables; None where there are none, or version 0.1 made them."""
+    if not has_table(conn, VERSION_TABLE):
+        return None
+    return conn.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+
+
+def _store_version(conn: Connection) -> None:
+    """Store the version as Alembic does, without loading it for a new database."""
+    if _stored_version(conn) is None:
+        column = "version_num VARCHAR(32) NOT NULL"
+        key = f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num)"
+        conn.execute(text(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} ({column}, {key})"))
+        insert = text(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (:version)")
+        conn.execute(insert, {"version": VERSIONS[-1]})
 
 
 def stored_columns(conn: Connection, table: Table) -> list[Column[Any]]:
@@ -244,45 +312,25 @@ def stored_columns(conn: Connection, table: Table) -> list[Column[Any]]:
     return [column for column in table.columns if column not in lacking]
 
 
-def _refuse_newer(conn: Connection, table: Table) -> None:
-    """Refuse a table of a newer version, whose further columns must be filled."""
-    known = set(table.columns.keys()) | {column.name for column in table.columns}
-    for column in inspect(conn).get_columns(table.name):
-        if column["name"] not in known and not column["nullable"] and column.get("default") is None:
-            raise BadInputError(
-                f"database.url: the table {table.name} has the column {column['name']}, which this version "
-                "does not know: a newer version made this database, so use that one, or name a new database"
-            )
-
-
 def _lacking(conn: Connection, table: Table) -> list[Column[Any]]:
-    """Return the columns that the database's own table does not have."""
+    """Return the columns that the table in the database lacks."""
     stored = {column["name"] for column in inspect(conn).get_columns(table.name)}
     return [column for column in table.columns if column.name not in stored]
 
 
-def _add_column(conn: Connection, table: Table, column: Column[Any]) -> None:
-    """Add a column to the table of an older version; its rows have NULL there."""
-    if not column.nullable:
-        raise BadInputError(
-            f"database.url: the table {table.name} has no column {column.name}, which this version needs: "
-            "another version made this database, so use that one, or name a new database"
-        )
-    definition = CreateColumn(column).compile(dialect=conn.dialect)
-    try:
-        conn.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
-    except OperationalError:  # in SQLite another process may have added it after our look
-        if column in _lacking(conn, table):
-            raise
+def insert_into(conn: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """Return an INSERT of the dialect, which supports ON CONFLICT."""
+    if conn.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
 
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # it loads every driver, too slow for verbs that only read
 
-def insert_into(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an INSERT that can say what happens where the primary key is taken."""
-    return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
+    return postgresql.insert(table)
 
 
 def insert_if_absent(conn: Connection, table: Table, values: dict[str, Any]) -> bool:
-    """Insert a row unless its primary key is taken; say whether it was inserted."""
+    """Insert a row unless its primary key is taken; return whether it was inserted."""
     return conn.execute(insert_into(conn, table).values(values).on_conflict_do_nothing()).rowcount == 1
 
 
@@ -295,7 +343,7 @@ def replace_row(conn: Connection, table: Table, values: dict[str, Any]) -> None:
 
 
 def values_of(record: "DataclassInstance") -> dict[str, Any]:
-    """Return the row of a record whose fields bear the names of the columns."""
+    """Return the row of a record whose fields have the names of the columns."""
     return {part.name: getattr(record, part.name) for part in fields(record)}
 
 

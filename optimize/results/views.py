@@ -1,8 +1,8 @@
-"""The views that people and queries read: Optuna's tables and ours, joined, filtered and decoded.
+"""Views for queries: the tables of Optuna and Walkforge, joined, filtered and decoded.
 
 A study is maximised. Drop the views around a schema upgrade of Optuna, which renames its tables: SQLite
-refuses that while a view reads them. Both databases give the same columns, types and values; what only one of
-them can say stands in its dialect below. SQLite needs version 3.38, for the operator `->`.
+refuses that while a view reads them. Both databases give the same columns, types and values; expressions
+that differ between them are fields of Dialect. SQLite needs version 3.38, for the operator `->`.
 """
 
 import hashlib
@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, inspect, text
 
 from optimize.database import lock_schema
-from optimize.database.address import shown
+from optimize.database.address import url_text
 from optimize.errors import BadInputError
-from optimize.results.tables import WINDOWS
+from optimize.results.tables import WINDOWS, refuse_newer
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
-CLOSED = "closed"  # user attribute of a trial that was over a lowered cap: FAIL to Optuna, and no failure
+CLOSED = "closed"  # user attribute of a trial over a lowered cap: FAIL to Optuna, but not counted as failed
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What each database has its own words for: compact JSON, pids joined by commas, the time."""
+    """SQL expressions of one kind of database."""
 
     parameters: str  # of trial t, by name: {"agent.net":"small","agent.n_steps":64}
-    parameter_set: str  # of trial t, exact: the same text for the same values, and for no others
+    parameter_set: str  # of trial t, exact: equal texts for equal values only
     pids: str  # of the workers that hold a trial of study `counts`
     failures: str  # of study `counts`, number of runs by kind
+    returns: str  # rows of wf_returns v and wf_sessions d: (place, session, value)
     now: str  # seconds since the epoch, as leases count them
 
 
@@ -38,7 +39,7 @@ _CHOICE_POSTGRESQL = (
 )
 
 # A categorical is stored as the index of its choice, and a choice that is a list as its JSON text. Floats
-# come out with 15 digits, which is for reading: a trial is run again from wf_runs.parameters_json.
+# have 15 digits here; the exact values of a trial are in wf_runs.parameters_json.
 _SQLITE = Dialect(
     parameters=f"""
 SELECT json_group_object(decoded.param_name, json(decoded.value)) FROM (
@@ -65,6 +66,9 @@ SELECT json_group_object(kind, n) FROM (
   SELECT f.failure_kind AS kind, COUNT(*) AS n FROM wf_runs f
   WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
   GROUP BY f.failure_kind ORDER BY f.failure_kind)
+""",
+    returns="""
+json_each(v.returns_json) r JOIN json_each(d.sessions_json) day ON day.key = r.key
 """,
     now="(julianday('now') - 2440587.5) * 86400.0",
 )
@@ -104,6 +108,16 @@ SELECT '{' || COALESCE(string_agg(
   WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
   GROUP BY f.failure_kind) kinds
 """,
+    returns="""
+LATERAL (
+  SELECT CAST(element AS double precision) AS value, place
+  FROM json_array_elements_text(CAST(v.returns_json AS json)) WITH ORDINALITY AS each(element, place)
+) r ON TRUE
+JOIN LATERAL (
+  SELECT element AS value, place
+  FROM json_array_elements_text(CAST(d.sessions_json AS json)) WITH ORDINALITY AS each(element, place)
+) day ON day.place = r.place
+""",
     now="CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
 )
 
@@ -117,7 +131,7 @@ WHERE last.study_name = t.study_name AND last.trial_number = t.number AND last.s
 ORDER BY last.attempt DESC LIMIT 1
 """
 
-# Infinity is legal in Optuna's JSON and SQLite would cast it to 0. CASE, because a server may look at the
+# Infinity is legal in Optuna's JSON and SQLite would cast it to 0. CASE, because a server may evaluate the
 # parts of an AND in any order, and the attributes of other keys are no numbers.
 INFEASIBLE = """
 SELECT 1 FROM trial_system_attributes a
@@ -173,7 +187,19 @@ FROM (
 JOIN wf_windows w ON w.run_uuid = (<finishing_run>)
 """
 
-# running: by a worker that holds its lease; waiting: queued by hand, or asked for and in nobody's hands.
+_TRIAL_RETURNS = """
+SELECT t.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, v."window", v.repeat,
+  day.value AS session, r.value AS "return"
+FROM (
+  SELECT s.study_name, t.number, t.state
+  FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+) t
+JOIN wf_returns v ON v.run_uuid = (<finishing_run>)
+JOIN wf_sessions d ON d.study_name = t.study_name AND d."window" = v."window"
+JOIN (<returns>)
+"""
+
+# running: with a lease that has not expired; waiting: queued by hand, or asked for and without such a lease.
 _STUDY_HEALTH = """
 SELECT study_name, phase, cap, complete, pruned, running, asked - running + queued AS waiting, failed,
   CASE WHEN cap < complete + pruned + asked THEN 0 ELSE cap - complete - pruned - asked END AS remaining,
@@ -200,26 +226,32 @@ FROM (
 ) counts
 """
 
-VIEWS = {"best_models": _BEST_MODELS, "trial_windows": _TRIAL_WINDOWS, "study_health": _STUDY_HEALTH}
+VIEWS = {
+    "best_models": _BEST_MODELS,
+    "trial_windows": _TRIAL_WINDOWS,
+    "trial_returns": _TRIAL_RETURNS,
+    "study_health": _STUDY_HEALTH,
+}
 DIALECTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 
 
 def refuse_foreign(bind: Engine | Connection) -> None:
-    """Refuse a database in which another program has tables of the names that Optuna's bear."""
+    """Refuse a database of a newer version, and one of another program with tables named like Optuna's."""
+    refuse_newer(bind)
     found = inspect(bind)
     there = set(found.get_table_names())
     for table, columns in OWN_COLUMNS.items():
         if table in there and not {column["name"] for column in found.get_columns(table)} >= columns:
             raise BadInputError(
-                f"database.url={shown(bind.engine.url)}: the table {table!r} in it is another program's: "
+                f"database.url={url_text(bind.engine.url)}: the table {table!r} in it is another program's: "
                 "name another database"
             )
 
 
 def create_views(engine: Engine) -> bool:
-    """Bring the views up to date where Optuna's tables exist; say whether they do.
+    """Bring the views up to date where Optuna's tables exist; return whether they exist.
 
-    Several processes may do so at once; a view that is up to date is not touched.
+    Several processes may call this at once; a view that is up to date is not changed.
     """
     if not set(inspect(engine).get_table_names()) >= OPTUNA_TABLES:
         return False
@@ -260,7 +292,7 @@ def with_views(conn: Connection, sql: str) -> str:
 
 
 def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
-    """Return the SELECT of a view in the words of a database; columns that are lacking are NULL."""
+    """Return the SELECT of a view in an SQL dialect; columns that the database lacks are NULL."""
     words = DIALECTS[dialect]
     parts = {
         "parameters": words.parameters,
@@ -272,6 +304,7 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
         "infeasible": INFEASIBLE,
     }
     body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
+    body = body.replace("(<returns>)", words.returns.strip())
     for part, sql in parts.items():
         body = body.replace(f"(<{part}>)", f"({sql})")
     return body.replace("(<held>)", f"({_HELD.replace('<now>', words.now)})").strip()
@@ -288,8 +321,8 @@ def _statement(name: str, dialect: str) -> str:
 
 
 def _is_stored(conn: Connection, name: str, statement: str) -> bool:
-    """Say whether a view was made by this very statement; SQLite leaves IF NOT EXISTS out of it."""
-    if conn.dialect.name == "postgresql":  # keeps no text of a view as it was written
+    """Return whether a view was made by this statement; SQLite stores it without IF NOT EXISTS."""
+    if conn.dialect.name == "postgresql":  # does not keep the text of a view
         comment = text("SELECT obj_description(to_regclass(:name), 'pg_class')")
         return bool(conn.execute(comment, {"name": name}).scalar() == _mark(statement))
     found = text("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :name")

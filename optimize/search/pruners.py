@@ -1,47 +1,29 @@
-"""When a trial stops early: it is compared with the others at the same step, never with their best.
+"""Pruners: stop a trial early by comparing it with other trials at the same step, never with their best.
 
-In batch mode it is compared with the trials of earlier batches alone, so that no verdict depends on timing.
+In batch mode a trial is compared with trials of earlier batches only, so that no decision depends on timing.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from optuna.pruners import BasePruner, NopPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.errors import require
+from optimize.search.spec import PrunerSpec
 
-NAMES = ("median", "none", "successive_halving")
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-REACHED = (*COUNTED, TrialState.RUNNING)
+ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
+REACHED = (*ENDED_STATES, TrialState.RUNNING)
 BATCH = "batch"  # user attribute of a trial in batch mode: the first number and the size of its batch
 EXEMPTION_STREAM = 0x6578656D  # keeps this draw apart from every other use of (seed, trial number)
 
 
-@dataclass(frozen=True)
-class PrunerSpec:
-    """How trials are stopped early."""
-
-    name: str = "median"
-    n_startup_trials: int = 8
-    n_warmup_steps: int = 1
-    exempt_share: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(self.name in NAMES, "pruner.name", self.name, f"one of {', '.join(NAMES)}")
-        require(self.n_startup_trials >= 1, "pruner.n_startup_trials", self.n_startup_trials, ">= 1")
-        require(self.n_warmup_steps >= 0, "pruner.n_warmup_steps", self.n_warmup_steps, ">= 0")
-        require(0 <= self.exempt_share <= 1, "pruner.exempt_share", self.exempt_share, "between 0 and 1")
-
-
-def comparable(
-    study: Study, trial: FrozenTrial, states: tuple[TrialState, ...] = COUNTED
+def comparable_trials(
+    study: Study, trial: FrozenTrial, states: tuple[TrialState, ...] = ENDED_STATES
 ) -> list[FrozenTrial]:
-    """Return the trials in these states that a trial may be compared with."""
+    """Return the trials in these states that a trial is compared with."""
     others = study.get_trials(deepcopy=False, states=states)
     first = trial.user_attrs.get(BATCH, [math.inf])[0]
     return [other for other in others if other.number != trial.number and other.number < first]
@@ -92,14 +74,14 @@ class SameStepMedianPruner(BasePruner):
         value = trial.intermediate_values[step]
         if value is None or math.isnan(value):
             return False
-        others = values_at_step(comparable(study, trial), step)
+        others = values_at_step(comparable_trials(study, trial), step)
         if len(others) < self.n_startup_trials:
             return False
         return is_worse_than_median(value, others, maximize=study.direction == StudyDirection.MAXIMIZE)
 
 
 class SameStepHalvingPruner(BasePruner):
-    """Keep the better half of what reached 2, 4, 8, ... windows; n_warmup_steps + 1 is the first of these.
+    """Keep the better half of the trials at each rung: n_warmup_steps + 1 windows, doubled each time.
 
     Asynchronous successive halving (Li et al. 2018, reduction factor 2) on values of the same step. It notes
     nothing in the study, so that a verdict can be asked for again after a lost run.
@@ -116,7 +98,7 @@ class SameStepHalvingPruner(BasePruner):
         value = trial.intermediate_values[step]
         if value is None or math.isnan(value):
             return False
-        others = values_at_step(comparable(study, trial, REACHED), step)
+        others = values_at_step(comparable_trials(study, trial, REACHED), step)
         return is_out_of_better_half(value, others, maximize=study.direction == StudyDirection.MAXIMIZE)
 
 
@@ -136,7 +118,9 @@ class ExemptingPruner(BasePruner):
         """Return whether the trial should stop after its last reported step."""
         if is_exempt(self.seed, trial.number, self.exempt_share):
             return False
-        return self.inner.prune(study, trial) and len(comparable(study, trial)) >= self.n_startup_trials
+        return (
+            self.inner.prune(study, trial) and len(comparable_trials(study, trial)) >= self.n_startup_trials
+        )
 
 
 def make_pruner(spec: PrunerSpec, seed: int) -> BasePruner:

@@ -1,9 +1,8 @@
-"""What a trial tries: every proposal depends on the study seed, the trial number and the trials before it."""
+"""Samplers: each proposal depends only on the study seed, the trial number and the earlier trials."""
 
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,33 +14,15 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.errors import BadInputError, require
-from optimize.search.leaves import Value, stored_value
+from optimize.errors import BadInputError
+from optimize.search.parse import Value, stored_value
 from optimize.search.space import Choices, SearchSpace, grid
-from optimize.search.tpe import Memory, RememberingTPESampler
-
-NAMES = ("tpe", "random", "qmc", "grid", "cmaes")
-
-
-@dataclass(frozen=True)
-class SamplerSpec:
-    """How the next trial's parameters are chosen; multivariate None leaves Optuna's default."""
-
-    name: str = "tpe"
-    n_startup_trials: int = 10
-    multivariate: bool | None = None
-    group: bool = False
-
-    def __post_init__(self) -> None:
-        require(self.name in NAMES, "sampler.name", self.name, f"one of {', '.join(NAMES)}")
-        require(self.n_startup_trials >= 1, "sampler.n_startup_trials", self.n_startup_trials, ">= 1")
-        joint = not (self.group and self.multivariate is False)
-        require(joint, "sampler.group", self.group, "false where sampler.multivariate is false")
+from optimize.search.spec import SamplerSpec
 
 
 class PerTrialSampler(BaseSampler):
@@ -52,7 +33,7 @@ class PerTrialSampler(BaseSampler):
     ) -> None:
         self._make = make
         self._seed = seed
-        self._joint = joint  # what all trials have in common; None: each trial's own sampler looks it up
+        self._joint = joint  # parameters that all trials share; None: each trial's sampler finds them
         self._running: dict[int, BaseSampler] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -61,7 +42,7 @@ class PerTrialSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that the trial's sampler draws jointly."""
-        if self._joint is not None:  # it goes on from where it was, a fresh sampler through all trials again
+        if self._joint is not None:  # it reads new trials only; a fresh sampler would read all of them
             return {name: d for name, d in self._joint.calculate(study).items() if not d.single()}
         return self._of(trial).infer_relative_search_space(study, trial)
 
@@ -80,7 +61,7 @@ class PerTrialSampler(BaseSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Drop the trial's own sampler: none of them learns here, they read what is stored."""
+        """Drop the trial's own sampler: samplers learn from the stored trials, not from this call."""
         self._running.pop(trial.number, None)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
@@ -159,11 +140,11 @@ class BalancedGridSampler(_IndependentSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Forget the assignment: the stored parameters tell it from now on."""
+        """Forget the assignment, which the stored parameters now contain."""
         self._assigned.pop(trial.number, None)
 
     def _choose(self, study: Study, trial: FrozenTrial) -> int:
-        """Return the index of the least tried combination that agrees with what the trial has already."""
+        """Return the index of the least tried combination that agrees with the trial's parameters so far."""
         counts = [0] * len(self._combinations)
         for other in study.get_trials(deepcopy=False):
             if other.number == trial.number or other.state == TrialState.FAIL:
@@ -212,7 +193,7 @@ def make_sampler(spec: SamplerSpec, seed: int, space: SearchSpace) -> BaseSample
         return PerTrialSampler(partial(_cmaes, spec), seed, IntersectionSearchSpace())
     jointly = spec.multivariate is not False and not spec.group
     joint = IntersectionSearchSpace(include_pruned=True) if jointly else None
-    return PerTrialSampler(partial(_tpe, spec, Memory()), seed, joint)
+    return PerTrialSampler(partial(_tpe, spec), seed, joint)
 
 
 def check_sampler(spec: SamplerSpec, space: SearchSpace) -> None:
@@ -236,7 +217,7 @@ def _refuse(what: str, kind: str, paths: Sequence[str], example: str) -> None:
 
 
 def grid_words(spec: SamplerSpec, space: SearchSpace, n_trials: int) -> str | None:
-    """Say how a grid and a number of trials fit, None where every point is tried once or there is no grid."""
+    """Return how often n_trials tries each point of a grid; None for exactly once, or without a grid."""
     points = len(grid(space)) if spec.name == "grid" else n_trials
     times, more = divmod(n_trials, points)
     if points == n_trials:
@@ -258,12 +239,11 @@ def _random(seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def _tpe(spec: SamplerSpec, memory: Memory, seed: int) -> BaseSampler:
+def _tpe(spec: SamplerSpec, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
-        # `group` is experimental in Optuna 5 and chosen knowingly in the configuration.
+        # The configuration asks for `group`, which is experimental in Optuna 5.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RememberingTPESampler(
-            memory,
+        return TPESampler(
             seed=seed,
             n_startup_trials=spec.n_startup_trials,
             multivariate=spec.multivariate,

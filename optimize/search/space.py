@@ -2,32 +2,34 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 from optuna.trial import BaseTrial
 
+from envs.fields import UNSET, Key, groups_of, keys_of, open_field, open_keys
+from envs.plain import from_plain, to_plain
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
-from optimize.search.leaves import (
+from optimize.search.parse import (
     Choices,
     Parameter,
     Range,
     Scalar,
     SearchSpace,
     Value,
+    invalid,
     parse_choices,
     parse_space,
     read_value,
-    refusal,
     stored_value,
 )
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    SpecT = TypeVar("SpecT", bound=DataclassInstance)
+    DataclassT = TypeVar("DataclassT", bound=DataclassInstance)
 
 __all__ = [
     "Choices",
@@ -37,22 +39,16 @@ __all__ = [
     "SearchSpace",
     "Value",
     "apply",
+    "configured_value",
+    "expand",
     "grid",
     "lint_space",
     "narrow",
+    "offered_values",
     "parse_space",
     "space_hash",
     "suggest",
 ]
-
-HYPERPARAMETERS = "hyperparameters"  # a dict field of this name exposes its keys as fields of its owner
-EXAM_GROUPS = {"cost", "window", "score", "session", "database", "worker", "sampler", "pruner", "phase"}
-EXAM_KEYS = {"seed", "name", "n_trials", "output_dir"} | {
-    "env.fill",
-    "agent.total_timesteps",
-    "agent.device",
-    "agent.n_envs",
-}
 
 
 def suggest(space: SearchSpace, trial: BaseTrial) -> dict[str, Value]:
@@ -75,22 +71,35 @@ def suggest(space: SearchSpace, trial: BaseTrial) -> dict[str, Value]:
     return values
 
 
-def apply(spec: "SpecT", parameters: Mapping[str, Value]) -> "SpecT":
-    """Return nested dataclasses with the values at the paths replaced; their own checks run anew."""
-    nested: dict[str, dict[str, Value]] = {}
+def expand(space: SearchSpace, values: Mapping[str, Value]) -> dict[str, Any]:
+    """Return values with each choice of a config group replaced by the keys of the chosen file."""
+    options = {each.path: each.options for each in space.parameters if each.options}
+    return {path: options[path][str(value)] if path in options else value for path, value in values.items()}
+
+
+def apply(spec: "DataclassT", parameters: Mapping[str, Any]) -> "DataclassT":
+    """Return nested dataclasses with the values at the paths replaced; their own checks run anew.
+
+    The keys of a chosen file replace a group as a whole; values below the group are set after them.
+    """
+    nested: dict[str, dict[str, Any]] = {}
     for path, value in parameters.items():
         head, _, rest = path.partition(".")
         nested.setdefault(head, {})[rest] = value
     changes: dict[str, Any] = {}
-    names = {field.name for field in dataclasses.fields(spec)}
+    opened = open_field(spec)
+    names = {field.name for field in dataclasses.fields(spec) if field is not opened}
     for head, inner in nested.items():
         below = getattr(spec, head) if head in names else None
-        if head in names and "" in inner:
+        if dataclasses.is_dataclass(below) and not isinstance(below, type) and "" in inner:
+            chosen = from_plain(type(below), inner.pop(""), stored=False)
+            changes[head] = apply(chosen, inner)
+        elif head in names and "" in inner:
             changes[head] = inner[""]
         elif dataclasses.is_dataclass(below) and not isinstance(below, type):
             changes[head] = apply(below, inner)
-        elif HYPERPARAMETERS in names and "" in inner:
-            changes.setdefault(HYPERPARAMETERS, dict(getattr(spec, HYPERPARAMETERS)))[head] = inner[""]
+        elif opened is not None and head != opened.name and "" in inner:
+            changes.setdefault(opened.name, dict(getattr(spec, opened.name)))[head] = inner[""]
         else:
             key = f"{head}.{next(iter(inner))}".rstrip(".")
             raise BadInputError(
@@ -99,9 +108,38 @@ def apply(spec: "SpecT", parameters: Mapping[str, Value]) -> "SpecT":
     return dataclasses.replace(spec, **changes)
 
 
+def configured_value(spec: Any, path: str) -> Any:
+    """Return the value of a key, its declared default where an open key is not set."""
+    head, _, rest = path.partition(".")
+    if rest:
+        return configured_value(getattr(spec, head), rest)
+    opened = open_field(spec)
+    if opened is not None and head not in {field.name for field in dataclasses.fields(spec)}:
+        return getattr(spec, opened.name).get(head, open_keys(spec)[head].default)
+    return getattr(spec, head)
+
+
 def space_hash(space: SearchSpace) -> str:
     """Return the SHA-256 of a space; the order of its parameters does not matter, that of choices does."""
-    return hash_object({each.path: [dataclasses.asdict(each.domain), each.when] for each in space.parameters})
+    parts: dict[str, list[Any]] = {
+        each.path: [dataclasses.asdict(each.domain), each.when] for each in space.parameters
+    }
+    for each in space.parameters:
+        if each.options:
+            parts[each.path].append(each.options)
+    return hash_object(parts)
+
+
+def offered_values(space: SearchSpace, path: str) -> list[Any]:
+    """Return all values that a space offers for a key, by choices of its own or by files of its group."""
+    group, _, name = path.rpartition(".")
+    found: list[Any] = []
+    for each in space.parameters:
+        if each.path == path and isinstance(each.domain, Choices):
+            found += each.domain.values
+        elif each.path == group:
+            found += [option[name] for option in each.options.values() if name in option]
+    return found
 
 
 def narrow(space: SearchSpace, fixed: Mapping[str, Sequence[Value]]) -> SearchSpace:
@@ -116,7 +154,7 @@ def narrow(space: SearchSpace, fixed: Mapping[str, Sequence[Value]]) -> SearchSp
             when.append((path, tuple(value for value in values if value in allowed)))
         if all(values for _, values in when):
             domain = parsed.pop(parameter.path, parameter.domain)
-            kept[parameter.path] = Parameter(parameter.path, domain, tuple(when))
+            kept[parameter.path] = Parameter(parameter.path, domain, tuple(when), parameter.options)
     gone = {parameter.path for parameter in space.parameters} - kept.keys()
     added = (Parameter(path, domain) for path, domain in parsed.items() if path not in gone)
     return SearchSpace((*kept.values(), *added))
@@ -127,7 +165,7 @@ def grid(space: SearchSpace) -> list[dict[str, Value]]:
     combinations: list[dict[str, Value]] = [{}]
     for parameter in space.parameters:
         if not isinstance(parameter.domain, Choices):
-            raise refusal(parameter.path, "is a range, and a grid needs a list of choices: write [a, b, ...]")
+            raise invalid(parameter.path, "is a range, and a grid needs a list of choices: write [a, b, ...]")
         combinations = [
             combination | extension
             for combination in combinations
@@ -141,27 +179,52 @@ def lint_space(space: SearchSpace, spec: object, searchable: Callable[[str], str
 
     searchable(path) returns why a path may not be searched, or None.
     """
+    kind = type(spec)
+    keys = keys_of(kind)
+    fixed = {path: found.fixed for path, found in groups_of(kind).items()}
     for parameter in space.parameters:
         path = parameter.path
-        if _is_exam(path):
-            raise refusal(
-                path, "may not be searched: a space may not tune the exam; remove it from the space"
-            )
-        owner, name = _owner(spec, path), path.rpartition(".")[2]
-        hyperparameters = getattr(owner, HYPERPARAMETERS, None)
-        is_field = dataclasses.is_dataclass(owner) and name in {
-            field.name for field in dataclasses.fields(owner)
-        }
-        if owner is None or not (is_field or isinstance(hyperparameters, dict)):
-            raise _unknown(spec, path)
+        if parameter.options and path in fixed and not fixed[path]:
+            _check_options(parameter, getattr(spec, path), keys)
+            continue
+        group, _, name = path.rpartition(".")
+        owner = _at(spec, group)
+        opened = None if owner is None else open_field(owner)
+        key = keys.get(path)
+        if reason := fixed.get(path) or fixed.get(group) if key is None else key.unsearchable:
+            raise invalid(path, f"may not be searched: {reason}")
+        if owner is None or (key is None and (opened is None or name == opened.name)):
+            raise _unknown(keys, fixed, parameter)
         if reason := searchable(path):
-            raise refusal(path, f"may not be searched: {reason}")
-        if is_field:
-            _check_type(parameter, get_type_hints(type(owner))[name])
+            raise invalid(path, f"may not be searched: {reason}")
+        if key is None or (opened is not None and name in open_keys(owner)):  # checked with its spec
+            default = getattr(owner, opened.name).get(name) if opened is not None else None
+            _check_default(parameter, key.default if default is None and key is not None else default)
+        else:
+            _check_type(parameter, key.kind)
             _check_offers(parameter, owner, name)
             _check_default(parameter, getattr(owner, name))
-        elif isinstance(hyperparameters, dict):
-            _check_default(parameter, hyperparameters.get(name))
+
+
+def _check_options(parameter: Parameter, owner: Any, keys: Mapping[str, Key]) -> None:
+    """Refuse a file that sets an unsearchable key or an invalid value, and a default that no file sets."""
+    path, configured = parameter.path, []
+    for choice, values in parameter.options.items():
+        try:
+            offered = from_plain(type(owner), values, stored=False)
+        except BadInputError as error:
+            raise invalid(path, f"offers {choice!r}: {error}") from None
+        configured.append(offered == owner)
+        before, after = to_plain(owner), to_plain(offered)
+        for name in before.keys() | after.keys():
+            reason = key.unsearchable if (key := keys.get(f"{path}.{name}")) else None
+            if reason and before.get(name) != after.get(name):
+                raise invalid(path, f"may not offer {choice!r}, which sets {path}.{name}: {reason}")
+    if not any(configured):
+        raise BadInputError(
+            f"{path}, as it is configured, is none of {', '.join(parameter.options)}: "
+            f"add its file to space.{path} or choose {path}={next(iter(parameter.options))}"
+        )
 
 
 def _check_offers(parameter: Parameter, owner: Any, name: str) -> None:
@@ -171,7 +234,7 @@ def _check_offers(parameter: Parameter, owner: Any, name: str) -> None:
         try:
             dataclasses.replace(owner, **{name: value})
         except BadInputError as error:
-            raise refusal(parameter.path, f"offers {value!r}: {error}") from None
+            raise invalid(parameter.path, f"offers {value!r}: {error}") from None
 
 
 def _is_active(parameter: Parameter, values: Mapping[str, Value]) -> bool:
@@ -182,49 +245,36 @@ def _extensions(path: str, domain: Choices, active: bool) -> list[dict[str, Valu
     return [{path: value} for value in domain.values] if active else [{}]
 
 
-def _is_exam(path: str) -> bool:
-    group = path.partition(".")[0]
-    return group in EXAM_GROUPS or path in EXAM_KEYS or (group == "data" and path != "data.timeframe")
+def _at(spec: object, group: str) -> Any:
+    """Return the spec that holds the keys of a group, or None."""
+    for part in group.split(".") if group else ():
+        spec = getattr(spec, part, None)
+    return spec if dataclasses.is_dataclass(spec) else None
 
 
-def _owner(spec: object, path: str) -> object | None:
-    """Return the dataclass that holds the last part of path, or None."""
-    for part in path.split(".")[:-1]:
-        spec = getattr(spec, part, None) if dataclasses.is_dataclass(spec) else None
-    return spec
-
-
-def _unknown(spec: object, path: str) -> BadInputError:
-    known = list(_keys(spec, ""))
+def _unknown(keys: Mapping[str, Key], groups: Mapping[str, object], parameter: Parameter) -> BadInputError:
+    path = parameter.path
+    if path in groups:
+        return invalid(path, "is a group and no key: write its keys below it, or a list of its files")
+    known = [other for other, key in keys.items() if key.unsearchable is None]
     close = difflib.get_close_matches(path, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed are such as {', '.join(known[:3])}"
-    return refusal(path, f"names no key of the configuration: {hint}")
-
-
-def _keys(spec: object, prefix: str) -> Iterator[str]:
-    if not dataclasses.is_dataclass(spec):
-        return
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _keys(value, f"{prefix}{field.name}.")
-        elif field.name == HYPERPARAMETERS and isinstance(value, dict):
-            yield from (f"{prefix}{key}" for key in value)
-        elif not _is_exam(f"{prefix}{field.name}"):
-            yield f"{prefix}{field.name}"
+    return invalid(path, f"names no key of the configuration: {hint}")
 
 
 def _check_type(parameter: Parameter, annotation: Any) -> None:
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     domain = parameter.domain
-    if any(get_origin(kind) is list for kind in kinds):
+    listed = isinstance(domain, Choices) and all(isinstance(value, list) for value in domain.values)
+    if any(get_origin(kind) is list for kind in kinds) and (listed or not set(kinds) & {str, int, float}):
         _check_lists(parameter)
         return
     values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
+    plain = {get_origin(kind) or kind for kind in kinds}
     for value in values:
-        if type(value) not in kinds and not (type(value) is int and float in kinds):
+        if type(value) not in plain and not (type(value) is int and float in kinds):
             allowed = " | ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-            raise refusal(parameter.path, f"would be {value!r}, but this key takes {allowed}")
+            raise invalid(parameter.path, f"would be {value!r}, but this key takes {allowed}")
 
 
 def _check_lists(parameter: Parameter) -> None:
@@ -232,9 +282,14 @@ def _check_lists(parameter: Parameter) -> None:
     domain = parameter.domain
     if isinstance(domain, Choices) and all(isinstance(value, list) for value in domain.values):
         return
-    came = f"the choice {domain.values[0]!r}" if isinstance(domain, Choices) else "a range"
+    single = (
+        [value for value in domain.values if not isinstance(value, list)]
+        if isinstance(domain, Choices)
+        else []
+    )
+    came = f"the choice {single[0]!r}" if single else "a range"
     name = parameter.path.rpartition(".")[2]
-    raise refusal(
+    raise invalid(
         parameter.path,
         f"offers {came}, but this key takes a list: write choices that are lists, as in "
         f"{name}: [[a], [a, b]]",
@@ -243,7 +298,7 @@ def _check_lists(parameter: Parameter) -> None:
 
 def _check_default(parameter: Parameter, default: Any) -> None:
     path, domain = parameter.path, parameter.domain
-    if default is None:
+    if default is None or default is UNSET:
         return
     if isinstance(domain, Choices):
         inside, allowed = default in domain.values, f"choices {list(domain.values)}"

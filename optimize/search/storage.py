@@ -1,34 +1,79 @@
-"""Optuna's storage on the study database."""
+"""Optuna's storage on the study database, through Optuna's public interface."""
 
-import json
-from collections.abc import Mapping
-from datetime import UTC
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, func, insert, select, update
+from optuna.trial import TrialState
 
-from optimize import clock
-from optimize.database import BUSY_TIMEOUT_S, lock_trials, optuna_arguments, schema_lock
-from optimize.errors import BadInputError, LockLostError, message_of
-from optimize.search.trial_storage import TrialStorage, drop_values
+from optimize.database import BUSY_TIMEOUT_S, optuna_arguments, schema_lock
+from optimize.errors import BadInputError, message_of
 
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # in the cap of a study
+CAP_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # in the cap of a study
 
 
-def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> RDBStorage:
-    """Return Optuna's storage, tables created, with the timeouts of our own connections and no heartbeat."""
+class StudyStorage(RDBStorage):
+    """Optuna's storage, in which only COMPLETE trials have a value.
+
+    Optuna gives a PRUNED trial its last intermediate value as its value. Without it the highest stored value
+    of a study is that of its best trial. Samplers and pruners read intermediate values, which stay.
+    """
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
+        self._system_attrs: dict[int, dict[str, Any]] | None = None  # by study; None: read each time
+        try:
+            super().__init__(url, engine_kwargs=engine_kwargs)
+        except Exception:
+            if hasattr(self, "engine"):  # the caller gets no storage that it could close
+                self.engine.dispose()
+            raise
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Store the state of a trial, and its values if it is COMPLETE."""
+        return super().set_trial_state_values(
+            trial_id, state, values if state == TrialState.COMPLETE else None
+        )
+
+    @contextmanager
+    def system_attrs_read_once(self) -> Iterator[None]:
+        """Read the system attributes of a study once in the block, for a thread that alone writes them.
+
+        Optuna reads all of them for each note that it saves: thousands of notes would take quadratic time.
+        """
+        self._system_attrs = {}
+        try:
+            yield
+        finally:
+            self._system_attrs = None
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the system attributes of a study."""
+        if self._system_attrs is None:
+            return super().get_study_system_attrs(study_id)
+        if study_id not in self._system_attrs:
+            self._system_attrs[study_id] = super().get_study_system_attrs(study_id)
+        return dict(self._system_attrs[study_id])
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Mapping[str, Any] | Any) -> None:
+        """Store a system attribute of a study."""
+        super().set_study_system_attr(study_id, key, value)
+        if self._system_attrs is not None and study_id in self._system_attrs:
+            self._system_attrs[study_id][key] = value
+
+
+def open_storage(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> StudyStorage:
+    """Return Optuna's storage with its tables created, our connection timeouts and no heartbeat."""
     address, arguments = optuna_arguments(url, busy_timeout_s)
     with schema_lock(url):  # two processes that create the tables at once would collide
         try:
-            return TrialStorage(address, engine_kwargs=arguments)
-        except RuntimeError as error:  # its tables are of a version that this one cannot read
+            return StudyStorage(address, engine_kwargs=arguments)
+        except RuntimeError as error:  # Optuna's error for tables of an incompatible version
             raise BadInputError(
                 f"database.url: Optuna {optuna.__version__} cannot use its tables in this database "
                 f"({message_of(error)}): another version made them, so use that one, name a new "
@@ -43,10 +88,7 @@ def load_or_create_study(
     sampler: BaseSampler | None = None,
     pruner: BasePruner | None = None,
 ) -> optuna.Study:
-    """Return the study called name, created where it does not exist; refuse one with another direction.
-
-    Values that PRUNED and FAIL trials have from an older version, or from Optuna by itself, are deleted.
-    """
+    """Return the study of this name, created if it does not exist; refuse one with another direction."""
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -61,96 +103,9 @@ def load_or_create_study(
             f"name={name!r} is a stored study that goes {', '.join(directions)}, not {direction}: "
             "choose another name"
         )
-    with storage.engine.begin() as conn:
-        drop_values(conn, study._study_id)
     return study
 
 
-def insert_running(storage: RDBStorage, study_id: int, trial: FrozenTrial, cap: int | None = None) -> int:
-    """Store a trial that runs, with its parameters and attributes, and return Optuna's id of it.
-
-    Writes the rows of `storage.create_new_trial(study_id, template_trial=trial)`, which looks each of them up
-    before it writes it, by five times as many statements. Call it under the study lock: where that was lost,
-    so that the trial's number is taken or the cap is reached, LockLostError is raised and nothing is stored.
-    """
-    past = select(func.count()).where(models.TrialModel.study_id == study_id).scalar_subquery()
-    row = {"study_id": study_id, "state": trial.state, "number": past}
-    started = clock.now().astimezone(UTC).replace(tzinfo=None)
-    values = [
-        {
-            "param_name": name,
-            "param_value": distribution.to_internal_repr(trial.params[name]),
-            "distribution_json": distribution_to_json(distribution),
-        }
-        for name, distribution in trial.distributions.items()
-    ]
-    with storage.engine.begin() as conn:
-        table = models.TrialModel.__table__
-        made = insert(table).values(**row, datetime_start=started).returning(table.c.trial_id)
-        lock_trials(conn, study_id)
-        trial_id = int(conn.execute(made).scalar_one())
-        _check_alone(conn, study_id, trial.number if trial.number >= 0 else None, cap)
-        for model, rows in (
-            (models.TrialParamModel, values),
-            (models.TrialUserAttributeModel, _attributes(trial.user_attrs)),
-            (models.TrialSystemAttributeModel, _attributes(trial.system_attrs)),
-        ):
-            if rows:
-                conn.execute(insert(model.__table__), [{"trial_id": trial_id} | each for each in rows])
-    return trial_id
-
-
-def start_waiting(storage: RDBStorage, study_id: int, cap: int) -> None:
-    """Let the oldest trial that somebody queued run, as `study.ask()` does, unless the cap is reached."""
-    table = models.TrialModel.__table__
-    of_study = table.c.study_id == study_id
-    with storage.engine.begin() as conn:
-        lock_trials(conn, study_id)
-        oldest = select(func.min(table.c.trial_id)).where(of_study, table.c.state == TrialState.WAITING)
-        started = clock.now().astimezone(UTC).replace(tzinfo=None)
-        chosen = update(table).where(table.c.trial_id == oldest.scalar_subquery())
-        conn.execute(chosen.values(state=TrialState.RUNNING, datetime_start=started))
-        _check_alone(conn, study_id, None, cap)
-
-
-def set_user_attribute(conn: Connection, trial_id: int, key: str, value: object) -> None:
-    """Store an attribute of a running trial, in a transaction of the caller's.
-
-    Writes the row of `storage.set_trial_user_attr`, which commits by itself.
-    """
-    row = {"trial_id": trial_id, "key": key}
-    _put(conn, models.TrialUserAttributeModel.__table__, row, {"value_json": json.dumps(value)})
-
-
-def set_intermediate(conn: Connection, trial_id: int, step: int, value: float) -> None:
-    """Store what a running trial reports at a step, in a transaction of the caller's; one that ended refuses.
-
-    Writes the row of `storage.set_trial_intermediate_value`, which commits by itself.
-    """
-    trials, values = models.TrialModel.__table__, models.TrialIntermediateValueModel
-    state = conn.execute(select(trials.c.state).where(trials.c.trial_id == trial_id)).scalar_one()
-    if state.is_finished():
-        raise optuna.exceptions.UpdateFinishedTrialError(f"trial {trial_id} of Optuna has ended")
-    number, kind = values.intermediate_value_to_stored_repr(value)
-    stored = {"intermediate_value": number, "intermediate_value_type": kind}
-    _put(conn, values.__table__, {"trial_id": trial_id, "step": step}, stored)
-
-
-def _put(conn: Connection, table: Table, row: Mapping[str, object], values: Mapping[str, object]) -> None:
-    """Give the row that has these columns these values; insert it where it is not there yet."""
-    same = (table.c[name] == value for name, value in row.items())
-    if conn.execute(update(table).where(*same).values(**values)).rowcount == 0:
-        conn.execute(insert(table).values(**row, **values))
-
-
-def _check_alone(conn: Connection, study_id: int, number: int | None, cap: int | None) -> None:
-    """Raise LockLostError where somebody added a trial since this process counted them."""
-    table = models.TrialModel.__table__
-    counted = func.count().filter(table.c.state.in_(COUNTED))
-    known, taken = conn.execute(select(func.count(), counted).where(table.c.study_id == study_id)).one()
-    if (number is not None and known != number + 1) or (cap is not None and taken > cap):
-        raise LockLostError("another process added a trial since they were counted under the study lock")
-
-
-def _attributes(attributes: dict[str, object]) -> list[dict[str, object]]:
-    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
+def trial_id(storage: RDBStorage, study_name: str, number: int) -> int:
+    """Return the identifier by which the storage addresses a trial of a study."""
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study_name), number)

@@ -1,1 +1,1 @@
-"""The study engine: exact cap, phases, workers, export, dashboard."""
+"""Run a study: launch, workers, trials up to an exact cap, phases, dashboard."""

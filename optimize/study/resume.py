@@ -1,45 +1,53 @@
-"""Resume a study by its name: its stored settings, and what was typed on top of them."""
+"""Resume a study by its name, with its stored settings and the typed changes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optimize.agents.spec import AgentSpec
-from optimize.database import DatabaseSpec, open_engine
+from envs.plain import flat_keys, from_plain, to_plain
+from optimize.database import DatabaseSpec, has_table, open_engine
 from optimize.errors import BadInputError, OtherStudyError
 from optimize.results.launches import typed_words
 from optimize.results.records import StudyRecord, load_study
-from optimize.study.handle import differing_settings, flat, going_on, refusal
-from optimize.study.spec import MODEL_PHASE, TIMEFRAME_PHASE, StudySpec, from_plain, to_plain
+from optimize.results.tables import STUDIES
+from optimize.search.parse import parse_space
+from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE, model_space
+from optimize.study.context import differing_settings, flat, resume_command, resume_refusal
+from optimize.study.spec import StudySpec
 
-# Phase 1 stores its own in place of those that phase 2 searches with.
+# Phase 1 stores values of its own for these keys of phase 2.
 OF_PHASE_TWO = ("n_trials", "space", "sampler", "pruner")
 SPANS_OF_FILE = ("window.kind", "window.spans", "window.file")
 
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """What a database holds of a study: its latest record, and the words of its last launch."""
+    """The latest record of a study in its database, and the command-line words of its last launch."""
 
     record: StudyRecord
     words: list[str]
 
     @property
     def first_phase_only(self) -> bool:
-        """Return whether the second phase has stored nothing yet."""
+        """Return whether only phase 1 is stored."""
         return self.record.study_name.endswith(f".{TIMEFRAME_PHASE}")
+
+    @property
+    def second_phase(self) -> bool:
+        """Return whether phase 2 is stored, whose space holds the lists that phase 1 kept."""
+        return self.record.study_name.endswith(f".{MODEL_PHASE}")
 
 
 def stored_study(database: DatabaseSpec, name: str) -> StoredStudy | None:
-    """Return what a database holds of a study, None where it or the database does not exist yet."""
+    """Return the stored study, None if the study or the database does not exist yet."""
     try:
         engine = open_engine(database.url, read_only=True, busy_timeout_s=database.busy_timeout_s)
     except BadInputError:
-        return None  # no database yet, or one that the launch itself refuses
+        return None  # no database yet, or one that the launch refuses later
     try:
         with engine.connect() as conn:
-            if not engine.dialect.has_table(conn, "wf_studies"):
+            if not has_table(conn, STUDIES.name):
                 return None
             for stored in (name, f"{name}.{MODEL_PHASE}", f"{name}.{TIMEFRAME_PHASE}"):
                 if (record := load_study(conn, stored)) is not None:
@@ -50,7 +58,7 @@ def stored_study(database: DatabaseSpec, name: str) -> StoredStudy | None:
 
 
 def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """Return the words of the last launch and of this one, of which the later ones count."""
+    """Return the command-line words of the last launch and of this one; later words take precedence."""
     again = {_key(word) for word in now}
     return [*(word for word in before if word in now or _key(word) not in again), *_new(before, now)]
 
@@ -63,22 +71,28 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-def resume(stored: StoredStudy, spec: StudySpec, typed: Sequence[str]) -> StudySpec:
-    """Return a study as it is stored, with the typed keys of `spec`; refuse those that may not change."""
+def resumed_spec(stored: StoredStudy, spec: StudySpec, typed: Sequence[str]) -> StudySpec:
+    """Return the stored study with the typed keys of `spec`; refuse changes of fixed keys."""
     prefixes = {*typed, *(SPANS_OF_FILE if "window.file" in typed else ()), "database"}
     if stored.first_phase_only:
         prefixes |= set(OF_PHASE_TWO)
-    before = dict(stored.record.spec) | {"name": spec.name}
+    before = flat_keys(StudySpec, stored.record.spec) | {"name": spec.name}
     after = _overlaid(before, to_plain(spec), prefixes)
     if stored.first_phase_only:
         before |= {key: after[key] for key in OF_PHASE_TWO}
+    if stored.second_phase:  # phase 1 gave its lists, whatever the words of the launch list
+        domains = {each.path: each.domain for each in parse_space(before["space"]).parameters}
+        kept = (getattr(domains[path], "values", ()) for path in (TIMEFRAME, LOOKBACK))
+        after["space"] = model_space(after["space"], *kept)
     lines = differing_settings(before, after)
     if _space(before) != _space(after):
         keys = sorted(key for key, _ in _space(before).items() ^ _space(after).items())
         lines += [f"{key}: another search space" for key in dict.fromkeys(keys)]
     if lines:
-        raise OtherStudyError(refusal(spec.name, going_on(spec), lines))
-    return dataclasses.replace(from_plain(StudySpec, after), database=spec.database)
+        raise OtherStudyError(resume_refusal(spec.name, resume_command(spec), lines))
+    found = from_plain(StudySpec, after)
+    notify = dataclasses.replace(found.notify, urls=spec.notify.urls)  # which are not stored
+    return dataclasses.replace(found, database=spec.database, notify=notify)
 
 
 def _space(plain: Mapping[str, Any]) -> dict[str, str]:
@@ -86,13 +100,13 @@ def _space(plain: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _overlaid(before: Mapping[str, Any], now: Mapping[str, Any], prefixes: set[str]) -> dict[str, Any]:
-    """Return a nested plain spec with the values of another at the typed keys."""
+    """Return a nested mapping with the values of another one at the typed keys."""
 
     def overlay(old: Mapping[str, Any], new: Mapping[str, Any], above: str) -> dict[str, Any]:
         merged = dict(old)
         for key, value in new.items():
             path = f"{above}{key}"
-            if _typed(_spelled(path), prefixes):
+            if _typed(path, prefixes):
                 merged[key] = value
             elif isinstance(value, Mapping) and isinstance(old.get(key, {}), Mapping):
                 inner = overlay(old.get(key, {}), value, f"{path}.")
@@ -105,10 +119,3 @@ def _overlaid(before: Mapping[str, Any], now: Mapping[str, Any], prefixes: set[s
 
 def _typed(path: str, prefixes: set[str]) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def _spelled(path: str) -> str:
-    """Return the path of a stored key as it is typed."""
-    own = {f"agent.{field.name}" for field in dataclasses.fields(AgentSpec)}
-    rest = path.removeprefix("agent.hyperparameters.")
-    return f"agent.{rest}" if rest != path and f"agent.{rest}" not in own else path

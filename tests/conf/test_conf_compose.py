@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli.dispatch import VERBS, compose
-from optimize.compose import SCHEMAS, to_spec
+from optimize.cli.dispatch import VERBS, compose_configs
+from optimize.errors import BadInputError
+from optimize.schemas.register import schema_of
+from optimize.schemas.studies import to_spec
+from optimize.search.rules import why_unsearchable
 from optimize.search.space import lint_space, parse_space
-from optimize.study.searchable import why_unsearchable
 from optimize.study.spec import StudySpec
 from tests.conftest import REPOSITORY
+from tests.tiers import mostly_slow
 
 CONF = REPOSITORY / "conf"
 SPAN = "{train_start: 2017-03-01, train_end: 2017-06-01, test_start: 2017-06-01, test_end: 2017-09-01}"
@@ -20,12 +23,20 @@ NEEDED = {
 }
 OWN_BARS = {"two_phase": ["data.path=bars.csv"]}  # experiments on a file of the user's
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
+AGENTS = sorted(path.stem for path in (CONF / "agent").glob("[!_]*.yaml"))
 
 
 def options() -> list[str]:
-    files = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "local"))
+    files = [
+        path
+        for path in sorted(CONF.glob("*/*.yaml"))
+        if path.parent.name not in ("experiment", "local") and not path.stem.startswith("_")
+    ]
     return [f"{path.parent.name}={path.stem}" for path in files]
+
+
+COMPOSED = [(option, "study") for option in options()[::5]]  # composing takes a third of a second
+SOME_OPTIONS = mostly_slow(product(options(), ["study", "walk-forward"]), *COMPOSED)
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +48,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spec_of(*overrides: str, verb: str = "study") -> StudySpec:
-    (config,) = compose(verb, list(overrides))
+    (config,) = compose_configs(verb, list(overrides))
     return to_spec(config)
 
 
-@pytest.mark.parametrize(("option", "verb"), list(product(options(), ["study", "walk-forward"])))
+@pytest.mark.parametrize(("option", "verb"), SOME_OPTIONS)
 def test_every_option_composes(option: str, verb: str) -> None:
     spec = spec_of("name=x", option, *NEEDED.get(option, []), verb=verb)
     assert spec.name == "x"
@@ -49,17 +60,23 @@ def test_every_option_composes(option: str, verb: str) -> None:
 
 @pytest.mark.parametrize("option", [each for each in options() if each.split("=")[0] in ("data", "session")])
 def test_every_market_option_composes_for_data(option: str) -> None:
-    (config,) = compose("data", [option])
-    assert isinstance(config, SCHEMAS["data"])
+    (config,) = compose_configs("data", [option])
+    assert isinstance(config, schema_of("data"))
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_every_verb_has_a_primary_yaml_of_its_schema(verb: str) -> None:
-    (config,) = compose(verb, [])
-    assert type(config) is SCHEMAS[verb]
+    (config,) = compose_configs(verb, [])
+    assert type(config) is schema_of(verb)
 
 
-@pytest.mark.parametrize(("experiment", "debug"), list(product(EXPERIMENTS, [[], ["debug=tiny"]])))
+@pytest.mark.parametrize(
+    ("experiment", "debug"),
+    mostly_slow(
+        product(EXPERIMENTS, [[], ["debug=tiny"]]),
+        *product(["quickstart", "two_phase"], [[], ["debug=tiny"]]),
+    ),
+)
 def test_every_experiment_composes(experiment: str, debug: list[str]) -> None:
     spec = spec_of(f"experiment={experiment}", *OWN_BARS.get(experiment, []), *debug)
     assert spec.name == experiment
@@ -114,12 +131,12 @@ def test_a_local_file_beats_defaults_and_not_the_experiment(tmp_path: Path) -> N
     assert spec_of("experiment=quickstart", search).output_dir == "elsewhere"
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", mostly_slow(AGENTS, "ppo", "sac"))
 def test_the_agent_chooses_its_space_and_its_defaults_lie_in_it(agent: str) -> None:
     spec = spec_of("name=x", f"agent={agent}")
     space = parse_space(spec.space)
     assert space.parameters
-    lint_space(space, spec, lambda path: why_unsearchable(spec, path))
+    lint_space(space, spec, lambda path: why_unsearchable(spec, space, path))
 
 
 def test_what_a_user_types_for_own_bars_is_enough() -> None:
@@ -133,3 +150,19 @@ def test_what_a_user_types_for_own_bars_is_enough() -> None:
 def test_the_real_size_is_the_real_size() -> None:
     spec = spec_of("experiment=two_phase", "data.path=bars.csv")
     assert (spec.phase.timeframe.n_trials, spec.n_trials) == (100, 1000)
+
+
+def test_the_older_name_of_the_events_that_are_notified_is_read_on_a_command_line_and_in_a_file() -> None:
+    (typed,) = compose_configs("study", ["name=x", "notify.on=[stop]"])
+    assert typed.notify.events == ["stop"]
+    folder = Path("own/experiment")
+    folder.mkdir(parents=True)
+    text = '# @package _global_\nnotify:\n  "on": [finish]\n'
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
+    (written,) = compose_configs("study", ["name=x", "-cd", "own", "experiment=mine"])
+    assert written.notify.events == ["finish"]
+
+
+def test_shared_files_are_no_choices_of_their_group() -> None:
+    with pytest.raises(BadInputError, match=r"cost=nosuch is not allowed: .*choices are crypto, default,"):
+        compose_configs("study", ["name=x", "cost=nosuch"])

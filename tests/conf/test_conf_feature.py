@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from optimize.cli.dispatch import compose
+from optimize.cli.dispatch import compose_configs
 from optimize.data.cache import cache_key
-from optimize.data.dataset import build_market
+from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features import FEATURES, columns_of, kind_of, warmup_bars
-from optimize.data.spec import DEFAULT_INDICATORS, DataSpec, FeatureSpec, SessionSpec
+from optimize.data.features.spec import DEFAULT_INDICATORS, FeatureSpec
+from optimize.data.market import build_market
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from tests.conftest import REPOSITORY
 
-SETS = sorted(path.stem for path in (REPOSITORY / "conf" / "feature").glob("*.yaml"))
+SETS = sorted(path.stem for path in (REPOSITORY / "conf" / "feature").glob("[!_]*.yaml"))
 NEEDED = {"indicators": ["feature.indicators=[rsi,adx,stochastic]"]}
 
 
@@ -27,7 +29,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spec_of(name: str, *overrides: str) -> FeatureSpec:
-    (config,) = compose("data", [f"feature={name}", *NEEDED.get(name, []), *overrides])
+    (config,) = compose_configs("data", [f"feature={name}", *NEEDED.get(name, []), *overrides])
     feature: FeatureSpec = config.feature
     return feature
 
@@ -40,11 +42,13 @@ def test_the_sets_are_those_that_are_told_of() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_names_every_key_and_its_true_warm_up(name: str) -> None:
-    text = (REPOSITORY / "conf" / "feature" / f"{name}.yaml").read_text(encoding="utf-8")
-    assert set(OmegaConf.create(text)) == {field.name for field in fields(FeatureSpec)}
+    folder = REPOSITORY / "conf" / "feature"
+    text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    written = {*OmegaConf.create(text), *OmegaConf.load(folder / "_base.yaml")} - {"defaults"}
+    assert written == {field.name for field in fields(FeatureSpec)} - {"parameters"}
     stated = re.search(r"(\d+) bars of\s+(# )?warm-up", text)
     if stated:
-        assert int(stated[1]) == warmup_bars(spec_of(name).indicators)
+        assert int(stated[1]) == warmup_bars(spec_of(name))
     else:
         assert name == "indicators"
 
@@ -82,7 +86,7 @@ def test_any_combination_is_one_override() -> None:
     higher = spec_of("minimal", "feature.higher_timeframes=[4h,1d]")
     assert higher.higher_timeframes == ["4h", "1d"]
     with pytest.raises(BadInputError, match=r"feature.indicators=\[\] .* such as \[rsi,adx,stochastic\]"):
-        compose("data", ["feature=indicators"])
+        compose_configs("data", ["feature=indicators"])
 
 
 def test_what_changes_the_features_changes_the_cache_s_key() -> None:

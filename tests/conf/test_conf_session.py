@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli.dispatch import compose
-from optimize.compose import to_spec
-from optimize.data.spec import SessionSpec
+from optimize.cli.dispatch import compose_configs
+from optimize.data.calendars.spec import SessionSpec
+from optimize.schemas.studies import to_spec
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def session_of(*overrides: str) -> SessionSpec:
-    (config,) = compose("study", ["name=x", *overrides])
+    (config,) = compose_configs("study", ["name=x", *overrides])
     return to_spec(config).session
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 
 from envs.types import FloatArray, IntArray, Market
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars
-from optimize.data.dataset import market_of
-from optimize.data.spec import DAY_NS, HOUR_NS, MINUTE_NS, FeatureSpec, SessionSpec, timeframe_ns
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import market_of
+from optimize.data.timeframes import DAY_NS, HOUR_NS, MINUTE_NS, timeframe_ns
 from tests.optimize.data.samples import stamp
 
 START = stamp("2024-01-01")

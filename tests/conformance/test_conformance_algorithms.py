@@ -21,17 +21,18 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnMaxEpisodes,
 )
 
-from optimize.agents.callbacks import Watch, wants_every_step
-from optimize.agents.compiled.a2c import CompiledA2C
-from optimize.agents.compiled.dqn import CompiledDQN
-from optimize.agents.compiled.ppo import CompiledPPO
-from optimize.agents.compiled.sac import CompiledSAC
-from optimize.agents.compiled.td3 import CompiledTD3
-from optimize.agents.vecenv import SB3VecEnv
+from optimize.agents.kernels.off_policy.dqn import CompiledDQN
+from optimize.agents.kernels.off_policy.sac import CompiledSAC
+from optimize.agents.kernels.off_policy.td3 import CompiledTD3
+from optimize.agents.kernels.on_policy.a2c import CompiledA2C
+from optimize.agents.kernels.on_policy.ppo import CompiledPPO
+from optimize.agents.sb3.callbacks import TrainingMonitor, wants_every_step
+from optimize.agents.sb3.vecenv import SB3VecEnv
 from optimize.errors import BadInputError
 from tests.markets import make_market, random_walk
-from tests.optimize.agents.compiled.off_policy_support import make_off_policy
-from tests.optimize.agents.compiled.support import furthest, make_model, make_vec_env
+from tests.optimize.agents.kernels.off_policy_support import make_off_policy
+from tests.optimize.agents.kernels.support import furthest, make_model, make_vec_env
+from tests.tiers import mostly_slow
 
 STOCK: dict[Any, Any] = {
     CompiledPPO: PPO,
@@ -84,7 +85,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_a_copy_learns_as_the_model_would_have(cls: Any, copied: Callable[[Any], Any]) -> None:
     model = learn(made(cls))
     twin, before = copied(model), weights(model)
@@ -96,7 +97,7 @@ def test_a_copy_learns_as_the_model_would_have(cls: Any, copied: Callable[[Any],
     assert same(weights(model), weights(twin))
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_a_copy_of_an_untrained_model_learns(cls: Any) -> None:
     model = made(cls)
     assert same(weights(learn(copy.deepcopy(model))), weights(learn(model)))
@@ -123,7 +124,7 @@ class Counting(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_callbacks_are_called_after_the_same_steps_as_beside_stock(cls: Any) -> None:
     counted = []
     for each in (cls, STOCK[cls]):
@@ -136,15 +137,15 @@ def test_callbacks_are_called_after_the_same_steps_as_beside_stock(cls: Any) -> 
     assert ours.ended > 0
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_a_callback_that_counts_steps_changes_no_weight(cls: Any) -> None:
-    assert not wants_every_step(CallbackList([Watch(None, 1)]))
-    assert wants_every_step(CallbackList([Watch(None, 1), Counting()]))
+    assert not wants_every_step(CallbackList([TrainingMonitor(None, 1)]))
+    assert wants_every_step(CallbackList([TrainingMonitor(None, 1), Counting()]))
     plain, counted = learn(made(cls)), learn(made(cls), callback=Counting())
     assert furthest(plain, counted) < 1e-6
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_sb3s_own_callbacks_act(cls: Any, tmp_path: Path) -> None:
     checkpoint = CheckpointCallback(
         save_freq=10, save_path=str(tmp_path), save_replay_buffer=is_off_policy(cls)
@@ -159,6 +160,7 @@ def test_sb3s_own_callbacks_act(cls: Any, tmp_path: Path) -> None:
     assert 0 < limited.num_timesteps < 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", OFF_POLICY)
 def test_a_saved_replay_is_gone_on_from(cls: Any, tmp_path: Path) -> None:
     model = learn(made(cls))
@@ -166,7 +168,7 @@ def test_a_saved_replay_is_gone_on_from(cls: Any, tmp_path: Path) -> None:
     model.save_replay_buffer(tmp_path / "replay")
     loaded = cls.load(tmp_path / "model", env=env_of(cls), device="cpu")
     loaded.load_replay_buffer(tmp_path / "replay")
-    for left, right in zip(loaded._player.replay, model._player.replay, strict=True):
+    for left, right in zip(loaded._collector.replay, model._collector.replay, strict=True):
         np.testing.assert_array_equal(left, right)
     later = cls.load(tmp_path / "model", device="cpu")
     later.load_replay_buffer(tmp_path / "replay")
@@ -174,9 +176,10 @@ def test_a_saved_replay_is_gone_on_from(cls: Any, tmp_path: Path) -> None:
     for each in (loaded, later):
         assert same(weights(each), weights(model))
         assert not same(weights(learn(each)), weights(model))
-    assert later._player.filled > 160 // ROWS
+    assert later._collector.filled > 160 // ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", OFF_POLICY)
 def test_a_replay_that_means_nothing_here_is_refused(cls: Any, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="no replay to save"):
@@ -191,11 +194,11 @@ def test_a_replay_that_means_nothing_here_is_refused(cls: Any, tmp_path: Path) -
         make_vec_env(market, num_envs=ROWS, action=action),
         make_vec_env(num_envs=3, action=action),
     ):
-        with pytest.raises(BadInputError, match="is not of these"):
+        with pytest.raises(BadInputError, match="does not fit these"):
             make_off_policy(cls, others).load_replay_buffer(tmp_path / "replay")
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_a_schedule_of_the_learning_rate_ends_where_stock_ends(cls: Any) -> None:
     rates = []
     for each in (cls, STOCK[cls]):
@@ -205,7 +208,7 @@ def test_a_schedule_of_the_learning_rate_ends_where_stock_ends(cls: Any) -> None
     assert rates[0] == pytest.approx(rates[1], rel=1e-9)
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_parameters_are_set_and_read_as_stock_does(cls: Any) -> None:
     model, other, stock = learn(made(cls)), made(cls), made(STOCK[cls])
     for target in (other, stock):
@@ -218,7 +221,7 @@ def test_parameters_are_set_and_read_as_stock_does(cls: Any) -> None:
     assert same(weights(model), weights(stock))
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", mostly_slow(ALL, CompiledPPO))
 def test_seeds_environments_and_arguments_come_back(cls: Any, tmp_path: Path) -> None:
     one, two, other = learn(made(cls)), learn(made(cls)), made(cls)
     assert same(weights(one), weights(two))

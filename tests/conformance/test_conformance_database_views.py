@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
-from optimize.results.queries import leaderboard, list_queries, run_query
+from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.records import Outcome, save_study
+from optimize.results.returns import save_returns, save_sessions
+from optimize.results.states import RunState
 from optimize.results.tables import create_tables
 from optimize.results.views import VIEWS, create_views
 from optimize.search.storage import load_or_create_study, open_storage
@@ -39,17 +42,21 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
     create_views(engine)
     with engine.begin() as conn:
         save_study(conn, make_study(n_trials=30))
+        save_sessions(conn, STUDY, {1: np.arange("2020-07-01", "2020-07-03", dtype="datetime64[D]")})
     for number, (choice, value) in enumerate(zip(CHOICES, FLOATS, strict=True)):
         parameters = {"Z.net": choice, "a.rate": value, "a_rate.steps": number**9 - 5}
         add(study, parameters, score=float((number * 7) % 10) / 3)
-        run_to_end(engine, number, complete_outcome(value if abs(value) < 1e6 else 1.0), sharpes=(value, 1.0))
+        outcome = complete_outcome(value if abs(value) < 1e6 else 1.0)
+        lease = run_to_end(engine, number, outcome, sharpes=(value, 1.0))
+        with engine.begin() as conn:
+            save_returns(conn, lease.run_uuid, 1, 0, [value, -1 / 3])
     add(study, {}, score=0.5)  # the defaults, and told by hand
     add(study, {}, score=0.25)
     study.tell(study.ask(), state=TrialState.PRUNED)
     for kind in ("oom", "bug", "oom"):
         failed = study.ask()
         run_to_end(
-            engine, failed.number, Outcome("FAIL", 1.0, failure_kind=kind, failure_message="no: 100 %")
+            engine, failed.number, Outcome(RunState.FAIL, 1.0, failure_kind=kind, failure_message="no: 100 %")
         )
         study.tell(failed, state=TrialState.FAIL)
     take(engine, study.ask().number)
@@ -57,7 +64,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
     reader = open_engine(url, read_only=True)
     found = {name: ask(reader, f"SELECT * FROM {name}") for name in VIEWS}
     found |= {name: run_query(reader, name, {"name": STUDY}) for name, _ in list_queries()}
-    board = [vars(replace(row, run_uuid=None)) for row in leaderboard(reader, STUDY, 50)]
+    board = [vars(replace(row, run_uuid=None)) for row in best_models(reader, STUDY, 50)]
     found["leaderboard"] = (list(board[0]), [tuple(row.values()) for row in board])
     reader.dispose()
     engine.dispose()

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-import envs  # noqa: F401  (it registers the environment)
+import envs.vector  # noqa: F401  (it registers the environment)
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes, SequentialEpisodes
 from envs.errors import BadInputError, WalkforgeError

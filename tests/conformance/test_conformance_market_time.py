@@ -1,7 +1,7 @@
 """Nothing is seen, filled or marked that its own time does not admit, whatever grids the symbols have.
 
-Every bar is sampled from one path of a random walk on a grid of minutes, so that what a number of a market
-knows of the path can be told by changing the path before or after a moment.
+Every bar is sampled from one path of a random walk on a grid of minutes, so that changing the path before or
+after a moment shows which part of it a value of the market depends on.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,9 @@ import pytest
 
 from envs.types import FloatArray, Market
 from optimize.data.bars import join_bars
-from optimize.data.dataset import market_of
-from optimize.data.spec import HOUR_NS, MINUTE_NS, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.market import market_of
+from optimize.data.timeframes import HOUR_NS, MINUTE_NS
 from optimize.errors import BadInputError
 from tests.conformance.grids import (
     BOUND,
@@ -52,7 +53,7 @@ def test_rows_follow_one_another(name: str) -> None:
 
 
 @NAMED
-def test_what_is_seen_and_marked_was_known_at_the_end_of_its_row(name: str) -> None:
+def test_observations_and_marks_use_only_data_known_at_the_end_of_their_bar(name: str) -> None:
     case, market = CASES[name], BUILT[name]
     for moment in moments(market):
         later = np.where(np.arange(len(PATH)) * MINUTE_NS + START > moment, 1.5 * walk(1), PATH)
@@ -105,7 +106,7 @@ def standard_errors(earned: FloatArray) -> float:
 
 
 def rule(market: Market) -> FloatArray:
-    """Buy what lags behind the others, sell what is ahead of them."""
+    """Buy assets that lag behind the others, sell those ahead of them."""
     price = np.log(market.close)
     return np.asarray(np.sign(price.mean(axis=1, keepdims=True) - price))
 

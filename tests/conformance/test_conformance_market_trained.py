@@ -10,10 +10,12 @@ import pytest
 from envs.costs import CostSpec
 from envs.types import Market
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.spec import DataSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.study.spec import StudySpec
-from optimize.study.trial import lay_ground, run_window
+from optimize.walkforward.markets import build_windowed_market
+from optimize.walkforward.run import run_window
 from tests.conformance.grids import BOUND, CASES, PATH, Case
 from tests.optimize.study.studies import small_spec
 
@@ -55,10 +57,10 @@ def study_of(case: Case, folder: Path) -> StudySpec:
 
 def standard_errors(spec: StudySpec, folder: Path, market: Market | None = None) -> float:
     """Train an agent; return how many standard errors its mean session of the test half is off zero."""
-    ground = lay_ground(spec, folder / "market")
+    windowed = build_windowed_market(spec, folder / "market")
     if market is not None:
-        ground = dataclasses.replace(ground, market=market)
-    _, measured, trades = run_window(spec, ground, ground.windows[0], seed=1)
+        windowed = dataclasses.replace(windowed, market=market)
+    _, measured, trades = run_window(spec, windowed, windowed.windows[0], seed=1)
     assert len(trades) > 50
     returns = measured.returns
     return float(abs(returns.mean()) / returns.std() * np.sqrt(len(returns)))
@@ -74,6 +76,6 @@ def test_a_trained_agent_earns_nothing_on_one_random_walk(name: str, tmp_path: P
 def test_the_agent_learns_a_leak(tmp_path: Path) -> None:
     """The features of the next row, seen now, are far beyond the bound."""
     spec = study_of(CASES["UTC days and New York weekdays"], tmp_path)
-    market = lay_ground(spec, tmp_path / "market").market
+    market = build_windowed_market(spec, tmp_path / "market").market
     early = np.concatenate([market.features[1:], market.features[-1:]])
     assert standard_errors(spec, tmp_path, dataclasses.replace(market, features=early)) > 1.5 * BOUND

@@ -10,12 +10,12 @@ import pytest
 
 from envs.types import FloatArray, IntArray
 from optimize.data.bars import bars_fingerprint
-from optimize.data.dataset import load_bars
-from optimize.data.download import fetch
-from optimize.data.providers import PROVIDERS, provider_of
+from optimize.data.download.run import download_bars
+from optimize.data.market import load_bars
+from optimize.data.sources.providers import PROVIDERS, provider_of
 from optimize.data.spec import DataSpec, SyntheticSpec
-from tests.optimize.data.clients.cases import CASES, Case, served
 from tests.optimize.data.samples import stamp
+from tests.optimize.data.sources.clients.cases import CASES, Case, served
 
 ROWS = "".join(f"2024-01-01T{hour:02d}:00Z,1,2,1,{1 + hour / 100}\n" for hour in range(24))
 BUILT_IN = ("embedded", "file", "synthetic")
@@ -58,7 +58,7 @@ def provided(
 def _download(case: Case, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Provided:
     spec = case.spec_in(folder)
     with served(case, data, monkeypatch):
-        fetch(spec, print)
+        download_bars(spec, print)
     start = case.start(case.at)
     return Provided(spec, case.at, lambda symbol: case.expected(data, symbol, start, case.at))
 

@@ -17,14 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from optimize.search.storage import (
-    insert_running,
-    load_or_create_study,
-    open_storage,
-    set_intermediate,
-    set_user_attribute,
-    start_waiting,
-)
+from optimize.search.storage import load_or_create_study, open_storage, trial_id
 
 MAXIMIZE = [StudyDirection.MAXIMIZE]
 NUMBERS = (0.0, -0.0, 1.5, 1e300, 5e-324, 0.1 + 0.2, math.inf, -math.inf)
@@ -106,9 +99,9 @@ def test_attributes_come_back_as_they_were(storage: RDBStorage, study_id: int, k
 def test_values_of_complete_trials_come_back_bit_for_bit(
     storage: RDBStorage, study_id: int, number: float
 ) -> None:
-    trial_id = storage.create_new_trial(study_id)
-    assert storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [number])
-    found = storage.get_trial(trial_id)
+    stored = storage.create_new_trial(study_id)
+    assert storage.set_trial_state_values(stored, TrialState.COMPLETE, [number])
+    found = storage.get_trial(stored)
     assert (found.state, found.values) == (TrialState.COMPLETE, [number])
     assert found.datetime_start is not None
     assert found.datetime_complete is not None
@@ -118,54 +111,47 @@ def test_values_of_complete_trials_come_back_bit_for_bit(
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
 def test_other_trials_have_no_value(storage: RDBStorage, study_id: int, state: TrialState) -> None:
     """Our difference: Optuna's storages keep what they are given."""
-    trial_id = storage.create_new_trial(study_id)
-    assert storage.set_trial_state_values(trial_id, state, [1.0])
-    assert (storage.get_trial(trial_id).state, storage.get_trial(trial_id).values) == (state, None)
+    stored = storage.create_new_trial(study_id)
+    assert storage.set_trial_state_values(stored, state, [1.0])
+    assert (storage.get_trial(stored).state, storage.get_trial(stored).values) == (state, None)
 
 
 @pytest.mark.parametrize("state", FINISHED)
 def test_what_has_ended_is_not_changed(storage: RDBStorage, study_id: int, state: TrialState) -> None:
-    trial_id = storage.create_new_trial(study_id)
-    storage.set_trial_state_values(trial_id, state, [1.0] if state == TrialState.COMPLETE else None)
+    stored = storage.create_new_trial(study_id)
+    storage.set_trial_state_values(stored, state, [1.0] if state == TrialState.COMPLETE else None)
     name, (value, distribution) = next(iter(PARAMETERS.items()))
     internal = distribution.to_internal_repr(value)
     for change in (
-        lambda: storage.set_trial_state_values(trial_id, TrialState.RUNNING),
-        lambda: storage.set_trial_param(trial_id, name, internal, distribution),
-        lambda: storage.set_trial_intermediate_value(trial_id, 0, 1.0),
-        lambda: storage.set_trial_user_attr(trial_id, "key", 1),
-        lambda: storage.set_trial_system_attr(trial_id, "key", 1),
+        lambda: storage.set_trial_state_values(stored, TrialState.RUNNING),
+        lambda: storage.set_trial_param(stored, name, internal, distribution),
+        lambda: storage.set_trial_intermediate_value(stored, 0, 1.0),
+        lambda: storage.set_trial_user_attr(stored, "key", 1),
+        lambda: storage.set_trial_system_attr(stored, "key", 1),
     ):
         with pytest.raises(UpdateFinishedTrialError):
             change()
-    with pytest.raises(UpdateFinishedTrialError), storage.engine.begin() as conn:
-        set_intermediate(conn, trial_id, 0, 1.0)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_intermediate_values_of_every_kind(storage: RDBStorage, study_id: int, own: bool) -> None:
-    trial_id = storage.create_new_trial(study_id)
+def test_intermediate_values_of_every_kind(storage: RDBStorage, study_id: int) -> None:
+    stored = storage.create_new_trial(study_id)
     for step, value in [*enumerate((*NUMBERS, math.nan)), (0, 7.0)]:
-        if own:
-            with storage.engine.begin() as conn:
-                set_intermediate(conn, trial_id, step, value)
-        else:
-            storage.set_trial_intermediate_value(trial_id, step, value)
-    found = storage.get_trial(trial_id).intermediate_values
+        storage.set_trial_intermediate_value(stored, step, value)
+    found = storage.get_trial(stored).intermediate_values
     assert math.isnan(found.pop(len(NUMBERS)))
     assert found == dict(enumerate(NUMBERS)) | {0: 7.0}
 
 
 def test_parameters_keep_their_order_values_and_distributions(storage: RDBStorage, study_id: int) -> None:
-    trial_id = storage.create_new_trial(study_id)
+    stored = storage.create_new_trial(study_id)
     for name, (value, distribution) in PARAMETERS.items():
-        storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
-    found = storage.get_trial(trial_id)
+        storage.set_trial_param(stored, name, distribution.to_internal_repr(value), distribution)
+    found = storage.get_trial(stored)
     assert list(found.params.items()) == [(name, value) for name, (value, _) in PARAMETERS.items()]
     assert found.distributions == {name: distribution for name, (_, distribution) in PARAMETERS.items()}
-    assert storage.get_trial_param(trial_id, "z") == 3.0
+    assert storage.get_trial_param(stored, "z") == 3.0
     with pytest.raises(KeyError):
-        storage.get_trial_param(trial_id, "none")
+        storage.get_trial_param(stored, "none")
 
 
 def test_a_parameter_keeps_its_kind_in_all_trials(storage: RDBStorage, study_id: int) -> None:
@@ -196,24 +182,6 @@ def test_templates_of_every_state(storage: RDBStorage, study_id: int) -> None:
         assert sorted(found.intermediate_values) == [1, 3]
 
 
-def test_our_own_insert_is_the_storage_s(storage: RDBStorage, study_id: int) -> None:
-    drawn = create_trial(
-        state=TrialState.RUNNING,
-        params={name: value for name, (value, _) in PARAMETERS.items()},
-        distributions={name: distribution for name, (_, distribution) in PARAMETERS.items()},
-        user_attrs={"user": [1]},
-        system_attrs={"system": None},
-    )
-    theirs = storage.get_trial(storage.create_new_trial(study_id, drawn))
-    drawn.number = 1
-    ours = storage.get_trial(insert_running(storage, study_id, drawn))
-    with storage.engine.begin() as conn:
-        set_user_attribute(conn, ours._trial_id, "user", [1])
-    for name in ("state", "values", "params", "distributions", "user_attrs", "system_attrs"):
-        assert getattr(ours, name) == getattr(theirs, name), name
-    assert (theirs.number, ours.number) == (0, 1)
-
-
 def test_trials_are_counted_and_chosen_by_state(storage: RDBStorage, study_id: int) -> None:
     for state in TrialState:
         value = 1.0 if state == TrialState.COMPLETE else None
@@ -226,8 +194,9 @@ def test_trials_are_counted_and_chosen_by_state(storage: RDBStorage, study_id: i
     assert storage.get_all_trials(study_id, states=()) == []
     numbers = [trial.number for trial in storage.get_all_trials(study_id, deepcopy=False)]
     assert numbers == list(range(len(TrialState)))
-    assert storage.get_trial_number_from_id(storage.get_all_trials(study_id)[2]._trial_id) == 2
-    third = storage.get_trial_id_from_study_id_trial_number(study_id, 2)
+    third = trial_id(storage, "a", 2)
+    assert third == storage.get_trial_id_from_study_id_trial_number(study_id, 2)
+    assert storage.get_trial_number_from_id(third) == 2
     assert storage.get_trial(third).number == 2
     with pytest.raises(KeyError):
         storage.get_trial_id_from_study_id_trial_number(study_id, 99)
@@ -236,8 +205,8 @@ def test_trials_are_counted_and_chosen_by_state(storage: RDBStorage, study_id: i
 
 
 def test_a_copy_that_is_read_is_the_reader_s(storage: RDBStorage, study_id: int) -> None:
-    trial_id = storage.create_new_trial(study_id, create_trial(value=1.0, user_attrs={"list": [1]}))
-    storage.get_trial(trial_id).user_attrs["list"].append(2)
+    stored = storage.create_new_trial(study_id, create_trial(value=1.0, user_attrs={"list": [1]}))
+    storage.get_trial(stored).user_attrs["list"].append(2)
     assert storage.get_all_trials(study_id)[0].user_attrs == {"list": [1]}
 
 
@@ -263,10 +232,10 @@ def test_a_waiting_trial_starts_once(storage: RDBStorage) -> None:
     study.enqueue_trial({"x": 1})
     study.enqueue_trial({"x": 1}, skip_if_exists=True)
     study.enqueue_trial({"x": 2})
-    first = study.trials[0]._trial_id
+    first = trial_id(storage, "a", 0)
     assert storage.set_trial_state_values(first, TrialState.RUNNING)
     assert not storage.set_trial_state_values(first, TrialState.RUNNING)
-    start_waiting(storage, study._study_id, cap=2)
+    study.ask()
     assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING] * 2
 
 
@@ -289,12 +258,12 @@ def test_many_threads_ask_and_tell(storage: RDBStorage) -> None:
 
 
 def test_a_storage_travels(storage: RDBStorage, study_id: int) -> None:
-    trial_id = storage.create_new_trial(study_id)
+    stored = storage.create_new_trial(study_id)
     other = pickle.loads(pickle.dumps(storage))
-    other.set_trial_state_values(trial_id, TrialState.PRUNED, [1.0])
+    other.set_trial_state_values(stored, TrialState.PRUNED, [1.0])
     assert type(other) is type(storage)
-    assert storage.get_trial(trial_id).state == TrialState.PRUNED
-    assert storage.get_trial(trial_id).values is None
+    assert storage.get_trial(stored).state == TrialState.PRUNED
+    assert storage.get_trial(stored).values is None
     other.engine.dispose()
 
 

@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numba import config, njit
 from numba.core.caching import NullCache
 
 import envs
-from envs.compiled import compiled, digest_sources
+from envs.compiled import bind_kernels, compiled, digest_sources
 from envs.types import FloatArray
 
 PROBE = """
 import numpy as np
-from envs.accounts import account_rows, open_accounts
+from envs.accounts import open_accounts
 from envs.costs import CostSpec
-from envs.ledger import accrue
+from envs.ledger import pay_financing
 account = open_accounts(1, 1)
 account.cash[0] = -1.0
-print(accrue(0, np.ones(1), 31557600 * 10**9, CostSpec(borrow_rate=0.5).rates(), account_rows(account)))
+rates = CostSpec(borrow_rate=0.5).rates()
+print(pay_financing(0, np.ones(1), 31557600 * 10**9, rates, account))
 """
 
 
@@ -40,7 +42,7 @@ def ratio(values: FloatArray) -> float:
     return float(values[0] * values[1] / values[2] ** 1.5 - values[0] * 0.5)
 
 
-def test_a_caller_with_fast_math_does_not_lend_it_to_what_it_calls() -> None:
+def test_a_caller_with_fast_math_does_not_pass_it_to_called_kernels() -> None:
     exact: Any = compiled(ratio)
     exact._cache = NullCache()  # one that comes from the cache cannot be inspected
 
@@ -74,6 +76,31 @@ def test_an_edited_cost_reaches_the_cached_ledger(tmp_path: Path) -> None:
         return float(result.stdout)
 
     assert paid() == 0.5
-    source = folder / "costs.py"
-    source.write_text(source.read_text().replace("rates.borrow * max", "2.0 * rates.borrow * max"))
+    source = folder / "cost_kernels.py"
+    before = source.read_text()
+    after = before.replace("rates.borrow * max", "2.0 * rates.borrow * max")
+    assert after != before
+    source.write_text(after)
     assert paid() == 1.0
+
+
+def twice(value: float) -> float:
+    return 2.0 * value
+
+
+def thrice(value: float) -> float:
+    return 3.0 * value
+
+
+def call_twice(value: float) -> float:
+    return twice(value)
+
+
+def test_a_bound_function_calls_the_given_kernel_under_a_name_of_its_own() -> None:
+    bound: Any = bind_kernels(call_twice, "call_thrice", twice=thrice)
+    assert (bound.__name__, bound(2.0), call_twice(2.0)) == ("call_thrice", 6.0, 4.0)
+
+
+def test_a_kernel_that_the_function_does_not_call_is_refused() -> None:
+    with pytest.raises(TypeError, match="call_twice does not call twise"):
+        bind_kernels(call_twice, "call_thrice", twise=thrice)

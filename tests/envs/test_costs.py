@@ -1,4 +1,4 @@
-"""Costs: hand-worked amounts, what they say of themselves and the ranges of their spec."""
+"""Costs: hand-worked amounts, their description and the ranges of their spec."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.costs import NS_PER_YEAR, CostSpec, check_spread, commission, financing, slippage
+from envs.cost_kernels import NS_PER_YEAR, check_spread, commission, financing, slippage
+from envs.costs import CostSpec
 from envs.errors import BadInputError
 from tests.markets import make_market
 
@@ -151,7 +152,7 @@ def test_a_spread_above_the_price_is_blamed_on_the_data() -> None:
     check_spread(quoted, replace(wide, spread=wide.spread / 2))
 
 
-def test_costs_say_in_words_what_a_side_costs() -> None:
+def test_costs_are_described_in_words() -> None:
     assert CostSpec().describe() == "1 bps commission and 0.5 bps slippage a side"
     full = replace(TIERED, fixed_fee=1.0, slippage_per_share=0.01, spread_bps=2.0)
     assert full.describe() == (

@@ -1,4 +1,4 @@
-"""Nothing stamped after bar t may change what is seen, filled or earned at or before t."""
+"""Data stamped after bar t changes no observation, fill or reward at or before t."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.costs import CostSpec
-from envs.rewards import REWARDS, RewardSpec, hold_moments
+from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
 from envs.types import Market
 from envs.vector import EnvSpec
-from tests.envs.worlds import make_env, play, with_exits
+from tests.envs.environments import make_env, play, with_exits
 from tests.markets import make_market, random_walk
 
 N_BARS, LOOKBACK = 24, 4
@@ -19,10 +19,10 @@ FIRST = LOOKBACK - 1
 
 
 def world() -> Market:
-    """Build a market of eight-bar sessions, which the calendar tells beforehand, with quoted spreads."""
+    """Build a market of eight-bar sessions, known in advance from the calendar, with quoted spreads."""
     market = make_market(random_walk(N_BARS, assets=2, volatility=0.03))
     market = with_exits(market, [6, 7, 14, 15], [7, 15, 23])
-    moments = hold_moments(market, 0, FIRST)  # of a train span before the first step
+    moments = buy_and_hold_moments(market, 0, FIRST)  # of a train span before the first step
     return replace(market, spread=market.close * 0.001, hold_moments=moments)
 
 

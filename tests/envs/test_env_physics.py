@@ -10,11 +10,11 @@ import pytest
 
 from envs.costs import CostSpec
 from envs.episodes import SequentialEpisodes
-from envs.rewards import REWARDS, RewardSpec, hold_moments
+from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
 from envs.types import Market
 from envs.vector import EnvSpec, TradingVectorEnv
-from optimize.agents.vecenv import SB3VecEnv
-from tests.envs.worlds import with_exits
+from optimize.agents.sb3.vecenv import SB3VecEnv
+from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk
 
 ROWS, FIRST, LAST, LOOKBACK = 3, 4, 34, 3
@@ -36,7 +36,7 @@ def world(n_assets: int) -> Market:
     sessions = range(9, n_bars, 10)
     at_open = [bar for index, end in enumerate(sessions) if index % 3 for bar in range(end - 1, end + 1)]
     market = with_exits(market, at_open, sessions)
-    moments = hold_moments(market, 0, n_bars - 1)
+    moments = buy_and_hold_moments(market, 0, n_bars - 1)
     return replace(market, spread=close * rng.uniform(0, 0.01, close.shape), hold_moments=moments)
 
 
@@ -95,7 +95,7 @@ def test_every_door_leads_to_the_same_physics(name: str, reward: str) -> None:
     share = plain.reward_active_share
     assert share == batch.reward_active_share == for_sb3.get_attr("reward_active_share")[0]
     assert (share < 1) == reward.startswith("differential")
-    assert min(seen.values()) > 0  # the world has what it is to show
+    assert min(seen.values()) > 0  # the market contains every case under test
 
 
 @pytest.mark.parametrize("reward", REWARDS)

@@ -63,7 +63,7 @@ def test_session_spans_are_whole_sessions_of_two_bars_or_more(
     assert SequentialEpisodes(*spans).bounds() == (firsts[0], lasts[-1])
 
 
-def test_random_sessions_cover_all_of_the_span_and_none_after_it() -> None:
+def test_random_sessions_cover_the_whole_span_and_nothing_after_it() -> None:
     session = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 8, size=40))
     allowed = session_spans(session, 11, 120)
     episodes = SessionEpisodes(session, 11, 120)

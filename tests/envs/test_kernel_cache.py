@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from envs.compiled import compile_kernel
-from envs.kernel_cache import OTHERS_WRITE, find_folder, is_private, read_whole, temporary_folder
+from envs.kernel_cache import OTHERS_WRITE, is_private, kernel_folder, read_checked, temporary_folder
 from tests.conftest import REPOSITORY
 
 NOBODY = 65534
@@ -62,7 +62,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
     (theirs / "planted.nbi").touch()
     os.chown(theirs, NOBODY, NOBODY)
     temporary_folder.cache_clear()
-    found = find_folder("kernels", tmp_path / "preferred")
+    found = kernel_folder("kernels", tmp_path / "preferred")
     assert found == tmp_path / "tmp" / "walkforge-0" / "kernels"
     assert (theirs / "planted.nbi").exists()
     assert os.environ["NUMBA_CACHE_DIR"] == str(found.parent)
@@ -96,14 +96,14 @@ def test_a_kernel_that_cannot_be_kept_runs(tmp_path: Path, monkeypatch: pytest.M
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("envs.kernel_cache.WholeFiles._save_index", full)
+    monkeypatch.setattr("envs.kernel_cache.ChecksummedFiles._save_index", full)
     assert (hits(tmp_path), hits(tmp_path)) == (0, 0)
 
 
 def test_a_planted_pickle_is_not_read(tmp_path: Path) -> None:
     planted = tmp_path / "planted.nbi"
     planted.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert read_whole(planted) is None
+    assert read_checked(planted) is None
     assert not (tmp_path / "sprung").exists()
 
 
@@ -115,7 +115,7 @@ def test_a_user_without_a_home_can_use_kernels(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    code = "import envs.costs, optimize.agents.compiled.kernels, os; print(os.environ['NUMBA_CACHE_DIR'])"
+    code = "import envs.costs, optimize.agents.kernels.bindings, os; print(os.environ['NUMBA_CACHE_DIR'])"
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [*become, *read, sys.executable, "-c", code],

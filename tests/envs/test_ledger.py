@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from envs.costs import CostSpec
-from envs.orders import Rules, scale_target
+from envs.orders import OrderRules, scale_target
 from envs.rewards import RUIN_FLOOR
 from envs.vector import EnvSpec
-from tests.envs.worlds import EAGER, make_env, play, with_exits, with_gaps
+from tests.envs.environments import EAGER, make_env, play, with_exits, with_gaps
 from tests.markets import make_market, random_walk
 
 NO_TRADE_COSTS = CostSpec(0.0, 0.0, borrow_rate=0.10, short_rate=0.20, cash_rate=0.05)
@@ -201,7 +201,7 @@ def test_a_quoted_spread_is_that_of_the_bar_of_the_fill(fill: str, quoted: list[
 def test_actions_become_exposures_within_every_limit(
     long_only: bool, limits: list[float], actions: list[float], expected: list[float]
 ) -> None:
-    rules = Rules(True, False, 2.0, 0.0, long_only, np.array(limits))
+    rules = OrderRules(True, False, 2.0, 0.0, long_only, np.array(limits))
     target = np.array(actions)
     scale_target(target, rules)
     np.testing.assert_allclose(target, expected, rtol=1e-12, atol=0.0)

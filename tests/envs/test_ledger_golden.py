@@ -5,7 +5,7 @@ import pytest
 
 from envs.costs import CostSpec
 from envs.vector import EnvSpec
-from tests.envs.worlds import make_env, play, with_gaps
+from tests.envs.environments import make_env, play, with_gaps
 from tests.markets import make_market
 
 LONG, SHORT = 2, 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from envs.costs import CostSpec
 from envs.types import Market
 from envs.vector import EnvSpec
-from tests.envs.worlds import EAGER, Play, make_env, play, with_exits
+from tests.envs.environments import EAGER, Play, make_env, play, with_exits
 from tests.markets import make_market, random_walk
 
 COSTS = st.builds(
@@ -160,7 +160,7 @@ def test_random_agents_lose_about_their_costs_on_a_driftless_walk() -> None:
     assert np.log(env.account.equity).mean() == pytest.approx(-paid.mean(), rel=0.03)
 
 
-def test_what_cannot_be_traded_counts_in_the_leverage_of_the_rest() -> None:
+def test_untradable_positions_count_in_the_leverage_of_the_others() -> None:
     tradable = [[True, True], [True, True], [False, True], [False, True], [True, True]]
     market = make_market([[100.0, 50.0]] * 5, tradable=tradable)
     env = make_env(market, env=replace(EAGER, long_only=True))

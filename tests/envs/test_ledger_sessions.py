@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from envs.costs import CostSpec
 from envs.types import Market
 from envs.vector import EnvSpec
-from tests.envs.worlds import make_env, play, with_exits
+from tests.envs.environments import make_env, play, with_exits
 from tests.markets import make_market
 
 # two sessions, bars 0..3 and 4..7, whose exit falls on the open of bars 2 and 6; bar 8 begins a third
@@ -23,7 +23,7 @@ CHOICE = EnvSpec(action="discrete")
 
 
 def traded_bars(traded: NDArray[Any]) -> list[int]:
-    """Return the signs of what each step traded of the first asset."""
+    """Return the signs of the units that each step traded of the first asset."""
     return [int(sign) for sign in np.sign(traded[:, 0])]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from envs.costs import CostSpec
 from envs.types import Market
 from envs.vector import EnvSpec
-from tests.envs.worlds import Play, make_env, play
+from tests.envs.environments import Play, make_env, play
 from tests.markets import make_market, random_walk
 
 pytestmark = [pytest.mark.market_data, pytest.mark.slow]
@@ -90,7 +90,7 @@ def value_of(engine: ModuleType, market: Market, steps: Play, fill: str, **costs
 
 
 def ledger_value(steps: Play, fill: str) -> NDArray[Any]:
-    """Return our equity at each close, less what the orders at that very close cost: vectorbt's meaning."""
+    """Return our equity at each close minus the cost of orders at that close, as vectorbt defines it."""
     equity = np.append(1.0, steps.equity)
     if fill == "open":
         return equity

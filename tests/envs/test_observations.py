@@ -1,4 +1,4 @@
-"""What an agent sees: the window ending at the observed bar, then its account."""
+"""Observations: the window ending at the observed bar, then the account."""
 
 from dataclasses import replace
 
@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 
 from envs.costs import CostSpec
-from envs.observations import Layout, layout_of
-from envs.rewards import REWARDS, RewardSpec, hold_moments
+from envs.observations import ObservationLayout, observation_layout
+from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
 from envs.vector import EnvSpec
-from tests.envs.worlds import make_env, play
+from tests.envs.environments import make_env, play
 from tests.markets import make_market, random_walk
 
 
 @pytest.mark.parametrize(
     ("assets", "reward", "layout"),
     [
-        (1, "net_log_return", Layout(12, 13, 13, 13, 14, 15, 15)),
-        (1, "differential_sharpe", Layout(12, 13, 13, 13, 14, 15, 17)),
-        (2, "net_log_return", Layout(24, 26, 27, 29, 30, 31, 31)),
-        (3, "differential_downside", Layout(36, 39, 40, 43, 44, 45, 47)),
+        (1, "net_log_return", ObservationLayout(12, 13, 13, 13, 14, 15, 15)),
+        (1, "differential_sharpe", ObservationLayout(12, 13, 13, 13, 14, 15, 17)),
+        (2, "net_log_return", ObservationLayout(24, 26, 27, 29, 30, 31, 31)),
+        (3, "differential_downside", ObservationLayout(36, 39, 40, 43, 44, 45, 47)),
     ],
 )
-def test_layout(assets: int, reward: str, layout: Layout) -> None:
+def test_layout(assets: int, reward: str, layout: ObservationLayout) -> None:
     market = make_market(np.full((9, assets), 5.0), features=3)
-    assert layout_of(market, 4, RewardSpec(reward)) == layout
+    assert observation_layout(market, 4, RewardSpec(reward)) == layout
 
 
 def test_window_is_time_major_and_ends_at_the_observed_bar() -> None:
@@ -49,7 +49,7 @@ def test_account_part_is_weight_last_return_and_drawdown() -> None:
     np.testing.assert_allclose(steps.observation[:, -3:], expected, rtol=1e-6, atol=1e-7)
 
 
-def test_several_assets_show_cash_and_what_traded_too() -> None:
+def test_several_assets_also_show_cash_and_tradable_assets() -> None:
     tradable = [[True, True], [True, False], [False, True], [True, True]]
     market = make_market([[10.0, 10.0], [10.0, 10.0], [20.0, 10.0], [20.0, 10.0]], tradable=tradable)
     steps = play(make_env(market, env=EnvSpec(max_leverage=2.0)), np.array([[0.75, 0.25]] * 2))
@@ -71,7 +71,7 @@ def test_a_ruined_account_of_several_assets_is_seen_in_numbers() -> None:
 @pytest.mark.parametrize("assets", [1, 3])
 def test_cash_and_weights_are_the_whole_account(assets: int, reward: str) -> None:
     market = make_market(random_walk(60, assets=assets))
-    market = replace(market, hold_moments=hold_moments(market, 0, 59))
+    market = replace(market, hold_moments=buy_and_hold_moments(market, 0, 59))
     env = make_env(market, cost=CostSpec(), reward=RewardSpec(reward), lookback=3, first=2)
     actions = np.random.default_rng(0).uniform(-1, 1, (57, assets))
     steps, layout = play(env, actions), env.layout

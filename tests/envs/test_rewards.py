@@ -1,4 +1,4 @@
-"""Rewards: golden tables, the state of an episode, floor, clip and ruin, and what is refused."""
+"""Rewards: golden tables, the state of an episode, floor, clip, ruin and refused settings."""
 
 import math
 from dataclasses import replace
@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from envs.costs import CostSpec
 from envs.episodes import SequentialEpisodes
 from envs.errors import BadInputError
-from envs.rewards import REWARDS, RUIN_FLOOR, RewardSpec, hold_moments
+from envs.rewards import REWARDS, RUIN_FLOOR, RewardSpec, buy_and_hold_moments
 from envs.types import Market
 from envs.vector import EnvSpec
-from tests.envs.worlds import make_env, play
+from tests.envs.environments import make_env, play
 from tests.markets import make_market, random_walk
 
 # Moody & Saffell's ratio over ten returns: eta 0.01, A0 0.001, B0 0.0002
@@ -60,7 +60,7 @@ def market_that_returns(returns: ArrayLike, moments: ArrayLike) -> Market:
 
 
 def fitted(market: Market) -> Market:
-    return replace(market, hold_moments=hold_moments(market, 0, market.n_bars - 1))
+    return replace(market, hold_moments=buy_and_hold_moments(market, 0, market.n_bars - 1))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_active_share_counts_steps_without_floor_and_clip() -> None:
     assert still.reward_active_share == 1.0
 
 
-def test_a_flat_agent_is_told_nothing_for_ever() -> None:
+def test_the_reward_of_a_flat_agent_decays_to_zero() -> None:
     market = fitted(make_market(random_walk(400)))
     steps = play(
         make_env(market, reward=RewardSpec("differential_sharpe"), cost=CostSpec()), np.zeros((399, 1))
@@ -211,8 +211,8 @@ def test_hold_moments_by_hand() -> None:
     # 10 -> 20 -> 15 and 10 -> 10 -> 5: worth 1, 1.5, 1; returns .5 and -1/3
     market = make_market([[7.0, 7.0], [10.0, 10.0], [20.0, 10.0], [15.0, 5.0], [99.0, 99.0]])
     expected = [(1 / 2 - 1 / 3) / 2, (1 / 4 + 1 / 9) / 2, 1 / 18]
-    np.testing.assert_allclose(hold_moments(market, 1, 3), expected)
-    assert np.isnan(hold_moments(market, 3, 3)).all()
+    np.testing.assert_allclose(buy_and_hold_moments(market, 1, 3), expected)
+    assert np.isnan(buy_and_hold_moments(market, 3, 3)).all()
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,12 @@ def test_hold_moments_by_hand() -> None:
 )
 def test_out_of_range_keys_are_refused_by_name(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
-        RewardSpec(**keys)
+        RewardSpec(**keys).fit(np.zeros(3))
 
 
 @pytest.mark.parametrize("name", DIFFERENTIAL)
 def test_moments_that_are_missing_or_still_are_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(BadInputError, match=r"without hold_moments: .*hold_moments\(market, first, last\)"):
+    with pytest.raises(BadInputError, match=r"needs the moments .*hold_moments\(market, first, last\)"):
         make_env(make_market(random_walk(9)), reward=RewardSpec(name))
     for close in (np.full(9, 5.0), 1.01 ** np.arange(9)):
         with pytest.raises(BadInputError, match=r"too steady to scale by; train on more bars or use reward="):

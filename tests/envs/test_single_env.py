@@ -12,10 +12,10 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes, SequentialEpisodes
 from envs.errors import WalkforgeError
-from envs.rewards import REWARDS, RewardSpec, hold_moments
+from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
 from envs.single import TradingEnv
 from envs.vector import EnvSpec
-from tests.envs.worlds import with_exits
+from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk
 
 MARKET = make_market(random_walk(80, assets=2))
@@ -29,7 +29,7 @@ def make_single(
     reward: str = "net_log_return",
 ) -> TradingEnv:
     market = make_market(random_walk(80)) if action == "discrete" else MARKET
-    market = replace(market, hold_moments=hold_moments(market, 7, 79))
+    market = replace(market, hold_moments=buy_and_hold_moments(market, 7, 79))
     return TradingEnv(
         market,
         episodes or RandomEpisodes(7, 79, 20),
@@ -75,7 +75,7 @@ def test_stable_baselines3_accepts_it(action: str) -> None:
         check_env_for_sb3(make_single(action, long_only=True))
 
 
-def test_info_tells_equity_weight_and_cost() -> None:
+def test_info_has_equity_weight_and_cost() -> None:
     env = make_single()
     env.reset(seed=0)
     _, reward, _, _, info = env.step(np.array([0.5, -0.5], dtype=np.float32))
@@ -85,7 +85,7 @@ def test_info_tells_equity_weight_and_cost() -> None:
     assert info["cost"] == pytest.approx(1.5e-4 + 0.5 * 0.02 / 8766, rel=1e-3)
 
 
-def test_info_tells_forced_exits_their_cost_and_what_trades() -> None:
+def test_info_has_forced_exits_their_cost_and_tradable_assets() -> None:
     tradable = np.ones((8, 2), dtype=bool)
     tradable[3, 1] = False
     market = with_exits(make_market(np.full((8, 2), 50.0), tradable=tradable), [3], [3])

@@ -8,14 +8,14 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from envs.actions import still_action
+from envs.actions import flat_action
 from envs.costs import CostSpec
 from envs.episodes import RandomEpisodes, SequentialEpisodes
 from envs.errors import BadInputError, WalkforgeError
 from envs.rewards import RUIN_FLOOR, RewardSpec
 from envs.single import TradingEnv
 from envs.vector import EnvSpec, TradingVectorEnv
-from tests.envs.worlds import make_env
+from tests.envs.environments import make_env
 from tests.markets import make_market, random_walk
 
 MARKET = make_market(random_walk(60, volatility=0.02))
@@ -224,7 +224,7 @@ def test_out_of_range_env_keys_are_refused_by_name(keys: dict[str, Any]) -> None
         (EnvSpec(action="discrete", long_only=True), 2, r"0 \(flat\) or 1 \(long\)"),
     ],
 )
-def test_the_action_space_is_what_may_be_sent(spec: EnvSpec, low: float, refusal: str) -> None:
+def test_the_action_space_holds_the_allowed_actions(spec: EnvSpec, low: float, refusal: str) -> None:
     env = make_env(MARKET, env=spec)
     space = env.single_action_space
     expected = spaces.Discrete(int(low)) if spec.action == "discrete" else spaces.Box(low, 1.0, (1,))
@@ -232,7 +232,7 @@ def test_the_action_space_is_what_may_be_sent(spec: EnvSpec, low: float, refusal
     env.reset()
     with pytest.raises(WalkforgeError, match=refusal):
         env.step(np.array([float("nan")]))
-    env.step(np.array([still_action(space)]))
+    env.step(np.array([flat_action(space)]))
     assert env.account.quantity[0, 0] == 0.0
     env.step(np.array([space.n - 1 if isinstance(space, spaces.Discrete) else 1]))
     assert env.account.weight[0, 0] == 1.0
@@ -241,7 +241,7 @@ def test_the_action_space_is_what_may_be_sent(spec: EnvSpec, low: float, refusal
 def test_a_long_only_agent_cannot_go_short() -> None:
     env = make_env(make_market(random_walk(60, assets=3)), env=EnvSpec(long_only=True), cost=CostSpec())
     env.reset()
-    actions = np.random.default_rng(0).uniform(-1, 1, (50, 1, 3))  # what no agent of this space sends
+    actions = np.random.default_rng(0).uniform(-1, 1, (50, 1, 3))  # outside this action space
     held = []
     for action in actions:
         env.step(action)

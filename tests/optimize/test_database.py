@@ -7,7 +7,7 @@ import sqlalchemy
 
 from envs.errors import BadInputError
 from optimize.database import DatabaseSpec, database_path, is_sqlite, local_folder, open_engine
-from optimize.database.address import parse_url, shown, without_password
+from optimize.database.address import parse_url, url_text, without_password
 from optimize.database.sqlite import network_file_system, prepare_database
 
 MOUNTS = [
@@ -56,7 +56,7 @@ def test_bad_urls_are_refused(bad: str, message: str) -> None:
 def test_every_name_of_postgresql_means_psycopg(name: str) -> None:
     url = f"{name}://me:secret@host:5433/db?sslmode=require"
     assert parse_url(url).drivername == "postgresql+psycopg"
-    assert shown(parse_url(url)) == "postgresql://me:***@host:5433/db?sslmode=require"
+    assert url_text(parse_url(url)) == "postgresql://me:***@host:5433/db?sslmode=require"
     assert not is_sqlite(url)
 
 

@@ -41,7 +41,7 @@ def test_a_server_that_cannot_be_reached_is_refused_with_a_remedy(postgres_serve
         url.replace(f":{PASSWORD}", ""): "set the password in PGPASSWORD",
         url.replace(port, f":{free_port()}/"): "start the server, or mend host and port",
         url.replace("127.0.0.1", "no.host.invalid"): "mend the host's name",
-        f"{url}?nonsense=1": "options that libpq knows",
+        f"{url}?nonsense=1": "options of libpq",
     }
     for bad, remedy in cases.items():
         for read_only in (True, False):

@@ -12,10 +12,10 @@ from sqlalchemy import Engine, text
 from optimize.database import open_engine
 from optimize.errors import DatabaseReplacedError
 from optimize.search.storage import load_or_create_study, open_storage
-from optimize.study.claims.caps import claim
-from optimize.study.claims.patience import passes
-from optimize.study.claims.perform import perform
-from optimize.study.workers.process import ground_source
+from optimize.study.failures.shortages import passes
+from optimize.study.trials.claim import claim
+from optimize.study.trials.execute import perform
+from optimize.study.workers.process import market_builder
 from tests.optimize.study.databases import close_studies
 from tests.optimize.study.studies import claimed, never, opened, small_spec
 
@@ -90,13 +90,13 @@ def test_a_storage_that_travelled_looks_too(path: Path) -> None:
 
 
 def test_no_claim_is_made_and_no_trial_is_recorded(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=2))
-    found = claimed(handle)
+    context = opened(small_spec(tmp_path, n_trials=2))
+    found = claimed(context)
     delete(tmp_path / "walkforge.db")
     with pytest.raises(DatabaseReplacedError):
-        perform(handle, found, never)
+        perform(context, found, never)
     with pytest.raises(DatabaseReplacedError) as refused:
-        claim(handle, 0, ground_source(handle))
+        claim(context, 0, market_builder(context))
     assert not passes(refused.value)  # a worker waits for a database that is away, and not for this one
     assert not (tmp_path / "walkforge.db").exists()
     close_studies()

@@ -1,22 +1,26 @@
-"""Features of the user's own: loaded by path or module, replaced when edited, refused where unusable."""
+"""Extensions of the user's own: loaded by path or module, replaced when edited, refused where unusable."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from envs.rewards import REWARDS, RewardSpec
 from optimize import extensions
+from optimize.agents.registry import ALGORITHMS, hyperparameters_of
 from optimize.data.cache import cache_key
+from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features.registry import FEATURES, foreign_code
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from optimize.extensions import (
     absolute_names,
     copies_in,
     load_extensions,
+    load_stored,
+    loaded_code,
     name_extensions,
-    refuse_unnamed,
     refuse_untrusted,
 )
 
@@ -35,16 +39,6 @@ def mine(bars):
 def write(path: Path, name: str = "mine", factor: float = 1.0) -> str:
     path.write_text(BODY.format(name=name, factor=factor))
     return str(path)
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Leave the registry as it was."""
-    before = dict(FEATURES)
-    yield
-    FEATURES.clear()
-    FEATURES.update(before)
-    extensions._LOADED.clear()
 
 
 def test_an_extension_is_loaded_once_and_again_when_it_was_edited(tmp_path: Path) -> None:
@@ -146,14 +140,14 @@ def test_code_that_only_a_database_names_is_refused_until_a_command_names_it(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     name = write(tmp_path / "my_features.py")
     with pytest.raises(BadInputError, match=r"study 'x' runs code .*read it, then add extensions=\["):
-        refuse_unnamed([name], "study 'x'")
+        load_stored([name], "study 'x'")
     assert name_extensions([name]) == [name]
     extensions._LOADED.clear()
     FEATURES.pop("mine")  # as in a later process
-    refuse_unnamed([name], "study 'x'")
+    load_stored([name], "study 'x'")
     write(tmp_path / "my_features.py", factor=2.0)
     with pytest.raises(BadInputError, match="as it is now"):
-        refuse_unnamed([name], "study 'x'")
+        load_stored([name], "study 'x'")
 
 
 def test_a_record_that_others_can_write_counts_for_nothing(
@@ -165,7 +159,7 @@ def test_a_record_that_others_can_write_counts_for_nothing(
     extensions._LOADED.clear()
     (tmp_path / "cache" / "walkforge" / "named").chmod(0o777)
     with pytest.raises(BadInputError, match="read it"):
-        refuse_unnamed([name], "study 'x'")
+        load_stored([name], "study 'x'")
 
 
 def test_without_a_home_a_command_names_its_extensions_each_time(
@@ -174,7 +168,93 @@ def test_without_a_home_a_command_names_its_extensions_each_time(
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     name = write(tmp_path / "my_features.py")
     assert name_extensions([name]) == [name]
-    refuse_unnamed([name], "study 'x'")  # it is in force
+    load_stored([name], "study 'x'")  # it is in force
     extensions._LOADED.clear()
     with pytest.raises(BadInputError, match="read it"):
-        refuse_unnamed([name], "study 'x'")
+        load_stored([name], "study 'x'")
+
+
+REWARD = """from envs.rewards import floored_log_return, reward
+
+
+@reward("mine", state=("sum",), parameters=("clip",))
+def mine(previous, equity, peak, state, terms, earned):
+    for row in range(len(earned)):
+        state[row, 0] += {factor}
+        earned[row] = {value}
+    return len(earned)
+"""
+AGENT = """from stable_baselines3 import {base}
+
+from optimize.agents.registry import agent
+
+
+@agent("mine", actions={actions})
+class Mine({base}):
+    def __init__(self, *arguments, {new}: int = 3, **others):
+        super().__init__(*arguments, **others)
+"""
+FLOORED = "floored_log_return(previous[row], equity[row])"
+
+
+def test_a_reward_is_compiled_under_a_name_of_its_own_content(tmp_path: Path) -> None:
+    path = tmp_path / "my_rewards.py"
+    steps = []
+    for factor in ("1.0", "2.0"):
+        path.write_text(REWARD.format(factor=factor, value=FLOORED))
+        load_extensions([str(path)])
+        steps.append(REWARDS["mine"].step)
+        state, earned = np.zeros((1, 1)), np.zeros(1)
+        start, terms = RewardSpec("mine").fit(np.full(3, np.nan))
+        assert start.tolist() == [0.0]
+        steps[-1](np.ones(1), np.full(1, 1.1), np.full(1, 1.1), state, terms, earned)
+        assert (state[0, 0], earned[0]) == (float(factor), pytest.approx(np.log(1.1)))
+    names = {step.__name__ for step in steps}
+    assert len(names) == 2  # or a cached kernel would go on with the older reward
+    assert list(loaded_code(["elsewhere/my_rewards.py"])) == ["my_rewards.py"]
+    assert loaded_code(["my_features.py"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("np.log(equity[row])", "does not compile.*np"),
+        ("equity[row] / 0.0", "finite number into every row"),
+        ("(equity[row] / previous[row]) ** 0.5", "finite number into every row"),
+    ],
+)
+def test_a_reward_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, value: str, words: str) -> None:
+    path = tmp_path / "my_rewards.py"
+    path.write_text(REWARD.format(factor="1.0", value=value))
+    with pytest.raises(BadInputError, match=words) as caught:
+        load_extensions([str(path)])
+    assert "\n" not in str(caught.value)
+    assert "mine" not in REWARDS
+
+
+def test_an_agent_is_a_subclass_with_arguments_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "my_agents.py"
+    for new in ("mine", "other"):
+        path.write_text(AGENT.format(base="SAC", actions='("continuous",)', new=new))
+        load_extensions([str(path)])
+        assert ALGORITHMS["mine"].load().__name__ == "Mine"
+        assert not ALGORITHMS["mine"].on_policy
+        assert list(hyperparameters_of("mine")) == [new]
+
+
+@pytest.mark.parametrize(
+    ("base", "actions", "words"),
+    [
+        ("HerReplayBuffer", '("discrete",)', "OnPolicyAlgorithm or OffPolicyAlgorithm"),
+        ("PPO", '("buttons",)', "continuous, discrete or both"),
+        ("PPO", "()", "continuous, discrete or both"),
+    ],
+)
+def test_an_agent_that_cannot_be_trained_is_refused(
+    tmp_path: Path, base: str, actions: str, words: str
+) -> None:
+    path = tmp_path / "my_agents.py"
+    path.write_text(AGENT.format(base=base, actions=actions, new="mine"))
+    with pytest.raises(BadInputError, match=words):
+        load_extensions([str(path)])
+    assert "mine" not in ALGORITHMS

@@ -8,15 +8,18 @@ import pandas as pd
 import pytest
 
 from envs.costs import CostSpec
-from envs.observations import layout_of
+from envs.observations import observation_layout
 from envs.types import FloatArray
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.evaluate.windows import WindowSpec
 from optimize.study.spec import StudySpec, resolve
-from optimize.study.trial import lay_ground, run_window, seed_of
+from optimize.walkforward.markets import build_windowed_market
+from optimize.walkforward.run import run_window, seed_of
+from tests.tiers import mostly_slow
 
 PPO = {"n_steps": 64, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
 BARS = 1440
@@ -36,9 +39,10 @@ def probe(data: DataSpec, steps: int, cost: CostSpec) -> StudySpec:
 
 def returns_of(spec: StudySpec, seed: int = 0) -> tuple[FloatArray, FloatArray]:
     """Train and evaluate every window; return the session returns, net and at zero cost."""
-    ground = lay_ground(spec, None)
+    windowed = build_windowed_market(spec, None)
     measured = [
-        run_window(spec, ground, window, seed_of([seed, 0], window.index, 0))[1] for window in ground.windows
+        run_window(spec, windowed, window, seed_of([seed, 0], window.index, 0))[1]
+        for window in windowed.windows
     ]
     net = np.concatenate([each.returns for each in measured])
     return net, np.concatenate([each.free_returns for each in measured])
@@ -69,46 +73,46 @@ def test_over_many_seeds_nothing_is_earned_on_a_random_walk() -> None:
     assert np.mean(net) < 0  # ... and nothing pays for them
 
 
-@pytest.mark.parametrize("timeframe", ["1h", "4h"])
+@pytest.mark.parametrize("timeframe", mostly_slow(["1h", "4h"], "1h"))
 def test_no_bar_after_a_test_span_changes_what_it_brought(tmp_path: Path, timeframe: str) -> None:
     prices = random_prices()
     spec = of_file(tmp_path / "before.parquet", prices, timeframe)
-    ground = lay_ground(spec, None)
-    first, second = ground.windows
-    later = changed_from(prices, int(ground.market.bar_end[first.test_last]))
+    windowed = build_windowed_market(spec, None)
+    first, second = windowed.windows
+    later = changed_from(prices, int(windowed.market.bar_end[first.test_last]))
     other = of_file(tmp_path / "after.parquet", later, timeframe)
-    moved = lay_ground(other, None)
-    assert moved.market.fingerprint != ground.market.fingerprint
-    assert moved.windows == ground.windows
-    before, after = run_window(spec, ground, first, 7)[1], run_window(other, moved, first, 7)[1]
+    moved = build_windowed_market(other, None)
+    assert moved.market.fingerprint != windowed.market.fingerprint
+    assert moved.windows == windowed.windows
+    before, after = run_window(spec, windowed, first, 7)[1], run_window(other, moved, first, 7)[1]
     assert np.array_equal(before.returns, after.returns)
     assert np.array_equal(before.free_returns, after.free_returns)
     assert before.metrics == after.metrics
     # What was changed does matter, one window later.
-    before, after = run_window(spec, ground, second, 7)[1], run_window(other, moved, second, 7)[1]
+    before, after = run_window(spec, windowed, second, 7)[1], run_window(other, moved, second, 7)[1]
     assert not np.array_equal(before.returns, after.returns)
 
 
-@pytest.mark.parametrize("timeframe", ["1h", "4h"])
+@pytest.mark.parametrize("timeframe", mostly_slow(["1h", "4h"], "1h"))
 def test_no_bar_of_a_test_span_changes_what_was_learned(tmp_path: Path, timeframe: str) -> None:
     prices = random_prices()
     spec = of_file(tmp_path / "before.parquet", prices, timeframe)
-    ground = lay_ground(spec, None)
-    window = ground.windows[0]
-    seen = (1, layout_of(ground.market, spec.feature.lookback, spec.reward).size)
+    windowed = build_windowed_market(spec, None)
+    window = windowed.windows[0]
+    seen = (1, observation_layout(windowed.market, spec.feature.lookback, spec.reward).size)
     probes = np.random.default_rng(0).normal(size=(64, *seen)).astype(np.float32)
 
     def learned(at_ns: int) -> tuple[FloatArray, FloatArray]:
         later = changed_from(prices, at_ns)
         other = of_file(tmp_path / f"{at_ns}.parquet", later, timeframe)
-        trained, _, _ = run_window(other, lay_ground(other, None), window, 7)
+        trained, _, _ = run_window(other, build_windowed_market(other, None), window, 7)
         start = np.ones(1, dtype=bool)
         actions = [trained.agent.act(observation, None, start)[0] for observation in probes]
         return np.array(actions), trained.scaler.std
 
-    untouched = learned(int(ground.market.bar_end[-1]))
-    at_test = learned(int(ground.market.timestamp[window.test_first]))
-    before = learned(int(ground.market.timestamp[window.train_last - 1]))
+    untouched = learned(int(windowed.market.bar_end[-1]))
+    at_test = learned(int(windowed.market.timestamp[window.test_first]))
+    before = learned(int(windowed.market.timestamp[window.train_last - 1]))
     assert all(np.array_equal(a, b) for a, b in zip(untouched, at_test, strict=True))
     assert not np.array_equal(untouched[0], before[0])
     assert not np.array_equal(untouched[1], before[1])

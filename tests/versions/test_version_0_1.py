@@ -4,21 +4,33 @@ v0_1.zip holds three trials of `study name=old debug=tiny agent.net=tiny feature
 feature.lookback=2 preflight=false score.min_trades=0 ~space +space.agent.learning_rate={low:1e-4,high:1e-2,
 log:true} agent.n_steps=64 agent.batch_size=64 n_trials=3` and the bundle of `export name=old top_n=1`. Commit
 b40a15e wrote both, on the embedded EURUSD bars; logs and the market's cache were left out.
+
+v0_1_two.zip holds both phases of `study name=two phase=two debug=tiny agent.net=tiny score.min_trades=0
+feature.indicators=[returns,range] preflight=false phase.timeframe.timeframes=[4h] phase.timeframe.n_trials=4
+phase.timeframe.lookbacks=[1,2] agent.batch_size=64 agent.n_steps=64 n_trials=2 worker.count=1 keep_models=1`
+with WHOLE_SPACE below, by the same commit; weights, trades and curves of phase 1 were left out.
 """
 
 import json
 import sqlite3
-import subprocess
-import sys
 import zipfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from optimize.study.export.deployed import load_bundle
+from optimize.bundles.load import load_bundle
+from tests.optimize.bundles.in_process import replays_in_this_process
+from tests.optimize.study.forks import run_verb
+from tests.optimize.study.processes import SAID, said
 
 ARCHIVE = Path(__file__).with_name("v0_1.zip")
+TWO_PHASES = Path(__file__).with_name("v0_1_two.zip")
+WHOLE_SPACE = (
+    "~space",
+    "+space={reward: {name: [net_log_return, drawdown_penalised]}, agent: {gamma: {low: 0.9, high: 0.99, "
+    "when: {reward.name: [drawdown_penalised]}}, n_steps: [64]}}",
+)
 SCORES = [-8.352004, -8.624359, -11.510855]
 
 
@@ -29,17 +41,28 @@ def old(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    with zipfile.ZipFile(TWO_PHASES) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
 def walkforge(folder: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "optimize", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """Run `walkforge VERB ...` in a fork of this process and return its output."""
+    (folder / SAID).unlink(missing_ok=True)
+    code = run_verb(folder, *words)
+    assert code == 0, said(folder)
+    return said(folder)
+
+
+def scores_of(folder: Path, query: str) -> list[float]:
+    with closing(sqlite3.connect(folder / "databases" / "walkforge.db")) as conn:
+        return [score for (score,) in conn.execute(query)]
 
 
 def best_models(folder: Path) -> list[float]:
-    with closing(sqlite3.connect(folder / "databases" / "walkforge.db")) as conn:
-        query = "SELECT score FROM best_models WHERE study_name = 'old' ORDER BY score DESC"
-        return [score for (score,) in conn.execute(query)]
+    return scores_of(folder, "SELECT score FROM best_models WHERE study_name = 'old' ORDER BY score DESC")
 
 
 @pytest.mark.slow
@@ -62,3 +85,20 @@ def test_a_bundle_replays_and_acts(old: Path) -> None:
     bundle = load_bundle(folder)
     assert bundle.manifest.score == pytest.approx(SCORES[0], abs=1e-6)
     assert [order.symbol for order in bundle.act().orders] == ["EURUSD"]
+
+
+@pytest.mark.slow
+def test_both_phases_and_a_space_with_conditions_are_read_resumed_exported_and_replayed(two: Path) -> None:
+    of_model = "SELECT score FROM wf_runs WHERE study_name = 'two.model' ORDER BY trial_number"
+    scores = scores_of(two, of_model)
+    assert [round(score, 6) for score in scores] == [-5.112484, -4.397598]
+    assert "-4.40" in walkforge(two, "leaderboard", "name=two")
+    walkforge(two, "study", "name=two", "n_trials=3")
+    walkforge(two, "study", "name=two", "phase=two", *WHOLE_SPACE, "n_trials=4")
+    now = scores_of(two, of_model)
+    assert (len(now), now[:2]) == (4, scores)
+    with replays_in_this_process():
+        assert "bit for bit" in walkforge(two, "export", "name=two", "top_n=1")
+    (bundle,) = (two / "studies" / "two.model" / "exports").glob("01_*")
+    assert "bit for bit" in walkforge(two, "replay", f"bundle={bundle}")
+    assert "FAIL" not in walkforge(two, "doctor", "name=two")

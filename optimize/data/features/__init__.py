@@ -1,19 +1,20 @@
-"""What an agent sees: causal numbers of one asset's bars, free of the unit of its price and volume.
+"""Features that an agent observes: causal and, by default, independent of the price level of the asset.
 
-A feature at bar t reads bars <= t only, and a tail of its warm-up reproduces it within 1e-6. To add one:
-a function under @feature in the module of its kind, and its row in the tests.
+A feature at bar t reads bars <= t only, and the last `warmup` bars alone reproduce it within 1e-6. To add
+one, write a function with @feature in the module of its kind and add its row to the tests.
 """
 
-from optimize.data.features import clock, prices, volumes, zigzag  # noqa: F401  (they register themselves)
-from optimize.data.features.causal import refuse_leaks
-from optimize.data.features.compute import check_features, compute, warmup_bars
+from optimize.data.features import clock, prices, volumes, zigzag  # noqa: F401  (imports register the features)
+from optimize.data.features.compute import check_features, compute_features, refuse_leaks, warmup_bars
 from optimize.data.features.registry import (
     FEATURES,
     AssetBars,
     Feature,
+    FeatureDescription,
     columns_of,
     feature,
     kind_of,
+    list_features,
     reads_volume,
 )
 
@@ -21,11 +22,13 @@ __all__ = [
     "FEATURES",
     "AssetBars",
     "Feature",
+    "FeatureDescription",
     "check_features",
     "columns_of",
-    "compute",
+    "compute_features",
     "feature",
     "kind_of",
+    "list_features",
     "reads_volume",
     "refuse_leaks",
     "warmup_bars",

@@ -1,4 +1,4 @@
-"""The indicators as the field defines them, in their own units; TA-Lib computes those that it has.
+"""Indicators by their published definitions, in their own units; computed by TA-Lib where it has them.
 
 All arrays are (T,), NaN before the first full window.
 """
@@ -7,7 +7,7 @@ import numpy as np
 import talib
 
 from envs.types import FloatArray
-from optimize.data.features.rolling import forget_bars, log_return, ratio, rolling, weighted
+from optimize.data.features.rolling import forget_bars, log_returns, ratio, rolling, weighted
 
 PERIOD = 14  # Wilder (1978): RSI, ATR, +DI, -DI and ADX; Lane: %K; Williams: %R; Quong & Soudack (1989): MFI
 SLOWING = 3  # Lane: slow %K and %D
@@ -23,8 +23,8 @@ WILDER_BARS = PERIOD + forget_bars(1 - 1 / PERIOD)
 EMA_BARS = SLOW + SIGNAL + forget_bars(1 - 2 / (SLOW + 1))
 VIGOR_BARS = len(VIGOR_WEIGHTS) - 1 + VIGOR_PERIOD - 1
 
-Pair = tuple[FloatArray, FloatArray]
-Triple = tuple[FloatArray, FloatArray, FloatArray]
+TwoLines = tuple[FloatArray, FloatArray]
+ThreeLines = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def relative_strength(close: FloatArray) -> FloatArray:
@@ -32,14 +32,14 @@ def relative_strength(close: FloatArray) -> FloatArray:
     return np.asarray(talib.RSI(close, PERIOD))
 
 
-def moving_averages_gap(close: FloatArray) -> Pair:
+def moving_averages_gap(close: FloatArray) -> TwoLines:
     """Return MACD and its signal line, in units of the price."""
     line, signal, _ = talib.MACD(close, FAST, SLOW, SIGNAL)
     return line, signal
 
 
-def bollinger_bands(close: FloatArray) -> Pair:
-    """Return the middle and the half width of the bands, in units of the price."""
+def bollinger_bands(close: FloatArray) -> TwoLines:
+    """Return the middle and the half width of the Bollinger bands, in units of the price."""
     return rolling(close, WINDOW, np.mean), BAND_WIDTH * rolling(close, WINDOW, np.std)
 
 
@@ -53,13 +53,13 @@ def average_directional_index(high: FloatArray, low: FloatArray, close: FloatArr
     return np.asarray(talib.ADX(high, low, close, PERIOD))
 
 
-def directional_indicators(high: FloatArray, low: FloatArray, close: FloatArray) -> Pair:
+def directional_indicators(high: FloatArray, low: FloatArray, close: FloatArray) -> TwoLines:
     """Return +DI and -DI, 0..100."""
     prices = (high, low, close, PERIOD)
     return talib.PLUS_DI(*prices), talib.MINUS_DI(*prices)
 
 
-def stochastic_oscillator(high: FloatArray, low: FloatArray, close: FloatArray) -> Pair:
+def stochastic_oscillator(high: FloatArray, low: FloatArray, close: FloatArray) -> TwoLines:
     """Return slow %K and %D, 0..100."""
     k, d = talib.STOCH(high, low, close, PERIOD, SLOWING, slowd_period=SLOWING)
     return k, d
@@ -75,14 +75,14 @@ def commodity_channel(high: FloatArray, low: FloatArray, close: FloatArray) -> F
     return np.asarray(talib.CCI(high, low, close, WINDOW))
 
 
-def aroon_lines(high: FloatArray, low: FloatArray) -> Triple:
+def aroon_lines(high: FloatArray, low: FloatArray) -> ThreeLines:
     """Return Aroon up and down, 0..100, and their difference."""
     down, up = talib.AROON(high, low, AROON_PERIOD)
     return up, down, up - down
 
 
 def money_flow_index(high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray) -> FloatArray:
-    """Return MFI, 0..100; 50 where no volume moved the price. Over windows, for TA-Lib keeps running sums."""
+    """Return MFI, 0..100, and 50 where no volume moved the price (not by TA-Lib: it keeps running sums)."""
     price = (high + low + close) / 3.0
     change = np.diff(price, prepend=price[0])
     rising = rolling(np.where(change > 0, price * volume, 0.0), PERIOD, np.sum)
@@ -94,7 +94,7 @@ def money_flow_index(high: FloatArray, low: FloatArray, close: FloatArray, volum
 def chaikin_money_flow(
     high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray
 ) -> FloatArray:
-    """Return CMF, -1..1; 0 where the window has no volume. Over windows, for TA-Lib keeps running sums."""
+    """Return CMF, -1..1, and 0 where the window has no volume (not by TA-Lib: it keeps running sums)."""
     place = ratio(2.0 * close - high - low, high - low, high == low)
     total = rolling(volume, WINDOW, np.sum)
     return ratio(rolling(place * volume, WINDOW, np.sum), total, total == 0)
@@ -110,10 +110,11 @@ def relative_volatility(close: FloatArray) -> FloatArray:
     return np.asarray(talib.RVI(close, PERIOD, DEVIATION_PERIOD))
 
 
-def relative_vigor(open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray) -> Pair:
-    """Return the Relative Vigor Index, -1..1, and its signal line; 0 where nothing moved.
+def relative_vigor(open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray) -> TwoLines:
+    """Return the Relative Vigor Index, -1..1, and its signal line; 0 where the price did not move.
 
-    Sums over VIGOR_PERIOD of close - open by that of high - low, each smoothed by 1 2 2 1; Ehlers (2002).
+    Sum of close - open over VIGOR_PERIOD bars divided by that of high - low, each smoothed with weights
+    1 2 2 1; Ehlers (2002).
     """
     body = rolling(weighted(close - open_, VIGOR_WEIGHTS), VIGOR_PERIOD, np.sum)
     span = rolling(weighted(high - low, VIGOR_WEIGHTS), VIGOR_PERIOD, np.sum)
@@ -128,4 +129,4 @@ def simple_average(close: FloatArray, period: int) -> FloatArray:
 
 def return_deviation(close: FloatArray) -> FloatArray:
     """Return the standard deviation of the log returns of the window."""
-    return rolling(log_return(close), WINDOW, np.std)
+    return rolling(log_returns(close), WINDOW, np.std)

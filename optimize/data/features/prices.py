@@ -16,7 +16,7 @@ from optimize.data.features.indicators import (
     WINDOW,
 )
 from optimize.data.features.registry import AssetBars, feature
-from optimize.data.features.rolling import FLAT, FORGOTTEN, log_return, ratio
+from optimize.data.features.rolling import FLAT, FORGOTTEN, log_returns, ratio
 
 AVERAGES = (7, 14, 21, 50)
 
@@ -24,31 +24,31 @@ AVERAGES = (7, 14, 21, 50)
 @feature("returns", warmup=1)
 def returns(bars: AssetBars) -> list[FloatArray]:
     """Return the log return from close to close."""
-    return [log_return(bars.close)]
+    return [log_returns(bars.close)]
 
 
 @feature("range", "range", "body", warmup=0)
 def price_range(bars: AssetBars) -> list[FloatArray]:
-    """Return log(high / low) and log(close / open)."""
+    """Return the log range, log(high / low), and the log body, log(close / open)."""
     return [np.log(bars.high / bars.low), np.log(bars.close / bars.open)]
 
 
 @feature("rsi", warmup=WILDER_BARS)
 def rsi(bars: AssetBars) -> list[FloatArray]:
-    """Return the relative strength index as -1..1."""
+    """Return the relative strength index (RSI), -1..1."""
     return [indicators.relative_strength(bars.close) / 50.0 - 1.0]
 
 
 @feature("macd", "macd", "macd_signal", warmup=EMA_BARS)
 def macd(bars: AssetBars) -> list[FloatArray]:
-    """Return MACD and its signal line as shares of the price."""
+    """Return the MACD line and its signal line, as shares of the price."""
     line, signal = indicators.moving_averages_gap(bars.close)
     return [line / bars.close, signal / bars.close]
 
 
 @feature("bollinger", "bollinger_position", "bollinger_width", warmup=WINDOW - 1)
 def bollinger(bars: AssetBars) -> list[FloatArray]:
-    """Return the place in the bands (-1 lower, 1 upper) and their half width as a share of the price."""
+    """Return the position within the Bollinger bands (-1 lower, 1 upper) and their half width / price."""
     middle, half = indicators.bollinger_bands(bars.close)
     return [ratio(bars.close - middle, half, half <= FLAT * bars.close), half / bars.close]
 
@@ -61,59 +61,59 @@ def atr(bars: AssetBars) -> list[FloatArray]:
 
 @feature("adx", "adx", "directional_index", warmup=PERIOD + WILDER_BARS)
 def adx(bars: AssetBars) -> list[FloatArray]:
-    """Return the average directional index as 0..1 and (+DI - -DI) as -1..1."""
+    """Return the average directional index (ADX), 0..1, and the difference +DI - -DI, -1..1."""
     prices = (bars.high, bars.low, bars.close)
     plus, minus = indicators.directional_indicators(*prices)
     return [indicators.average_directional_index(*prices) / 100.0, (plus - minus) / 100.0]
 
 
 @feature("volatility", warmup=WINDOW)
-def volatility(bars: AssetBars) -> list[FloatArray]:
-    """Return the standard deviation of the log returns of the window."""
+def rolling_volatility(bars: AssetBars) -> list[FloatArray]:
+    """Return the standard deviation of the log returns of the last 20 bars."""
     return [indicators.return_deviation(bars.close)]
 
 
 @feature("volatility_regime", warmup=WINDOW, kind="binned")
 def volatility_regime(bars: AssetBars) -> list[FloatArray]:
-    """Return the volatility, which the scaler turns into -1, 0, 1 by the terciles of its train span."""
+    """Return the volatility, binned by the scaler to -1, 0 or 1 at the terciles of the train span."""
     return [indicators.return_deviation(bars.close)]
 
 
 @feature("directional_movement", "plus_di", "minus_di", warmup=WILDER_BARS)
 def directional_movement(bars: AssetBars) -> list[FloatArray]:
-    """Return +DI and -DI as 0..1."""
+    """Return the directional indicators +DI and -DI, 0..1."""
     plus, minus = indicators.directional_indicators(bars.high, bars.low, bars.close)
     return [plus / 100.0, minus / 100.0]
 
 
 @feature("stochastic", "stochastic_k", "stochastic_d", warmup=PERIOD + 2 * SLOWING - 3)
 def stochastic(bars: AssetBars) -> list[FloatArray]:
-    """Return slow %K and %D as -1..1."""
+    """Return the slow stochastic oscillator, %K and %D, -1..1."""
     k, d = indicators.stochastic_oscillator(bars.high, bars.low, bars.close)
     return [k / 50.0 - 1.0, d / 50.0 - 1.0]
 
 
 @feature("williams_r", warmup=PERIOD - 1)
 def williams_r(bars: AssetBars) -> list[FloatArray]:
-    """Return Williams %R as -1..1."""
+    """Return Williams %R, -1..1."""
     return [indicators.williams_percent_range(bars.high, bars.low, bars.close) / 50.0 + 1.0]
 
 
 @feature("cci", warmup=WINDOW - 1)
 def cci(bars: AssetBars) -> list[FloatArray]:
-    """Return the commodity channel index in hundreds, Lambert's line between quiet and strong."""
+    """Return the commodity channel index (CCI) divided by 100; beyond 1 a move is strong (Lambert)."""
     return [indicators.commodity_channel(bars.high, bars.low, bars.close) / 100.0]
 
 
 @feature("aroon", "aroon_up", "aroon_down", "aroon_oscillator", warmup=AROON_PERIOD)
 def aroon(bars: AssetBars) -> list[FloatArray]:
-    """Return Aroon up and down as 0..1 and their difference as -1..1."""
+    """Return Aroon up and Aroon down, 0..1, and their difference, -1..1."""
     return [line / 100.0 for line in indicators.aroon_lines(bars.high, bars.low)]
 
 
 @feature("rvi_volatility", warmup=DEVIATION_PERIOD + WILDER_BARS)
 def rvi_volatility(bars: AssetBars) -> list[FloatArray]:
-    """Return the Relative Volatility Index as -1..1."""
+    """Return the Relative Volatility Index, -1..1."""
     return [indicators.relative_volatility(bars.close) / 50.0 - 1.0]
 
 
@@ -125,24 +125,24 @@ def rvi_vigor(bars: AssetBars) -> list[FloatArray]:
 
 @feature("sma_ratio", *(f"price_to_sma_{period}" for period in AVERAGES), warmup=max(AVERAGES) - 1)
 def sma_ratio(bars: AssetBars) -> list[FloatArray]:
-    """Return how far the close is from its moving averages, as a share of them."""
+    """Return the distance of the close from its moving averages of 7, 14, 21 and 50 bars, as a share."""
     return [bars.close / indicators.simple_average(bars.close, period) - 1.0 for period in AVERAGES]
 
 
 @feature("sma", *(f"sma_{period}" for period in AVERAGES), warmup=max(AVERAGES) - 1, kind="level")
 def sma(bars: AssetBars) -> list[FloatArray]:
-    """Return the moving averages themselves, in units of the price."""
+    """Return the moving averages of 7, 14, 21 and 50 bars, in units of the price."""
     return [indicators.simple_average(bars.close, period) for period in AVERAGES]
 
 
 @feature("ohlcv", "open", "high", "low", "close", "volume", warmup=0, needs=("volume",), kind="level")
 def ohlcv(bars: AssetBars) -> list[FloatArray]:
-    """Return the bar itself, in units of the price and of the volume."""
+    """Return open, high, low, close and volume of the bar, in their own units."""
     return [bars.open, bars.high, bars.low, bars.close, bars.volume]
 
 
 @feature("spread", "spread", "spread_atr", warmup=WILDER_BARS, needs=("spread",))
 def spread(bars: AssetBars) -> list[FloatArray]:
-    """Return the quoted spread as a share of the price and of the average true range, 0 where that is 0."""
+    """Return the quoted spread as a share of the price and of the average true range (0 if that is 0)."""
     true_range = indicators.average_true_range(bars.high, bars.low, bars.close)
     return [bars.spread / bars.close, ratio(bars.spread, true_range, true_range <= FORGOTTEN * bars.close)]

@@ -1,6 +1,7 @@
-"""Statistics of a trailing window, and how long a recursive average remembers.
+"""Statistics of a trailing window, and the memory of recursive averages.
 
-TA-Lib keeps running sums over windows, whose rounding grows with the history and parts a tail from the whole.
+TA-Lib's windows are running sums: their rounding error grows with the history, so a tail of the bars would
+give other values than all bars.
 """
 
 import math
@@ -11,17 +12,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from envs.types import BoolArray, FloatArray
 
-FLAT = 1e-12  # a width narrower than this share of the price is none
-FORGOTTEN = 1e-10  # share of a recursive average's seed that is left after its warm-up
+FLAT = 1e-12  # share of the price; a narrower band counts as having no width
+FORGOTTEN = 1e-10  # weight of a recursive average's first value after the warm-up
 
 
 def forget_bars(decay: float) -> int:
-    """Return the bars after which decay**n < FORGOTTEN."""
+    """Return the smallest n with decay**n < FORGOTTEN."""
     return math.ceil(math.log(FORGOTTEN) / math.log(decay))
 
 
 def rolling(values: FloatArray, window: int, statistic: Callable[..., FloatArray]) -> FloatArray:
-    """Return a statistic of the last window values, NaN before; statistic(rows, axis=1) reduces each."""
+    """Return statistic(rows, axis=1) of the last `window` values, NaN before the first full window."""
     result = np.full_like(values, np.nan)
     if len(values) >= window:
         result[window - 1 :] = statistic(sliding_window_view(values, window), axis=1)
@@ -29,7 +30,7 @@ def rolling(values: FloatArray, window: int, statistic: Callable[..., FloatArray
 
 
 def weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the mean of the last len(weights) values by those weights, the newest last; NaN before."""
+    """Return the weighted mean of the last len(weights) values, newest last; NaN before a full window."""
     return rolling(values, len(weights), lambda rows, axis: np.average(rows, axis=axis, weights=weights))
 
 
@@ -39,7 +40,7 @@ def ratio(top: FloatArray, bottom: FloatArray, undefined: BoolArray) -> FloatArr
     return result
 
 
-def log_return(close: FloatArray) -> FloatArray:
+def log_returns(close: FloatArray) -> FloatArray:
     """Return log(close / previous close), NaN in the first row."""
     result = np.full_like(close, np.nan)
     result[1:] = np.log(close[1:] / close[:-1])

@@ -1,4 +1,4 @@
-"""Confirmed ZigZag pivots: turns of the close that a reversal of some percent has proved."""
+"""Confirmed ZigZag pivots: turning points of the close followed by a reversal of a given percentage."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from envs.compiled import compiled
 from envs.types import FloatArray, IntArray
 from optimize.data.features.registry import AssetBars, feature
 
-ZIGZAG_BARS = 300  # bars that the ZigZag of a bar is drawn on
+ZIGZAG_BARS = 300  # trailing window on which the ZigZag of a bar is computed
 
 
 @compiled
 def confirmed(close: FloatArray, first: int, last: int, pct: float) -> tuple[int, int]:
     """Return the direction of the leg at bar `last` and the row of its last confirmed pivot.
 
-    The ZigZag starts at bar `first`, knows nothing before and reads nothing after `last`. A pivot is the
-    highest (lowest) close of a leg once a close is pct percent below (above) it. 0 and -1 before the first.
+    Only bars `first` to `last` are read. The highest (lowest) close of a leg becomes a pivot once a close is
+    pct percent below (above) it. Returns 0 and -1 while there is no pivot.
     """
     direction, pivot = 0, -1
     top, bottom = first, first
@@ -32,7 +32,7 @@ def confirmed(close: FloatArray, first: int, last: int, pct: float) -> tuple[int
 
 @compiled
 def draw_trailing(close: FloatArray, window: int, pct: float, direction: IntArray, pivot: IntArray) -> None:
-    """Write direction (T,) and pivot row (T,) of a ZigZag drawn anew on the window that ends at each bar."""
+    """Write direction (T,) and pivot row (T,) of the ZigZag of the trailing window of each bar."""
     for row in range(len(close)):
         direction[row], pivot[row] = confirmed(close, max(0, row - window + 1), row, pct)
 
@@ -43,14 +43,15 @@ def draw_trailing(close: FloatArray, window: int, pct: float, direction: IntArra
     "zigzag_distance_{pct}",
     "zigzag_age_{pct}",
     warmup=ZIGZAG_BARS - 1,
+    reads=("zigzag_pct",),
 )
 def zigzag(bars: AssetBars) -> list[FloatArray]:
     """Return the leg's direction, log(close / last confirmed pivot) and the pivot's age, for each percentage.
 
-    A ZigZag of all history remembers without end: in a calm market its last pivot may lie years back, and
-    no tail reproduces it. So it is drawn anew on the last ZIGZAG_BARS bars: the first pivot of that window
-    may be the middle of an older leg, and without a confirmed one the columns are 0, 0 and 1. The age is a
-    share of the window. The running leg, which repaints, is never shown.
+    A ZigZag of the whole history has unbounded memory: in a calm market its last pivot may lie years back,
+    and no tail of bars reproduces it. It is therefore computed on the last ZIGZAG_BARS bars only. The first
+    pivot of that window may lie in the middle of an older leg; without a confirmed pivot the columns are 0, 0
+    and 1. The age is a share of the window. The unconfirmed running leg, which repaints, is not used.
     """
     columns = []
     rows = np.arange(len(bars.close))

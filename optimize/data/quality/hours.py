@@ -1,4 +1,4 @@
-"""Findings on clock and calendar: misread stamps, a calendar that does not fit, bars outside the sessions."""
+"""Findings on clock and calendar: wrong time zone, wrong calendar, bars outside the sessions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,49 +8,53 @@ import pandas as pd
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars, RawBars, dates_of
-from optimize.data.calendars import canonical_name
-from optimize.data.quality.calendar_verdict import (
-    AUTO,
+from optimize.data.calendars.exchanges import canonical_name
+from optimize.data.quality.calendar_fit import (
+    AUTO_ORDER,
     BROKER,
-    CLOCKS,
+    CANDIDATE_CLOCKS,
     COVERED,
     EXTENDED,
-    NEW_YORK,
-    Fit,
+    NEW_YORK_ZONE,
+    CalendarFit,
     fit_of,
     rank_fits,
 )
-from optimize.data.quality.findings import Finding, find, portion
+from optimize.data.quality.findings import QualityFinding, make_finding, share_text
 from optimize.data.sessions import SessionTable, session_table
-from optimize.data.spec import DAY_NS, MINUTE_NS, timeframe_ns
+from optimize.data.timeframes import DAY_NS, MINUTE_NS, timeframe_ns
 from optimize.errors import BadInputError
 
-MISREAD = ("time_zone", "calendar", "stamp_end")  # findings that make all others on sessions meaningless
-MOSTLY = 0.5
-FITTING_CLOCK = 0.85  # the same of one that reads the stamps on another clock, of which there are many
-CLOSED = 0.6  # shape below which bars are of a market that none of `auto` is
-CLOSED_DAYS = 14  # fewer do not show when a market is shut
-WELL = 0.9  # score from which on bars fit well
-CLEARLY = 0.1  # by which the score of a calendar that fits well is higher than that of one that does not
-FITTING = 0.8  # score from which on another calendar is named as the right one
-APART = 0.15  # by which its score is higher
-GAIN = 0.01  # by which another clock for the same calendar raises the score
+MISREAD = (
+    "time_zone",
+    "calendar",
+    "stamp_end",
+)  # after one of these, other findings on sessions mean nothing
+MAJORITY_OUTSIDE = 0.5
+FITTING_CLOCK = 0.85  # same as FITTING for another clock; higher, because many clocks are tried
+CLOSED_SHAPE = 0.6  # shape below which bars belong to none of the calendars of `auto`
+CLOSED_DAYS = 14  # fewer days do not show when a market is closed
+WELL = 0.9  # score of a good fit
+CLEARLY = 0.1  # lead in score that a good fit needs over the present calendar
+FITTING = 0.8  # score from which another calendar is suggested
+SCORE_MARGIN = 0.15  # lead in score that it needs
+GAIN = 0.01  # gain in score that another clock for the same calendar needs
 FEW_BARS = 2
-ALIKE = 0.03  # by which scores may differ and both readings be named
+ALIKE = 0.03  # difference in score within which both alternatives are named
 DAILY_FITTING = 0.985
 DAILY_GAIN = 0.01
-DAILY_BARS = 60  # fewer hold too few holidays to compare
+DAILY_BARS = 60  # fewer bars contain too few holidays to compare
 DAY_NAMES = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 DAY_MINUTES = DAY_NS // MINUTE_NS
 
 
 def clock_findings(
     raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray, *, auto: bool
-) -> Iterator[Finding]:
-    """Yield that the stamps are misread or the calendar is another, naming the best one and its options."""
+) -> Iterator[QualityFinding]:
+    """Yield a finding if another clock, stamp convention or calendar fits better, with its settings."""
     base = fit_of(bars, table.calendar)
     daily = timeframe_ns(bars.timeframe) >= DAY_NS
-    half_outside = outside.mean() > MOSTLY
+    half_outside = outside.mean() > MAJORITY_OUTSIDE
     if not half_outside and (_daily_is_clean(bars, base) if daily else base.clean):
         return
     ranked = rank_fits(bars, raw.clock, table.calendar)
@@ -64,24 +68,24 @@ def clock_findings(
             f"the bars fit {_named(chosen, raw)} to {_score(chosen)}, {_named(base, raw)} to {_score(base)}"
         )
         remedy = _remedy(chosen, ranked, base, raw)
-        if chosen.calendar not in (*AUTO, EXTENDED, base.calendar) and not _can_be_built(chosen, bars):
+        if chosen.calendar not in (*AUTO_ORDER, EXTENDED, base.calendar) and not _can_be_built(chosen, bars):
             instead = _options(replace(chosen, calendar="24/7"), base)
             remedy = (
                 f"{chosen.calendar} cannot be built with the installed exchange_calendars and pandas: set "
                 f"{instead}, which takes the bars as they are, in sessions of UTC days"
             )
-        yield find(_check(chosen), raw, stamps, found, remedy, len(bars.timestamp))
+        yield make_finding(_check(chosen), raw, stamps, found, remedy, len(bars.timestamp))
     elif half_outside:
         close = "; ".join(f"{_named(fit, raw)} {_score(fit)}" for fit in ranked[:2])
-        found = f"{portion(outside)} outside the sessions of {table.calendar}; the closest: {close}"
+        found = f"{share_text(outside)} outside the sessions of {table.calendar}; the closest: {close}"
         remedy = "set data.time_zone to the clock of the stamps and session.calendar to the market's"
-        yield find("calendar", raw, stamps, found, remedy)
+        yield make_finding("calendar", raw, stamps, found, remedy)
     elif auto and not daily:
         yield from _of_no_calendar(raw, bars, base, ranked)
 
 
-def _can_be_built(fit: Fit, bars: Bars) -> bool:
-    """Return whether there is a calendar of the sessions of a fit."""
+def _can_be_built(fit: CalendarFit, bars: Bars) -> bool:
+    """Return whether the calendar of a fit can be built for the time of the bars."""
     try:
         session_table(fit.calendar, int(bars.bar_end[0]), int(bars.bar_end[-1]))
     except BadInputError:
@@ -89,9 +93,11 @@ def _can_be_built(fit: Fit, bars: Bars) -> bool:
     return True
 
 
-def _of_no_calendar(raw: RawBars, bars: Bars, base: Fit, ranked: Sequence[Fit]) -> Iterator[Finding]:
-    """Yield that bars keep other hours than the inferred calendar, though no other is plainly theirs."""
-    if base.shape >= CLOSED or bars.timestamp[-1] - bars.timestamp[0] < CLOSED_DAYS * DAY_NS:
+def _of_no_calendar(
+    raw: RawBars, bars: Bars, base: CalendarFit, ranked: Sequence[CalendarFit]
+) -> Iterator[QualityFinding]:
+    """Yield a finding if the bars do not match the inferred calendar and no other one clearly fits."""
+    if base.shape >= CLOSED_SHAPE or bars.timestamp[-1] - bars.timestamp[0] < CLOSED_DAYS * DAY_NS:
         return
     closest = "".join(
         f"; the closest: {_named(fit, raw)} {_score(fit)}" for fit in ranked[:1] if fit is not base
@@ -101,17 +107,17 @@ def _of_no_calendar(raw: RawBars, bars: Bars, base: Fit, ranked: Sequence[Fit]) 
         "set session.calendar to the market's and data.time_zone to the clock of the stamps; "
         f"session.calendar={base.calendar} takes them for bars of that market"
     )
-    yield find("calendar", raw, raw.timestamp, found, remedy)
+    yield make_finding("calendar", raw, raw.timestamp, found, remedy)
 
 
-def _daily_is_clean(bars: Bars, base: Fit) -> bool:
+def _daily_is_clean(bars: Bars, base: CalendarFit) -> bool:
     return base.score >= DAILY_FITTING or len(bars.timestamp) < DAILY_BARS
 
 
 def _another_calendar(
-    base: Fit, ranked: Sequence[Fit], *, daily: bool, auto: bool, half_outside: bool
-) -> Fit | None:
-    """Return the best fit where its calendar is plainly the right one and the present is not."""
+    base: CalendarFit, ranked: Sequence[CalendarFit], *, daily: bool, auto: bool, half_outside: bool
+) -> CalendarFit | None:
+    """Return the best fit if its calendar clearly beats the present one, else None."""
     best = ranked[0]
     if not (auto or half_outside) or (best.calendar == base.calendar and best.clock is None):
         return None
@@ -122,16 +128,16 @@ def _another_calendar(
     if base.score < WELL <= best.score:
         return best if bad or best.score >= base.score + CLEARLY else None
     fitting = FITTING_CLOCK if best.clock or best.ends else FITTING
-    return best if bad and best.score >= max(fitting, base.score + APART) else None
+    return best if bad and best.score >= max(fitting, base.score + SCORE_MARGIN) else None
 
 
-def _another_clock(base: Fit, ranked: Sequence[Fit], outside: int) -> Fit | None:
-    """Return the best other reading for the same calendar, where it halves what does not fit."""
+def _another_clock(base: CalendarFit, ranked: Sequence[CalendarFit], outside: int) -> CalendarFit | None:
+    """Return the best other clock for the same calendar if it halves the mismatch, else None."""
     others = [fit for fit in ranked if fit.calendar == base.calendar and (fit.clock or fit.ends)]
     if not others or outside < FEW_BARS:
         return None
     top = max(fit.score for fit in others)
-    order = {clock: rank for rank, clock in enumerate((None, *CLOCKS))}
+    order = {clock: rank for rank, clock in enumerate((None, *CANDIDATE_CLOCKS))}
     near = [fit for fit in others if fit.score >= top - 0.002]
     best = min(near, key=lambda fit: order.get(fit.clock, len(order)))
     halved = 1 - best.score <= (1 - base.score) / 2
@@ -139,14 +145,14 @@ def _another_clock(base: Fit, ranked: Sequence[Fit], outside: int) -> Fit | None
     return best if halved and enough else None
 
 
-def _check(fit: Fit) -> str:
+def _check(fit: CalendarFit) -> str:
     if fit.ends:
         return "stamp_end"
     return "calendar" if fit.clock is None else "time_zone"
 
 
-def _named(fit: Fit, raw: RawBars) -> str:
-    """Return a fit as `XSHG read as Asia/Shanghai`."""
+def _named(fit: CalendarFit, raw: RawBars) -> str:
+    """Return a fit as text, such as `XSHG read as Asia/Shanghai`."""
     name = "US extended hours (04:00 to 20:00 New York)" if fit.calendar == EXTENDED else fit.calendar
     if fit.ends and fit.clock is None:
         return f"{name} with stamps at the end of bars"
@@ -155,30 +161,30 @@ def _named(fit: Fit, raw: RawBars) -> str:
     return f"{name} read as {clock}{ends}"
 
 
-def _score(fit: Fit) -> str:
+def _score(fit: CalendarFit) -> str:
     return f"{100 * fit.score:.0f} %"
 
 
-def _remedy(fit: Fit, ranked: Sequence[Fit], base: Fit, raw: RawBars) -> str:
-    """Return the options that a fit asks for, and those of others that fit as well."""
+def _remedy(fit: CalendarFit, ranked: Sequence[CalendarFit], base: CalendarFit, raw: RawBars) -> str:
+    """Return the settings that a fit requires, and those of equally good alternatives."""
     if fit.ends and fit.calendar == base.calendar and fit.clock is None:
         return "a bar begins at the close and none at the open, so stamps are ends: set data.stamp=end"
     options = _options(fit, base)
     alike = [each for each in ranked if each is not fit and each.score >= fit.score - ALIKE]
     if fit.calendar == base.calendar:
-        alike = [each for each in alike if each.calendar == fit.calendar and each.clock in CLOCKS]
+        alike = [each for each in alike if each.calendar == fit.calendar and each.clock in CANDIDATE_CLOCKS]
     else:
-        alike = [each for each in alike if each.calendar not in AUTO and (fit.ends or not each.ends)]
-    told = [_options(each, base) for each in alike if _options(each, base)]
-    also = f" (or {', '.join(list(dict.fromkeys(told))[:3])})" if told else ""
+        alike = [each for each in alike if each.calendar not in AUTO_ORDER and (fit.ends or not each.ends)]
+    alternatives = [_options(each, base) for each in alike if _options(each, base)]
+    also = f" (or {', '.join(list(dict.fromkeys(alternatives))[:3])})" if alternatives else ""
     offset = " on stamps written without an offset" if fit.clock and raw.clock is None else ""
     if fit.clock == BROKER and raw.clock is not None:
         also = f", the server time of MetaTrader{also}"
     return f"set {options}{offset}{also}"
 
 
-def _options(fit: Fit, base: Fit) -> str:
-    """Return what to type for a fit."""
+def _options(fit: CalendarFit, base: CalendarFit) -> str:
+    """Return the settings of a fit as command-line overrides."""
     words = [f"data.time_zone={fit.clock}"] if fit.clock else []
     words += ["data.stamp=end"] if fit.ends else []
     if fit.calendar == EXTENDED:
@@ -188,8 +194,10 @@ def _options(fit: Fit, base: Fit) -> str:
     return " ".join(words)
 
 
-def outside_findings(raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray) -> Iterator[Finding]:
-    """Yield the bars outside the sessions, the pattern they follow, and how many follow an early close."""
+def outside_findings(
+    raw: RawBars, bars: Bars, table: SessionTable, outside: BoolArray
+) -> Iterator[QualityFinding]:
+    """Yield a finding on bars outside the sessions: weekly pattern, and share after early closes."""
     if not outside.any():
         return
     stamps = raw.timestamp[outside]
@@ -198,17 +206,17 @@ def outside_findings(raw: RawBars, bars: Bars, table: SessionTable, outside: Boo
     late = "all" if early.all() else f"{int(early.sum()):,}"
     after = f", {late} of them after an early close" if early.any() else ""
     pattern = None if early.all() else weekly_pattern(bars.timestamp, outside, table, bars.timeframe)
-    found = f"{portion(outside)} outside the sessions of {table.calendar}{after}"
+    found = f"{share_text(outside)} outside the sessions of {table.calendar}{after}"
     remedy = "they trade with the session of their day; session.outside=drop leaves them out"
     if pattern is not None:
         found = f"{found}, {pattern}"
         if not _in_extended_hours(stamps, table):
             remedy = "such a pattern is no fault of single bars: check data.time_zone and session.calendar"
-    yield find("outside_session", raw, stamps, found, remedy)
+    yield make_finding("outside_session", raw, stamps, found, remedy)
 
 
 def weekly_pattern(stamps: IntArray, outside: BoolArray, table: SessionTable, timeframe: str) -> str | None:
-    """Return when bars come outside the sessions again and again, None for single ones."""
+    """Return the weekly times at which bars repeatedly lie outside the sessions; None for isolated bars."""
     length_ns = timeframe_ns(timeframe)
     local = (
         pd.DatetimeIndex(stamps, tz="UTC").tz_convert(table.time_zone).tz_localize(None).as_unit("ns").asi8
@@ -241,9 +249,9 @@ def _days(weekdays: Sequence[int]) -> str:
 
 
 def _times(minutes: IntArray, length: int) -> str:
-    """Return starts of bars as a span or two, `04:00 to 09:30 and 16:00 to 20:00`."""
+    """Return bar starts as one or two time ranges, `04:00 to 09:30 and 16:00 to 20:00`."""
     runs = np.split(minutes, np.flatnonzero(np.diff(minutes) > max(length, 15)) + 1)
-    if len(runs) > 2:  # scattered: the widest pause parts them
+    if len(runs) > 2:  # scattered: split at the widest pause
         widest = int(np.diff(minutes).argmax()) + 1
         runs = [minutes[:widest], minutes[widest:]]
     spans = [f"{_clock(int(run[0]))} to {_clock(int(run[-1]) + length)}" for run in runs]
@@ -255,11 +263,12 @@ def _clock(minutes: int) -> str:
 
 
 def _in_extended_hours(stamps: IntArray, table: SessionTable) -> bool:
-    """Return whether bars lie in the hours before and after a session of New York."""
+    """Return whether bars lie in the pre-market and after-hours trading of New York."""
     if canonical_name(table.calendar) != "XNYS":
         return False
-    local = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(NEW_YORK)
+    local = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(NEW_YORK_ZONE)
     minute = np.asarray(local.hour * 60 + local.minute)
     return bool(
-        ((minute >= 4 * 60) & (minute < 20 * 60)).mean() > MOSTLY and (minute != 16 * 60).mean() > MOSTLY
+        ((minute >= 4 * 60) & (minute < 20 * 60)).mean() > MAJORITY_OUTSIDE
+        and (minute != 16 * 60).mean() > MAJORITY_OUTSIDE
     )

@@ -9,13 +9,20 @@ import pandas as pd
 
 from optimize.clock import now
 from optimize.data.bars import Bars, RawBars, join_bars, make_bars, utc_text
-from optimize.data.providers import provider_of
-from optimize.data.quality.calendar_verdict import resolve_calendar
-from optimize.data.quality.findings import Finding, brief, find, judge, refuse, refused
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.quality.calendar_fit import resolve_calendar
+from optimize.data.quality.findings import (
+    QualityFinding,
+    apply_severities,
+    brief_finding,
+    make_finding,
+    refuse_findings,
+    refusing_findings,
+)
 from optimize.data.quality.hours import MISREAD
-from optimize.data.quality.levels import jump_findings, level_findings
-from optimize.data.quality.rows import MIN_BARS, clean, row_findings
-from optimize.data.quality.sessions import calendar_findings, exit_findings, traded_bars
+from optimize.data.quality.prices import jump_findings, level_findings
+from optimize.data.quality.rows import MIN_BARS, clean_rows, row_findings
+from optimize.data.quality.sessions import calendar_findings, exit_findings, select_session_bars
 from optimize.data.quality.span import (
     Part,
     age_days,
@@ -23,12 +30,15 @@ from optimize.data.quality.span import (
     ragged_findings,
     short_findings,
     stale_findings,
+    stamp_findings,
     with_surroundings,
 )
-from optimize.data.quality.stamps import stamp_findings
-from optimize.data.resample import resample, why_not
-from optimize.data.sessions import SessionTable, ends_flat, session_table
-from optimize.data.spec import CHECKS, DAY_NS, SEVERITIES, DataSpec, SessionSpec
+from optimize.data.resample import resample, resampling_error
+from optimize.data.sessions import SessionTable, session_table, sessions_end_flat
+from optimize.data.sources.providers import provider_of
+from optimize.data.sources.read_once import read_rows
+from optimize.data.spec import CHECKS, SEVERITIES, DataSpec
+from optimize.data.timeframes import DAY_NS
 from optimize.errors import BadInputError
 
 ABOUT_VOLUME = ("zero_volume", "volume_level")
@@ -36,7 +46,7 @@ ABOUT_VOLUME = ("zero_volume", "volume_level")
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What one symbol's bars cover."""
+    """Span and number of one symbol's bars."""
 
     symbol: str
     source: str
@@ -46,30 +56,30 @@ class Coverage:
     last: str  # UTC start of the last bar
     days: float  # from the start of the first bar to the end of the last
     age_days: float  # from the end of the last bar to now
-    assumptions: tuple[str, ...] = ()  # sentences on what was taken for granted in reading
+    assumptions: tuple[str, ...] = ()  # sentences for the user on choices made while reading
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What the bars cover and what is wrong with them, the gravest first."""
+class QualityReport:
+    """Coverage of the bars and the findings on them, most severe first."""
 
-    calendar: str | None  # None: no bars to tell it by
+    calendar: str | None  # None: there are no bars to infer it from
     coverage: tuple[Coverage, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[QualityFinding, ...]
 
     @property
     def passed(self) -> bool:
         """Return whether no finding refuses."""
-        return not refused(self.findings)
+        return not refusing_findings(self.findings)
 
 
-def inspect(data: DataSpec, session: SessionSpec) -> Report:
-    """Read what the spec names and run every check on it; nothing is refused yet."""
+def inspect_bars(data: DataSpec, session: SessionSpec) -> QualityReport:
+    """Read the bars of a spec and run every check on them, without refusing anything."""
     now_ns = pd.Timestamp(now()).as_unit("ns").value
-    raws = provider_of(data).read(data)
+    raws = read_rows(data)
     found = [each for raw in raws for each in row_findings(raw)]
     hopeless = {each.symbol for each in found if each.check in ("rows", "timeframe")}
-    kept = [clean(raw) for raw in raws if raw.symbol not in hopeless]
+    kept = [clean_rows(raw) for raw in raws if raw.symbol not in hopeless]
     made = [(raw, make_bars(raw, data.zero_volume)) for raw in kept if len(raw.timestamp) >= MIN_BARS]
     parts, ended = parts_of_period(made, data)
     found += ended
@@ -92,18 +102,18 @@ def inspect(data: DataSpec, session: SessionSpec) -> Report:
                 found += _of_one(raw, bars, table, data, session, alone=alone)
             found += stale_findings(raw, bars, now_ns, data.max_age)
         found += [*ragged_findings(parts, table), *short_findings(parts, table, data)]
-    judged = judge(found, data.severity)
+    judged = apply_severities(found, data.severity)
     rank = {check: row for row, check in enumerate(CHECKS)}
     judged.sort(key=lambda each: (SEVERITIES.index(each.severity), rank[each.check]))
-    return Report(calendar, tuple(_coverage(*part, now_ns) for part in parts), tuple(judged))
+    return QualityReport(calendar, tuple(_coverage(*part, now_ns) for part in parts), tuple(judged))
 
 
-def enforce(
-    report: Report, say: Callable[[str], None], *, reads_volume: bool = True, again: bool = False
+def enforce_report(
+    report: QualityReport, say: Callable[[str], None], *, reads_volume: bool = True, again: bool = False
 ) -> None:
-    """Say in short what was assumed and found, then raise BadInputError where a finding refuses.
+    """Print assumptions and warnings in short form, then raise BadInputError if a finding refuses.
 
-    Nothing but a refusal is said again; findings on volume are left out where no feature reads it.
+    With again=True only a refusal is repeated. Findings on volume are left out if no feature reads it.
     """
     warnings = [each for each in report.findings if each.severity == "warn"]
     warnings = [each for each in warnings if reads_volume or each.check not in ABOUT_VOLUME]
@@ -112,29 +122,29 @@ def enforce(
             for sentence in part.assumptions:
                 say(f"assumed {part.symbol}: {sentence}")
         for each in warnings:
-            say(brief(each))
+            say(brief_finding(each))
         if warnings:
             say("dates and remedies: walkforge data data.check=true, with the same data keys")
-    refuse(report.findings)
+    refuse_findings(report.findings)
 
 
 def _of_one(
     raw: RawBars, bars: Bars, table: SessionTable, data: DataSpec, session: SessionSpec, *, alone: bool
-) -> Iterator[Finding]:
-    """Yield what is wrong with one symbol's prices, volume and times."""
+) -> Iterator[QualityFinding]:
+    """Yield the findings on one symbol's prices, volume and times."""
     yield from level_findings(raw)
     auto = session.calendar == "auto"
     against = calendar_findings(raw, bars, table, data.max_gap_days, auto=auto, alone=alone)
     yield from against
     readable = not any(each.check in MISREAD for each in against)
-    if readable and ends_flat(session, table.calendar, bars.timeframe):
+    if readable and sessions_end_flat(session, table.calendar, bars.timeframe):
         yield from exit_findings(raw, _at_timeframe(bars, data.timeframe or bars.timeframe, table), table)
 
 
 def _jumps(
     bars: Bars, whole: Part, table: SessionTable, data: DataSpec, session: SessionSpec
-) -> list[Finding]:
-    """Return the jumps of prices and volume from bar to bar, judged by the rows around them as well."""
+) -> list[QualityFinding]:
+    """Return the jumps of prices and volume, judged with the rows around the period as well."""
     _, near = with_surroundings(bars, whole)
     first, last = int(near.timestamp[0]), int(near.bar_end[-1])
     if first < table.open_ns[0] or last > table.close_ns[-1]:
@@ -145,9 +155,9 @@ def _jumps(
 
 
 def _traded(part: Part, table: SessionTable, session: SessionSpec) -> Part:
-    """Return a part without the bars that session.outside=drop leaves out."""
+    """Return a part without the bars dropped by session.outside=drop."""
     raw, bars = part
-    traded = traded_bars(bars, table, session)
+    traded = select_session_bars(bars, table, session)
     if traded is bars:
         return part
     kept = np.isin(raw.timestamp, traded.timestamp)
@@ -156,12 +166,12 @@ def _traded(part: Part, table: SessionTable, session: SessionSpec) -> Part:
 
 
 def _at_timeframe(bars: Bars, timeframe: str, table: SessionTable) -> Bars:
-    """Return the bars that a market would have, or those of the source where it can have none."""
-    return bars if why_not(bars.timeframe, timeframe) else resample(bars, timeframe, table)
+    """Return the bars at the market's timeframe, or the source's bars if that cannot be made."""
+    return bars if resampling_error(bars.timeframe, timeframe) else resample(bars, timeframe, table)
 
 
 def split_remedy(data: DataSpec) -> str:
-    """Return where prices come from that are adjusted for splits."""
+    """Return how to get split-adjusted prices from this provider."""
     if data.provider == "alpaca" and data.adjustment in ("raw", "dividend"):
         return "set data.adjustment=split, or all"
     if provider_of(data).download is not None:
@@ -169,21 +179,21 @@ def split_remedy(data: DataSpec) -> str:
     return "use a file of prices adjusted for splits (those before it divided by the ratio)"
 
 
-def _unreachable(part: Part, timeframe: str) -> list[Finding]:
-    """Return that the market's timeframe cannot be made of the source's, if so."""
+def _unreachable(part: Part, timeframe: str) -> list[QualityFinding]:
+    """Return a finding if the market's timeframe cannot be made from the source's."""
     raw, bars = part
-    reason = why_not(bars.timeframe, timeframe)
+    reason = resampling_error(bars.timeframe, timeframe)
     if reason is None:
         return []
     found, remedy = reason
-    return [find("timeframe", raw, raw.timestamp, found, remedy)]
+    return [make_finding("timeframe", raw, raw.timestamp, found, remedy)]
 
 
-def _mixed(parts: Sequence[Part]) -> list[Finding]:
-    """Return the symbols whose timeframe differs from that of the first."""
+def _mixed(parts: Sequence[Part]) -> list[QualityFinding]:
+    """Return a finding for each symbol whose timeframe differs from the first one's."""
     raw, bars = parts[0]
     return [
-        find(
+        make_finding(
             "timeframe",
             other,
             other.timestamp,
@@ -196,7 +206,7 @@ def _mixed(parts: Sequence[Part]) -> list[Finding]:
 
 
 def _coverage(raw: RawBars, bars: Bars, now_ns: int) -> Coverage:
-    """Return what one symbol's bars cover."""
+    """Return the coverage of one symbol's bars."""
     return Coverage(
         symbol=raw.symbol,
         source=raw.source,

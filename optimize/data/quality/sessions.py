@@ -1,4 +1,4 @@
-"""Checks of bars against a calendar: what is missing or misplaced."""
+"""Checks of bars against a calendar: gaps, bars off the grid, missing exit bars."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,30 +8,31 @@ import pandas as pd
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars, RawBars, select_rows, utc_text
-from optimize.data.quality.findings import Finding, counted, days, find, portion
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.quality.findings import QualityFinding, duration_text, make_finding, pluralise, share_text
 from optimize.data.quality.hours import clock_findings, outside_findings
 from optimize.data.sessions import SessionTable, missing_exits, open_time
-from optimize.data.spec import DAY_NS, SessionSpec, timeframe_ns
+from optimize.data.timeframes import DAY_NS, timeframe_ns
 from optimize.errors import BadInputError
 
-MOSTLY = 0.5
-TOLD = 3  # of the longest gaps
-TOLD_DATES = 10
+MAJORITY_OFF_GRID = 0.5
+LONGEST_GAPS = 3  # of the longest gaps
+LISTED_DATES = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gaps:
-    """Open market time without bars."""
+    """Stretches of open market time without bars."""
 
-    before: IntArray  # (G,) stamp of the last bar before
-    after: IntArray  # (G,) stamp of the first bar after
-    open_ns: IntArray  # (G,) of open market in it
-    bars: IntArray  # (G,) that would fill it
-    sessions: IntArray  # rows of the calendar that lack a bar, each once
+    before: IntArray  # (G,) start of the last bar before the gap
+    after: IntArray  # (G,) start of the first bar after the gap
+    open_ns: IntArray  # (G,) open market time in the gap
+    bars: IntArray  # (G,) bars that would fill the gap
+    sessions: IntArray  # calendar rows with a missing bar, without repeats
 
 
 def gaps_of(bars: Bars, table: SessionTable) -> Gaps:
-    """Return the gaps: on daily bars sessions without one, else open time between two bars."""
+    """Return the gaps: for daily bars sessions without a bar, else open time between two bars."""
     start, end = bars.bar_end[:-1], bars.timestamp[1:]
     length_ns = timeframe_ns(bars.timeframe)
     open_ns = open_time(table, end) - open_time(table, start)
@@ -51,14 +52,14 @@ def gaps_of(bars: Bars, table: SessionTable) -> Gaps:
 
 def calendar_findings(
     raw: RawBars, bars: Bars, table: SessionTable, max_gap_days: float, *, auto: bool, alone: bool = True
-) -> list[Finding]:
-    """Return the findings of one symbol against its calendar, which `auto` was read off the bars.
+) -> list[QualityFinding]:
+    """Return the findings of one symbol against its calendar; auto: the calendar was inferred from the bars.
 
-    `alone` is false where the market has other symbols, whose bars must begin together with these.
+    alone: no other symbol has bars that must begin together with these.
     """
     outside = outside_sessions(bars.timestamp, bars, table)
     misread = list(clock_findings(raw, bars, table, outside, auto=auto))
-    if misread:  # gaps and bars outside come of the misreading
+    if misread:  # gaps and bars outside are consequences of the wrong reading
         return misread
     sessions = int(np.ptp(table.index(bars)[[0, -1]])) + 1
     gaps = _gaps(raw, gaps_of(bars, table), sessions, max_gap_days)
@@ -66,7 +67,7 @@ def calendar_findings(
 
 
 def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> BoolArray:
-    """Return which bars (T,), stamped so, have no moment of an open market in them."""
+    """Return which bars (T,), if they began at timestamp, would contain no open market time."""
     end = timestamp + (bars.bar_end - bars.timestamp)
     if timeframe_ns(bars.timeframe) == DAY_NS:
         shut: BoolArray = ~np.isin(table.day_of(timestamp, end, bars.timeframe), table.date)
@@ -75,8 +76,8 @@ def outside_sessions(timestamp: IntArray, bars: Bars, table: SessionTable) -> Bo
     return closed
 
 
-def traded_bars(bars: Bars, table: SessionTable, spec: SessionSpec) -> Bars:
-    """Return the bars without those outside the sessions, where session.outside=drop asks for that."""
+def select_session_bars(bars: Bars, table: SessionTable, spec: SessionSpec) -> Bars:
+    """Return the bars, without those outside the sessions if session.outside=drop."""
     if spec.outside == "keep":
         return bars
     outside = outside_sessions(bars.timestamp, bars, table)
@@ -88,37 +89,40 @@ def traded_bars(bars: Bars, table: SessionTable, spec: SessionSpec) -> Bars:
     return select_rows(bars, ~outside) if outside.any() else bars
 
 
-def _gaps(raw: RawBars, gaps: Gaps, sessions: int, max_gap_days: float) -> Iterator[Finding]:
-    """Yield the holes, and the gaps that are none, with the longest of each."""
+def _gaps(raw: RawBars, gaps: Gaps, sessions: int, max_gap_days: float) -> Iterator[QualityFinding]:
+    """Yield a finding on holes (very long gaps) and one on all other gaps, naming the longest of each."""
     hole = gaps.after - gaps.before > max_gap_days * DAY_NS
     if hole.any():
         remedy = "take one side of it (another file, data.months), or raise data.max_gap_days"
-        found = f"{counted(int(hole.sum()), 'hole')} of more than {max_gap_days:g} days"
-        yield find("hole", raw, gaps.before[hole], f"{found}: {_longest(gaps, hole)}", remedy)
+        found = f"{pluralise(int(hole.sum()), 'hole')} of more than {max_gap_days:g} days"
+        yield make_finding("hole", raw, gaps.before[hole], f"{found}: {_longest(gaps, hole)}", remedy)
     rest = ~hole
     if rest.any():
-        where = "" if hole.any() else f" in {len(gaps.sessions):,} of {counted(sessions, 'session')}"
-        missing = f"{counted(int(gaps.bars[rest].sum()), 'bar')} missing{where}"
-        found = f"{counted(int(rest.sum()), 'gap')} in open market time, {missing}: {_longest(gaps, rest)}"
-        yield find("gaps", raw, gaps.before[rest], found, "get the bars; else a position sits through them")
+        where = "" if hole.any() else f" in {len(gaps.sessions):,} of {pluralise(sessions, 'session')}"
+        missing = f"{pluralise(int(gaps.bars[rest].sum()), 'bar')} missing{where}"
+        found = f"{pluralise(int(rest.sum()), 'gap')} in open market time, {missing}: {_longest(gaps, rest)}"
+        yield make_finding(
+            "gaps", raw, gaps.before[rest], found, "get the bars; else a position sits through them"
+        )
 
 
 def _longest(gaps: Gaps, chosen: BoolArray) -> str:
-    """Return the longest of the chosen gaps as text, from the bar before to the bar after."""
+    """Return the longest of the chosen gaps as text."""
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(-gaps.bars[rows], kind="stable")]
-    told = ", ".join(
-        f"{days(int(gaps.after[row] - gaps.before[row]))} after {utc_text(gaps.before[row])} "
-        f"({counted(int(gaps.bars[row]), 'bar')})"
-        for row in rows[:TOLD]
+    listed = ", ".join(
+        f"{duration_text(int(gaps.after[row] - gaps.before[row]))} after {utc_text(gaps.before[row])} "
+        f"({pluralise(int(gaps.bars[row]), 'bar')})"
+        for row in rows[:LONGEST_GAPS]
     )
-    return told if len(rows) == 1 else f"the longest {told}"
+    return listed if len(rows) == 1 else f"the longest {listed}"
 
 
-def _off_grid(raw: RawBars, bars: Bars, table: SessionTable, *, alone: bool) -> Iterator[Finding]:
-    """Yield intraday bars that start where no bar of their timeframe does.
+def _off_grid(raw: RawBars, bars: Bars, table: SessionTable, *, alone: bool) -> Iterator[QualityFinding]:
+    """Yield a finding on intraday bars that are off the grid of their timeframe.
 
-    That is every whole timeframe from midnight, UTC or local, and from where trading opens or goes on.
+    Grid points are multiples of the timeframe from midnight (UTC or local) and from the start of each stretch
+    of trading.
     """
     length_ns = timeframe_ns(bars.timeframe)
     if length_ns >= DAY_NS:
@@ -130,33 +134,35 @@ def _off_grid(raw: RawBars, bars: Bars, table: SessionTable, *, alone: bool) -> 
     if not off.any():
         return
     late = int(np.median(bars.timestamp[off] % length_ns))
-    found = f"{portion(off)} off the grid of {bars.timeframe}, in the median {days(late)} past it"
+    found = f"{share_text(off)} off the grid of {bars.timeframe}, in the median {duration_text(late)} past it"
     remedy = "drop these rows or stamp them with the start of their bar; they cut the bar before them short"
-    if off.mean() > MOSTLY:
+    if off.mean() > MAJORITY_OFF_GRID:
         remedy = "stamp the rows with the start of their bars"
         if alone:
             remedy += "; where their bars do begin so, data.severity.off_grid=warn takes them as they are"
-    yield find("off_grid", raw, raw.timestamp[off], found, remedy)
+    yield make_finding("off_grid", raw, raw.timestamp[off], found, remedy)
 
 
-def exit_findings(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[Finding]:
-    """Yield the sessions that lack the bar at or after their forced exit which whole ones have."""
+def exit_findings(raw: RawBars, bars: Bars, table: SessionTable) -> Iterator[QualityFinding]:
+    """Yield a finding on sessions without the bar at or after their forced exit that a full session has."""
     dates = missing_exits(bars, table)
     dates = dates[has_exit_bar(table, bars.timeframe)[np.searchsorted(table.date, dates)]]
     if len(dates):
         row = table.index(bars)
-        told = ", ".join(str(date) for date in dates[:TOLD_DATES])
-        more = ", ..." if len(dates) > TOLD_DATES else ""
+        listed = ", ".join(str(date) for date in dates[:LISTED_DATES])
+        more = ", ..." if len(dates) > LISTED_DATES else ""
         found = (
-            f"{len(dates):,} of {counted(len(np.unique(row)), 'session')} lack a {bars.timeframe} bar at or "
-            f"after their forced exit ({told}{more})"
+            f"{len(dates):,} of {pluralise(len(np.unique(row)), 'session')} lack a {bars.timeframe} bar at "
+            f"or after their forced exit ({listed}{more})"
         )
         stamps = bars.timestamp[np.isin(row, np.searchsorted(table.date, dates))]
-        yield find("missing_exit", raw, stamps, found, "they close at their last bar", count=len(dates))
+        yield make_finding(
+            "missing_exit", raw, stamps, found, "they close at their last bar", count=len(dates)
+        )
 
 
 def has_exit_bar(table: SessionTable, timeframe: str) -> BoolArray:
-    """Return the sessions (S,) that, cut into bars from their open, have one at or after their exit."""
+    """Return which sessions (S,) have a bar at or after their exit when divided into bars from the open."""
     length_ns = timeframe_ns(timeframe)
     last = table.open_ns + (table.close_ns - table.open_ns - 1) // length_ns * length_ns
     whole: BoolArray = last >= table.exit_ns

@@ -1,1 +1,1 @@
-"""Reading bars from files: formats, headers, columns, numbers and stamps in the forms that sources write."""
+"""Sources of bars: files, providers and a synthetic market."""

@@ -1,1 +1,1 @@
-"""The processes that run trials, on this machine or as tasks of a Ray cluster, and what they show."""
+"""Supervise worker processes, display their progress and send notifications."""

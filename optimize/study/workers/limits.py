@@ -1,4 +1,4 @@
-"""What a worker may use: the wall clock of a trial and resident memory; and a worker that stands still."""
+"""Limits of a worker: wall-clock time of a trial, resident memory, and the time it may stand stopped."""
 
 import os
 from collections.abc import Collection
@@ -7,39 +7,42 @@ from dataclasses import dataclass
 import psutil
 
 from optimize.database import LOCK_TIMEOUT_S
+from optimize.results.states import FailureKind
 from optimize.study.spec import WorkerSpec
 
-MB = 2**20
+MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What the supervisor sees of a worker."""
+class Usage:
+    """Resource usage of a worker, as measured by its supervisor."""
 
-    seconds: float | None  # its trial has run; None between two trials
+    seconds: float | None  # run time of its trial; None between two trials
     resident_mb: float  # of the worker and the processes it started
-    stopped_s: float  # by SIGSTOP
+    stopped_s: float  # time since SIGSTOP
 
 
 @dataclass(frozen=True)
-class Breach:
-    """Why a worker is killed, and how its trial fails; without a kind it does not."""
+class LimitExceeded:
+    """A limit that a worker exceeded, and the failure kind of its trial; None: the trial does not fail."""
 
-    kind: str | None
+    kind: FailureKind | None
     message: str
 
 
-def breach(worker: WorkerSpec, sight: Sight) -> Breach | None:
-    """Return the limit that a worker broke, or None."""
-    # Half of the lock's time-out: a worker that was stopped in the study lock must not make others give up.
+def exceeded_limit(worker: WorkerSpec, usage: Usage) -> LimitExceeded | None:
+    """Return the limit that a worker exceeded, or None."""
+    # Half of the lock's time-out: a worker that is stopped within the study lock must not make others fail.
     patience_s = min(worker.lease_s, LOCK_TIMEOUT_S / 2)
-    if sight.stopped_s > patience_s:
-        return Breach(None, f"stopped by a signal for over {patience_s:g} s")
-    if worker.max_memory_mb is not None and sight.resident_mb > worker.max_memory_mb:
-        used = f"{sight.resident_mb:.0f} MB are over worker.max_memory_mb={worker.max_memory_mb}"
-        return Breach("oom" if sight.seconds is not None else None, used)
-    if worker.trial_timeout_s is not None and (sight.seconds or 0) > worker.trial_timeout_s:
-        return Breach("timeout", f"the trial ran over worker.trial_timeout_s={worker.trial_timeout_s:g}")
+    if usage.stopped_s > patience_s:
+        return LimitExceeded(None, f"stopped by a signal for over {patience_s:g} s")
+    if worker.max_memory_mb is not None and usage.resident_mb > worker.max_memory_mb:
+        used = f"{usage.resident_mb:.0f} MB are over worker.max_memory_mb={worker.max_memory_mb}"
+        return LimitExceeded(FailureKind.OUT_OF_MEMORY if usage.seconds is not None else None, used)
+    if worker.trial_timeout_s is not None and (usage.seconds or 0) > worker.trial_timeout_s:
+        return LimitExceeded(
+            FailureKind.TIMEOUT, f"the trial ran over worker.trial_timeout_s={worker.trial_timeout_s:g}"
+        )
     return None
 
 
@@ -50,14 +53,14 @@ def resident_mb(groups: Collection[int]) -> dict[int, float]:
         try:
             group = os.getpgid(pid)
             if group in found:
-                found[group] += psutil.Process(pid).memory_info().rss / MB
-        except (ProcessLookupError, PermissionError, psutil.Error):  # it ended, or is not ours
+                found[group] += psutil.Process(pid).memory_info().rss / MEBIBYTE
+        except (ProcessLookupError, PermissionError, psutil.Error):  # it ended, or belongs to another user
             continue
     return found
 
 
 def is_stopped(pid: int) -> bool:
-    """Say whether a process was stopped by a signal."""
+    """Return whether a process was stopped by a signal."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""The live view of a study on a terminal: how far it is, and what each worker does."""
+"""The live view of a study on a terminal: progress bar and table of workers."""
 
 import math
 from collections.abc import Sequence
@@ -9,39 +9,41 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-FRAME_LINES = 5  # the bar, the heading, the line of what is left out, and room for the prompt
-LONGEST_NAME = 24
-ONE_LINE_WIDTH = 76  # from here on the bar and all its numbers fit into one line
+from optimize.report.format import format_score, number
+
+FRAME_LINES = 5  # bar, heading, line of hidden workers, and room for the prompt
+LONGEST_SHOWN_NAME = 24
+ONE_LINE_WIDTH = 76  # columns at which the bar and all its numbers fit into one line
 
 
 @dataclass(frozen=True)
-class Row:
-    """One worker and what it does."""
+class WorkerRow:
+    """One worker and its trial."""
 
     worker: int
     device: str
     trial: int | None  # None between two trials
-    window: str  # the running one of how many
-    score: float | None  # over the finished windows
+    window: str  # running window / number of windows
+    score: float | None  # of the finished windows
     seconds: float | None
     resident_mb: float
 
 
 @dataclass(frozen=True)
 class Total:
-    """How far a study is."""
+    """Progress of a study."""
 
     name: str
     done: int
     cap: int
     best: float | None
     failed: int
-    left_s: float | None  # None while nothing is known
+    left_s: float | None  # None until a trial has finished
 
     @property
     def words(self) -> str:
-        """Return the best score and the failures in words."""
-        best = "no score yet" if self.best is None else f"best {self.best:+.2f}"
+        """Return the best score and the number of failures as text."""
+        best = "no score yet" if self.best is None else f"best {format_score(self.best)}"
         return f"{best}, {self.failed} failed" if self.failed else best
 
     @property
@@ -56,8 +58,8 @@ def clock_time(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def view(total: Total, rows: Sequence[Row], size: ConsoleDimensions) -> RenderableType:
-    """Return the bar of a study above the table of its workers, cut to what the terminal has lines for."""
+def view(total: Total, rows: Sequence[WorkerRow], size: ConsoleDimensions) -> RenderableType:
+    """Return the bar of a study above the table of its workers, cut to the height of the terminal."""
     parts = _bar(total, size.width)
     if rows:
         room = max(1, size.height - FRAME_LINES)
@@ -68,11 +70,11 @@ def view(total: Total, rows: Sequence[Row], size: ConsoleDimensions) -> Renderab
 
 
 def _bar(total: Total, width: int) -> list[RenderableType]:
-    """Return the bar with its numbers, which move to a line of their own where they would be cut."""
+    """Return the bar with its numbers, on a second line if the terminal is too narrow."""
     numbers = [f"{total.done}/{total.cap}", total.words, total.left]
     beside = numbers if width >= ONE_LINE_WIDTH else []
     grid = Table.grid(
-        Column(no_wrap=True, overflow="ellipsis", max_width=LONGEST_NAME),
+        Column(no_wrap=True, overflow="ellipsis", max_width=LONGEST_SHOWN_NAME),
         Column(ratio=1, min_width=6),
         *(Column(no_wrap=True) for _ in beside),
         padding=(0, 1),
@@ -83,7 +85,7 @@ def _bar(total: Total, width: int) -> list[RenderableType]:
     return [grid] if beside else [grid, Text("  ".join(filter(None, numbers)))]
 
 
-def _workers(rows: Sequence[Row]) -> Table:
+def _workers(rows: Sequence[WorkerRow]) -> Table:
     titles = ("worker", "device", "trial", "window", "score so far", "seconds", "MB")
     columns = (Column(title, justify="right", no_wrap=True) for title in titles)
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 1), header_style="dim")
@@ -93,8 +95,8 @@ def _workers(rows: Sequence[Row]) -> Table:
             row.device,
             "-" if row.trial is None else str(row.trial),
             row.window or "-",
-            "-" if row.score is None or not math.isfinite(row.score) else f"{row.score:+.3f}",
-            "-" if row.seconds is None else f"{row.seconds:.0f}",
-            f"{row.resident_mb:.0f}",
+            format_score(row.score),
+            number(0)(row.seconds),
+            number(0)(row.resident_mb),
         )
     return table

@@ -1,7 +1,7 @@
-"""Words to a person, through apprise (Telegram, Slack, mail ...), when a study ends, stops or keeps failing.
+"""Send notifications through apprise (Telegram, Slack, mail ...) when a study ends, stops or keeps failing.
 
-The URLs hold tokens: they are part of no StudySpec, so they come into no database, file, log or message. A
-notification that fails is said once, and harms nothing.
+The URLs hold tokens: a study is stored without them, and no worker, log or message receives them. A
+notification that fails is reported once and has no other effect.
 """
 
 import logging
@@ -14,36 +14,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from optimize.errors import BadInputError, WalkforgeError, install_hint, require
-from optimize.results.progress import EndedRun
-from optimize.study.devices import NOTIFY_VARIABLE
+from optimize.errors import BadInputError, WalkforgeError, install_hint
+from optimize.results.launches import EndedRun
+from optimize.results.states import COUNTED, RunState
+from optimize.study.spec import NotifySpec
+from optimize.study.workers.gpus import NOTIFY_VARIABLE
 from optimize.study.workers.live import Total
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
-VARIABLE = NOTIFY_VARIABLE  # URLs, apart by spaces
-OCCASIONS = ("finish", "stop", "failure")
-FAILURES = 3  # in a row make a repeated failure
-HOLD_S = 30.0  # a word of failures is kept back, as a study that fails may stop itself by then
-LAST_WORD_S = 20.0  # that the end of a study waits for its notification
-
-
-@dataclass(frozen=True)
-class NotifySpec:
-    """Where to send words, and on which occasions."""
-
-    urls: list[str] = field(default_factory=list, repr=False)
-    on: list[str] = field(default_factory=lambda: list(OCCASIONS))
-
-    def __post_init__(self) -> None:
-        allowed = f"a list of {', '.join(OCCASIONS)}"
-        require(bool(self.on) and set(self.on) <= set(OCCASIONS), "notify.on", self.on, allowed)
+VARIABLE = NOTIFY_VARIABLE  # URLs separated by spaces
+CONSECUTIVE_FAILURES = 3  # consecutive failed trials before a notification
+HOLD_S = 30.0  # delay of a notification of failures, which is dropped if the study stops itself meanwhile
+CLOSE_TIMEOUT_S = 20.0  # time-out of the notifications at the end of a study
 
 
 @dataclass(frozen=True)
 class Service:
-    """One URL's service, which is called by what its URL begins with: the rest may hold a token."""
+    """The service of one URL, named by the scheme alone: the rest may hold a token."""
 
     scheme: str
     apprise: "Apprise"
@@ -51,45 +40,45 @@ class Service:
 
 @dataclass
 class Notifier:
-    """Sends words about one study, each to each service from a thread of its own."""
+    """Sends the notifications of one study, each to each service in a thread of its own."""
 
     spec: NotifySpec
     services: Sequence[Service]
     study: str
-    complain: Callable[[str], None]
+    report: Callable[[str], None]
     total: Total | None = None  # as of the last trial that ended
-    in_a_row: int = 0  # trials that failed
-    failed: set[int] = field(default_factory=set)  # services that did, of which it was said
+    in_a_row: int = 0  # consecutive failed trials
+    failed: set[int] = field(default_factory=set)  # services whose failure was reported
     stopped: bool = False
-    over: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
-    def send(self, occasion: str, text: str, kind: str) -> None:
-        """Send words on an occasion that was asked for, without waiting."""
-        if occasion in self.spec.on:
+    def send(self, event: str, text: str, kind: str) -> None:
+        """Send a notification without waiting, if its event is configured."""
+        if event in self.spec.events:
             for number, service in enumerate(self.services):
                 self._start(self._send, number, service, text, kind)
 
-    def hear(self, run: EndedRun, total: Total) -> None:
-        """Count trials that fail in a row, and say so once for each row."""
+    def run_ended(self, run: EndedRun, total: Total) -> None:
+        """Count consecutive failed trials, and notify once for each series."""
         self.total = total
-        if run.state in ("COMPLETE", "PRUNED"):
+        if run.state in COUNTED:
             self.in_a_row = 0
-        elif run.state == "FAIL":
+        elif run.state == RunState.FAIL:
             self.in_a_row += 1
-            if self.in_a_row == FAILURES and self.services:
+            if self.in_a_row == CONSECUTIVE_FAILURES and self.services:
                 why = f"{run.failure_kind}: {run.failure_message}"
-                self._start(self._warn, f"{FAILURES} trials in a row failed, the last with {why}")
+                self._start(self._warn, f"{CONSECUTIVE_FAILURES} trials in a row failed, the last with {why}")
 
     def stop(self, text: str, kind: str) -> None:
-        """Tell that the study stopped, and why."""
+        """Send the reason why the study stopped."""
         self.stopped = True
         self.send("stop", text, kind)
 
     def close(self) -> None:
-        """Wait a little for what is being sent."""
-        self.over.set()
-        until = time.monotonic() + LAST_WORD_S
+        """Wait for the notifications that are being sent, at most CLOSE_TIMEOUT_S."""
+        self.closing.set()
+        until = time.monotonic() + CLOSE_TIMEOUT_S
         while self.threads:
             self.threads.pop(0).join(max(0.0, until - time.monotonic()))
 
@@ -99,9 +88,9 @@ class Notifier:
         thread.start()
 
     def _warn(self, text: str) -> None:
-        """Tell of failures, unless the study stops itself meanwhile: then that is told, and alone."""
-        self.over.wait(HOLD_S)
-        if not (self.stopped and "stop" in self.spec.on):
+        """Notify of failures after HOLD_S, unless the stop of the study is notified meanwhile."""
+        self.closing.wait(HOLD_S)
+        if not (self.stopped and "stop" in self.spec.events):
             self.send("failure", text, "warning")
 
     def _send(self, number: int, service: Service, text: str, kind: str) -> None:
@@ -109,18 +98,18 @@ class Notifier:
             title = f"walkforge {self.study}"
             sent = service.apprise.notify(title=title, body=text, notify_type=kind)
             why = "" if sent else "the service did not take it"
-        except Exception as error:  # of any service's client, without its words: they may hold a token
+        except Exception as error:  # from any client; its message may hold a token and is not shown
             why = type(error).__name__
         if why and number not in self.failed:
             self.failed.add(number)
-            self.complain(
+            self.report(
                 f"a notification about {self.study} could not be sent to {service.scheme}... ({why}); "
                 "the study goes on"
             )
 
 
-def connect(spec: NotifySpec) -> list[Service]:
-    """Return the services that the URLs name; BadInputError for a bad URL."""
+def connect_services(spec: NotifySpec) -> list[Service]:
+    """Return the services of the URLs; raise BadInputError for a bad URL."""
     urls = [*spec.urls, *os.environ.get(VARIABLE, "").split()]
     if not urls:
         return []
@@ -130,17 +119,17 @@ def connect(spec: NotifySpec) -> list[Service]:
         raise BadInputError(
             f"notify.urls needs apprise, which is not installed: {install_hint('notify')}"
         ) from None
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its words may hold a token
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its messages may hold a token
     services: list[Service] = []
     for number, url in enumerate(urls):
         where = f"notify.urls[{number}]" if number < len(spec.urls) else VARIABLE
-        with warnings.catch_warnings():  # its services import modules that Python will drop
+        with warnings.catch_warnings():  # its services import deprecated modules
             warnings.simplefilter("ignore", DeprecationWarning)
             service = Service(_scheme(url), Apprise())
             known = service.apprise.add(url)
         if not known:
             raise BadInputError(
-                f"{where}: apprise knows no service of this form (it begins with {_scheme(url)!r}, the rest "
+                f"{where}: apprise has no service of this form (it begins with {_scheme(url)!r}, the rest "
                 "may hold a token and is not shown): write one such as tgram://TOKEN/CHAT or mailto://..."
             )
         services.append(service)
@@ -154,18 +143,18 @@ def _scheme(url: str) -> str:
 
 @contextmanager
 def notifying(
-    spec: NotifySpec, services: Sequence[Service], study: str, complain: Callable[[str], None]
+    spec: NotifySpec, services: Sequence[Service], study: str, report: Callable[[str], None]
 ) -> Iterator[Notifier]:
-    """Yield the notifier of a study, and tell how the study ended."""
-    notifier = Notifier(spec, services, study, complain)
+    """Yield the notifier of a study, and send how the study ended."""
+    notifier = Notifier(spec, services, study, report)
     try:
         yield notifier
-    except BadInputError:  # whoever typed it reads the answer
+    except BadInputError:  # shown on the terminal where the command was typed
         raise
     except WalkforgeError as error:
         notifier.stop(str(error), "failure")
         raise
-    except BaseException as error:  # a bug's own words may hold anything
+    except BaseException as error:  # the message of a bug may hold secrets
         interrupted = isinstance(error, KeyboardInterrupt)
         why = "it was interrupted" if interrupted else type(error).__name__
         notifier.stop(f"{why}: the same command goes on", "warning" if interrupted else "failure")

@@ -1,22 +1,21 @@
-"""When a dead worker is replaced, here or on a cluster: later each time while no trial finishes."""
+"""Back-off of the restart of dead workers while no trial finishes."""
 
-from sqlalchemy.exc import DBAPIError
-
+from optimize.database import DBAPIError
 from optimize.results.runs import count_counted
-from optimize.study.handle import Handle
+from optimize.study.context import StudyContext
 
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0  # before the second dead worker in a row is replaced, and the last
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0  # delay of the second and the longest delay of any restart
 
 
-def count_finished(handle: Handle, known: int) -> int:
-    """Return how many trials have finished; those known of, where the database does not say."""
+def count_finished(context: StudyContext, known: int) -> int:
+    """Return the number of finished trials; the known number if the database cannot be reached."""
     try:
-        with handle.engine.connect() as conn:
-            return count_counted(conn, handle.spec.name)
-    except DBAPIError:  # the database is away: that is what may have ended the worker
+        with context.engine.connect() as conn:
+            return count_counted(conn, context.spec.name)
+    except DBAPIError:  # the same cause may have ended the worker
         return known
 
 
 def delay_s(restarts: int) -> float:
-    """Return the seconds before a dead worker is replaced, of so many since a trial finished."""
+    """Return the delay of a restart in seconds, from the number of restarts since a trial finished."""
     return min(FIRST_DELAY_S * 2 ** (restarts - 2), LONGEST_DELAY_S) if restarts > 1 else 0.0

@@ -1,4 +1,4 @@
-"""The signals that ask a study to stop or to stand still, and output that nobody reads any more."""
+"""Signals that stop or suspend a study, and output to a terminal or pipe that is gone."""
 
 import contextlib
 import os
@@ -15,15 +15,38 @@ Answer = Callable[[int, FrameType | None], None]
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """End what runs as Ctrl-C does, so that it clears up after itself."""
+    """Raise KeyboardInterrupt, so that the running code cleans up."""
     raise KeyboardInterrupt
+
+
+class StopRequests:
+    """Requests to stop: the first finishes the running windows, the second stops at once."""
+
+    def __init__(self, finish: Callable[[], None]) -> None:
+        self.count = 0
+        self._finish = finish
+
+    def answer(self, number: int, frame: FrameType | None) -> None:
+        """Call `finish` at the first Ctrl-C, SIGTERM or SIGHUP; raise KeyboardInterrupt at the second.
+
+        A closing terminal may send SIGHUP more than once, which counts as one.
+        """
+        if number == signal.SIGHUP and self.count:
+            return
+        self.count += 1
+        if self.count == 1:
+            self._finish()
+            words = "the running windows are finished first; Ctrl-C again stops at once"
+            print(f"\nstopping: {words}", file=sys.stderr)
+        elif self.count == 2:  # a third signal must not interrupt the cleanup
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def signals_answered(answers: Answer | Mapping[signal.Signals, Answer]) -> Iterator[None]:
-    """Have signals answered by functions, where this is the main thread: one for Ctrl-C, SIGTERM and SIGHUP.
+    """Install signal handlers in the main thread: one function for Ctrl-C, SIGTERM and SIGHUP, or one each.
 
-    One that is ignored stays so, as SIGHUP is under nohup.
+    An ignored signal stays ignored, such as SIGHUP under nohup.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -42,11 +65,11 @@ def signals_answered(answers: Answer | Mapping[signal.Signals, Answer]) -> Itera
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Let a process start with the signals of a stop blocked, until it can answer them.
+    """Start processes in this context with the stop signals blocked, until they install their handlers.
 
-    A forkserver keeps them blocked for good: it is in our group, and a SIGTERM to the group would end it.
+    A forkserver keeps them blocked: it is in this process group, and a SIGTERM to the group would end it.
     """
-    resource_tracker.ensure_running()  # its own start would unblock them
+    resource_tracker.ensure_running()  # its start would unblock them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -55,7 +78,7 @@ def signals_held() -> Iterator[None]:
 
 
 class LastingStream:
-    """A text stream that goes on, into nothing, when its reader or its terminal is gone."""
+    """A text stream that drops its output once its reader or its terminal is gone."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -72,7 +95,7 @@ class LastingStream:
             return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered, or drop it."""
+        """Write the buffered text, or drop it."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
@@ -87,7 +110,7 @@ class LastingStream:
 
 @contextlib.contextmanager
 def lasting_output() -> Iterator[None]:
-    """Let a long command run on where its output is closed, such as a terminal or a pipe to a pager."""
+    """Keep a long command running after its output was closed, such as a terminal or a pipe to a pager."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = LastingStream(before[0]), LastingStream(before[1])
     try:

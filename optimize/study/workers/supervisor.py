@@ -1,4 +1,4 @@
-"""The supervisor: it owns the worker processes of one study, holds them to their limits, leaves no orphan."""
+"""The supervisor of one study: start, restart, limit and stop its worker processes."""
 
 import contextlib
 import multiprocessing
@@ -16,160 +16,160 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnC
 from types import FrameType
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError
 
 from optimize import clock
+from optimize.database import DBAPIError
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.results import leases
 from optimize.results.leases import Lease
 from optimize.results.processes import identity, this_host
-from optimize.results.records import RETRIED
-from optimize.study.claims.caps import fail_claimed
-from optimize.study.claims.triage import why_stopped
-from optimize.study.devices import (
+from optimize.results.states import RunState
+from optimize.spawning import main_left_out
+from optimize.study.context import StudyContext
+from optimize.study.failures.stops import stop_message
+from optimize.study.spec import StudySpec
+from optimize.study.trials.claim import fail_claimed
+from optimize.study.workers.gpus import (
     devices_of,
-    environment_of,
-    main_left_out,
+    least_used_device,
     memory_fraction,
-    place,
     threads_of,
     usable_cores,
+    worker_environment,
 )
-from optimize.study.files import make_folder
-from optimize.study.handle import Handle
-from optimize.study.spec import StudySpec
-from optimize.study.workers.limits import Breach, Sight, breach, is_stopped, resident_mb
+from optimize.study.workers.limits import LimitExceeded, Usage, exceeded_limit, is_stopped, resident_mb
 from optimize.study.workers.process import (
     EXIT_DONE,
     EXIT_FAILING,
     EXIT_LEFT,
     EXIT_SHORT,
     PRELOAD,
-    Seat,
+    WorkerSlot,
     work,
 )
 from optimize.study.workers.restarts import count_finished, delay_s
-from optimize.study.workers.signals import STOP_SIGNALS, signals_answered, signals_held
+from optimize.study.workers.signals import STOP_SIGNALS, StopRequests, signals_answered, signals_held
+from optimize.walkforward.files import make_folder
 
 POLL_S = 0.2
-FORKSERVER_DIED = 255  # what multiprocessing says of its children then, though they live
-AWAY = (DBAPIError, StorageInternalError, WalkforgeError)  # the database is, or a lock, or the trial
-LOOK_S = 0.5  # between two looks at what the workers use
-ALONE_S = 1.0  # a worker died alone where no other one and not its supervisor died within so long
+FORKSERVER_DIED = 255  # exit code that multiprocessing reports for children that still live
+AWAY = (DBAPIError, StorageInternalError, WalkforgeError)  # the database, a lock or the trial is gone
+USAGE_INTERVAL_S = 0.5  # interval at which the usage of workers is measured
+ALONE_S = 1.0  # deaths within this time have a common cause, which is no trial's fault
 
 
 @dataclass
-class Member:
-    """A worker process and what was seen of it last."""
+class WorkerProcess:
+    """A worker process and its latest usage."""
 
-    process: ForkServerProcess | SpawnProcess
-    seat: Seat
+    child: ForkServerProcess | SpawnProcess
+    slot: WorkerSlot
     resident_mb: float = 0.0
     stopped_s: float = 0.0
 
     @property
     def pid(self) -> int:
-        """Return the id of the process, and of the group of what it starts."""
-        return self.process.pid or 0
+        """Return the id of the process, which is also the id of its process group."""
+        return self.child.pid or 0
 
     @property
     def seconds(self) -> float | None:
-        """Return how long its trial has run, None between two trials."""
-        since = self.seat.since.value
+        """Return the run time of its trial, None between two trials."""
+        since = self.slot.since.value
         return time.monotonic() - since if since else None
 
 
 @dataclass(frozen=True)
 class Death:
-    """A worker that died, and when that was seen."""
+    """A worker that died, and the time at which its death was noticed."""
 
     pid: int
-    at: float  # of the monotonic clock
-    blamed: bool  # on its trial, where it died alone
+    at: float  # monotonic time
+    blamed: bool  # whether its trial may be the cause, if it died alone
 
 
 @dataclass
 class Supervisor:
-    """Own the worker processes of one study: start, replace, stop in order, leave no orphan."""
+    """Start, restart and stop the worker processes of one study; leave no orphan."""
 
-    handle: Handle
-    target: Callable[[StudySpec, Seat], None] = work  # what a worker process runs
-    first: int = 0  # number of the first worker: on a cluster each machine has some of a study's
+    context: StudyContext
+    target: Callable[[StudySpec, WorkerSlot], None] = work  # function that a worker process runs
+    first: int = 0  # number of the first worker; on a cluster each supervisor has another one
     restarts: int = 0  # dead workers replaced since a trial finished
-    stops: int = 0  # how often a stop was asked for
-    crew: dict[int, Member] = field(default_factory=dict)
-    due: dict[int, float] = field(default_factory=dict)  # when a dead worker is replaced
-    deaths: list[Death] = field(default_factory=list)  # of which it is not decided yet what they mean
+    processes: dict[int, WorkerProcess] = field(default_factory=dict)
+    due: dict[int, float] = field(default_factory=dict)  # time at which a dead worker is replaced
+    deaths: list[Death] = field(default_factory=list)  # not yet attributed to a trial or to a common cause
 
     def __post_init__(self) -> None:
-        self.devices = devices_of(self.handle.spec)
-        # A process that is to use a GPU cannot be forked from one that may have touched it.
-        self.context: SpawnContext | ForkServerContext
+        self.devices = devices_of(self.context.spec)
+        # A process that uses a GPU cannot be forked from one that may have initialized CUDA.
+        self.starter: SpawnContext | ForkServerContext
         if self.devices:
-            self.context = multiprocessing.get_context("spawn")
+            self.starter = multiprocessing.get_context("spawn")
         else:
-            self.context = multiprocessing.get_context("forkserver")
-        self.stop = self.context.RawValue("b", 0)
+            self.starter = multiprocessing.get_context("forkserver")
+        self.stop = self.starter.RawValue("b", 0)
+        self.stops = StopRequests(self._finish_windows)
         launch = f"{clock.now():%Y%m%dT%H%M%S}_{socket.gethostname()}_{os.getpid()}"
-        self.logs = self.handle.spec.folder / "logs" / launch
+        self.logs = self.context.spec.folder / "logs" / launch
         self._identity = identity()
         self._finished = 0
         self._looked_at = time.monotonic()
 
     def run(self, show: Callable[[], None]) -> None:
         """Run workers until the study is at its cap; raise StudyStoppedError or KeyboardInterrupt."""
-        make_folder(self.logs)  # else each worker dies of it, and no log says why
-        if isinstance(self.context, ForkServerContext):
-            self.context.set_forkserver_preload(PRELOAD)
-        self._finished = count_finished(self.handle, self._finished)
-        stops = dict.fromkeys(STOP_SIGNALS, self._asked_to_stop)
-        with signals_answered({**stops, signal.SIGTSTP: self._stand_still}):
+        make_folder(self.logs)  # without it each worker would die before its log exists
+        if isinstance(self.starter, ForkServerContext):
+            self.starter.set_forkserver_preload(PRELOAD)
+        self._finished = count_finished(self.context, self._finished)
+        stops = dict.fromkeys(STOP_SIGNALS, self.stops.answer)
+        with signals_answered({**stops, signal.SIGTSTP: self._suspend}):
             try:
-                for worker in range(self.handle.spec.worker.count):
+                for worker in range(self.context.spec.worker.count):
                     self._start(self.first + worker)
-                while self.crew or self.due:
-                    wait([member.process.sentinel for member in self.crew.values()], timeout=POLL_S)
+                while self.processes or self.due:
+                    wait([process.child.sentinel for process in self.processes.values()], timeout=POLL_S)
                     self._collect()
-                    self._judge_deaths()
+                    self._count_losses()
                     self._replace()
-                    self._watch()
+                    self._enforce_limits()
                     show()
             finally:
                 self._end_all()
                 show()
-        if self.stops:
+        if self.stops.count:
             raise KeyboardInterrupt
 
-    def members(self) -> list[Member]:
+    def running_processes(self) -> list[WorkerProcess]:
         """Return the workers that run now."""
-        return list(self.crew.values())
+        return list(self.processes.values())
 
     def _start(self, worker: int) -> None:
-        spec = self.handle.spec
-        load = Counter(m.seat.device.index for m in self.crew.values() if m.seat.device is not None)
-        seat = Seat(
+        spec = self.context.spec
+        load = Counter(p.slot.device.index for p in self.processes.values() if p.slot.device is not None)
+        slot = WorkerSlot(
             worker=worker,
             log=self.logs / f"worker_{worker}.log",
             stop=self.stop,
-            since=self.context.RawValue("d", 0.0),
-            begun=self.context.RawValue("L", 0),
-            device=place(self.devices, load),
+            since=self.starter.RawValue("d", 0.0),
+            begun=self.starter.RawValue("L", 0),
+            device=least_used_device(self.devices, load),
             memory_fraction=memory_fraction(spec.worker),
             threads=threads_of(spec.worker, usable_cores()),
             supervisor=self._identity,
         )
-        process = self.context.Process(target=self.target, args=(spec, seat), name=f"worker_{worker}")
+        child = self.starter.Process(target=self.target, args=(spec, slot), name=f"worker_{worker}")
         try:
-            with environment_of(seat.device, seat.threads), signals_held(), main_left_out():
-                process.start()
-                self.crew[worker] = Member(process, seat)
+            with worker_environment(slot.device, slot.threads), signals_held(), main_left_out():
+                child.start()
+                self.processes[worker] = WorkerProcess(child, slot)
         except (OSError, EOFError) as error:
-            self._bury([worker], self._why_not_started(error))
+            self._schedule_restart([worker], self._why_not_started(error))
 
     def _why_not_started(self, error: Exception) -> str:
-        """Say why a worker could not be started; without the forkserver's socket the next ones are spawned.
+        """Return why a worker could not start; without the forkserver's socket the next ones are spawned.
 
-        A cleaner of temporary files may remove the socket. A dead forkserver is replaced by the next start.
+        A cleaner of temporary files may remove the socket. The next start replaces a dead forkserver.
         """
         if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
             print(
@@ -177,173 +177,168 @@ class Supervisor:
                 f"{tempfile.gettempdir()}?): each new worker now takes seconds longer to start",
                 file=sys.stderr,
             )
-            self.context = multiprocessing.get_context("spawn")
+            self.starter = multiprocessing.get_context("spawn")
         return f"it could not be started: {str(error) or 'its forkserver died'}"
 
     def _collect(self) -> None:
-        """Look after workers that ended: done, failing, asked to leave, or dead."""
-        dead: dict[int, int] = {}  # their exit codes
-        for worker, member in list(self.crew.items()):
-            code = member.process.exitcode
+        """Handle workers that ended: finished, stopped by failures, asked to leave, or dead."""
+        dead: dict[int, int] = {}  # exit code by worker
+        for worker, process in list(self.processes.items()):
+            code = process.child.exitcode
             if code is None:
                 continue
-            _end_group(member)  # what it left behind; itself, where only its forkserver died
-            del self.crew[worker]
+            _end_group(process)  # its children, or the worker itself if only its forkserver died
+            del self.processes[worker]
             if code == EXIT_FAILING:
-                raise StudyStoppedError(why_stopped(self.handle))
+                raise StudyStoppedError(stop_message(self.context))
             if code == EXIT_LEFT:
                 self.due[worker] = 0.0
             elif code != EXIT_DONE:
                 dead[worker] = code
                 blamed = code not in (FORKSERVER_DIED, EXIT_SHORT)
-                self.deaths.append(Death(member.pid, time.monotonic(), blamed))
+                self.deaths.append(Death(process.pid, time.monotonic(), blamed))
         if dead:
-            self._bury(list(dead), f"exit code {next(iter(dead.values()))}")
+            self._schedule_restart(list(dead), f"exit code {next(iter(dead.values()))}")
 
-    def _judge_deaths(self) -> None:
-        """Give the trials of dead workers back; it counts as a loss where one worker alone died of itself."""
+    def _count_losses(self) -> None:
+        """Return the trials of dead workers to the queue; count a loss only if one worker died alone."""
         if not self.deaths or time.monotonic() - self.deaths[0].at < ALONE_S:
             return
         judged, self.deaths = self.deaths, []
         counts = len(judged) == 1 and judged[0].blamed
-        with contextlib.suppress(*AWAY):  # the leases expire, and nothing counts
+        with contextlib.suppress(*AWAY):  # the leases expire and no loss is counted
             for lease in self._leases_of({death.pid for death in judged}):
-                with self.handle.engine.begin() as conn:
+                with self.context.engine.begin() as conn:
                     if counts:
                         leases.count_loss(conn, lease)
                     else:
                         leases.abandon(conn, lease, "its worker was lost")
 
-    def _bury(self, dead: Sequence[int], why: str) -> None:
-        """Have dead workers replaced, later each time, unless too many died and no trial finished.
+    def _schedule_restart(self, dead: Sequence[int], why: str) -> None:
+        """Schedule the restart of dead workers; raise after too many restarts without a finished trial.
 
-        Those that died together had one cause, such as the death of their forkserver, and count as one.
+        Workers that died together, such as with their forkserver, count as one.
         """
-        finished = count_finished(self.handle, self._finished)
+        finished = count_finished(self.context, self._finished)
         if finished > self._finished:
             self._finished, self.restarts = finished, 0
         self.restarts += 1
-        if self.restarts > self.handle.spec.worker.max_restarts and not self.stops:
+        if self.restarts > self.context.spec.worker.max_restarts and not self.stops.count:
             raise StudyStoppedError(
                 f"worker.max_restarts={self.restarts - 1} dead workers were replaced and another died before "
                 f"any trial finished ({why}): see {self.logs}"
             )
-        if not self.stops:
+        if not self.stops.count:
             self.due |= dict.fromkeys(dead, time.monotonic() + delay_s(self.restarts))
 
     def _replace(self) -> None:
-        if self.stops:
+        if self.stops.count:
             self.due.clear()
-        if self.deaths:  # judged first, so that the next worker takes up the trial of the dead one
+        if self.deaths:  # attributed first, so that the new worker gets the trial of the dead one
             return
         for worker, due in list(self.due.items()):
             if time.monotonic() >= due:
                 del self.due[worker]
                 self._start(worker)
 
-    def _watch(self) -> None:
-        """Hold every worker to its limits."""
+    def _enforce_limits(self) -> None:
+        """Kill every worker that exceeds its limits."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_S:
+        if now - self._looked_at < USAGE_INTERVAL_S:
             return
-        # A supervisor that was itself stopped (Ctrl-Z) has not seen the workers stand still for so long.
-        elapsed_s, self._looked_at = min(now - self._looked_at, 2 * LOOK_S), now
-        resident = resident_mb({member.pid for member in self.crew.values()})
-        for worker, member in list(self.crew.items()):
-            since = member.seat.since.value
-            member.resident_mb = resident[member.pid]
-            member.stopped_s = member.stopped_s + elapsed_s if is_stopped(member.pid) else 0.0
-            sight = Sight(now - since if since else None, member.resident_mb, member.stopped_s)
-            found = breach(self.handle.spec.worker, sight)
+        # After a stop of the supervisor itself (Ctrl-Z) the elapsed time would be too long.
+        elapsed_s, self._looked_at = min(now - self._looked_at, 2 * USAGE_INTERVAL_S), now
+        resident = resident_mb({process.pid for process in self.processes.values()})
+        for worker, process in list(self.processes.items()):
+            since = process.slot.since.value
+            process.resident_mb = resident[process.pid]
+            process.stopped_s = process.stopped_s + elapsed_s if is_stopped(process.pid) else 0.0
+            usage = Usage(now - since if since else None, process.resident_mb, process.stopped_s)
+            found = exceeded_limit(self.context.spec.worker, usage)
             if found is not None:
-                self._punish(worker, member, since, found)
+                self._kill_over_limit(worker, process, since, found)
 
-    def _punish(self, worker: int, member: Member, since: float, found: Breach) -> None:
-        """Kill a worker for what its trial does, fail that trial, and have the worker replaced."""
-        _end_group(member)
-        del self.crew[worker]
+    def _kill_over_limit(
+        self, worker: int, process: WorkerProcess, since: float, found: LimitExceeded
+    ) -> None:
+        """Kill a worker that exceeded a limit, fail its trial and schedule the restart."""
+        _end_group(process)
+        del self.processes[worker]
         self.due[worker] = 0.0
-        told = f"worker {worker} (pid {member.pid}) is killed: {found.message}"
-        # Between the look and the kill it may have gone on to another trial, which is not to blame.
-        blame = found.kind if member.seat.since.value == since else None
+        told = f"worker {worker} (pid {process.pid}) is killed: {found.message}"
+        # Between measurement and kill the worker may have started another trial, which must not fail.
+        blame = found.kind if process.slot.since.value == since else None
         try:
-            for lease in self._leases_of({member.pid}):
+            for lease in self._leases_of({process.pid}):
                 if blame is None:
                     self._abandon(lease)
                     told += f"; trial {lease.trial_number} is given back"
                 else:
-                    run = fail_claimed(self.handle, lease, blame, found.message)
-                    what = "is tried once more" if run.state == RETRIED else "fails: this was its second try"
+                    run = fail_claimed(self.context, lease, blame, found.message)
+                    what = (
+                        "is tried once more"
+                        if run.state == RunState.RETRIED
+                        else "fails: this was its second try"
+                    )
                     told += f"; trial {lease.trial_number} {what}"
-        except AWAY as error:  # the trial is, or was, taken over as a lost one
+        except AWAY as error:  # another worker takes the trial over once its lease expires
             told += f"; its trial could not be failed: {error}"
         print(told, file=sys.stderr)
-        if not member.seat.begun.value and not member.stopped_s:
+        if not process.slot.begun.value and not process.stopped_s:
             raise StudyStoppedError(
                 f"{found.message} before the first trial: set worker.max_memory_mb to "
-                f"{1.5 * member.resident_mb:.0f} or more"
+                f"{1.5 * process.resident_mb:.0f} or more"
             )
 
     def _end_all(self) -> None:
-        """Kill what still runs and give its trials back at no loss: it was we who ended them."""
-        for member in self.crew.values():
-            _end_group(member)
-        pids = {member.pid for member in self.crew.values()} | {death.pid for death in self.deaths}
-        self.crew.clear()
+        """Kill the running workers and return their trials to the queue without counting a loss."""
+        for process in self.processes.values():
+            _end_group(process)
+        pids = {process.pid for process in self.processes.values()} | {death.pid for death in self.deaths}
+        self.processes.clear()
         self.deaths.clear()
         self.due.clear()
         try:
             for lease in self._leases_of(pids):
                 self._abandon(lease)
-        except DBAPIError as error:  # they are found lost at the next launch
+        except DBAPIError as error:  # the next launch finds them
             print(f"the trials could not be given back: {error}", file=sys.stderr)
 
     def _leases_of(self, pids: set[int]) -> list[Lease]:
-        with self.handle.engine.connect() as conn:
-            active = leases.active(conn, self.handle.spec.name)
+        with self.context.engine.connect() as conn:
+            active = leases.active(conn, self.context.spec.name)
         return [lease for lease in active if lease.pid in pids and lease.host == this_host()]
 
     def _abandon(self, lease: Lease) -> None:
-        with self.handle.engine.begin() as conn:
+        with self.context.engine.begin() as conn:
             leases.abandon(conn, lease)
 
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """First Ctrl-C, SIGTERM or SIGHUP: finish the running windows; second: stop at once.
-
-        A terminal that closes sends SIGHUP more than once, which is one wish.
-        """
-        if number == signal.SIGHUP and self.stops:
-            return
-        self.stops += 1
+    def _finish_windows(self) -> None:
+        """Let each worker finish its running window and exit."""
         self.stop.value = 1
-        if self.stops == 2:  # a third must not disturb the clearing up
-            raise KeyboardInterrupt
-        if self.stops == 1:
-            words = "the running windows are finished first; Ctrl-C again stops at once"
-            print(f"\nstopping: {words}", file=sys.stderr)
 
-    def _stand_still(self, number: int, frame: FrameType | None) -> None:
-        """Stop the workers with this process (Ctrl-Z) and let them go on with it; no clock runs meanwhile."""
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        """Suspend the workers with this process (Ctrl-Z) and resume them with it; the time is not counted."""
         began = time.monotonic()
-        for member in self.crew.values():
-            _signal_group(member, signal.SIGSTOP)
+        for process in self.processes.values():
+            _signal_group(process, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)  # returns once this process is continued
         stood_s = time.monotonic() - began
-        for member in self.crew.values():
-            if member.seat.since.value:
-                member.seat.since.value += stood_s
-            _signal_group(member, signal.SIGCONT)
+        for process in self.processes.values():
+            if process.slot.since.value:
+                process.slot.since.value += stood_s
+            _signal_group(process, signal.SIGCONT)
 
 
-def _signal_group(member: Member, number: signal.Signals) -> None:
+def _signal_group(process: WorkerProcess, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(member.pid, number)
+        os.killpg(process.pid, number)
 
 
-def _end_group(member: Member) -> None:
-    """Kill a worker and whatever it started, and wait for its end."""
-    _signal_group(member, signal.SIGKILL)
-    if member.process.exitcode in (None, FORKSERVER_DIED):  # it may have no group yet
+def _end_group(process: WorkerProcess) -> None:
+    """Kill a worker and its process group, and wait for its end."""
+    _signal_group(process, signal.SIGKILL)
+    if process.child.exitcode in (None, FORKSERVER_DIED):  # it may not have a group yet
         with contextlib.suppress(ProcessLookupError):
-            os.kill(member.pid, signal.SIGKILL)
-    member.process.join()
+            os.kill(process.pid, signal.SIGKILL)
+    process.child.join()

@@ -13,10 +13,10 @@ from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec, TradingVectorEnv
 from optimize.agents.agent import Agent
-from optimize.agents.callbacks import Report
 from optimize.agents.registry import action_of
+from optimize.agents.sb3.callbacks import ProgressReport
+from optimize.agents.sb3.train import train
 from optimize.agents.spec import AgentSpec
-from optimize.agents.train import train
 from tests.markets import make_market, random_walk
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -52,9 +52,13 @@ def shipped_spec(name: str) -> AgentSpec:
 
 
 def load_yaml(group: str, name: str) -> dict[str, Any]:
+    """Return the keys of conf/GROUP/NAME.yaml and of the files that it starts from."""
     node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     assert isinstance(node, dict)
-    return {str(key): value for key, value in node.items()}
+    keys: dict[str, Any] = {}
+    for base in node.pop("defaults", []):
+        keys |= {} if base == "_self_" else load_yaml(group, base)
+    return keys | {str(key): value for key, value in node.items()}
 
 
 def noise_market(n_bars: int = 300) -> Market:
@@ -75,7 +79,7 @@ def make_env(market: Market, name: str, *, num_envs: int, bars: int = 40) -> Tra
 
 
 def train_small(
-    spec: AgentSpec, market: Market | None = None, *, seed: int = 1, report: Report | None = None
+    spec: AgentSpec, market: Market | None = None, *, seed: int = 1, report: ProgressReport | None = None
 ) -> Agent:
     market = noise_market() if market is None else market
     return train(

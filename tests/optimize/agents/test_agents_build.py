@@ -1,4 +1,4 @@
-"""What the shipped YAML says reaches the model that is built."""
+"""Every key of the shipped YAML reaches the built model."""
 
 import warnings
 from dataclasses import replace
@@ -9,10 +9,11 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from optimize.agents.budget import fit_to_budget
-from optimize.agents.build import build
+from optimize.agents.engines import local_engine
 from optimize.agents.registry import ALGORITHMS, searchable_keys, unsearchable
+from optimize.agents.sb3.build import build
+from optimize.agents.sb3.vecenv import SB3VecEnv
 from optimize.agents.spec import AgentSpec, check_agent
-from optimize.agents.vecenv import SB3VecEnv
 from tests.optimize.agents.support import load_yaml, make_env, noise_market, shipped_spec
 
 SPACE = [
@@ -32,11 +33,11 @@ def _with(spec: AgentSpec, key: str, value: Any) -> AgentSpec:
 
 def _build(spec: AgentSpec) -> BaseAlgorithm:
     env = make_env(noise_market(50), spec.name, num_envs=spec.n_envs, bars=10)
-    return build(spec, SB3VecEnv(env), seed=0)
+    return build(spec, SB3VecEnv(env), local_engine(spec), seed=0)
 
 
 def _observable(model: BaseAlgorithm, key: str) -> Any:
-    """Return what the key decides in the built model."""
+    """Return the value in the built model that a key sets."""
     if key == "net":
         return [tuple(parameter.shape) for parameter in model.policy.parameters()]
     if key == "activation":
@@ -110,7 +111,7 @@ def test_net_and_activation_reach_every_network(name: str) -> None:
     model = _build(replace(shipped_spec(name), net="deep", activation="relu"))
     text = str(model.policy)
     assert "ReLU" in text
-    assert text.count("Tanh") == (2 if name == "td3" else 0)  # which squash what both its actors say
+    assert text.count("Tanh") == (2 if name == "td3" else 0)  # which squash the outputs of both its actors
     widths = {parameter.shape[0] for parameter in model.policy.parameters() if parameter.ndim == 2}
     assert 128 in widths
 

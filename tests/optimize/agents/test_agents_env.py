@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from envs.costs import CostSpec
-from envs.rewards import RewardSpec, hold_moments
+from envs.rewards import RewardSpec, buy_and_hold_moments
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.agents.agent import Agent, load_agent
-from optimize.agents.train import train
+from optimize.agents.sb3.train import train
 from optimize.errors import BadInputError
 from tests.optimize.agents.support import LOOKBACK, noise_market, probe_observations, small_spec
+from tests.tiers import mostly_slow
 
 
 def trained(
@@ -38,10 +39,10 @@ def trained(
 
 
 def fitted(market: Market) -> Market:
-    return replace(market, hold_moments=hold_moments(market, 0, market.n_bars - 1))
+    return replace(market, hold_moments=buy_and_hold_moments(market, 0, market.n_bars - 1))
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn"])
+@pytest.mark.parametrize("name", mostly_slow(["ppo", "dqn"], "ppo"))
 def test_an_agent_knows_how_often_its_differential_reward_was_active(name: str, tmp_path: Path) -> None:
     free, clipped = (trained(name, reward="differential_sharpe", clip=clip) for clip in (10.0, 0.05))
     assert free.reward_active_share is not None
@@ -54,7 +55,7 @@ def test_an_agent_knows_how_often_its_differential_reward_was_active(name: str, 
     assert free.policy.observation_space.shape == (window + 3 + 2,)
 
 
-def test_a_reward_without_floor_and_clip_says_nothing() -> None:
+def test_a_reward_without_floor_and_clip_has_no_active_share() -> None:
     assert trained("ppo", reward="drawdown_penalised").reward_active_share is None
 
 
@@ -69,7 +70,9 @@ def test_an_agent_can_train_on_whole_sessions() -> None:
         trained("ppo", env=EnvSpec(episode="session"), last=40)
 
 
-@pytest.mark.parametrize(("name", "discrete"), [("ppo", False), ("sac", False), ("dqn", True)])
+@pytest.mark.parametrize(
+    ("name", "discrete"), mostly_slow([("ppo", False), ("sac", False), ("dqn", True)], ("ppo", False))
+)
 def test_a_long_only_agent_is_loaded_as_one(name: str, discrete: bool, tmp_path: Path) -> None:
     agent = trained(name, env=EnvSpec(long_only=True, episode_bars=40))
     observations, start = probe_observations(agent, 64), np.ones(64, dtype=bool)

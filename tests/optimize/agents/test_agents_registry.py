@@ -1,11 +1,13 @@
-"""What the registry answers without and with stable-baselines3."""
+"""The registry before and after stable-baselines3 is loaded."""
 
 import subprocess
 import sys
 
 import pytest
 
+from envs.fields import keys_of
 from optimize.agents.registry import ALGORITHMS, action_of, searchable_keys, unsearchable
+from optimize.agents.spec import AgentSpec
 from optimize.errors import BadInputError
 
 
@@ -22,10 +24,13 @@ def test_mismatched_action_names_the_remedy() -> None:
 
 
 def test_settings_of_the_exam_and_the_machine_are_not_searchable() -> None:
-    for key in ("name", "total_timesteps", "n_envs", "device", "engine", "agent.device", "seed", "verbose"):
+    keys = keys_of(AgentSpec)
+    for key in ("name", "total_timesteps", "n_envs", "device", "engine"):
+        assert keys[key].unsearchable, key
+        assert key not in searchable_keys("ppo")
+    for key in ("seed", "verbose"):
         assert unsearchable(key), key
-        assert key.removeprefix("agent.") not in searchable_keys("ppo")
-    assert unsearchable("agent.learning_rate") is None
+    assert keys["learning_rate"].unsearchable is None
     assert unsearchable("net") is None
 
 

@@ -51,7 +51,7 @@ def test_arguments_that_take_objects_are_refused(key: str) -> None:
     ("key", "value", "allowed"),
     [
         ("learning_rate", "abc", "a number"),
-        ("learning_rate", "3e-4", "YAML reads 1e-4 as text"),
+        ("learning_rate", "3e-4", "a number, without quotes"),
         ("learning_rate", 0, "above 0"),
         ("learning_rate", -0.1, "above 0"),
         ("learning_rate", float("nan"), "finite"),

@@ -12,10 +12,9 @@ from envs.costs import CostSpec
 from envs.rewards import RewardSpec
 from envs.vector import EnvSpec
 from optimize.agents.agent import Agent
-from optimize.agents.build import algorithm_of
-from optimize.agents.registry import ALGORITHMS
+from optimize.agents.registry import ALGORITHMS, find_algorithm
+from optimize.agents.sb3.train import train
 from optimize.agents.spec import AgentSpec
-from optimize.agents.train import train
 from optimize.errors import BadInputError, NumericError
 from tests.markets import make_market
 from tests.optimize.agents.support import (
@@ -27,21 +26,22 @@ from tests.optimize.agents.support import (
     small_spec,
     train_small,
 )
+from tests.tiers import mostly_slow
 
 LARGEST_SEED = 2**32 - 1
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
 def test_same_seed_gives_the_same_weights(name: str) -> None:
     first = train_small(small_spec(name), seed=LARGEST_SEED)
-    train_small(small_spec("dqn"), seed=5)  # another training in the same process
+    train_small(small_spec("ppo"), seed=5)  # another training in the same process
     torch.rand(3)
     again = train_small(small_spec(name), seed=LARGEST_SEED)
     assert same_weights(first, again)
     assert not same_weights(first, train_small(small_spec(name), seed=LARGEST_SEED - 1))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
 def test_training_changes_the_weights_and_stops_at_the_budget(name: str) -> None:
     agent = train_small(small_spec(name))
     untrained = train_small(small_spec(name, learning_rate=1e-30))
@@ -50,7 +50,9 @@ def test_training_changes_the_weights_and_stops_at_the_budget(name: str) -> None
     assert agent.model.num_timesteps == 256
 
 
-@pytest.mark.parametrize(("name", "shape"), [("ppo", (16, 1)), ("sac", (16, 1)), ("dqn", (16,))])
+@pytest.mark.parametrize(
+    ("name", "shape"), mostly_slow([("ppo", (16, 1)), ("sac", (16, 1)), ("dqn", (16,))], ("ppo", (16, 1)))
+)
 def test_acts_within_the_action_space(name: str, shape: tuple[int, ...]) -> None:
     agent = train_small(small_spec(name))
     action, state = agent.act(probe_observations(agent), None, np.zeros(16, dtype=bool))
@@ -59,7 +61,7 @@ def test_acts_within_the_action_space(name: str, shape: tuple[int, ...]) -> None
     assert all(agent.policy.action_space.contains(row) for row in action)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_acts_as_the_policy_predicts(name: str, deterministic: bool) -> None:
     agent = replace(train_small(small_spec(name)), deterministic=deterministic)
@@ -91,8 +93,8 @@ def test_a_policy_that_predicts_in_its_own_way_threads_its_state() -> None:
     action, state = agent.act(observation, state, some)
     np.testing.assert_array_equal(action[:, 0], np.where(some, 0, 8))
     np.testing.assert_array_equal(state, np.where(some, 1, 9))
-    world = make_env(noise_market(), "ppo", num_envs=1)
-    assert agent.fuse(world.world, world.reward_function) is None  # it would forget
+    env = make_env(noise_market(), "ppo", num_envs=1)
+    assert agent.fuse(env.env_state, env.reward_function) is None  # it would forget
 
 
 def test_stochastic_actions_repeat_by_seed() -> None:
@@ -120,7 +122,7 @@ def test_ppo_trains_on_discrete_actions() -> None:
     assert agent.act(probe_observations(agent), None, np.zeros(16, dtype=bool))[0].max() <= 2
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
 def test_report_is_called_and_stops(name: str) -> None:
     reports: list[tuple[int, float]] = []
 
@@ -137,7 +139,7 @@ def test_report_is_called_and_stops(name: str) -> None:
     assert math.isfinite(reports[-1][1])
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
 def test_last_report_is_at_the_end(name: str) -> None:
     reports: list[int] = []
 
@@ -151,9 +153,9 @@ def test_last_report_is_at_the_end(name: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["auto", "stock"])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
 def test_divergence_is_a_numeric_error(name: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cls: Any = algorithm_of(small_spec(name, engine=engine))
+    cls: Any = find_algorithm(name).load("stock" if engine == "stock" else "compiled")
     learn_once = cls.train
 
     def poison(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -167,7 +169,7 @@ def test_divergence_is_a_numeric_error(name: str, engine: str, monkeypatch: pyte
 
 
 def test_a_loss_that_is_not_a_number_is_a_numeric_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    cls: Any = algorithm_of(small_spec("ppo"))
+    cls: Any = find_algorithm("ppo").load("compiled")
     learn_once = cls.train
 
     def poison(self: Any) -> None:
@@ -204,7 +206,7 @@ def test_an_unfit_action_is_refused() -> None:
         )
 
 
-def test_ppo_beats_flat_where_a_feature_tells_the_next_return() -> None:
+def test_ppo_beats_flat_if_a_feature_predicts_the_next_return() -> None:
     sign = np.random.default_rng(8).choice([-1.0, 1.0], size=600)
     close = 100 * np.exp(np.cumsum(0.01 * sign))
     feature = np.roll(sign, -1).astype(np.float32)[:, None, None]  # the sign of the return that follows
@@ -223,8 +225,8 @@ def _mean_log_return(agent: Agent, market: Any) -> float:
     return float(infos["episode_return"].mean())
 
 
-def test_the_log_says_which_engine_trains_and_why(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="optimize.agents.train"):
+def test_the_log_names_the_engine_and_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="optimize.agents.sb3.train"):
         train_small(small_spec("ppo", engine="auto", hyperparameters={"use_sde": True}))
         train_small(small_spec("ppo", engine="auto"))
     assert [record.getMessage() for record in caplog.records] == [

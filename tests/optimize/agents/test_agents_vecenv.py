@@ -1,11 +1,11 @@
-"""The adapter tells SB3 what a hand rollout of the same environment shows."""
+"""The adapter gives SB3 the same values as a rollout of the environment by hand."""
 
 import numpy as np
 import pytest
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from optimize.agents.vecenv import SB3VecEnv
+from optimize.agents.sb3.vecenv import SB3VecEnv
 from optimize.errors import NumericError
 from tests.optimize.agents.support import make_env, noise_market
 

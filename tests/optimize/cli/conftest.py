@@ -6,13 +6,15 @@ from pathlib import Path
 import optuna
 import pytest
 
+from envs.plain import to_plain
 from optimize.cli import main
 from optimize.database import open_engine
 from optimize.results.records import Outcome, save_study
+from optimize.results.states import RunState
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage
-from optimize.study.spec import StudySpec, to_plain
+from optimize.study.spec import StudySpec
 from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end
 
 Run = Callable[..., tuple[int, str, str]]
@@ -36,6 +38,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """Return the URL of a new SQLite database; test_cli_postgresql covers PostgreSQL."""
+    return f"sqlite:///{tmp_path / 'walkforge.db'}"
+
+
+@pytest.fixture
 def filled(database_url: str) -> str:
     """Return the database override of a study with two complete trials and a failed one."""
     engine = open_engine(database_url)
@@ -51,7 +59,7 @@ def filled(database_url: str) -> str:
         trial.suggest_float("agent.learning_rate", 1e-5, 1e-2)
         run_to_end(engine, trial.number, complete_outcome(score), sharpes=sharpes)
         study.tell(trial, score)
-    failed = Outcome(state="FAIL", seconds=1.0, failure_kind="oom", failure_message="out of memory")
+    failed = Outcome(state=RunState.FAIL, seconds=1.0, failure_kind="oom", failure_message="out of memory")
     run_to_end(engine, study.ask().number, failed)
     study.tell(2, state=optuna.trial.TrialState.FAIL)
     storage.engine.dispose()

@@ -2,11 +2,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from optimize.agents.registry import ALGORITHMS, hyperparameters_of
+from optimize.cli.composition import compose, compose_tree, composing
+from optimize.cli.schema_keys import hint_of, keys_of_verb
+from optimize.errors import BadInputError
 from tests.conftest import REPOSITORY
 from tests.optimize.cli.conftest import Run
+from tests.tiers import mostly_slow
 
 BAD = [
     (["studdy"], "did you mean study?"),
@@ -79,7 +85,7 @@ BAD = [
         "lists for feature.lookback, agent.n_steps, agent.batch_size, agent.gamma, agent.net",
     ),
     (["study", "name=x", "n_trials=many"], "n_trials='many' is not allowed: n_trials must be a whole number"),
-    (["study", "name=x", "n_trials=0"], "at least 1"),
+    (["study", "name=x", "n_trials=0"], "from 1 to"),
     (["study"], "name is missing"),
     (["study", "name=a.b"], "the dot is"),
     (["study", "name=x", "data=file"], "data.path is missing: name a CSV or Parquet file"),
@@ -95,10 +101,53 @@ BAD = [
     (["leaderboard", "name=x", "format=xml"], "table, csv, json"),
     (["leaderboard", "name=x", "limit=0"], "top_n=0 is not allowed"),
     (["leaderboard", "name=x", "top_n=0"], "at least 1"),
+    (["study", "name=x", "agent.tau=0.5"], "agent.tau is not an argument of ppo: choose from activation"),
+    (["study", "name=x", "agent.net=256"], "agent.net must be one of tiny, small, medium, large, deep, or a"),
+    (
+        ["study", "name=x", "agent.total_timesteps=a"],
+        "agent.total_timesteps must be a whole number, at least 1",
+    ),
+    (["study", "name=x", "notify={url: a}"], "there is no key 'notify.url'"),
+    (["study", "name=x", "worker={zzz: 1}"], "there is no key 'worker.zzz': `walkforge study --help` lists"),
+    (["study", "name=x", "n_trials=1e2"], "n_trials='1e2' is not allowed: n_trials must be a whole number"),
+    (["study", "name=x", "preflight=1e2"], "preflight='1e2' is not allowed: preflight must be true or false"),
+    (["study", "name=x", "phase.timeframe.lookbacks=[0,1]"], "phase.timeframe.lookbacks=[0, 1] is not"),
+    (["study", "name=x", "phase.timeframe.timeframes=[no]"], "phase.timeframe.timeframes='no' is not"),
+    (["study", "name=x", "space.reward.drawdown_penalty={low: 1}"], "+space.reward.drawdown_penalty=..."),
+    (["study", "name=x", "data.timeframe={low: 0}"], "data.timeframe={low: 0} is not allowed"),
+    (
+        ["study", "name=x", "space.agent.gamma={low: 0.9, high: 1}"],
+        "put a tree over a list: write '~space.agent.gamma' '+space.agent.gamma={low: 0.9, high: 1}'",
+    ),
+    (["study", "name=x", "data.symbols={a: b}"], "data.symbols must be a list, such as data.symbols=[a,b]"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda value: " ".join(value)[:60])
+def test_no_hint_repeats_the_key_that_was_typed() -> None:
+    for verb in ("study", "walk-forward", "status"):
+        repeated = [key for key in keys_of_verb(verb) if hint_of(verb, key) == f"; did you mean {key}?"]
+        assert not repeated
+
+
+def test_every_hyperparameter_of_an_agent_is_set_without_a_plus() -> None:
+    for agent in ALGORITHMS:
+        with composing("study", []) as hydra:
+            words = [f"agent={agent}", *(f"agent.{key}=null" for key in hyperparameters_of(agent))]
+            tree = compose_tree("study", words, hydra)
+        assert set(hyperparameters_of(agent)) <= set(tree.config.agent)
+
+
+@pytest.mark.parametrize(
+    ("verb", "word"), [("walk-forward", "deterministic=false"), ("study", "action=stop")]
+)
+def test_compose_refuses_a_key_that_a_spec_cannot_hold(
+    verb: Literal["study", "walk-forward"], word: str
+) -> None:
+    with pytest.raises(BadInputError, match=f"{word[:6]}.* is no part of a spec: leave it out"):
+        compose(verb, ["name=x", word])
+
+
+@pytest.mark.parametrize(("arguments", "said"), mostly_slow(BAD, *BAD[::4]))
 def test_bad_input_is_one_line_and_exit_code_2(run: Run, arguments: list[str], said: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
@@ -185,3 +234,9 @@ def test_spans_that_are_none_are_refused_before_there_is_a_market(
     code, out, err = run("study", "name=x", "window.file=windows.json")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+def test_a_name_with_a_letter_outside_of_ascii_is_refused_for_that_reason(run: Run) -> None:
+    code, _, err = run("study", "name=naïve")
+    assert code == 2
+    assert err.startswith("walkforge: name='naïve' is not allowed: use letters, digits, _ and -")

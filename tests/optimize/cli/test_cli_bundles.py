@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from optimize.bundles.changes import changes_of
+from optimize.bundles.export import export_best
 from optimize.cli.evaluate import data_here
 from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.results.holdout import openings_of
-from optimize.study.export.best import export_best
-from optimize.study.export.changes import changes_of
+from tests.optimize.bundles.in_process import replays_in_this_process
 from tests.optimize.cli.conftest import Run
 from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
 
@@ -26,9 +27,11 @@ HOLDOUT = ("2022-02-11", "2022-02-18")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
     folder = tmp_path_factory.mktemp("exported")
     prices = write_prices(folder / "tiny_prices.parquet")
-    handle = run_all(tiny_spec(folder, prices, n_trials=1))
-    yield Exports(handle, prices, export_best(handle.engine, handle.spec.output_dir, "tiny", 1))
-    handle.close()
+    context = run_all(tiny_spec(folder, prices, n_trials=1))
+    with replays_in_this_process():
+        exported = export_best(context.engine, context.spec.output_dir, "tiny", 1)
+    yield Exports(context, prices, exported)
+    context.close()
 
 
 @pytest.fixture
@@ -141,6 +144,17 @@ def test_what_is_not_evaluated_is_refused_in_one_line(run: Run, bundle: str, wor
     code, _, err = run("evaluate", bundle, *words)
     assert code == 2
     assert err.count("\n") == 1
+
+
+def test_windows_of_bars_from_before_the_training_are_refused(
+    run: Run, bundle: str, exports: Exports, tmp_path: Path
+) -> None:
+    bars = pd.read_parquet(exports.prices)
+    bars["timestamp"] -= pd.Timedelta(days=728)
+    bars.to_parquet(tmp_path / "older.parquet")
+    code, out, err = run("evaluate", bundle, "data.path=older.parquet")
+    assert code == 2, out
+    assert "training of the bundle's models ended" in err
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "act"])

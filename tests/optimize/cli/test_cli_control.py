@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli.dispatch import compose, compose_jobs
-from optimize.compose import WorkerConfig
+from optimize.cli.dispatch import command_jobs, compose_configs
 from optimize.database import open_engine
 from optimize.database.address import in_words
-from optimize.results.launches import FOLDER
+from optimize.results.events import FolderMarked, log_event
 from optimize.results.processes import this_host
-from optimize.results.records import EventRecord, Outcome, log_event
-from optimize.study.place import PROBE
+from optimize.results.records import Outcome
+from optimize.results.states import RunState
+from optimize.schemas.studies import WorkerConfig
+from optimize.study.shared_folder import PROBE
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY, run_to_end
 
@@ -39,7 +40,7 @@ def test_a_row_of_one_cause_is_systematic(run: Run, filled: str, database_url: s
     engine = open_engine(database_url)
     for number in (3, 4, 5, 6):
         message = f"ValueError: batch {number} is empty\nand more"
-        failed = Outcome("FAIL", 1.0, failure_kind="bug", failure_message=message)
+        failed = Outcome(RunState.FAIL, 1.0, failure_kind="bug", failure_message=message)
         run_to_end(engine, number, failed)
     engine.dispose()
     out = run("status", "name=btc", "failures=true", filled)[1]
@@ -89,7 +90,9 @@ def test_an_action_makes_no_database(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_worker_takes_nothing_of_the_study_from_the_command_line(run: Run, filled: str) -> None:
-    (config,) = compose("worker", ["name=btc", "worker.count=4", "data.path=bars.csv", "output_dir=shared"])
+    (config,) = compose_configs(
+        "worker", ["name=btc", "worker.count=4", "data.path=bars.csv", "output_dir=shared"]
+    )
     assert isinstance(config, WorkerConfig)
     assert (config.worker.count, config.data.path, config.output_dir) == (4, "bars.csv", "shared")
     for key in ("n_trials=3", "seed=1", "agent.net=tiny", "versions=maybe"):
@@ -142,10 +145,10 @@ def mark_as_launched(database_url: str, folder: Path) -> None:
     """Leave the token of a launch in the study's folder and in its database."""
     folder.mkdir(parents=True)
     (folder / PROBE).write_text(json.dumps({"token": "of the launch"}))
-    detail = {"token": "of the launch", "path": str(folder.parent), "host": this_host()}
+    marked = FolderMarked("of the launch", str(folder.parent), this_host())
     engine = open_engine(database_url)
     with engine.begin() as conn:
-        log_event(conn, EventRecord(STUDY, FOLDER, "marked", detail))
+        log_event(conn, STUDY, "marked", marked)
     engine.dispose()
 
 
@@ -168,9 +171,9 @@ def test_a_shown_configuration_hides_passwords_and_tokens(run: Run) -> None:
 def test_a_sweep_leaves_no_secret_on_the_disk(run: Run, tmp_path: Path, flags: list[str]) -> None:
     secret = "database.url=postgresql://me:sesame@127.0.0.1:1/db"
     words = ["name=x,y", "database=postgresql", secret, "notify.urls=[tgram://123:sesame/45]"]
-    first, second = compose("study", [*words, *flags])
+    first, second = compose_configs("study", [*words, *flags])
     assert (first.name, second.name) == ("x", "y")
-    typed = [job.typed for job in compose_jobs("study", [*words, *flags])]
+    typed = [job.typed for job in command_jobs("study", [*words, *flags])]
     assert [each[0] for each in typed] == ["name=x", "name=y"]
     assert first.notify.urls == ["tgram://123:sesame/45"]
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.cli.dispatch import compose
-from optimize.data.dataset import load_bars
+from optimize.cli.dispatch import compose_configs
+from optimize.data.market import load_bars
 from optimize.data.quality import report as quality_report
 from optimize.data.spec import CHECKS, DataSpec
 from tests.conftest import REPOSITORY
@@ -222,7 +222,7 @@ def test_columns_are_mapped_without_a_plus(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", ["data", "study", "walk-forward"])
 def test_the_checks_of_the_yaml_are_those_of_the_code(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["walkforge"])
-    (config,) = compose(verb, [])
+    (config,) = compose_configs(verb, [])
     assert config.data.severity == CHECKS | {"gaps": "ignore"}  # of the embedded data
     assert (config.data.max_age, config.data.max_gap_days) == (DataSpec().max_age, DataSpec().max_gap_days)
 

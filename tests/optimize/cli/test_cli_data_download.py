@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.optimize.cli.conftest import Run
-from tests.optimize.data.clients.cases import CASES, served
+from tests.optimize.data.sources.clients.cases import CASES, served
 
 pytestmark = pytest.mark.market_data
 TYPED = ["data", "data=ccxt", "data.symbols=[BTC/USDT,ETH/USDT]", "data.timeframe=1h", "data.months=6"]

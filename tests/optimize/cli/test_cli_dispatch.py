@@ -6,7 +6,7 @@ from optimize.cli.dispatch import VERBS
 from tests.conftest import REPOSITORY
 from tests.optimize.cli.conftest import Run
 
-AGENTS = sorted(path.stem for path in (REPOSITORY / "conf" / "agent").glob("*.yaml"))
+AGENTS = sorted(path.stem for path in (REPOSITORY / "conf" / "agent").glob("[!_]*.yaml"))
 
 
 def complete(run: Run, monkeypatch: pytest.MonkeyPatch, line: str) -> list[str]:

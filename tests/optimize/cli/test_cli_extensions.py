@@ -1,7 +1,6 @@
-"""The example of docs/extending.md: two workers with a feature of the user's own, exported and replayed."""
+"""The examples of docs/extending.md: two workers with features, rewards and agents of the user's own."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -10,41 +9,56 @@ from pathlib import Path
 
 import pytest
 
+from tests.optimize.study.forks import run_verb
+from tests.optimize.study.processes import SAID, said
+
 GUIDE = Path(__file__).parents[3] / "docs" / "extending.md"
+FILES = ("my_features.py", "my_wave.py", "my_rewards.py", "my_agents.py")
 NAMES = (
-    "name=mine", "extensions=[my_features.py]", "feature.indicators=[returns]", "debug=tiny",
+    "name=mine", "extensions=[my_features.py,my_wave.py,my_rewards.py,my_agents.py]",
+    "feature.indicators=[returns]",
+    "reward.name=loss_averse", "agent.name=cautious_ppo", "debug=tiny",
     "data=synthetic",
-    "data.synthetic.bars=1500", "n_trials=4", "worker.count=2", "sampler=grid", "agent.engine=stock",
+    "data.synthetic.bars=1500", "n_trials=4", "worker.count=2", "sampler=grid",
     "preflight=false", "agent.total_timesteps=128", "score.min_trades=0", "score.min_volatility=0.0",
     "~space",
     "+space.feature.indicators=[[returns],[returns,momentum_12]]", "session.calendar=24/7",
 )  # fmt: skip
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that holds the files of the guide."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where named code is remembered
+    folder = tmp_path / "home"
+    folder.mkdir()
+    named = re.findall(r"```python\n(# (\w+\.py)\n.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert [name for _, name in named] == [*FILES]
+    for text, name in named:
+        (folder / name).write_text(text)
+    return folder
+
+
 def walkforge(folder: Path, *arguments: str, well: bool = True) -> str:
-    command = [sys.executable, "-m", "optimize", *arguments]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | {"XDG_CACHE_HOME": str(folder.parent / "cache")},  # where named code is remembered
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert (done.returncode == 0) == well, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Run `walkforge VERB ...` in a fork of this process and return its output."""
+    (folder / SAID).unlink(missing_ok=True)
+    code = run_verb(folder, *arguments)
+    assert (code == 0) == well, said(folder)
+    return said(folder)
+
+
+def study_in_a_new_process(folder: Path) -> None:
+    """Run the study in a process whose workers import the extensions anew."""
+    command = [sys.executable, "-m", "optimize", "study", *NAMES]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_the_example_of_the_guide_is_searched_exported_and_replayed(tmp_path: Path) -> None:
-    found = re.search(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None
-    home = tmp_path / "home"
-    home.mkdir()
+@pytest.mark.timeout(900)
+def test_the_example_of_the_guide_is_searched_exported_and_replayed(home: Path, tmp_path: Path) -> None:
     example = home / "my_features.py"
-    example.write_text(found[1])
-    walkforge(home, "study", *NAMES)
+    study_in_a_new_process(home)
     board = json.loads(walkforge(home, "leaderboard", "name=mine", "format=json"))
     sets = {json.dumps(row["parameters"]["feature.indicators"]) for row in board}
     assert sets == {'["returns"]', '["returns", "momentum_12"]'}
@@ -56,6 +70,8 @@ def test_the_example_of_the_guide_is_searched_exported_and_replayed(tmp_path: Pa
         for line in exported.splitlines()
     )
     assert "walkforge replay bundle=. trust=true" in (carrying / "CARD.md").read_text(encoding="utf-8")
+    written = json.loads((carrying / "manifest.json").read_text(encoding="utf-8"))["versions"]["code"]
+    assert all(f"{name}:" in written for name in FILES)  # the content of every file belongs to the run
     number = int(carrying.name.rpartition("_")[2])
     assert "bit for bit" in walkforge(home, "replay", "name=mine", f"trial={number}")
     away = tmp_path / "away"

@@ -11,28 +11,30 @@ import psutil
 import pytest
 from rich.console import Console
 
+from envs.plain import to_plain
 from optimize import clock
-from optimize.cli import tables
-from optimize.cli.tables import Column, duration, number, percent, share, show
 from optimize.database import open_engine
+from optimize.errors import BadInputError
+from optimize.report import tables
+from optimize.report.format import number, percent, share
+from optimize.report.tables import Column, duration, show
 from optimize.results import leases
-from optimize.results.launches import LAUNCH
+from optimize.results.events import LaunchEvent, Progress, log_event
 from optimize.results.leases import acquire
 from optimize.results.processes import identity
-from optimize.results.queries import leaderboard as best_rows
+from optimize.results.queries import best_models as best_rows
 from optimize.results.records import (
     BaselineRecord,
-    EventRecord,
     Outcome,
-    log_event,
     save_baselines,
     save_study,
 )
+from optimize.results.states import RunState
 from optimize.results.tables import create_tables
+from optimize.results.timeframe_verdict import Combination, Verdict, record_evidence
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage
-from optimize.study.evidence import Combination, Evidence, record_evidence
-from optimize.study.spec import StudySpec, to_plain
+from optimize.study.spec import StudySpec
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import STUDY, make_study, run_to_end
 
@@ -50,9 +52,9 @@ def test_the_leaderboard_says_what_its_score_is(run: Run, filled: str) -> None:
 def test_the_leaderboard_of_a_debug_run_says_that_its_scores_mean_nothing(run: Run, filled: str) -> None:
     assert "mean nothing" not in run("leaderboard", "name=btc", filled)[1]
     engine = open_engine(filled.partition("=")[2])
-    words = {"state": "passed", "overrides": ["name=btc", "debug=tiny"]}
+    launch = LaunchEvent(Progress.PASSED, "host", 1, 1.0, ("name=btc", "debug=tiny"))
     with engine.begin() as conn:
-        log_event(conn, EventRecord(STUDY, LAUNCH, "study passed", words))
+        log_event(conn, STUDY, "study passed", launch)
     engine.dispose()
     out = run("leaderboard", "name=btc", filled)[1]
     assert "the study was cut down by debug=tiny: its scores mean nothing" in out.splitlines()
@@ -68,7 +70,7 @@ def test_the_leaderboard_of_a_study_at_its_cap_without_a_score_says_why(run: Run
         save_study(conn, replace(make_study(), spec=to_plain(StudySpec(name=STUDY)), n_trials=2))
     for trial in range(2):
         study.ask()
-        run_to_end(engine, trial, Outcome("PRUNED", 1.0, reason="min_trades"))
+        run_to_end(engine, trial, Outcome(RunState.PRUNED, 1.0, reason="min_trades"))
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     storage.engine.dispose()
     engine.dispose()
@@ -113,7 +115,9 @@ def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
 def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(
     run: Run, filled: str, database_url: str
 ) -> None:
-    assert "; 3 test windows\n" in run("leaderboard", "name=btc", filled)[1]  # a record without baselines
+    code, out, err = run("leaderboard", "name=btc", filled)
+    assert (code, err) == (0, "")
+    assert "; 3 test windows\n" in out  # a record without baselines
     hold = baseline("buy_and_hold", 2.0, sessions=[["2024-01-02", "2024-01-03"], ["2024-01-04"]], anew=True)
     engine = open_engine(database_url)
     with engine.begin() as conn:
@@ -132,6 +136,16 @@ def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(
     assert heading.index("exposure") - len(heading) == values.index("0.50") - len(values)
 
 
+def test_a_leaderboard_that_fails_shows_no_part_of_itself(
+    run: Run, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise BadInputError("database.url: away")
+
+    monkeypatch.setattr("optimize.cli.leaderboard.load_baselines", away)
+    assert run("leaderboard", "name=btc", filled) == (2, "", "walkforge: database.url: away\n")
+
+
 def test_the_leaderboard_of_a_timeframe_phase_shows_what_was_kept_and_why(
     run: Run, filled: str, database_url: str
 ) -> None:
@@ -141,8 +155,8 @@ def test_the_leaderboard_of_a_timeframe_phase_shows_what_was_kept_and_why(
         Combination("4h", 8, 2, 0, reason="0 of 2 trials have a score, 2 are needed (min_trades 2)"),
     )
     engine = open_engine(database_url)
-    evidence = Evidence(STUDY, "0" * 64, "a rule", 0.9, 1000, 2, 40, 0.1, pairs, ("4h",), (4,))
-    record_evidence(engine, evidence)
+    evidence = Verdict(STUDY, "0" * 64, "a rule", 0.9, 1000, 2, 40, 0.1, pairs, ("4h",), (4,))
+    record_evidence(engine, evidence, "4h is better")
     engine.dispose()
     out = run("leaderboard", "name=btc", filled)[1]
     table = [line.strip() for line in out.splitlines() if line.split()[:1] in (["1h"], ["4h"])]
@@ -228,7 +242,7 @@ def test_status_counts_and_names_live_workers_only(
 def test_status_reads_well(run: Run, filled: str) -> None:
     code, out, _ = run("status", "name=btc", filled)
     assert code == 0
-    for words in (STUDY, "1 oom", "nobody works on btc.model now"):
+    for words in (STUDY, "1 oom", "no process runs trials of btc.model now"):
         assert words in out
 
 

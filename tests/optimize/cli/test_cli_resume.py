@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from envs.plain import to_plain
 from optimize.cli import study as verb
 from optimize.database import open_engine
 from optimize.results import launches
+from optimize.results.events import LaunchEvent
 from optimize.results.records import save_study
 from optimize.results.tables import create_tables
-from optimize.study.phases import timeframe_study
-from optimize.study.spec import PhaseSpec, StudySpec, to_plain
+from optimize.search.spec import PhaseSpec, model_space
+from optimize.study.phases.run import timeframe_study
+from optimize.study.spec import StudySpec
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import make_study
 
@@ -38,7 +41,7 @@ def store(tmp_path: Path, spec: StudySpec, words: list[str]) -> str:
     create_tables(engine)
     with engine.begin() as conn:
         save_study(conn, replace(make_study(), study_name=spec.name, spec=to_plain(spec), space=spec.space))
-    with launches.announced(engine, spec.name, launches.LAUNCH, "the launch", words):
+    with launches.log_process(engine, spec.name, LaunchEvent, "the launch", words):
         pass
     engine.dispose()
     return f"database.url={url}"
@@ -72,6 +75,7 @@ def test_a_default_that_changed_since_is_not_typed(
         feature=replace(spec.feature, lookback=5),
         cost=replace(spec.cost, slippage_bps=7.0),
         phase=PhaseSpec("two", grid),
+        space=model_space(spec.space, ["1h"], [3]),
     )
     words = ["name=mine", *WORDS, "phase=two", "cost=default"]
     place = store(tmp_path, replace(old, name="mine.model"), words)
@@ -91,6 +95,22 @@ def test_a_first_phase_keeps_what_the_second_searches(
     now = launched.pop()
     assert (now.n_trials, now.phase.timeframe.n_trials) == (60, 200)
     assert (now.space, now.sampler, now.pruner) == (spec.space, spec.sampler, spec.pruner)
+
+
+def test_a_second_phase_resumes_by_the_words_of_its_whole_space(
+    run: Run, tmp_path: Path, launched: list[StudySpec]
+) -> None:
+    words = [*WORDS, "phase=two", "~space", "+space={agent: {gamma: [0.9, 0.99]}, feature: {lookback: [8]}}"]
+    spec = first(run, launched, *words)
+    narrowed = replace(spec, name="mine.model", space=model_space(spec.space, ["1h", "4h"], [1, 4]))
+    place = store(tmp_path, narrowed, ["name=mine", *words])
+    for typed in ([], words):
+        code, _, err = run("study", "name=mine", *typed, place)
+        assert (code, err) == (0, ""), typed
+        assert launched.pop().space == narrowed.space
+    other = "+space={agent: {gamma: [0.9, 0.999]}}"
+    code, _, err = run("study", "name=mine", "~space", other, place)
+    assert (code, "space.agent.gamma: " in err) == (2, True)
 
 
 def test_what_differs_is_one_line_each_the_remedy_first(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli.dispatch import compose
+from optimize.cli.dispatch import compose_configs
 from optimize.errors import BadInputError
 from tests.optimize.cli.conftest import Run
 
@@ -116,13 +116,13 @@ def test_a_folder_of_own_files_still_composes(own: Path, monkeypatch: pytest.Mon
     )
     monkeypatch.setenv("HOME", "/home/me")
     for words in (["-cd", str(own)], [f"hydra.searchpath=[file://{own}]"], [f"--config-dir={own}"]):
-        (config,) = compose("study", [*words, "experiment=mine"])
+        (config,) = compose_configs("study", [*words, "experiment=mine"])
         assert (config.name, config.output_dir) == ("mine", "/home/me/studies")
 
 
 def test_a_sweep_too_large_is_refused() -> None:
     with pytest.raises(BadInputError, match="more than 1,000 jobs"):
-        compose("study", ["-m", "name=x", "seed=range(0,1000000000)"])
+        compose_configs("study", ["-m", "name=x", "seed=range(0,1000000000)"])
 
 
 def test_what_is_shown_needs_no_secret_of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

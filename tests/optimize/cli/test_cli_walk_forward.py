@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.study import devices
+from optimize.study.workers import gpus as devices
 from tests.optimize.cli.conftest import Run
+from tests.tiers import mostly_slow
 
 TINY = ["name=probe", "debug=tiny", "data=synthetic", "data.synthetic.bars=1500", "agent.total_timesteps=256"]
 
@@ -25,7 +26,7 @@ def test_a_dry_run_shows_the_windows_and_trains_nothing(run: Run, tmp_path: Path
     assert not (tmp_path / "studies").exists()
 
 
-@pytest.mark.parametrize("deterministic", ["true", "false"])
+@pytest.mark.parametrize("deterministic", mostly_slow(["true", "false"], "true"))
 def test_one_configuration_is_evaluated_beside_its_baselines(
     run: Run, tmp_path: Path, deterministic: str
 ) -> None:
@@ -48,6 +49,7 @@ def test_one_configuration_is_evaluated_beside_its_baselines(
     assert [path.name for path in folder.parent.iterdir()] == ["walk_forward"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_comes_to_the_same_score(run: Run) -> None:
     first, second = (run("walk-forward", *TINY, "score.min_trades=0")[1] for _ in range(2))
     assert _scores(first) == _scores(second)
@@ -63,6 +65,7 @@ def test_an_earlier_run_is_not_replaced_in_silence(run: Run) -> None:
     assert warning == said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -86,6 +89,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_differential_reward_says_how_often_it_was_active(run: Run) -> None:
     command = ["walk-forward", *TINY, "score.min_trades=0", "data.synthetic.bars=800", "window.count=1"]
     assert "reward active" not in run(*command)[1]
@@ -95,6 +99,7 @@ def test_a_differential_reward_says_how_often_it_was_active(run: Run) -> None:
     assert 0.0 < float(row[-1].removesuffix("%")) < 100.0
 
 
+@pytest.mark.slow
 def test_sessions_that_end_flat_are_said(run: Run, tmp_path: Path) -> None:
     write_hours(tmp_path / "spy.parquet")
     data = ["data=file", "data.path=spy.parquet", "session=us_equity", "feature=indicators"]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from optimize.data.bars import Bars
-from optimize.data.dataset import load_bars
-from optimize.data.sources.files import read_files
+from optimize.data.market import load_bars
+from optimize.data.sources.files.read import read_bars_files
 from optimize.data.spec import DataSpec
 
 HOURS = [f"2024-03-01 {hour:02d}:00:00" for hour in range(6)]
@@ -24,4 +24,4 @@ def load(path: Path | str, **settings: Any) -> Bars:
 def assumed(path: Path | str, **settings: Any) -> tuple[str, ...]:
     """Return what was taken for granted in reading the first symbol."""
     spec = DataSpec(provider="file", path=str(path), **settings)
-    return read_files(spec)[0].assumptions
+    return read_bars_files(spec)[0].assumptions

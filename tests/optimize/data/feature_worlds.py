@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from optimize.data.bars import Bars
-from optimize.data.dataset import load_bars
 from optimize.data.features import FEATURES
+from optimize.data.market import load_bars
 from optimize.data.sessions import SessionTable
 from optimize.data.spec import DataSpec
 from tests.optimize.data.samples import random_walk, rows_of, stamp, table_of, with_spread

@@ -7,11 +7,14 @@ import numpy as np
 
 from envs.types import BoolArray, IntArray
 from optimize.data.bars import Bars, RawBars, make_bars
-from optimize.data.features import compute
-from optimize.data.features.compute import Computed
-from optimize.data.providers import provider_of
+from optimize.data.features import compute_features
+from optimize.data.features.compute import ComputedFeatures
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.quality.rows import checked_bars
 from optimize.data.sessions import SessionTable, session_table
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec, timeframe_ns
+from optimize.data.sources.providers import provider_of
+from optimize.data.spec import DataSpec, SyntheticSpec
+from optimize.data.timeframes import timeframe_ns
 
 
 def stamp(text: str) -> int:
@@ -38,7 +41,7 @@ def bars_at(timestamp: IntArray, timeframe: str, seed: int = 0, symbol: str = "X
 def random_walk(bars: int, seed: int = 0, **settings: object) -> Bars:
     """Return synthetic bars."""
     spec = DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=bars, seed=seed, **settings))  # type: ignore[arg-type]  # settings are passed through
-    return provider_of(spec).load(spec)
+    return checked_bars(provider_of(spec).read(spec), spec)
 
 
 def rows_of(bars: Bars, chosen: slice | BoolArray) -> Bars:
@@ -62,7 +65,7 @@ def table_of(bars: Bars, calendar: str) -> SessionTable:
 
 def features_of(
     bars: Bars, names: Sequence[str], table: SessionTable | str = "24/7", higher: Sequence[str] = ()
-) -> Computed:
+) -> ComputedFeatures:
     """Return the named features of bars in the sessions of a table or a calendar."""
     table = table_of(bars, table) if isinstance(table, str) else table
-    return compute(bars, FeatureSpec(indicators=list(names), higher_timeframes=list(higher)), table)
+    return compute_features(bars, FeatureSpec(indicators=list(names), higher_timeframes=list(higher)), table)

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.types import Market
+from envs.types import Market, array_specs, scalar_types
+from optimize import hashing
 from optimize.data import cache
 from optimize.data.cache import cache_key, cached_market
-from optimize.data.dataset import ARRAYS, build_market
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import build_market
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.errors import BadInputError
 from optimize.hashing import hash_file
 
@@ -23,7 +26,7 @@ FEATURE, SESSION = FeatureSpec(), SessionSpec()
 
 
 def assert_same(one: Market, two: Market) -> None:
-    for name in (*ARRAYS, *cache.PLAIN):
+    for name in (*array_specs(Market), *scalar_types(Market)):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
@@ -48,7 +51,7 @@ def test_the_manifest_says_what_is_in_the_folder(tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["rows"] == market.n_bars
     assert manifest["market"]["fingerprint"] == market.fingerprint
-    assert set(manifest["files"]) == set(ARRAYS)
+    assert set(manifest["files"]) == set(array_specs(Market))
     assert manifest["files"]["close"]["sha256"] == hash_file(folder / "close.npy")
     assert set(manifest) >= {"first", "last", "provider", "indicators", "versions", "written_at"}
 
@@ -174,7 +177,7 @@ def test_a_failed_write_leaves_no_half_a_folder(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("optimize.data.cache.json.dump", fail)
+    monkeypatch.setattr(cache, "_store", fail)
     with pytest.raises(OSError, match="disk full"):
         cached_market(DATA, FEATURE, SESSION, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -185,6 +188,7 @@ def _read_in_process(cache_dir: str) -> str:
     return f"{market.fingerprint} {float(market.close.sum())!r}"
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_share_one_copy(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         answers = pool.map(_read_in_process, [str(tmp_path)] * 6)
@@ -202,7 +206,7 @@ def spoil_closes(folder: Path) -> None:
 
 
 def spoil_manifest(folder: Path) -> None:
-    path = folder / cache.MANIFEST
+    path = folder / cache.MARKET_MANIFEST
     path.write_text(path.read_text().replace('"sessions_per_year": 3', '"sessions_per_year": 9'))
 
 
@@ -220,6 +224,7 @@ def test_a_market_that_was_changed_on_disk_is_built_anew(
 
 
 def test_an_array_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "SETTLED_NS", 0)
     cached_market(DATA, FEATURE, SESSION, tmp_path)
     hashed: list[str] = []
 
@@ -227,6 +232,6 @@ def test_an_array_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.M
         hashed.append(path.suffix)
         return hash_file(path)
 
-    monkeypatch.setattr(cache, "hash_file", counted)
+    monkeypatch.setattr(hashing, "hash_file", counted)
     cached_market(DATA, FEATURE, SESSION, tmp_path)
     assert ".npy" not in hashed

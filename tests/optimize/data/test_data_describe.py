@@ -3,9 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.data.describe import check_timeframes, refuse_unread, resolve_data, source_line, source_of
-from optimize.data.quality.report import inspect
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.describe import (
+    check_timeframes,
+    refuse_unread,
+    resolve_data,
+    source_line,
+    summarise_source,
+)
+from optimize.data.quality.report import inspect_bars
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import stamps
 
@@ -24,7 +31,7 @@ def test_the_timeframe_is_the_files_own_unless_one_is_asked_for(
 ) -> None:
     data = resolve_data(DataSpec("file", path=five_minutes(tmp_path).path, symbols=["TQQQ"], timeframe=asked))
     assert data.timeframe == resolved
-    line = source_line(source_of(inspect(data, SessionSpec(calendar="24/7")), data))
+    line = source_line(summarise_source(inspect_bars(data, SessionSpec(calendar="24/7")), data))
     assert line == f"TQQQ: 5m bars of tqqq_5m.csv, 2024-01-02 to 2024-01-03{end}"
 
 
@@ -51,7 +58,7 @@ def test_keys_that_the_provider_does_not_read_are_refused_by_name(data: DataSpec
 
 def test_a_timeframe_of_phase_one_that_the_bars_cannot_make_is_named_by_its_key(tmp_path: Path) -> None:
     data = five_minutes(tmp_path)
-    source = source_of(inspect(data, SessionSpec(calendar="24/7")), data)
+    source = summarise_source(inspect_bars(data, SessionSpec(calendar="24/7")), data)
     check_timeframes(source, ["5m", "1h"])
     with pytest.raises(BadInputError, match=r"phase.timeframe.timeframes=\['1m', '1h'\]: 1m is finer than"):
         check_timeframes(source, ["1m", "1h"])

@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from optimize.data.bars import Bars, join_bars
-from optimize.data.dataset import market_of
+from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features import FEATURES, check_features, columns_of, kind_of, warmup_bars
-from optimize.data.spec import DEFAULT_INDICATORS, FeatureSpec, SessionSpec
+from optimize.data.features.spec import DEFAULT_INDICATORS, FeatureSpec
+from optimize.data.market import market_of
 from optimize.errors import BadInputError, NumericError
 from tests.optimize.data.samples import bars_at, features_of, random_walk, stamps, table_of, with_spread
 
@@ -25,7 +26,7 @@ def test_a_feature_has_no_unit_of_price_or_volume(name: str, priced: bool) -> No
     scaled = (*PRICES, "spread") if priced else ("volume",)
     dearer: dict[str, Any] = {field: 1000.0 * getattr(bars, field) for field in scaled}
     dear = replace(bars, **dearer)
-    warmup = warmup_bars([name])
+    warmup = warmup_bars(FeatureSpec(indicators=[name]))
     one, other = (features_of(each, [name], TRADED)[0][warmup:] for each in (bars, dear))
     np.testing.assert_allclose(one, other, atol=1e-6)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from optimize.cli.dispatch import compose
+from optimize.cli.dispatch import compose_configs
 from optimize.data.bars import RawBars, utc_text
-from optimize.data.dataset import load_bars
-from optimize.data.providers import provider_of
-from optimize.data.quality.findings import Finding
-from optimize.data.quality.report import inspect
+from optimize.data.market import load_bars
+from optimize.data.quality.findings import QualityFinding
+from optimize.data.quality.report import inspect_bars
+from optimize.data.sources.providers import provider_of
 from optimize.errors import BadInputError
 from tests.conftest import REPOSITORY
 
@@ -197,7 +197,7 @@ def _name(case: Case) -> str:
 @pytest.mark.parametrize("case", [*READING, *QUALITY, *JOINING], ids=_name)
 def test_a_file_gives_the_right_value_or_one_line_with_the_remedy(cases: Path, case: Case) -> None:
     path = f'data.path="{cases / case.file}"'
-    (config,) = compose("data", ["data=file", path, *case.options])
+    (config,) = compose_configs("data", ["data=file", path, *case.options])
     if case.refused:
         with pytest.raises(BadInputError) as caught:
             load_bars(config.data)
@@ -208,7 +208,7 @@ def test_a_file_gives_the_right_value_or_one_line_with_the_remedy(cases: Path, c
     raw, *_ = provider_of(config.data).read(config.data)
     _check_rows(case, raw)
     if case.found or case.absent:
-        report = inspect(config.data, config.session)
+        report = inspect_bars(config.data, config.session)
         found = {each.check: _text(each) for each in report.findings}
         assert not found.keys() & set(case.absent), found
         missing = [
@@ -257,5 +257,5 @@ def _check_rows(case: Case, raw: RawBars) -> None:
     assert all(words in said for words in case.assumed), said
 
 
-def _text(finding: Finding) -> str:
+def _text(finding: QualityFinding) -> str:
     return f"{finding.severity} {finding.found}: {finding.remedy}"

@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.data.clients.protocol import Page, Reach, make_page
-from optimize.data.pieces import Job, fetch_piece
-from optimize.data.progress import Meter
-from optimize.data.providers import PROVIDERS
-from optimize.data.spec import HOUR_NS, DataSpec
-from optimize.data.store import is_stored, stored_path, stored_rows
-from tests.optimize.data.clients.forks import Forks, forking
+from optimize.data.download.plan import SymbolDownload, fetch_span
+from optimize.data.download.progress import Meter
+from optimize.data.sources.clients.protocol import HistoryLimit, Page, make_page
+from optimize.data.sources.downloaded import is_stored, stored_path, stored_rows
+from optimize.data.sources.providers import PROVIDERS
+from optimize.data.spec import DataSpec
+from optimize.data.timeframes import HOUR_NS
 from tests.optimize.data.samples import stamp
+from tests.optimize.data.sources.clients.forks import Forks, forking
 
 SYMBOL = "BTC/USDT"
 FIRST_NS = stamp("2024-01-01")
@@ -42,7 +43,7 @@ class Source:
     def restates(self, symbol: str) -> bool:
         return False
 
-    def reach(self, timeframe: str) -> Reach | None:
+    def history_limit(self, timeframe: str) -> HistoryLimit | None:
         return None
 
     def check(self, symbols: object) -> None:
@@ -59,19 +60,19 @@ def bars_of(stamps: Any) -> Any:
     return np.stack([price, price + 1, price - 1, price, price], axis=1)
 
 
-def job_in(folder: Path, rows: int) -> Job:
+def job_in(folder: Path, rows: int) -> SymbolDownload:
     """Return the job of bringing a file to so many rows."""
     download = PROVIDERS["ccxt"].download
     assert download is not None
     spec = DataSpec(provider="ccxt", symbols=[SYMBOL], months=1, refresh=True, folder=str(folder))
     path = stored_path(spec, download, SYMBOL)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Job(spec, download, SYMBOL, path, HOUR_NS, FIRST_NS, FIRST_NS + rows * HOUR_NS)
+    return SymbolDownload(spec, download, SYMBOL, path, HOUR_NS, FIRST_NS, FIRST_NS + rows * HOUR_NS)
 
 
-def bring_up_to_date(job: Job) -> None:
-    for piece in job.pieces():
-        fetch_piece(job, Source(), piece, Meter("", lambda line: None, None))
+def bring_up_to_date(job: SymbolDownload) -> None:
+    for piece in job.missing_spans():
+        fetch_span(job, Source(), piece, Meter("", lambda line: None, None))
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ class Steps:
         return torn
 
 
-def kill(job: Job, kill_at: int) -> int | None:
+def kill(job: SymbolDownload, kill_at: int) -> int | None:
     """Bring a file up to date until killed at a moment; return how many there were if it was not."""
 
     def end() -> None:
@@ -132,7 +133,7 @@ def kill(job: Job, kill_at: int) -> int | None:
     return steps.passed + 1
 
 
-def check_pair(job: Job, allowed: Sequence[int]) -> int:
+def check_pair(job: SymbolDownload, allowed: Sequence[int]) -> int:
     """Check that a reader finds bars whose manifest fits, of one of the allowed numbers; return it."""
     stored = stored_rows(job.path, SYMBOL, "1h")
     rows = len(stored.timestamp)

@@ -4,14 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.plain import from_plain, to_plain
 from optimize.data.bars import RawBars, bars_fingerprint, make_bars
-from optimize.data.clients.coinbase import COINBASE
-from optimize.data.dataset import load_bars
-from optimize.data.download import wanted_job
-from optimize.data.quality.report import inspect
-from optimize.data.spec import DataSpec, SessionSpec, SyntheticSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.download.run import plan_download
+from optimize.data.market import load_bars
+from optimize.data.quality.report import inspect_bars
+from optimize.data.sources.clients.coinbase import COINBASE
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.errors import BadInputError
-from optimize.study.spec import from_plain, to_plain
 from tests.optimize.data.samples import bars_at, stamp, stamps
 
 YEAR = DataSpec(provider="synthetic", synthetic=SyntheticSpec(bars=24 * 365))  # of 2022
@@ -44,7 +45,7 @@ def test_a_period_without_a_bar_is_refused_and_names_what_there_is(asked: dict[s
     held = rf"data.{key}={value} leaves no bar of SYNTH, whose source holds 2022-01-01T.* to 2022-12-31T23"
     with pytest.raises(BadInputError, match=held):
         load_bars(replace(YEAR, start=asked.get("start"), end=asked.get("end")))
-    report = inspect(replace(YEAR, start=asked.get("start"), end=asked.get("end")), SessionSpec())
+    report = inspect_bars(replace(YEAR, start=asked.get("start"), end=asked.get("end")), SessionSpec())
     assert [each.check for each in report.findings if each.severity == "refuse"] == ["ended"]
 
 
@@ -126,8 +127,8 @@ def test_a_spec_stored_before_the_key_existed_trades_such_bars() -> None:
 
 def test_a_download_asks_for_the_dates_and_a_day_at_either_end(tmp_path: Path) -> None:
     spec = DataSpec("coinbase", symbols=["X"], timeframe="1h", months=24, folder=str(tmp_path))
-    job = wanted_job(replace(spec, start="2024-01-10", end="2024-01-12"), COINBASE, "X")
-    (piece,) = job.pieces()
+    job = plan_download(replace(spec, start="2024-01-10", end="2024-01-12"), COINBASE, "X")
+    (piece,) = job.missing_spans()
     assert (piece.start_ns, piece.end_ns) == (stamp("2024-01-09"), stamp("2024-01-14"))
-    (piece,) = wanted_job(replace(spec, months=1, end="2024-03-31"), COINBASE, "X").pieces()
+    (piece,) = plan_download(replace(spec, months=1, end="2024-03-31"), COINBASE, "X").missing_spans()
     assert (piece.start_ns, piece.end_ns) == (stamp("2024-03-01"), stamp("2024-04-02"))

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from optimize.data.progress import meter
+from optimize.data.download.progress import meter
 from tests.conftest import REPOSITORY
 
 DRAWN = """
-from optimize.data.progress import meter
+from optimize.data.download.progress import meter
 with meter("alpaca", print) as shown:
     shown.begin("SPY 1h")
     shown.advance(0.5, 1234)
@@ -26,7 +26,7 @@ def test_plain_lines_come_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("optimize.data.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("optimize.data.download.progress.time.monotonic", lambda: now[0])
     said: list[str] = []
     with meter("alpaca", said.append) as shown:
         shown.begin("SPY 1h")

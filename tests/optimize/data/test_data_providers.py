@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from optimize.data.bars import bars_fingerprint
-from optimize.data.dataset import load_bars
-from optimize.data.providers import PROVIDERS, provider_of
-from optimize.data.spec import DataSpec, SyntheticSpec, timeframe_ns
+from optimize.data.market import load_bars
+from optimize.data.sources.providers import PROVIDERS, provider_of
+from optimize.data.spec import DataSpec, SyntheticSpec
+from optimize.data.timeframes import timeframe_ns
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import random_walk, stamp
 
@@ -56,9 +57,10 @@ def test_the_embedded_data_is_eurusd_of_2017() -> None:
         load_bars(DataSpec(symbols=["GBPUSD"]))
 
 
+@pytest.mark.slow
 def test_the_embedded_data_is_read_without_importing_its_package() -> None:
     code = (
-        "import sys; from optimize.data.dataset import load_bars; from optimize.data.spec import DataSpec; "
+        "import sys; from optimize.data.market import load_bars; from optimize.data.spec import DataSpec; "
         "load_bars(DataSpec()); "
         "print([name for name in ('gym_anytrading', 'matplotlib', 'torch') if name in sys.modules])"
     )

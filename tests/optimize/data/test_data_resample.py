@@ -6,7 +6,7 @@ import pytest
 
 from envs.types import IntArray
 from optimize.data.bars import Bars, join_bars
-from optimize.data.dataset import load_bars
+from optimize.data.market import load_bars
 from optimize.data.resample import resample
 from optimize.data.sessions import session_table
 from optimize.data.spec import DataSpec

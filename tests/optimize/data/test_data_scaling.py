@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from envs.rewards import hold_moments
+from envs.rewards import buy_and_hold_moments
 from envs.types import Market
-from optimize.data.dataset import build_market
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import build_market
 from optimize.data.scaling import Scaler, fit_scaler, load_scaler, scale_market
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError, NumericError
-from tests.envs.worlds import make_env, play, with_exits
+from tests.envs.environments import make_env, play, with_exits
 from tests.markets import make_market, random_walk
 
 NAMES = ("a", "b", "c")
@@ -157,7 +159,7 @@ def test_a_market_is_scaled_in_place_of_its_rows_and_nowhere_else() -> None:
     assert np.isnan(scaled.features[:900]).all()
     assert np.isnan(scaled.features[1200:]).all()
     assert scaled.close is market.close
-    np.testing.assert_array_equal(scaled.hold_moments, hold_moments(market, 0, 999))
+    np.testing.assert_array_equal(scaled.hold_moments, buy_and_hold_moments(market, 0, 999))
     with pytest.raises(BadInputError, match="the features of the market are"):
         scale_market(replace(market, feature_names=("atr", "returns")), scaler, 0, 10)
 
@@ -190,4 +192,4 @@ def test_several_assets_are_bought_alike_at_the_first_open_after_a_flat_night() 
     # held: bought at 10 10, 11 10 and sold at 11 10; bought at 10 5; 18 6, 18 3 at the end
     returns = np.array([0.05, 0.0, 0.2, 1.5 / 1.2 - 1.0, 1.2 / 1.5 - 1.0])
     expected = [returns.mean(), np.square(returns).mean(), np.square(np.minimum(returns, 0.0)).mean()]
-    np.testing.assert_allclose(hold_moments(market, 0, 5), expected)
+    np.testing.assert_allclose(buy_and_hold_moments(market, 0, 5), expected)

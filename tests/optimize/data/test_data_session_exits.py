@@ -1,15 +1,21 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from envs.fields import MARKET
+from envs.plain import part_of
 from envs.types import IntArray, Market
 from optimize.data.bars import Bars, bars_fingerprint, join_bars
 from optimize.data.cache import cache_key
-from optimize.data.dataset import load_bars, market_of
-from optimize.data.sessions import SessionTable, ends_flat, missing_exits, open_time, session_table
-from optimize.data.spec import MINUTE_NS, DataSpec, FeatureSpec, SessionSpec, SyntheticSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import load_bars, market_of
+from optimize.data.sessions import SessionTable, missing_exits, open_time, session_table, sessions_end_flat
+from optimize.data.spec import DataSpec, SyntheticSpec
+from optimize.data.timeframes import MINUTE_NS
 from optimize.errors import BadInputError
 from optimize.hashing import hash_object
 from tests.optimize.data.samples import bars_at, rows_of, stamp, stamps
@@ -84,10 +90,12 @@ def test_both_limits_of_the_exit_can_be_set(
 
 def test_positions_run_overnight_around_the_clock_and_on_daily_bars_unless_told() -> None:
     told = (SessionSpec(flat_overnight=True), SessionSpec(flat_overnight=False))
-    assert ends_flat(SessionSpec(), "XNYS", "1h")
-    assert not any(ends_flat(SessionSpec(), *at) for at in (("XNYS", "1d"), ("24/7", "1m"), ("24/5", "1h")))
+    assert sessions_end_flat(SessionSpec(), "XNYS", "1h")
+    assert not any(
+        sessions_end_flat(SessionSpec(), *at) for at in (("XNYS", "1d"), ("24/7", "1m"), ("24/5", "1h"))
+    )
     for at in (("XNYS", "1d"), ("XNYS", "1h"), ("24/7", "1m")):
-        assert [ends_flat(spec, *at) for spec in told] == [True, False]
+        assert [sessions_end_flat(spec, *at) for spec in told] == [True, False]
 
 
 def test_a_market_marks_the_bars_at_which_its_sessions_end() -> None:
@@ -243,3 +251,26 @@ def test_hours_of_a_stock_have_no_exit_bar_on_whole_days(market_data: Path) -> N
     half_days = np.unique(row[(bars.timestamp >= table.exit_ns[row])])
     assert (table.close_ns[half_days] - table.open_ns[half_days] < 4 * 60 * MINUTE_NS).all()
     assert len(missing_exits(bars, table)) == len(np.unique(row)) - len(half_days) > 5800
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "indicators": ["returns", "zigzag", "rsi"], "higher_timeframes": ["1h"], "zigzag_pct": [1.5],
+    "calendar": "24/7", "flat_overnight": False, "exit_time": "15:00", "exit_minutes_before_close": 30,
+    "outside": "drop",
+}  # fmt: skip
+
+
+def test_every_key_of_features_and_sessions_that_decides_the_market_changes_its_fingerprint() -> None:
+    feature, session = FeatureSpec(indicators=["returns", "zigzag"]), SessionSpec(calendar="XNYS")
+    keys = part_of(feature, MARKET) | part_of(session, MARKET)
+    assert OTHER_VALUES.keys() == keys.keys() - {"parameters"}, "name another value of a new key here"
+    days = map(str, session_table("XNYS", stamp("2022-11-07"), stamp("2023-03-10"), session).date)
+    hours = [stamps(f"{day}T14:30", 16, "30m") for day in days]  # the last bars are outside of the session
+    bars = bars_at(np.concatenate(hours), "30m")
+    prints = [market_of(bars, "30m", feature, session).fingerprint]
+    for key in sorted(OTHER_VALUES):
+        changed = {key: OTHER_VALUES[key]}
+        features = replace(feature, **changed) if hasattr(feature, key) else feature
+        sessions = replace(session, **changed) if hasattr(session, key) else session
+        prints.append(market_of(bars, "30m", features, sessions).fingerprint)
+    assert len(set(prints)) == len(prints)

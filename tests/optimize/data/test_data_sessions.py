@@ -5,10 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from envs.types import IntArray
-from optimize.data.dataset import load_bars
-from optimize.data.quality.calendar_verdict import infer_calendar, resolve_calendar
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.market import load_bars
+from optimize.data.quality.calendar_fit import infer_calendar, resolve_calendar
 from optimize.data.sessions import session_table
-from optimize.data.spec import DAY_NS, MINUTE_NS, DataSpec, SessionSpec
+from optimize.data.spec import DataSpec
+from optimize.data.timeframes import DAY_NS, MINUTE_NS
 from optimize.errors import BadInputError
 from tests.optimize.data.samples import bars_at, stamp, stamps
 

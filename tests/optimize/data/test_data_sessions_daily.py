@@ -8,9 +8,11 @@ import pytest
 
 from envs.types import IntArray
 from optimize.data.bars import Bars, join_bars
-from optimize.data.dataset import describe, market_of
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import market_of, summarise_bars
 from optimize.data.sessions import SessionTable, session_table
-from optimize.data.spec import DAY_NS, FeatureSpec, SessionSpec
+from optimize.data.timeframes import DAY_NS
 from tests.optimize.data.quality.qualities import counts, ohlcv, report_of
 from tests.optimize.data.samples import bars_at, stamp
 
@@ -57,7 +59,7 @@ def test_daily_bars_of_every_session_have_no_finding(tmp_path: Path, calendar: s
     stamps = pd.DatetimeIndex(midnights(table, rows, "UTC"), tz="UTC")
     frame = ohlcv(stamps, volatility=0.01)
     assert report_of(frame, tmp_path, calendar, timeframe="1d").findings == ()
-    summary = describe(daily(stamps.asi8), SessionSpec(calendar=calendar))
+    summary = summarise_bars(daily(stamps.asi8), SessionSpec(calendar=calendar))
     assert (summary.sessions, summary.empty_sessions, summary.gaps) == (len(rows), 0, 0)
     holed = report_of(frame.drop(index=[20, 21]), tmp_path, calendar, timeframe="1d")
     assert counts(holed) == {"gaps": 1}

@@ -2,7 +2,10 @@ from typing import Any
 
 import pytest
 
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec, timeframe_ns
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
+from optimize.data.timeframes import timeframe_ns
 from optimize.errors import BadInputError
 
 
@@ -45,16 +48,16 @@ def test_timeframes_are_read_as_nanoseconds() -> None:
             "data.severity.gaps='warning' .* refuse, warn or ignore",
         ),
         (DataSpec, {"severity": {"nan": "warn"}}, "data.severity.nan='warn' .* cannot be lowered"),
-        (DataSpec, {"max_age": 0}, "data.max_age=0 .* days > 0"),
-        (DataSpec, {"max_gap_days": -1}, "data.max_gap_days=-1 .* days > 0"),
+        (DataSpec, {"max_age": 0}, r"data.max_age=0 .* above 0 \(days\)"),
+        (DataSpec, {"max_gap_days": -1}, r"data.max_gap_days=-1 .* above 0 \(days\)"),
         (DataSpec, {"symbols": ["A", "A"]}, "data.symbols=.*distinct, non-empty"),
         (DataSpec, {"symbols": [""]}, "data.symbols=.*distinct, non-empty"),
         (DataSpec, {"time_zone": "New York"}, "data.time_zone='New York' .* IANA"),
-        (SyntheticSpec, {"kind": "sine"}, "data.synthetic.kind='sine' .* random_walk or known_optimum"),
+        (SyntheticSpec, {"kind": "sine"}, "data.synthetic.kind='sine' .* one of random_walk, known_optimum"),
         (SyntheticSpec, {"bars": 1}, "data.synthetic.bars=1"),
         (SyntheticSpec, {"volatility": 0.0}, "data.synthetic.volatility=0.0"),
         (SyntheticSpec, {"period": 3}, "data.synthetic.period=3 .* even"),
-        (FeatureSpec, {"lookback": 0}, "feature.lookback=0 .* >= 1"),
+        (FeatureSpec, {"lookback": 0}, "feature.lookback=0 .* at least 1"),
         (FeatureSpec, {"indicators": []}, "feature.indicators=.*non-empty"),
         (FeatureSpec, {"indicators": ["rsi", "rsi"]}, "feature.indicators=.*without repeats"),
         (SessionSpec, {"calendar": " "}, "session.calendar=' '"),

@@ -13,21 +13,21 @@ import pytest
 from filelock import FileLock
 
 from optimize.data.bars import RawBars
-from optimize.data.clients.protocol import make_page
-from optimize.data.dataset import load_bars
-from optimize.data.download import fetch
-from optimize.data.partial import ROW, open_partial, remove_partials
-from optimize.data.providers import PROVIDERS
-from optimize.data.spec import HOUR_NS, DataSpec
-from optimize.data.store import (
+from optimize.data.download.journal import ROW, open_journal, remove_journals
+from optimize.data.download.run import download_bars
+from optimize.data.download.store import make_manifest, write_stored
+from optimize.data.market import load_bars
+from optimize.data.sources.clients.protocol import make_page
+from optimize.data.sources.downloaded import (
     checked_manifest,
-    describe_stored,
     is_stored,
     stored_files,
     stored_path,
     stored_rows,
-    write_stored,
 )
+from optimize.data.sources.providers import PROVIDERS
+from optimize.data.spec import DataSpec
+from optimize.data.timeframes import HOUR_NS
 from optimize.errors import BadInputError
 from optimize.hashing import hash_file
 from tests.optimize.data.samples import stamps
@@ -40,7 +40,7 @@ assert DOWNLOAD is not None
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once at a file that its manifest does not fit."""
-    monkeypatch.setattr("optimize.data.store.LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr("optimize.data.sources.downloaded.LOOK_AGAIN_S", 0.0)
 
 
 def raw_bars(count: int, missing: slice = slice(0, 0), symbol: str = SYMBOL) -> RawBars:
@@ -58,7 +58,7 @@ def store(folder: Path, raw: RawBars) -> Path:
     spec = spec_in(folder, raw.symbol)
     path = stored_path(spec, DOWNLOAD, raw.symbol)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_stored(path, raw, describe_stored(spec, DOWNLOAD, raw, int(raw.timestamp[0])))
+    write_stored(path, raw, make_manifest(spec, DOWNLOAD, raw, int(raw.timestamp[0])))
     return path
 
 
@@ -99,7 +99,7 @@ def test_a_changed_file_is_refused_in_one_line(tmp_path: Path) -> None:
         load_bars(spec_in(tmp_path))
     assert "\n" not in str(refusal.value)
     with pytest.raises(BadInputError, match="is not the file that its manifest"):
-        fetch(replace(spec_in(tmp_path), months=1), print)
+        download_bars(replace(spec_in(tmp_path), months=1), print)
 
 
 def test_a_file_of_another_symbol_is_refused(tmp_path: Path) -> None:
@@ -207,24 +207,24 @@ def test_stock_files_are_kept_apart_by_feed_and_adjustment(tmp_path: Path) -> No
 @pytest.mark.parametrize("torn", [1, 17, 47])
 def test_a_row_that_was_cut_off_is_dropped(torn: int, tmp_path: Path) -> None:
     raw = raw_bars(10)
-    partial = open_partial(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
+    partial = open_journal(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
     partial.append(raw.timestamp[:4], raw.ohlcv[:4])
     with partial.path.open("ab") as stream:
         stream.write(b"\x07" * torn)
-    again = open_partial(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
+    again = open_journal(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
     assert again.rows == 4
     again.append(raw.timestamp[4:], raw.ohlcv[4:])
-    last = open_partial(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
+    last = open_journal(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
     np.testing.assert_array_equal(last.timestamp, raw.timestamp)
     np.testing.assert_array_equal(last.ohlcv, raw.ohlcv)
 
 
 def test_rows_of_zeros_that_a_crashed_machine_left_are_dropped(tmp_path: Path) -> None:
     raw = raw_bars(4)
-    partial = open_partial(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
+    partial = open_journal(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0]))
     partial.append(raw.timestamp, raw.ohlcv)
     os.truncate(partial.path, 9 * ROW.itemsize)  # grows the file
-    assert open_partial(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0])).rows == 4
+    assert open_journal(tmp_path / "X_1h.parquet", "whole", int(raw.timestamp[0])).rows == 4
     assert partial.path.stat().st_size == 4 * ROW.itemsize
 
 
@@ -232,13 +232,13 @@ def test_a_download_that_began_too_late_is_not_resumed(tmp_path: Path) -> None:
     bars_path = tmp_path / "X_1h.parquet"
     raw = raw_bars(4)
     start_ns = int(raw.timestamp[0])
-    open_partial(bars_path, "whole", start_ns).append(raw.timestamp, raw.ohlcv)
-    open_partial(tmp_path / "X_1h_2.parquet", "whole", start_ns).append(raw.timestamp, raw.ohlcv)
-    assert open_partial(bars_path, "before", start_ns).rows == 0
-    resumed = open_partial(bars_path, "whole", start_ns + HOUR_NS)
+    open_journal(bars_path, "whole", start_ns).append(raw.timestamp, raw.ohlcv)
+    open_journal(tmp_path / "X_1h_2.parquet", "whole", start_ns).append(raw.timestamp, raw.ohlcv)
+    assert open_journal(bars_path, "before", start_ns).rows == 0
+    resumed = open_journal(bars_path, "whole", start_ns + HOUR_NS)
     assert (resumed.rows, resumed.start_ns) == (4, start_ns), "a later start is in it"
-    assert open_partial(bars_path, "whole", start_ns - HOUR_NS).rows == 0
-    remove_partials(bars_path)
+    assert open_journal(bars_path, "whole", start_ns - HOUR_NS).rows == 0
+    remove_journals(bars_path)
     assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["X_1h_2"]
 
 
@@ -250,22 +250,22 @@ def test_two_processes_do_not_download_the_same_file_at_once(tmp_path: Path) -> 
 
     def download() -> None:
         try:
-            fetch(replace(spec_in(tmp_path), exchange="binance", months=1, refresh=True), said.append)
+            download_bars(replace(spec_in(tmp_path), exchange="binance", months=1, refresh=True), said.append)
         except Exception as error:
             failed.append(error)
 
     pytest.importorskip("ccxt")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optimize.data.download.fetch_piece", lambda *_: said.append("fetched"))
-        patch.setattr("optimize.data.clients.exchange.ExchangeClient.check", lambda *_: None)
+        patch.setattr("optimize.data.download.run.fetch_span", lambda *_: said.append("fetched"))
+        patch.setattr("optimize.data.sources.clients.exchange.ExchangeClient.check", lambda *_: None)
         thread = threading.Thread(target=download)
         with lock:
             thread.start()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 300
             while not said and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert said == ["another process is downloading BTC-USDT_1h.parquet: waiting for it"]
-        thread.join(20)
+        thread.join(300)
     assert failed == []
     assert "fetched" in said
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.data.zones import Clock, is_clock, localize, parse_clock, wall_time
+from optimize.data.calendars.zones import Clock, is_clock, localize, parse_clock, wall_time
 from optimize.errors import BadInputError
 from tests.optimize.data.csv_files import load, write
 from tests.optimize.data.samples import stamp

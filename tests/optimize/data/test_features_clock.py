@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optimize.data.bars import Bars
-from optimize.data.dataset import load_bars
+from optimize.data.market import load_bars
 from optimize.data.spec import DataSpec
 from tests.optimize.data.samples import bars_at, features_of, rows_of, stamp, stamps
 

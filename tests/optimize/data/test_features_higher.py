@@ -7,13 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.data.dataset import load_bars, market_of
+from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features import check_features
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import load_bars, market_of
 from optimize.data.resample import resample
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, timeframe_ns
+from optimize.data.spec import DataSpec
+from optimize.data.timeframes import timeframe_ns
 from optimize.errors import BadInputError
 from tests.optimize.data.feature_worlds import World, world
 from tests.optimize.data.samples import features_of, random_walk, rows_of, table_of
+from tests.tiers import mostly_slow
 
 NAMES = ["returns", "range", "bollinger", "stochastic", "zigzag", "time_of_day"]
 
@@ -131,7 +135,7 @@ def extended_hours() -> World:
     return World(bars, table_of(bars, "XNYS"))
 
 
-@pytest.mark.parametrize("higher", ["1d", "2h", "4h"])
+@pytest.mark.parametrize("higher", mostly_slow(["1d", "2h", "4h"], "1d"))
 def test_prints_after_the_close_never_move_a_higher_bar_that_is_known(higher: str) -> None:
     place = extended_hours()
     bars, table = place.bars, place.table
@@ -141,7 +145,7 @@ def test_prints_after_the_close_never_move_a_higher_bar_that_is_known(higher: st
         np.testing.assert_allclose(seen[-1], full[end - 1], atol=1e-6, err_msg=f"the first {end} bars")
 
 
-@pytest.mark.parametrize("higher", ["1d", "4h"])
+@pytest.mark.parametrize("higher", mostly_slow(["1d", "4h"], "1d"))
 def test_a_tail_of_the_warm_up_suffices_from_whatever_bar_it_starts(higher: str) -> None:
     place = extended_hours()
     bars, table = place.bars, place.table

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from envs.types import FloatArray
-from optimize.data.dataset import refuse_leaking_features
+from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features import FEATURES
 from optimize.data.features.registry import AssetBars, feature
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import refuse_leaking_features
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.errors import BadInputError, StudyStoppedError
-from optimize.study.preflight import preflight
+from optimize.study.launch.preflight import preflight
 from tests.optimize.study.studies import small_spec
 
 DATA = DataSpec("synthetic", synthetic=SyntheticSpec(bars=1500))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from envs.types import FloatArray
-from optimize.data.features import compute
+from optimize.data.features import compute_features
+from optimize.data.features.spec import FeatureSpec
 from optimize.data.features.zigzag import ZIGZAG_BARS, confirmed
-from optimize.data.spec import FeatureSpec
 from tests.optimize.data.samples import random_walk, table_of
 
 GOLDEN = [  # reference/NUMBERS.md: 5 % on closes, without the last leg, which repaints
@@ -55,7 +55,7 @@ def test_a_pivot_is_known_at_the_close_that_has_reversed_by_the_percentage() -> 
 def test_the_columns_are_those_of_the_last_confirmed_pivot() -> None:
     bars = random_walk(600, seed=8, volatility=0.01)
     spec = FeatureSpec(indicators=["zigzag"], zigzag_pct=[2.0, 3.5])
-    values, names, _ = compute(bars, spec, table_of(bars, "24/7"))
+    values, names, _ = compute_features(bars, spec, table_of(bars, "24/7"))
     assert names[3:] == ("zigzag_direction_3.5", "zigzag_distance_3.5", "zigzag_age_3.5")
     close, row = bars.close[:, 0], 550
     for column, pct in ((0, 2.0), (3, 3.5)):
@@ -68,7 +68,7 @@ def test_the_columns_are_those_of_the_last_confirmed_pivot() -> None:
 
 def test_a_market_calmer_than_the_percentage_has_no_pivot() -> None:
     bars = random_walk(600, volatility=1e-5)
-    values, _, _ = compute(bars, FeatureSpec(indicators=["zigzag"]), table_of(bars, "24/7"))
+    values, _, _ = compute_features(bars, FeatureSpec(indicators=["zigzag"]), table_of(bars, "24/7"))
     np.testing.assert_array_equal(values[:, 0], np.tile([0.0, 0.0, 1.0], 5)[None].repeat(600, axis=0))
 
 

@@ -26,7 +26,7 @@ class OraclePolicy:
 
 @dataclass(frozen=True)
 class MemoryPolicy:
-    """Follow a decaying mean of what is observed, so that both state and start matter."""
+    """Follow a decaying mean of the observations, so that both state and start matter."""
 
     assets: int
 

@@ -7,10 +7,10 @@ from envs.costs import CostSpec
 from envs.policy import Policy
 from envs.types import Market
 from envs.vector import EnvSpec
-from optimize.evaluate.baselines import Baseline, FlatPolicy, RandomPolicy, baselines
+from optimize.evaluate.baselines import Baseline, FlatPolicy, RandomPolicy, measure_baselines
 from optimize.evaluate.score import ScoreSpec, score
 from optimize.evaluate.windows import Window, WindowSpec, place_windows, plan_windows
-from tests.envs.worlds import with_exits
+from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk
 
 SPEC = WindowSpec(min_train_bars=1, min_test_bars=1)
@@ -22,7 +22,7 @@ def windows_of(market: Market) -> tuple[Window, ...]:
 
 
 def run(market: Market, env: EnvSpec, cost: CostSpec | None = None, seed: int = 0) -> tuple[Baseline, ...]:
-    return baselines(
+    return measure_baselines(
         market,
         windows_of(market),
         env=env,
@@ -142,7 +142,7 @@ def test_no_space_is_made_while_a_policy_acts(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("ends_flat", [False, True])
-def test_buy_and_hold_says_where_it_is_bought_anew_each_session(ends_flat: bool) -> None:
+def test_buy_and_hold_is_labelled_if_it_is_bought_again_each_session(ends_flat: bool) -> None:
     market = make_market(random_walk(6 * 60), timeframe="4h")
     exits = with_exits(market, [], range(5, market.n_bars, 6))
     found = run(exits if ends_flat else market, EnvSpec())

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from envs.actions import action_space
 from envs.costs import CostSpec
-from envs.observations import layout_of
+from envs.observations import observation_layout
 from envs.policy import Policy
 from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.errors import NumericError
-from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, hold_weight
+from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, buy_and_hold_weight
 from optimize.evaluate.metrics import session_returns
-from optimize.evaluate.rollout import Evaluation, replay_free, rollout
+from optimize.evaluate.rollout import Evaluation, replay_without_costs, rollout
 from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows
 from tests.markets import make_market, random_walk
 from tests.optimize.evaluate.policies import Acted, ConstantPolicy, MemoryPolicy, OraclePolicy
@@ -45,7 +45,7 @@ def run(
 
 def hold_in(market: Market) -> BuyAndHoldPolicy:
     return BuyAndHoldPolicy(
-        layout_of(market, LOOKBACK, RewardSpec()), hold_weight(EnvSpec(), market.n_assets)
+        observation_layout(market, LOOKBACK, RewardSpec()), buy_and_hold_weight(EnvSpec(), market.n_assets)
     )
 
 
@@ -140,7 +140,7 @@ def test_random_loses_about_its_costs_on_a_random_walk() -> None:
 def test_replay_without_cost_repeats_the_actions() -> None:
     market = make_market(random_walk(300))
     paid = run(RandomPolicy(action_space(False, False, 1), 0.3, seed=5), market)
-    free = replay_free(paid, market, env=EnvSpec(), reward=RewardSpec(), lookback=LOOKBACK)
+    free = replay_without_costs(paid, market, env=EnvSpec(), reward=RewardSpec(), lookback=LOOKBACK)
     for with_cost, without in zip(paid, free, strict=True):
         assert np.array_equal(with_cost.action, without.action)
         assert np.array_equal(with_cost.bar, without.bar)
@@ -151,7 +151,7 @@ def test_replay_without_cost_repeats_the_actions() -> None:
 def test_replay_of_discrete_actions() -> None:
     market, env = make_market(random_walk(300)), EnvSpec(action="discrete")
     paid = run(RandomPolicy(action_space(True, False, 1), 0.3, seed=5), market, env=env)
-    free = replay_free(paid, market, env=env, reward=RewardSpec(), lookback=LOOKBACK)
+    free = replay_without_costs(paid, market, env=env, reward=RewardSpec(), lookback=LOOKBACK)
     assert all(np.array_equal(a.weight != 0, b.weight != 0) for a, b in zip(paid, free, strict=True))
     assert {0, 1, 2} == set(np.concatenate([evaluation.action for evaluation in paid]).tolist())
 
@@ -190,7 +190,7 @@ class NanPolicy:
         return action, step + 1
 
 
-def test_numbers_that_are_none_are_refused() -> None:
+def test_values_that_are_not_finite_are_refused() -> None:
     market = make_market(random_walk(300))
     with pytest.raises(NumericError, match="action became NaN or infinite at step 7"):
         run(NanPolicy(7), market)

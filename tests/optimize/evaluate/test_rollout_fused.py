@@ -1,4 +1,4 @@
-"""What is played in one compiled call is, bit for bit, what is played step by step."""
+"""A fused rollout equals the rollout in lock step bit for bit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from envs.costs import CostSpec
-from envs.observations import layout_of
+from envs.observations import observation_layout
 from envs.policy import FusedPolicy, Policy
 from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.errors import NumericError
-from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, hold_weight
-from optimize.evaluate.rollout import Evaluation, RecordedPolicy, replay_free, rollout
-from tests.envs.worlds import with_exits
+from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, buy_and_hold_weight
+from optimize.evaluate.rollout import Evaluation, RecordedPolicy, replay_without_costs, rollout
+from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk
 from tests.optimize.evaluate.policies import Acted
 
@@ -63,7 +63,9 @@ def random(market: Market, env: EnvSpec) -> FusedPolicy:
 
 
 def hold(market: Market, env: EnvSpec) -> FusedPolicy:
-    return BuyAndHoldPolicy(layout_of(market, LOOKBACK, RewardSpec()), hold_weight(env, market.n_assets))
+    return BuyAndHoldPolicy(
+        observation_layout(market, LOOKBACK, RewardSpec()), buy_and_hold_weight(env, market.n_assets)
+    )
 
 
 def gappy_market(assets: int, seed: int = 0, volatility: float = 0.01) -> Market:
@@ -93,7 +95,7 @@ def test_baselines_are_played_as_in_lock_step(make: Make, env: EnvSpec, assets: 
     policy = make(market, env)
     fused = run(policy, market, env)
     assert_identical(fused, run(Asked(policy), market, env))
-    free = replay_free(fused, market, env=env, reward=RewardSpec(), lookback=LOOKBACK)
+    free = replay_without_costs(fused, market, env=env, reward=RewardSpec(), lookback=LOOKBACK)
     asked = Asked(RecordedPolicy([evaluation.action for evaluation in fused]))
     terms: dict[str, Any] = {"env": env, "cost": CostSpec.free(), "reward": RewardSpec()}
     assert_identical(free, rollout(asked, market, SPANS, lookback=LOOKBACK, **terms))
@@ -153,7 +155,7 @@ def message_of(policy: Policy | FusedPolicy, market: Market) -> str:
 
 @pytest.mark.parametrize("bar", [37, 60, 98, 250])  # 37 is in the first window, but no later bar
 @pytest.mark.parametrize("name", ["features", "close"])
-def test_numbers_that_are_none_are_refused_in_the_same_words(name: str, bar: int) -> None:
+def test_values_that_are_not_finite_are_refused_with_the_same_message(name: str, bar: int) -> None:
     market = broken(make_market(random_walk(300)), name, bar)
     policy = RecordedPolicy([np.full((300, 1), 0.5, np.float32)] * 3)
     if name == "close" and bar == 37:  # it is not in the span
@@ -162,19 +164,19 @@ def test_numbers_that_are_none_are_refused_in_the_same_words(name: str, bar: int
     assert message_of(policy, market) == message_of(Asked(policy), market)
 
 
-def test_the_first_step_that_fails_is_named_whatever_the_row() -> None:
+def test_the_first_failing_step_of_all_rows_is_named() -> None:
     market = broken(make_market(random_walk(300)), "features", 60)  # step 21 of the first span
     actions = np.full((3, 300, 1), 0.5, np.float32)
     actions[2, 15] = np.nan
     policy = RecordedPolicy(list(actions))
-    said = message_of(policy, market)
-    assert said == message_of(Asked(policy), market) == said.replace("step 21", "step 15")
-    actions[2, 15], actions[2, 21] = 0.5, np.nan  # at the same step what is observed comes first
+    message = message_of(policy, market)
+    assert message == message_of(Asked(policy), market) == message.replace("step 21", "step 15")
+    actions[2, 15], actions[2, 21] = 0.5, np.nan  # at the same step the observation is checked first
     assert "observation" in message_of(policy, market)
     assert message_of(policy, market) == message_of(Asked(policy), market)
 
 
-def test_what_comes_after_a_span_is_not_looked_at() -> None:
+def test_bars_after_a_span_are_not_checked() -> None:
     market = broken(make_market(random_walk(300)), "features", 99)  # the first span ends there
     policy = RecordedPolicy([np.full((300, 1), 0.5, np.float32)] * 3)
     assert_identical(run(policy, market, EnvSpec()), run(Asked(policy), market, EnvSpec()))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from envs.rewards import RewardSpec
 from envs.types import FloatArray, Market
 from envs.vector import EnvSpec
 from optimize.data.bars import join_bars
-from optimize.data.dataset import load_bars, market_of
-from optimize.data.spec import DataSpec, FeatureSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import load_bars, market_of
+from optimize.data.spec import DataSpec
 from optimize.evaluate.baselines import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, rollout
-from optimize.evaluate.trades import trades_of
+from optimize.evaluate.trades import trades_table
 from tests.optimize.data.samples import bars_at, rows_of, stamps
 from tests.optimize.evaluate.policies import Acted, ConstantPolicy
+from tests.tiers import mostly_slow
 
 NEW_YORK = SessionSpec(calendar="XNYS")
 RANGE = FeatureSpec(lookback=1, indicators=["range"])  # no warm-up: the market has every bar of the file
@@ -44,7 +48,7 @@ def real_market(market_data: Path, file: str, session: SessionSpec = NEW_YORK) -
 
 def forced_stamps(evaluation: Evaluation, market: Market, fill: str = "open") -> list[str]:
     """Return the minutes at which a forced exit filled, once each."""
-    trades = trades_of(evaluation, market, fill)
+    trades = trades_table(evaluation, market, fill)
     stamped = trades.filter(trades["forced_exit"])["timestamp"].cast(pa.int64()).to_numpy()
     return sorted(set(np.unique(stamped).astype("datetime64[ns]").astype("datetime64[m]").astype(str)))
 
@@ -75,8 +79,10 @@ POLICIES: dict[str, Policy] = {
 
 
 @pytest.mark.market_data
-@pytest.mark.parametrize("fill", ["open", "close"])
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize(
+    ("name", "fill"),
+    mostly_slow(product(POLICIES, ["open", "close"]), ("random", "open"), ("random", "close")),
+)
 def test_every_session_of_a_stock_ends_flat(market_data: Path, name: str, fill: str) -> None:
     market = real_market(market_data, "spy_1m_yahoo_201912")
     evaluation = run(POLICIES[name], market, EnvSpec(fill=fill))
@@ -130,6 +136,7 @@ def test_nothing_opens_among_the_prints_after_an_early_close(market_data: Path) 
     assert not evaluation.weight[after].any()
 
 
+@pytest.mark.slow
 @pytest.mark.market_data
 def test_sessions_of_hourly_bars_close_at_their_last_bar(market_data: Path) -> None:
     market = real_market(market_data, "spy_1h_lean_1998_2021")
@@ -153,7 +160,7 @@ def test_holding_overnight_trades_once(market_data: Path) -> None:
     assert forced_stamps(evaluation, market) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     kept=st.floats(0.3, 1.0),

@@ -10,14 +10,15 @@ from envs.rewards import RewardSpec
 from envs.types import FloatArray, Market
 from envs.vector import EnvSpec
 from optimize.data.bars import join_bars
-from optimize.data.dataset import market_of
-from optimize.data.spec import FeatureSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.market import market_of
 from optimize.evaluate.baselines import FlatPolicy, RandomPolicy
 from optimize.evaluate.metrics import measure
 from optimize.evaluate.rollout import Evaluation, rollout
-from optimize.evaluate.trades import SCHEMA, Trades, trades_of
+from optimize.evaluate.trades import SCHEMA, Trades, trades_table
 from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows
-from optimize.study.files import write_table
+from optimize.walkforward.files import write_table
 from tests.markets import make_market, random_walk
 from tests.optimize.data.samples import bars_at, rows_of, stamps
 
@@ -63,7 +64,7 @@ def rebuilt_equity(trades: Trades, evaluation: Evaluation, market: Market) -> Fl
 def test_equity_can_be_rebuilt_from_the_file(tmp_path: Path) -> None:
     market = stocks()
     evaluation = run(market, "open")
-    write_table(tmp_path / "trades.parquet", trades_of(evaluation, market, "open"))
+    write_table(tmp_path / "trades.parquet", trades_table(evaluation, market, "open"))
     trades = pq.read_table(tmp_path / "trades.parquet")
     assert trades.schema.equals(SCHEMA)
     np.testing.assert_allclose(
@@ -79,7 +80,7 @@ def test_equity_can_be_rebuilt_from_the_file(tmp_path: Path) -> None:
 def test_the_table_has_every_trade_in_order_of_time() -> None:
     market = stocks()
     evaluation = run(market, "open")
-    trades = trades_of(evaluation, market, "open")
+    trades = trades_table(evaluation, market, "open")
     assert trades.num_rows == evaluation.fills.sum()
     assert sum(trades["cost"].to_pylist()) == pytest.approx(
         (evaluation.commission + evaluation.slippage).sum()
@@ -94,7 +95,7 @@ def test_the_table_has_every_trade_in_order_of_time() -> None:
 def test_fills_at_the_close_are_stamped_by_the_bar_they_fill_on() -> None:
     market = make_market(random_walk(120))
     evaluation = run(market, "close", RandomPolicy(action_space(False, False, 1), 0.4, seed=3))
-    trades = trades_of(evaluation, market, "close")
+    trades = trades_table(evaluation, market, "close")
     bar = np.searchsorted(market.timestamp, trades["timestamp"].to_numpy().astype(np.int64))
     np.testing.assert_array_equal(market.close[bar, 0], trades["price"].to_numpy())
     bars_of_fills = evaluation.bar[evaluation.fills > 0] - 1
@@ -104,7 +105,7 @@ def test_fills_at_the_close_are_stamped_by_the_bar_they_fill_on() -> None:
 def test_fills_at_the_close_and_exits_come_to_the_same_equity() -> None:
     market = stocks()
     evaluation = run(market, "close")
-    trades = trades_of(evaluation, market, "close")
+    trades = trades_table(evaluation, market, "close")
     bought = (
         np.where(np.array(trades["side"].to_pylist()) == "buy", 1.0, -1.0) * trades["quantity"].to_numpy()
     )
@@ -112,9 +113,9 @@ def test_fills_at_the_close_and_exits_come_to_the_same_equity() -> None:
     assert 1.0 - spent - evaluation.financing.sum() == pytest.approx(evaluation.equity[-1], abs=1e-12)
 
 
-def test_who_never_trades_has_an_empty_table() -> None:
+def test_an_evaluation_without_trades_has_an_empty_table() -> None:
     market = stocks()
-    trades = trades_of(run(market, "open", FlatPolicy(action_space(False, False, 2))), market, "open")
+    trades = trades_table(run(market, "open", FlatPolicy(action_space(False, False, 2))), market, "open")
     assert trades.num_rows == 0
     assert trades.schema.equals(SCHEMA)
 
@@ -130,6 +131,6 @@ def test_metrics_count_forced_exits_among_the_trades() -> None:
     settings = {"env": EnvSpec(), "cost": CostSpec(), "reward": RewardSpec(), "lookback": 1}
     (evaluation,) = rollout(policy, market, [span], **settings)  # type: ignore[arg-type]  # settings are passed through
     metrics = measure(market, window, evaluation, evaluation, 250.0)
-    trades = trades_of(evaluation, market, "open")
+    trades = trades_table(evaluation, market, "open")
     assert metrics.trades == trades.num_rows
     assert metrics.forced_exits == sum(trades["forced_exit"].to_pylist()) > 2

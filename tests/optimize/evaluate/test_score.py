@@ -6,8 +6,8 @@ import pytest
 
 from envs.types import FloatArray
 from optimize.errors import BadInputError
-from optimize.evaluate.metrics import sharpe_ratio
-from optimize.evaluate.score import Score, ScoreSpec, check_periods, running_score, score, sharpe_error
+from optimize.evaluate.metrics import sharpe_error, sharpe_ratio
+from optimize.evaluate.score import Score, ScoreSpec, check_periods, running_score, score
 from optimize.evaluate.windows import WindowDates, WindowPlan
 
 YEAR = 252.0
@@ -48,7 +48,7 @@ def test_window_statistics() -> None:
     assert bound.window_values == tuple(sharpes)
 
 
-def test_three_windows_do_not_tell_the_error_of_their_mean() -> None:
+def test_three_windows_give_no_error_of_their_mean() -> None:
     for kind in ("mean_window", "lower_bound", "median_window"):
         assert of(ScoreSpec(kind), series(1, windows=3)).standard_error is None
     assert of(ScoreSpec("median_window"), series(1, windows=5)).standard_error is None

@@ -7,19 +7,12 @@ import pytest
 
 from envs.types import FloatArray
 from optimize.evaluate.metrics import WindowMetrics, equity_drawdown, sharpe_ratio
-from optimize.evaluate.summary import summarise
+from optimize.evaluate.summary import WindowResult, summarise, summarise_figures
 
 YEAR = 252.0
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    metrics: WindowMetrics
-    returns: FloatArray
-    free_returns: FloatArray
-
-
-def made(equity: FloatArray, per_session: int = 4) -> Result:
+def made(equity: FloatArray, per_session: int = 4) -> WindowResult:
     """Return a window whose equity at every bar close is given."""
     closes = np.concatenate(([1.0], equity[per_session - 1 :: per_session]))
     returns = closes[1:] / closes[:-1] - 1.0
@@ -29,7 +22,7 @@ def made(equity: FloatArray, per_session: int = 4) -> Result:
         sessions=len(returns), max_drawdown_bars=equity_drawdown(equity),
         lowest=float(min(1.0, equity.min())), highest=float(max(1.0, equity.max())),
     )  # fmt: skip
-    return Result(metrics, returns, returns + 0.001)
+    return WindowResult(metrics, returns, returns + 0.001, ruined=False)
 
 
 def walk(seed: int) -> FloatArray:
@@ -53,6 +46,25 @@ def test_of_several_repeats_it_is_the_median() -> None:
     assert summarise(repeats, YEAR, 0.02)["sharpe"] == np.median(alone)
 
 
+@dataclass(frozen=True)
+class Row:
+    repeat: int
+    total_return: float | None
+    cost: float | None
+    turnover: float | None
+    trades: float | None
+
+
+def test_stored_rows_have_the_figures_of_their_returns() -> None:
+    repeats = [[made(walk(seed)), made(walk(seed + 10))] for seed in (1, 2, 3)]
+    figures = [(repeat, window.metrics) for repeat, windows in enumerate(repeats) for window in windows]
+    rows = [Row(repeat, m.total_return, m.cost, m.turnover, m.trades) for repeat, m in figures]
+    whole = summarise(repeats, YEAR, 0.0)
+    found = summarise_figures(rows)
+    assert found.keys() == {"total_return", "cost", "turnover", "trades"}
+    assert found == pytest.approx({key: whole[key] for key in found}, rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_drawdown_of_bars_is_that_of_the_joined_equity(seed: int) -> None:
     first, second, third = walk(seed), walk(seed + 50), walk(seed + 100)
@@ -62,7 +74,7 @@ def test_the_drawdown_of_bars_is_that_of_the_joined_equity(seed: int) -> None:
     assert found["max_drawdown_bars"] <= found["max_drawdown"] + 1e-12
 
 
-def test_without_bar_levels_of_an_older_version_there_is_none() -> None:
+def test_results_of_an_older_version_have_no_drawdown_over_bars() -> None:
     window = made(walk(1))
     older = replace(window, metrics=replace(window.metrics, max_drawdown_bars=None))
     assert np.isnan(summarise([[older]], YEAR, 0.0)["max_drawdown_bars"])

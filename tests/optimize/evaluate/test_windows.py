@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.types import Market
+from envs.types import DateArray, Market
 from optimize.errors import BadInputError
-from optimize.evaluate.windows import Dates, WindowSpec, place_windows, plan_windows, purge_bars
+from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows, purge_bars
 from tests.markets import make_market, random_walk
 
 
@@ -20,7 +20,7 @@ def loose(**changes: Any) -> WindowSpec:
     return WindowSpec(min_train_bars=1, min_test_bars=1, **changes)
 
 
-def days(count: int) -> Dates:
+def days(count: int) -> DateArray:
     return np.arange("2024-01-01", np.datetime64("2024-01-01") + count, dtype="datetime64[D]")
 
 

@@ -7,6 +7,7 @@ from optimize.errors import StaleRunError
 from optimize.results.leases import active, release
 from optimize.results.records import Outcome
 from optimize.results.runs import fail_run, finish_run, save_window, start_run
+from optimize.results.states import RunState
 from tests.optimize.results.factories import STUDY, complete_outcome, make_run, make_window, take
 
 
@@ -47,4 +48,6 @@ def test_a_run_whose_trial_another_run_has_is_left_alone(engine: Engine) -> None
     with pytest.raises(StaleRunError), engine.begin() as conn:
         fail_run(conn, lease, "oom", "too late")
     with engine.begin() as conn:
-        assert finish_run(conn, successor, Outcome("PRUNED", 1.0, reason="min_trades")).state == "PRUNED"
+        assert (
+            finish_run(conn, successor, Outcome(RunState.PRUNED, 1.0, reason="min_trades")).state == "PRUNED"
+        )

@@ -11,7 +11,7 @@ from benchmarks import records
 from optimize.cli.status import study_status
 from optimize.database import open_engine
 from optimize.results.orphans import count_orphans
-from optimize.results.queries import best_score, leaderboard, list_queries, run_query
+from optimize.results.queries import best_models, best_score, list_queries, run_query
 from optimize.results.runs import rank_sets
 from optimize.results.views import VIEWS
 
@@ -72,7 +72,7 @@ def query(name: str) -> Read:
 READS: dict[str, Read] = {
     **{view: whole(view) for view in VIEWS},
     **{f"query {name}": query(name) for name, _ in list_queries()},
-    "leaderboard": lambda engine: leaderboard(engine, records.NAME, 10),
+    "leaderboard": lambda engine: best_models(engine, records.NAME, 10),
     "status": lambda engine: study_status(engine, records.NAME),
     "best score": in_transaction(lambda conn: best_score(conn, records.NAME)),
     "weights": in_transaction(lambda conn: rank_sets(conn, records.NAME, 10)),

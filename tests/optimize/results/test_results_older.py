@@ -8,10 +8,9 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from optimize.database import open_engine
-from optimize.errors import BadInputError
-from optimize.results.queries import leaderboard, list_queries, run_query
+from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.runs import save_window, start_run, windows_of
-from optimize.results.tables import METADATA, create_tables
+from optimize.results.tables import METADATA, VERSION_TABLE, create_tables
 from optimize.results.views import create_views, drop_views, view_body
 from optimize.search.storage import open_storage
 from tests.optimize.results.factories import (
@@ -45,6 +44,7 @@ def shrink(engine: Engine) -> None:
     body = view_body("trial_windows", engine.dialect.name)
     drop_views(engine)
     with engine.begin() as conn:
+        conn.execute(text(f"DROP TABLE {VERSION_TABLE}"))
         conn.execute(text("DROP INDEX wf_runs_of_set"))
         conn.execute(text("ALTER TABLE wf_runs DROP COLUMN parameter_set"))
         for column in ADDED:
@@ -70,7 +70,7 @@ def create_views_without(engine: Engine, body: str) -> None:
 
 def test_it_is_read_as_it_is(older: Engine, url: str) -> None:
     reader = open_engine(url, read_only=True)
-    (row,) = leaderboard(reader, STUDY)
+    (row,) = best_models(reader, STUDY)
     assert (row.score, row.window_sharpe_median) == (1.5, 1.0)
     for name, _ in list_queries():
         columns, _ = run_query(reader, name, {"name": STUDY})
@@ -95,16 +95,9 @@ def test_the_next_writer_brings_tables_and_views_up_to_date(older: Engine) -> No
     assert [tuple(row) for row in found] == [(None, None)]  # of the trial that the older version ran
 
 
-def test_a_column_that_must_not_be_empty_cannot_be_added(engine: Engine) -> None:
-    with engine.begin() as conn:
-        conn.execute(text("ALTER TABLE wf_windows DROP COLUMN train_bars"))
-    with pytest.raises(BadInputError, match="wf_windows has no column train_bars"):
-        create_tables(engine)
-
-
 def _update(url: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
     engine = open_engine(url)
-    barrier.wait(timeout=60)
+    barrier.wait(timeout=300)
     create_tables(engine)
     engine.dispose()
 
@@ -115,6 +108,7 @@ def test_several_processes_bring_it_up_to_date_at_once(tmp_path: Path) -> None:
     engine = open_engine(url)
     create_tables(engine)
     with engine.begin() as conn:
+        conn.execute(text(f"DROP TABLE {VERSION_TABLE}"))
         for column in ADDED:
             conn.execute(text(f"ALTER TABLE wf_windows DROP COLUMN {column}"))
     context = multiprocessing.get_context("spawn")
@@ -123,7 +117,7 @@ def test_several_processes_bring_it_up_to_date_at_once(tmp_path: Path) -> None:
     for updater in updaters:
         updater.start()
     for updater in updaters:
-        updater.join(60)
+        updater.join(300)
     assert [updater.exitcode for updater in updaters] == [0, 0, 0]
     assert set(ADDED) <= {column["name"] for column in inspect(engine).get_columns("wf_windows")}
     engine.dispose()

@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from optimize.errors import BadInputError
 from optimize.results import queries
-from optimize.results.queries import leaderboard, list_queries, run_query
+from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.records import Outcome, save_study
+from optimize.results.states import RunState
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage
 from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end
@@ -39,7 +40,7 @@ def filled(engine: Engine, url: str) -> Iterator[Engine]:
         trial.suggest_float("rate", 0.0, 1.0)
         run_to_end(engine, trial.number, complete_outcome(score), sharpes=sharpes)
         study.tell(trial, score)
-    failed = Outcome(state="FAIL", seconds=1.0, failure_kind="oom", failure_message="out of memory")
+    failed = Outcome(state=RunState.FAIL, seconds=1.0, failure_kind="oom", failure_message="out of memory")
     run_to_end(engine, study.ask().number, failed)
     study.tell(2, state=optuna.trial.TrialState.FAIL)
     yield engine
@@ -120,7 +121,7 @@ def test_an_unknown_query_or_parameter_names_the_choices(filled: Engine) -> None
 def test_a_database_without_a_study_is_refused_in_one_line(engine: Engine) -> None:
     for ask in (
         lambda: run_query(engine, "best_models", {"name": STUDY}),
-        lambda: leaderboard(engine, STUDY),
+        lambda: best_models(engine, STUDY),
     ):
         with pytest.raises(BadInputError, match="holds no study yet"):
             ask()
@@ -137,16 +138,16 @@ def test_a_query_cannot_write_and_leaves_the_connection_as_it_was(filled: Engine
 
 
 def test_the_leaderboard_shows_the_spread_over_windows(filled: Engine) -> None:
-    first, second = leaderboard(filled, STUDY)
+    first, second = best_models(filled, STUDY)
     assert (first.rank, first.trial_number, first.score, first.windows) == (1, 1, 1.5, 3)
     assert (first.window_sharpe_min, first.window_sharpe_median, first.window_sharpe_max) == (1.0, 2.0, 4.0)
     assert set(first.parameters) == {"net", "rate"}
     assert first.parameters["net"] in ("small", "medium", "large")
     assert (second.rank, second.window_sharpe_median) == (2, 0.5)
-    assert [row.rank for row in leaderboard(filled, STUDY, limit=1)] == [1]
-    assert leaderboard(filled, "absent") == []
+    assert [row.rank for row in best_models(filled, STUDY, limit=1)] == [1]
+    assert best_models(filled, "absent") == []
     with pytest.raises(BadInputError, match="limit=0"):
-        leaderboard(filled, STUDY, limit=0)
+        best_models(filled, STUDY, limit=0)
 
 
 def test_what_is_no_readable_file_among_the_queries_hides_no_other(

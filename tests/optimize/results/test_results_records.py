@@ -5,18 +5,16 @@ from sqlalchemy import Engine, func, select
 
 from optimize.errors import BadInputError, StaleRunError
 from optimize.results import tables
+from optimize.results.events import Logged, Resumed, Stopped, events, last_event, log_event
 from optimize.results.leases import abandon, check_token, release
 from optimize.results.records import (
     BaselineRecord,
-    EventRecord,
     ExportRecord,
     Outcome,
-    events,
     forget_study,
     load_baselines,
     load_exports,
     load_study,
-    log_event,
     save_baselines,
     save_export,
     save_study,
@@ -24,14 +22,15 @@ from optimize.results.records import (
 )
 from optimize.results.runs import (
     adopt_windows,
-    complete_but_untold,
     finish_run,
+    finished_runs,
     load_run,
     run_of_trial,
     save_window,
     start_run,
     windows_of,
 )
+from optimize.results.states import RunState
 from tests.optimize.results.factories import (
     STUDY,
     complete_outcome,
@@ -42,7 +41,7 @@ from tests.optimize.results.factories import (
     take,
 )
 
-FAILED = Outcome(state="FAIL", seconds=1.0, failure_kind="oom", failure_message="out of memory")
+FAILED = Outcome(state=RunState.FAIL, seconds=1.0, failure_kind="oom", failure_message="out of memory")
 
 
 def test_a_study_is_stored_once_and_then_read_back_as_it_was(engine: Engine) -> None:
@@ -99,15 +98,15 @@ def test_large_seeds_and_text_that_no_database_can_hold_are_kept(engine: Engine)
         stored = load_study(conn, STUDY)
         assert stored is not None
         assert stored.seed == 2**63 - 1
-        log_event(conn, EventRecord(STUDY, "note", odd, {"detail": odd}))
-        (event,) = events(conn, STUDY)
+        log_event(conn, STUDY, odd, Stopped(why=odd))
+        (logged,) = events(conn, STUDY, Stopped)
     run_to_end(engine, 0, replace(FAILED, failure_message=odd, traceback=odd))
     with engine.connect() as conn:
         run = run_of_trial(conn, STUDY, 0)
     readable = "half a pair \\ud800 and NUL \\x00, \u00e9"
     assert run is not None
-    assert (event.message, run.failure_message, run.traceback) == (readable,) * 3
-    assert event.detail == {"detail": odd}
+    assert (logged.message, run.failure_message, run.traceback) == (readable,) * 3
+    assert logged.event.why == odd
 
 
 def test_the_first_outcome_of_a_run_stands(engine: Engine) -> None:
@@ -192,12 +191,12 @@ def test_the_reaper_finds_records_that_are_finished_but_not_those_tried_again(en
     retry = take(engine, 1)
     with engine.begin() as conn:
         start_run(conn, retry, make_run(retry))
-    run_to_end(engine, 2, Outcome(state="PRUNED", seconds=1.0, reason="below the median"))
+    run_to_end(engine, 2, Outcome(state=RunState.PRUNED, seconds=1.0, reason="below the median"))
     run_to_end(engine, 0, complete_outcome(5.0), study="eth.model")
     with engine.begin() as conn:
-        assert [run.trial_number for run in complete_but_untold(conn, STUDY)] == [0, 2]
-        assert [run.state for run in complete_but_untold(conn, STUDY, running={1, 2})] == ["PRUNED"]
-        assert complete_but_untold(conn, STUDY, running=[]) == []
+        assert [run.trial_number for run in finished_runs(conn, STUDY)] == [0, 2]
+        assert [run.state for run in finished_runs(conn, STUDY, running={1, 2})] == ["PRUNED"]
+        assert finished_runs(conn, STUDY, running=[]) == []
         assert run_of_trial(conn, STUDY, 1) is None
         finish_run(conn, retry, complete_outcome(3.0))
         release(conn, retry)
@@ -231,10 +230,12 @@ def test_baselines_exports_and_events_are_read_back(engine: Engine) -> None:
         save_export(conn, export)
         save_export(conn, replace(export, rank=1))
         assert [found.rank for found in load_exports(conn, STUDY)] == [1]
-        log_event(conn, EventRecord(STUDY, "stop", "three failures in a row", {"kind": "oom"}))
-        log_event(conn, EventRecord(STUDY, "resume", "resumed"))
-        assert [event.kind for event in events(conn, STUDY)] == ["stop", "resume"]
-        assert [event.detail for event in events(conn, STUDY, "stop")] == [{"kind": "oom"}]
+        log_event(conn, STUDY, "three failures in a row", Stopped(causes=("oom",)))
+        log_event(conn, STUDY, "resumed", Resumed(3))
+        assert [logged.event for logged in events(conn, STUDY, Stopped)] == [Stopped(causes=("oom",))]
+        last: Logged[Stopped | Resumed] | None = last_event(conn, [STUDY], [Stopped, Resumed])
+        assert last is not None
+        assert last.event == Resumed(3)
 
 
 def test_a_forgotten_study_is_moved_aside_but_for_its_exports(engine: Engine) -> None:
@@ -244,7 +245,7 @@ def test_a_forgotten_study_is_moved_aside_but_for_its_exports(engine: Engine) ->
     with engine.begin() as conn:
         save_study(conn, make_study())
         save_export(conn, ExportRecord("b", STUDY, 0, "u", 1, 1.0, "dd"))
-        log_event(conn, EventRecord(STUDY, "resume", "resumed"))
+        log_event(conn, STUDY, "resumed", Resumed())
         forget_study(conn, STUDY)
         left = {
             name: conn.execute(select(func.count()).select_from(table)).scalar()

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine, text, update
 
-from optimize.results.queries import best_score, leaderboard
+from optimize.results.queries import best_models, best_score
 from optimize.results.records import Outcome
 from optimize.results.runs import (
     fill_parameter_sets,
@@ -21,13 +21,14 @@ from optimize.results.runs import (
     start_run,
     surplus_runs,
 )
+from optimize.results.states import RunState
 from optimize.results.tables import RUNS
 from optimize.results.views import create_views
 from optimize.search.storage import load_or_create_study, open_storage
 from tests.optimize.results.factories import STUDY, complete_outcome, make_run, make_window, take
 
-RUIN = Outcome("PRUNED", 1.0, reason="ruin in window 1")
-FAILED = Outcome("FAIL", 1.0, failure_kind="oom")
+RUIN = Outcome(RunState.PRUNED, 1.0, reason="ruin in window 1")
+FAILED = Outcome(RunState.FAIL, 1.0, failure_kind="oom")
 DISTRIBUTIONS = {
     "gamma": FloatDistribution(-1.0, 1.0),
     "net": CategoricalDistribution(["small", None, True, 1.5]),
@@ -67,7 +68,7 @@ def add_scores(engine: Engine, study: optuna.Study, gamma: float, *scores: float
 
 def board(engine: Engine) -> list[tuple[Any, ...]]:
     names = ("score", "runs", "pruned_runs", "score_min", "score_max", "seeds")
-    rows = leaderboard(engine, STUDY)
+    rows = best_models(engine, STUDY)
     return [(row.parameters.get("gamma"), *(getattr(row, name) for name in names)) for row in rows]
 
 
@@ -78,7 +79,7 @@ def test_the_luckiest_seed_does_not_rank(engine: Engine, study: optuna.Study) ->
         (0.99, 0.96, 4, 0, 0.9, 1.1, "4 seeds"),
         (0.9, -1.2, 8, 0, -4.0, 4.14, "8 seeds"),
     ]
-    first, second = leaderboard(engine, STUDY)
+    first, second = best_models(engine, STUDY)
     assert (first.trial_number, first.run_uuid, first.windows) == (10, uuids[2], 1)
     assert second.trial_number == 2
     with engine.connect() as conn:
@@ -115,7 +116,7 @@ def test_repeats_are_seeds(engine: Engine, study: optuna.Study) -> None:
     study.add_trial(
         create_trial(value=0.5, params={"steps": 1}, distributions={"steps": DISTRIBUTIONS["steps"]})
     )
-    assert [(row.runs, row.seeds) for row in leaderboard(engine, STUDY)] == [
+    assert [(row.runs, row.seeds) for row in best_models(engine, STUDY)] == [
         (1, "3 seeds"),
         (1, "single seed"),
     ]
@@ -136,7 +137,7 @@ def test_sets_are_told_apart_by_every_bit_and_by_nothing_else(engine: Engine, st
     for sets in same:
         for parameters in sets:
             add(engine, study, parameters, complete_outcome(1.0))
-    assert sorted(row.runs for row in leaderboard(engine, STUDY, 20)) == sorted(len(each) for each in same)
+    assert sorted(row.runs for row in best_models(engine, STUDY, 20)) == sorted(len(each) for each in same)
     with engine.connect() as conn:
         assert len(rank_sets(conn, STUDY, 20)) == len(same)
 
@@ -144,7 +145,7 @@ def test_sets_are_told_apart_by_every_bit_and_by_nothing_else(engine: Engine, st
 def test_the_runs_alone_rank_as_the_view_does(engine: Engine, study: optuna.Study) -> None:
     for gamma, scores in [(0.1, (1.0, 5.0, 3.0)), (0.2, (4.0,)), (0.3, (9.0, None)), (0.4, (2.0, 2.0))]:
         add_scores(engine, study, gamma, *scores)
-    shown = [parameter_set(row.parameters) for row in leaderboard(engine, STUDY)]
+    shown = [parameter_set(row.parameters) for row in best_models(engine, STUDY)]
     with engine.connect() as conn:
         assert rank_sets(conn, STUDY, 10) == shown
         assert rank_sets(conn, STUDY, 2) == shown[:2]
@@ -188,4 +189,4 @@ def test_a_view_that_is_missing_or_old_is_not_needed_to_read(
         conn.execute(text("DROP VIEW best_models"))
         if sql.startswith("CREATE"):
             conn.execute(text(sql))
-    assert [row.score for row in leaderboard(engine, STUDY)] == [1.0]
+    assert [row.score for row in best_models(engine, STUDY)] == [1.0]

@@ -3,6 +3,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import Trial, TrialState
@@ -12,7 +13,9 @@ from optimize import clock
 from optimize.database import open_engine
 from optimize.results.leases import acquire
 from optimize.results.records import Outcome, save_study
+from optimize.results.returns import save_returns, save_sessions
 from optimize.results.runs import finish_run, save_window, start_run
+from optimize.results.states import RunState
 from optimize.results.views import VIEWS, create_views, drop_views
 from optimize.search.storage import open_storage
 from tests.optimize.results.factories import (
@@ -104,15 +107,16 @@ def test_views_are_created_again_and_dropped_and_an_old_one_is_replaced(
 def create_again_and_again(url: str, barrier: "multiprocessing.synchronize.Barrier", drops: bool) -> None:
     engine = open_engine(url)
     for _ in range(5):
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=300)
         if drops:
             drop_views(engine)
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=300)
         create_views(engine)
     engine.dispose()
 
 
 @pytest.mark.usefixtures("study")
+@pytest.mark.slow
 def test_several_processes_create_the_views_at_once(engine: Engine, url: str) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(4)
@@ -123,7 +127,7 @@ def test_several_processes_create_the_views_at_once(engine: Engine, url: str) ->
     for creator in creators:
         creator.start()
     for creator in creators:
-        creator.join(60)
+        creator.join(300)
     assert [creator.exitcode for creator in creators] == [0] * 4
     assert set(inspect(engine).get_view_names()) == set(VIEWS)
     assert best_models(engine) == []
@@ -230,11 +234,31 @@ def test_trial_windows_are_those_of_the_run_that_finished_the_trial(
     }
 
 
+def test_trial_returns_has_a_row_for_each_session(engine: Engine, study: optuna.Study) -> None:
+    number = told(study, lambda trial: study.tell(trial, 1.0))
+    lease = run_to_end(engine, number, complete_outcome(1.0), sharpes=(1.0, 2.0))
+    days = {
+        0: np.arange("2020-07-01", "2020-07-03", dtype="datetime64[D]"),
+        1: np.array(["2020-07-03"], "M8[D]"),
+    }
+    with engine.begin() as conn:
+        save_sessions(conn, STUDY, days)
+        save_returns(conn, lease.run_uuid, 0, 0, [0.1 + 0.2, -1 / 3])
+        save_returns(conn, lease.run_uuid, 1, 0, [1e-17])
+    found = rows(engine, "SELECT * FROM trial_returns ORDER BY session")
+    assert [(row["session"], row["window"], row["return"]) for row in found] == [
+        ("2020-07-01", 0, 0.1 + 0.2),
+        ("2020-07-02", 0, -1 / 3),
+        ("2020-07-03", 1, 1e-17),
+    ]
+    assert {(row["study_name"], row["trial_number"], row["repeat"]) for row in found} == {(STUDY, number, 0)}
+
+
 def test_a_failed_attempt_that_was_tried_again_does_not_speak_for_the_trial(
     engine: Engine, study: optuna.Study
 ) -> None:
     number = told(study, lambda trial: study.tell(trial, 1.0))
-    run_to_end(engine, number, Outcome(state="FAIL", seconds=1.0, failure_kind="oom"))
+    run_to_end(engine, number, Outcome(state=RunState.FAIL, seconds=1.0, failure_kind="oom"))
     second = run_to_end(engine, number, complete_outcome(1.0))
     assert [row["run_uuid"] for row in best_models(engine)] == [second.run_uuid]
     assert [row["run_uuid"] for row in rows(engine, "SELECT * FROM trial_windows")] == [second.run_uuid]
@@ -245,10 +269,10 @@ def test_study_health_counts_what_there_is(engine: Engine, study: optuna.Study) 
         save_study(conn, make_study(n_trials=5))
     run_to_end(engine, told(study, lambda trial: study.tell(trial, 1.0)), complete_outcome(1.0, seconds=8.0))
     pruned = told(study, lambda trial: study.tell(trial, state=TrialState.PRUNED))
-    run_to_end(engine, pruned, Outcome(state="PRUNED", seconds=4.0, reason="below the median"))
+    run_to_end(engine, pruned, Outcome(state=RunState.PRUNED, seconds=4.0, reason="below the median"))
     for kind in ("oom", "oom", "bug"):
         failed = told(study, lambda trial: study.tell(trial, state=TrialState.FAIL))
-        run_to_end(engine, failed, Outcome(state="FAIL", seconds=90.0, failure_kind=kind))
+        run_to_end(engine, failed, Outcome(state=RunState.FAIL, seconds=90.0, failure_kind=kind))
     lease = take(engine, told(study, lambda trial: None), now=clock.now().timestamp())
     study.enqueue_trial({"x": 0.5})
 
@@ -285,7 +309,7 @@ def test_an_infinite_score_is_no_best_model(engine: Engine, study: optuna.Study)
 def test_only_the_last_run_that_ended_as_the_trial_did_speaks_for_it(
     engine: Engine, study: optuna.Study
 ) -> None:
-    failed = Outcome(state="FAIL", seconds=1.0, failure_kind="oom")
+    failed = Outcome(state=RunState.FAIL, seconds=1.0, failure_kind="oom")
     number = told(study, lambda trial: study.tell(trial, state=TrialState.FAIL))
     run_to_end(engine, number, failed)
     last = run_to_end(engine, number, failed)

@@ -1,20 +1,20 @@
-"""A proposal is drawn on a copy of the study and stored by one write, as Optuna would store it."""
+"""A proposal is drawn on a copy of the study in memory and stored by one write."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import text
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.trial import Trial, TrialState
 
-from optimize.search.proposals import Proposals, running, store
-from optimize.search.samplers import SamplerSpec, make_sampler
+from optimize.search.proposals import Proposals, store
+from optimize.search.samplers import make_sampler
 from optimize.search.space import parse_space, suggest
-from optimize.search.storage import insert_running, load_or_create_study, open_storage
+from optimize.search.spec import SamplerSpec
+from optimize.search.storage import load_or_create_study, open_storage
+from tests.tiers import mostly_slow
 
 SPACE = parse_space(
     {
@@ -26,7 +26,6 @@ SPACE = parse_space(
     }
 )
 RANGES = parse_space({"x": {"low": -2.0, "high": 2.0}, "y": {"low": 1e-3, "high": 1.0, "log": True}})
-TABLES = ("trial_params", "trial_user_attributes", "trial_system_attributes", "trial_values")
 
 
 @pytest.fixture
@@ -38,31 +37,37 @@ def value_of(parameters: dict[str, Any]) -> float:
     return -(float(parameters["x"]) ** 2) + float(parameters.get("y", 0.5))
 
 
-def end(study: optuna.Study, number: int) -> None:
+def end(study: optuna.Study, storage: BaseStorage, number: int) -> None:
     """Let a trial end in one of the ways that trials end."""
     trial = study.get_trials(deepcopy=False)[number]
-    study._storage.set_trial_intermediate_value(trial._trial_id, 0, value_of(trial.params))
+    study_id = storage.get_study_id_from_name(study.study_name)
+    trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+    storage.set_trial_intermediate_value(trial_id, 0, value_of(trial.params))
     state = {3: TrialState.FAIL, 5: TrialState.PRUNED}.get(number % 8, TrialState.COMPLETE)
     if number % 8 == 6:
-        optuna.trial.Trial(study, trial._trial_id).set_constraint("feasible", 1.0)
+        Trial(study, trial_id).set_constraint("feasible", 1.0)
     study.tell(number, value_of(trial.params) if state == TrialState.COMPLETE else None, state=state)
 
 
 @pytest.mark.parametrize(
     ("spec", "space"),
-    [
+    mostly_slow(
+        [
+            (SamplerSpec(n_startup_trials=4), SPACE),
+            (SamplerSpec(n_startup_trials=4, group=True), SPACE),
+            (SamplerSpec(n_startup_trials=4, multivariate=False), SPACE),
+            (SamplerSpec("cmaes", n_startup_trials=3), RANGES),
+            (SamplerSpec("qmc"), SPACE),
+        ],
         (SamplerSpec(n_startup_trials=4), SPACE),
-        (SamplerSpec(n_startup_trials=4, group=True), SPACE),
-        (SamplerSpec(n_startup_trials=4, multivariate=False), SPACE),
-        (SamplerSpec("cmaes", n_startup_trials=3), RANGES),
-        (SamplerSpec("qmc"), SPACE),
-    ],
+    ),
 )
 def test_a_copy_proposes_what_the_study_itself_would(
     storage: RDBStorage, spec: SamplerSpec, space: Any
 ) -> None:
     make = partial(make_sampler, spec, 7, space)
-    itself = optuna.create_study(sampler=make(), direction="maximize")
+    memory = InMemoryStorage()
+    itself = optuna.create_study(storage=memory, sampler=make(), direction="maximize")
     study = load_or_create_study(storage, "a", sampler=make())
     proposals = Proposals(space, make)
     for number in range(24):
@@ -70,11 +75,11 @@ def test_a_copy_proposes_what_the_study_itself_would(
             proposals = Proposals(space, make)  # another process goes on
         trial = itself.ask()
         suggest(space, trial)
-        stored = store(storage, study, proposals.draw(study.get_trials(deepcopy=False)), {})
+        stored = store(storage, "a", proposals.draw(study.get_trials(deepcopy=False)), {})
         assert stored.number == number
         if number >= 2:  # two more run while a trial is proposed
-            end(itself, number - 2)
-            end(study, number - 2)
+            end(itself, memory, number - 2)
+            end(study, storage, number - 2)
     assert [trial.params for trial in study.trials] == [trial.params for trial in itself.trials]
     assert len({str(trial.params) for trial in study.trials}) == 24
 
@@ -87,8 +92,8 @@ def test_a_proposal_that_was_never_stored_is_drawn_again(storage: RDBStorage) ->
         trials = study.get_trials(deepcopy=False)
         lost = proposals.draw(trials)
         assert lost.params == proposals.draw(trials).params
-        store(storage, study, proposals.draw(trials), {})
-        end(study, number)
+        store(storage, "a", proposals.draw(trials), {})
+        end(study, storage, number)
 
 
 def test_a_trial_that_is_not_what_was_proposed_is_seen_as_it_is(storage: RDBStorage) -> None:
@@ -101,48 +106,25 @@ def test_a_trial_that_is_not_what_was_proposed_is_seen_as_it_is(storage: RDBStor
     assert proposals.draw(queued).params == {"a": 1}
     study.ask().suggest_categorical("a", [1, 2, 3])  # somebody else takes the queued one
     assert proposals.draw(study.get_trials(deepcopy=False)).params == {"a": 1}
-    store(storage, study, proposals.draw(study.get_trials(deepcopy=False)), {})
+    store(storage, "a", proposals.draw(study.get_trials(deepcopy=False)), {})
     assert proposals.draw(study.get_trials(deepcopy=False)).params == {"a": 3}
 
 
-def insert_by_optuna(storage: RDBStorage, study_id: int, trial: FrozenTrial) -> int:
-    return storage.create_new_trial(study_id, template_trial=trial)
-
-
-def stored_rows(storage: RDBStorage, trial_id: int) -> dict[str, Any]:
-    """Return every row that tells of a trial, without the numbers that the database hands out."""
-    with storage.engine.connect() as conn:
-        found = {
-            table: conn.execute(text(f"SELECT * FROM {table} WHERE trial_id = {trial_id}")).mappings().all()
-            for table in (*TABLES, "trials")
-        }
-    serial = {"trial_id", "number", "param_id", "trial_user_attribute_id", "trial_system_attribute_id"}
-    return {
-        table: [{key: value for key, value in row.items() if key not in serial} for row in rows]
-        for table, rows in found.items()
-    }
-
-
-def test_a_trial_is_stored_as_optuna_stores_it(storage: RDBStorage) -> None:
+def test_a_drawn_trial_is_stored_whole(storage: RDBStorage) -> None:
+    make = partial(make_sampler, SamplerSpec(n_startup_trials=1), 3, SPACE)
     study = load_or_create_study(storage, "a")
-    asked = study.ask()
-    suggest(SPACE, asked)
-    drawn = study.trials[0]
-    drawn.system_attrs["tpe:relative_params:0"] = '{"x": 1.5}'
-    ours = running(drawn, {"repetition": 0, "batch": [0, 3], "note": 'a "quoted" ä'})
-    kept = {}
-    for insert in (insert_running, insert_by_optuna):
-        typed: Callable[[RDBStorage, int, FrozenTrial], int] = insert
-        kept[insert.__name__] = stored_rows(storage, typed(storage, study._study_id, ours))
-    (begun,) = kept["insert_running"].pop("trials")
-    (expected,) = kept["insert_by_optuna"].pop("trials")
-    assert {**begun, "datetime_start": None} == {**expected, "datetime_start": None}
-    assert kept["insert_running"] == kept["insert_by_optuna"]
-    first, second, third = study.get_trials()
-    assert [trial.number for trial in (first, second, third)] == [0, 1, 2]
-    assert (second.params, second.distributions) == (third.params, third.distributions)
-    assert (second.user_attrs, second.system_attrs) == (third.user_attrs, third.system_attrs)
-    assert second.datetime_start is not None
-    assert third.datetime_start is not None
-    assert abs((second.datetime_start - third.datetime_start).total_seconds()) < 60
-    assert begun["state"] == "RUNNING"
+    first = study.ask()
+    suggest(SPACE, first)
+    study.tell(first, 1.0)
+    proposals = Proposals(SPACE, make)
+    for number in (1, 2, 3):
+        drawn = proposals.draw(study.get_trials(deepcopy=False))
+        attributes = {"repetition": 0, "batch": [0, 3], "note": 'a "quoted" ä'}
+        stored = store(storage, "a", drawn, attributes)
+        assert (stored.number, stored.state) == (number, TrialState.RUNNING)
+        assert (stored.params, stored.distributions) == (drawn.params, drawn.distributions)
+        assert (stored.user_attrs, stored.system_attrs) == (attributes, drawn.system_attrs)
+        assert stored.datetime_start is not None
+        assert study.trials[number] == stored
+        study.tell(number, value_of(stored.params))
+    assert drawn.system_attrs  # parameters drawn jointly, for samplers that look at running trials

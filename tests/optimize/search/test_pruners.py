@@ -13,7 +13,6 @@ from envs.errors import BadInputError
 from optimize.search.pruners import (
     BATCH,
     ExemptingPruner,
-    PrunerSpec,
     SameStepMedianPruner,
     is_exempt,
     is_out_of_better_half,
@@ -22,6 +21,7 @@ from optimize.search.pruners import (
     make_pruner,
     values_at_step,
 )
+from optimize.search.spec import PrunerSpec
 
 
 def finished(values: Sequence[float], state: TrialState = TrialState.COMPLETE) -> FrozenTrial:

@@ -13,15 +13,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from envs.errors import BadInputError
-from optimize.search.samplers import (
-    BalancedGridSampler,
-    SamplerSpec,
-    SobolSampler,
-    grid_words,
-    make_sampler,
-    value_at,
-)
+from optimize.search.samplers import BalancedGridSampler, SobolSampler, grid_words, make_sampler, value_at
 from optimize.search.space import SearchSpace, parse_space, suggest
+from optimize.search.spec import SamplerSpec
 from optimize.search.storage import load_or_create_study, open_storage
 
 SPACE = parse_space(
@@ -190,6 +184,7 @@ def test_a_grid_says_how_often_it_tries_a_point(trials: int, words: str | None) 
     assert grid_words(SamplerSpec("random"), SPACE, trials) is None
 
 
+@pytest.mark.slow
 def test_cmaes_learns_and_a_resume_changes_nothing(tmp_path: Path) -> None:
     spec, url = SamplerSpec("cmaes", n_startup_trials=4), f"sqlite:///{tmp_path}/a.db"
 

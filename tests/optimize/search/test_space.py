@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from envs.errors import BadInputError
+from optimize.search.parse import in_order_of
 from optimize.search.space import (
     Choices,
     Range,
@@ -69,7 +70,7 @@ def test_a_range_is_whole_only_without_floats() -> None:
         ({"low": 0.1, "high": 1.0, "step": 0.4}, "set high 0.9"),
         ({"low": 1}, "space.a.x.high is None"),
         ({"low": True, "high": 2}, "space.a.x.low is True"),
-        ({"low": "1e-5", "high": 1.0}, "space.a.x.low is the text '1e-5'.*1.0e-5"),
+        ({"low": "small", "high": 1.0}, "space.a.x.low is the text 'small'.*1.0e-5"),
         ({"low": 0, "high": float("inf")}, "finite"),
         ({"low": 0, "high": 1, "log": "yes"}, "write true or false"),
         ({"low": 0, "high": 1, "stpe": 1}, "space.a.x.stpe is not known here.*low, high, step"),
@@ -81,7 +82,6 @@ def test_a_range_is_whole_only_without_floats() -> None:
         ([{"a": 64}], r"choice \{'a': 64\}: allowed are"),
         ([[["a"]]], r"choice \[\['a'\]\]: allowed are"),
         ([["a"], ["b"], ["a"]], r"choice \['a'\] twice"),
-        ([["a"], "b"], "mixes lists and single values"),
         ([float("nan")], "choice nan"),
         (3, "is 3: write a list"),
     ],
@@ -95,8 +95,8 @@ def test_bad_leaves_are_refused(leaf: object, message: str) -> None:
 @pytest.mark.parametrize(
     ("when", "message"),
     [
-        ({"b": [1]}, "names 'b', not defined before it"),
-        ({"later": [1]}, "names 'later'"),
+        ({"b": [1]}, "names 'b', no parameter of the space: it has parent, range, child"),
+        ({"child": [1]}, "is in a circle of conditions among child: drop one"),
         ({"range": [1]}, "names the range range"),
         ({"parent": [1, 4]}, r"lists 4, no choice of parent: \[1, 2\]"),
         ({"parent": 1}, "write a list"),
@@ -105,9 +105,24 @@ def test_bad_leaves_are_refused(leaf: object, message: str) -> None:
 )
 def test_bad_conditions_are_refused(when: object, message: str) -> None:
     child = {"choices": [0, 1], "when": when}
-    tree = {"parent": [1, 2], "range": {"low": 0, "high": 1}, "child": child, "later": [1]}
+    tree = {"parent": [1, 2], "range": {"low": 0, "high": 1}, "child": child}
     with pytest.raises(BadInputError, match=message):
         parse_space(tree)
+
+
+def test_parents_come_before_children_and_else_the_order_stays() -> None:
+    leaf = {"choices": [0, 1]}
+    tree = {
+        "z": leaf,
+        "grandchild": leaf | {"when": {"child": [1], "z": [0]}},
+        "child": leaf | {"when": {"parent": [1]}},
+        "parent": leaf,
+        "a": leaf,
+    }
+    assert [each.path for each in parse_space(tree).parameters] == ["z", "parent", "a", "child", "grandchild"]
+    ordered = {path: tree[path] for path in ("z", "parent", "child", "a", "grandchild")}
+    assert [each.path for each in parse_space(ordered).parameters] == list(ordered)
+    assert in_order_of(parse_space(tree), parse_space(ordered)) == parse_space(ordered)
 
 
 def test_a_path_written_twice_is_refused() -> None:

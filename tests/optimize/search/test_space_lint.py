@@ -68,7 +68,7 @@ def test_the_exam_may_not_be_tuned(path: str) -> None:
         ("agent.hyperparameters.n_steps", r"did you mean agent\.n_steps\?"),
         ("zzz", "allowed are such as data.timeframe, feature.lookback"),
         ("agent.tau", "may not be searched: ppo has no such argument"),
-        ("agent", "takes Agent"),
+        ("agent", "is a group and no key"),
     ],
 )
 def test_wrong_keys_are_refused(path: str, message: str) -> None:

@@ -16,8 +16,8 @@ from optimize.database import study_lock
 from optimize.search.storage import load_or_create_study, open_storage
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-CAP = 14
-PROCESSES = 4
+CAP = 8
+PROCESSES = 3
 Storages = Callable[[], RDBStorage]
 
 
@@ -58,13 +58,14 @@ def fill(url: str, study: optuna.Study) -> None:
             study.tell(trial, 1.0)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_fill_the_cap_exactly(database_url: str, storages: Storages) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=claim_until_full, args=(database_url,)) for _ in range(PROCESSES)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * PROCESSES
     trials = load_or_create_study(storages(), "a").trials
     assert [trial.number for trial in trials] == list(range(len(trials)))

@@ -11,16 +11,24 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
-from optimize.search.pruners import PrunerSpec, make_pruner
+from optimize.database import open_engine
+from optimize.results.orphans import drop_values
+from optimize.search.pruners import make_pruner
+from optimize.search.spec import PrunerSpec
 from optimize.search.storage import load_or_create_study, open_storage
 
 AS_TYPED = text("SELECT MAX(value) FROM trial_values")
 
 
 @pytest.fixture
-def storage(database_url: str) -> Iterator[RDBStorage]:
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'walkforge.db'}"
+
+
+@pytest.fixture
+def storage(url: str) -> Iterator[RDBStorage]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = open_storage(database_url)
+    storage = open_storage(url)
     yield storage
     storage.engine.dispose()
 
@@ -48,33 +56,37 @@ def highest(storage: RDBStorage) -> object:
 def test_the_maximum_as_typed_is_the_best_trial(storage: RDBStorage) -> None:
     study = load_or_create_study(storage, "a")
     play(study)
-    study.add_trial(create_trial(state=TrialState.PRUNED, value=77.0, intermediate_values={0: 77.0}))
     failed = study.ask()
     failed.report(99.0, step=0)
     study.tell(failed, state=TrialState.FAIL)
     assert highest(storage) == study.best_trial.value
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    assert [trial.value for trial in pruned] == [None] * 11
+    assert [trial.value for trial in pruned] == [None] * 10
     assert all(trial.intermediate_values for trial in pruned)
 
 
-def test_values_that_an_older_version_left_are_dropped_when_the_study_is_opened(storage: RDBStorage) -> None:
+def test_values_that_optuna_left_are_dropped_from_one_study(storage: RDBStorage, url: str) -> None:
+    pruned = create_trial(state=TrialState.PRUNED, value=9.0, intermediate_values={0: 9.0})
     for name in ("a", "other"):
         study = load_or_create_study(storage, name)
-        pruned = study.ask()
-        pruned.report(9.0, step=0)
-        RDBStorage.set_trial_state_values(storage, pruned._trial_id, TrialState.PRUNED, [9.0])
+        study.add_trial(pruned)
         study.tell(study.ask(), 1.0)
     assert highest(storage) == 9.0
+    engine = open_engine(url)
+    with engine.begin() as conn:
+        assert drop_values(conn, "a") == 1
     study = load_or_create_study(storage, "a")
     assert [trial.value for trial in study.trials] == [None, 1.0]
     assert study.trials[0].intermediate_values == {0: 9.0}
-    assert highest(storage) == 9.0  # of the other study, which nobody opened
-    load_or_create_study(storage, "other")
+    assert highest(storage) == 9.0  # of the other study
+    with engine.begin() as conn:
+        assert drop_values(conn, "other") == 1
     assert highest(storage) == 1.0
+    engine.dispose()
 
 
 @pytest.mark.parametrize("make", [lambda: TPESampler(seed=3), lambda: CmaEsSampler(seed=3)])
+@pytest.mark.slow
 def test_a_sampler_proposes_the_same_without_these_values(make: Any, tmp_path: Path) -> None:
     def proposals(storage: Any) -> list[dict[str, Any]]:
         sampler: BaseSampler = make()

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from optimize.evaluate.score import Score
-from optimize.search.pruners import PrunerSpec
-from optimize.search.samplers import SamplerSpec
-from optimize.study.claims import perform as perform_module
-from optimize.study.claims.caps import Claim, Verdict, claim
-from optimize.study.claims.perform import perform
-from optimize.study.handle import Handle
+from optimize.evaluate.summary import WindowResult
+from optimize.search.spec import PrunerSpec, SamplerSpec
+from optimize.study.context import StudyContext
+from optimize.study.control import NoTrial
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.trial import Ground, Key, Measured, Report, TrialResult
+from optimize.study.trials import execute as perform_module
+from optimize.study.trials.claim import Claim, claim
+from optimize.study.trials.execute import perform
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import Report, TrialResult, WindowKey
 from tests.optimize.study.studies import ground_of, never, opened, rows, small_spec
 
 CAP, SIZE = 10, 3
@@ -28,7 +30,7 @@ SPACE = {
         "n_epochs": [1, 2, 4],
     }
 }
-Lay = Callable[[StudySpec], Ground]
+Lay = Callable[[StudySpec], WindowedMarket]
 Told = list[tuple[int, Mapping[str, Any], str, float | None, Mapping[int, float]]]
 
 
@@ -38,12 +40,13 @@ class KilledError(BaseException):
 
 def run_trial(
     spec: StudySpec,
-    ground: Ground,
+    windowed: WindowedMarket,
     entropy: Sequence[int],
     *,
     keep: Callable[..., None],
     report: Report,
-    finished: Mapping[Key, Measured] | None = None,
+    engine: Any = None,
+    finished: Mapping[WindowKey, WindowResult] | None = None,
 ) -> TrialResult:
     """Take no time: score by parameters and number, fail once, ask to be tried again, be infeasible."""
     number = entropy[1]
@@ -64,14 +67,14 @@ def run_trial(
 
 def take_no_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(perform_module, "run_trial", run_trial)
-    patch.setattr(perform_module, "aggregate", lambda *_: {"trades": 1.0})
+    patch.setattr(perform_module, "summarise", lambda *_: {"trades": 1.0})
 
 
 def retried(spec: StudySpec) -> bool:
     return bool(rows(spec, "SELECT 1 FROM wf_runs WHERE state = 'RETRIED'"))
 
 
-def batched(folder: Path, name: str, **changes: Any) -> tuple[Handle, Lay]:
+def batched(folder: Path, name: str, **changes: Any) -> tuple[StudyContext, Lay]:
     """Open a study in batches of which every trial is seen by the sampler and the pruner."""
     defaults = {
         "n_trials": CAP,
@@ -81,22 +84,22 @@ def batched(folder: Path, name: str, **changes: Any) -> tuple[Handle, Lay]:
         "worker": BATCHES,
     }
     spec = small_spec(folder, name=name, **(defaults | changes))
-    handle = opened(spec)
-    ground = ground_of(handle, spec)
-    return handle, lambda _: ground
+    context = opened(spec)
+    windowed = ground_of(context, spec)
+    return context, lambda _: windowed
 
 
-def told(handle: Handle) -> Told:
-    """Return what makes the sequence of trials."""
+def told(context: StudyContext) -> Told:
+    """Return the sequence of trials."""
     return [
         (trial.number, trial.params, trial.state.name, trial.value, trial.intermediate_values)
-        for trial in handle.study.get_trials(deepcopy=False)
+        for trial in context.study.get_trials(deepcopy=False)
     ]
 
 
-def in_turn(handle: Handle, lay: Lay) -> Told:
+def in_turn(context: StudyContext, lay: Lay) -> Told:
     """Run the study with one worker that nothing disturbs."""
-    while isinstance(found := claim(handle, 0, lay), Claim):
-        perform(handle, found, never)
-    assert found is Verdict.FULL
-    return told(handle)
+    while isinstance(found := claim(context, 0, lay), Claim):
+        perform(context, found, never)
+    assert found is NoTrial.FULL
+    return told(context)

@@ -7,28 +7,29 @@ import numpy as np
 import pandas as pd
 
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec
+from optimize.bundles.export import Exported, export_best
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec
 from optimize.database import DatabaseSpec
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.hashing import hash_file
-from optimize.study.claims.caps import Claim, claim
-from optimize.study.claims.perform import perform
-from optimize.study.export.best import Exported
-from optimize.study.handle import Handle, enroll, open_study
+from optimize.study.context import StudyContext, enroll, open_study
 from optimize.study.spec import StudySpec, resolve
-from optimize.study.trial import lay_ground
+from optimize.study.trials.claim import Claim, claim
+from optimize.study.trials.execute import perform
+from optimize.walkforward.markets import build_windowed_market
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exports:
-    handle: Handle
+    context: StudyContext
     prices: Path
     exported: list[Exported]
 
     @property
     def output_dir(self) -> str:
-        return self.handle.spec.output_dir
+        return self.context.spec.output_dir
 
 
 def write_prices(path: Path, days: int = 48, seed: int = 0) -> Path:
@@ -59,14 +60,21 @@ def tiny_spec(folder: Path, prices: Path, **changes: object) -> StudySpec:
     return resolve(dataclasses.replace(spec, **changes))  # type: ignore[arg-type]  # changes are passed through
 
 
-def run_all(spec: StudySpec) -> Handle:
-    handle = open_study(spec)
-    ground = lay_ground(spec, None)
-    enroll(handle, ground)
-    while isinstance(claimed := claim(handle, 0, lambda _: ground), Claim):
-        run = perform(handle, claimed, stopping=lambda: False)
+def run_all(spec: StudySpec) -> StudyContext:
+    context = open_study(spec)
+    windowed = build_windowed_market(spec, None)
+    enroll(context, windowed)
+    while isinstance(claimed := claim(context, 0, lambda _: windowed), Claim):
+        run = perform(context, claimed, stopping=lambda: False)
         assert run.state != "FAIL", run.traceback
-    return handle
+    return context
+
+
+def export_tiny(folder: Path, **changes: object) -> Exports:
+    """Run the tiny study to its end and export its two best trials."""
+    prices = write_prices(folder / "tiny_prices.parquet")
+    context = run_all(tiny_spec(folder, prices, **changes))
+    return Exports(context, prices, export_best(context.engine, context.spec.output_dir, "tiny", 2))
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, str]]:

@@ -1,9 +1,11 @@
-"""Launches that are killed at chosen stages of a trial: real processes, forked here, and no clock."""
+"""Launches that are killed or held at chosen stages of a trial: real processes, forked here, and no clock."""
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -11,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from optimize.study import trial
-from optimize.study.claims import batch, caps, perform
-from optimize.study.handle import open_study
-from optimize.study.spec import StudySpec
-from optimize.study.workers.process import Seat, work
-from optimize.study.workers.supervisor import Supervisor
+from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.trials import ask as batch
+from optimize.study.trials import claim as caps
+from optimize.study.trials import execute as perform
+from optimize.study.workers.process import WorkerSlot, work
+from optimize.walkforward import run as trial
+from tests.optimize.study.forks import launch, start
+from tests.optimize.study.processes import until
+from tests.optimize.study.studies import opened, small_spec
 
-FORK = multiprocessing.get_context("fork")
 Kill = Callable[[], None]
 
 
@@ -34,7 +38,7 @@ def kill_worker() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_at(stage: str, mark: Path, kill: Kill, spec: StudySpec, seat: Seat) -> None:
+def killed_at(stage: str, mark: Path, kill: Kill, spec: StudySpec, slot: WorkerSlot) -> None:
     """Be a worker that is killed the first time that it comes to a stage."""
     patch = pytest.MonkeyPatch()  # for good: the process is this worker's own
 
@@ -78,34 +82,55 @@ def killed_at(stage: str, mark: Path, kill: Kill, spec: StudySpec, seat: Seat) -
     patch.setattr(perform, "run_trial", run_trial)
     real_window = trial.run_window
 
-    def run_window(resolved: Any, ground: Any, window: Any, seed: int) -> Any:
+    def run_window(resolved: Any, windowed: Any, window: Any, *rest: Any) -> Any:
         reached(f"train {window.index}")
-        return real_window(resolved, ground, window, seed)
+        return real_window(resolved, windowed, window, *rest)
 
     patch.setattr(trial, "run_window", run_window)
-    after(batch, "ask", "ask")
+    after(batch, "ask_next", "ask")
     after(caps, "_start", "lease")
     after(caps, "_lost_trials", "reap")
-    before(perform, "illustrate", "record")
+    before(perform, "_store_outcome", "record")
     after(perform, "tell", "tell")
-    work(spec, seat)
-
-
-def launch(spec: StudySpec, target: Callable[[StudySpec, Seat], None] = work) -> int:
-    """Run a study's workers to its cap in processes of their own; return the exit code of the supervisor."""
-    process: ForkProcess = FORK.Process(target=supervise, args=(spec, target))
-    process.start()
-    process.join()
-    return process.exitcode or 0
+    work(spec, slot)
 
 
 def launch_killed_at(spec: StudySpec, stage: str, mark: Path, kill: Kill = kill_all) -> int:
     return launch(spec, partial(killed_at, stage, mark, kill))
 
 
-def supervise(spec: StudySpec, target: Callable[[StudySpec, Seat], None]) -> None:
-    """Be the supervisor of a study in a session of its own."""
-    os.setsid()
-    supervisor = Supervisor(open_study(spec), target)
-    supervisor.context = FORK  # type: ignore[assignment]  # nothing is imported anew
-    supervisor.run(lambda: None)
+@dataclass(frozen=True)
+class Training:
+    """A study whose one worker stands at the start of its first window."""
+
+    spec: StudySpec
+    supervisor: ForkProcess
+    gate: Path
+    log: Path
+
+    def go_on(self) -> None:
+        """Let the worker train."""
+        self.gate.write_text("on")
+
+    def signal(self, number: signal.Signals, *, to_group: bool = False) -> None:
+        """Send a signal to the supervisor, or to its process group, as a terminal does."""
+        (os.killpg if to_group else os.kill)(self.supervisor.pid or 0, number)
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[Training]:
+    """Yield a study whose one worker is in its first window until it is let go on."""
+    spec = opened(small_spec(folder, n_trials=1, worker=WorkerSpec(count=1))).spec
+    gate, mark, log = folder / "gate", folder / "mark", folder / "said.txt"
+    os.mkfifo(gate)
+    supervisor = start(spec, partial(killed_at, "train 0", mark, partial(wait_at, gate)), log)
+    try:
+        until(mark.exists, "the first window to begin")
+        yield Training(spec, supervisor, gate, log)
+    finally:
+        supervisor.kill()
+        supervisor.join()
+
+
+def wait_at(gate: Path) -> None:
+    gate.read_text()

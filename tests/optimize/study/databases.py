@@ -10,10 +10,11 @@ from optimize.database import DatabaseSpec, study_lock
 from optimize.results import leases
 from optimize.results.records import Outcome
 from optimize.results.runs import finish_run
-from optimize.study.claims.caps import Claim
-from optimize.study.claims.telling import tell
-from optimize.study.handle import Handle
+from optimize.results.states import RunState
+from optimize.study.context import StudyContext
 from optimize.study.spec import StudySpec
+from optimize.study.trials.claim import Claim
+from optimize.study.trials.tell import tell
 from tests.optimize.study.studies import OPENED, small_spec
 
 Small = Callable[..., StudySpec]
@@ -32,11 +33,11 @@ def close_studies() -> None:
         OPENED.pop().close()
 
 
-def record(handle: Handle, found: Claim, score: float) -> None:
-    """Do what a worker does with a trial once it is trained."""
-    with handle.engine.begin() as conn:
-        run = finish_run(conn, found.lease, Outcome("COMPLETE", 1.0, score=score))
-    with study_lock(handle.spec.database.url, handle.spec.name):
-        tell(handle, run)
-        with handle.engine.begin() as conn:
+def record(context: StudyContext, found: Claim, score: float) -> None:
+    """Record a trained trial as a worker does."""
+    with context.engine.begin() as conn:
+        run = finish_run(conn, found.lease, Outcome(RunState.COMPLETE, 1.0, score=score))
+    with study_lock(context.spec.database.url, context.spec.name):
+        tell(context, run)
+        with context.engine.begin() as conn:
             leases.release(conn, found.lease)

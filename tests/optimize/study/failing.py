@@ -1,18 +1,22 @@
-"""Trainings that fail in this process, and what is reported about them."""
+"""Trainings that fail in this process, and the reports about them."""
 
+import contextlib
+import io
 from collections.abc import Callable
 
 import pytest
 
-from optimize.agents.train import train as train_agent
-from optimize.study import trial as trial_module
-from optimize.study.claims.failures import FailureReport, failure_report
-from optimize.study.claims.judgement import Policy
-from optimize.study.handle import Handle
+from optimize.agents.sb3.train import train as train_agent
+from optimize.cli.status import status
+from optimize.schemas.records import StatusConfig
+from optimize.study.context import StudyContext
+from optimize.study.failures.policy import FailurePolicy
+from optimize.study.failures.report import FailureReport, failure_report
+from optimize.walkforward import run as trial_module
 
 
 def trainer(monkeypatch: pytest.MonkeyPatch, errors: Callable[[int], Exception | None]) -> list[int]:
-    """Let the n-th training raise what `errors(n)` says; return the list of trainings."""
+    """Let the n-th training raise `errors(n)`; return the list of trainings."""
     calls: list[int] = []
 
     def train(*args: object, **options: object) -> object:
@@ -25,6 +29,14 @@ def trainer(monkeypatch: pytest.MonkeyPatch, errors: Callable[[int], Exception |
     return calls
 
 
-def report_of(handle: Handle) -> FailureReport:
-    with handle.engine.connect() as conn:
-        return failure_report(conn, handle.spec.name, handle.spec.n_trials, Policy())
+def report_of(context: StudyContext) -> FailureReport:
+    with context.engine.connect() as conn:
+        return failure_report(conn, context.spec.name, context.spec.n_trials, FailurePolicy())
+
+
+def status_of(context: StudyContext) -> str:
+    """Return the output of `walkforge status`, without and with failures=true."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        for failures in (False, True):
+            status(StatusConfig(name="small", failures=failures, database=context.spec.database))
+    return said.getvalue()

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import Trial
 
+from envs.plain import to_plain
 from envs.types import FloatArray
-from optimize.data.spec import DataSpec, FeatureSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec
 from optimize.database import DatabaseSpec
 from optimize.evaluate.metrics import WindowMetrics
+from optimize.evaluate.summary import WindowResult
 from optimize.results.leases import Lease, acquire, release
 from optimize.results.records import (
     BaselineRecord,
@@ -21,11 +24,11 @@ from optimize.results.records import (
     save_baselines,
 )
 from optimize.results.runs import finish_run, save_window, start_run, windows_of
-from optimize.study.files import RETURNS, run_folder, window_folder, write_returns
-from optimize.study.handle import Handle, open_study
-from optimize.study.pages.dashboard import decorate
-from optimize.study.spec import StudySpec, to_plain
-from optimize.study.trial import Measured
+from optimize.results.states import RunState
+from optimize.study.context import StudyContext, open_study
+from optimize.study.dashboard.attach import attach_report
+from optimize.study.spec import StudySpec
+from optimize.walkforward.files import RETURNS, run_folder, window_folder, write_returns
 
 UNSTORED = ("sessions", "forced_exits", "lowest", "highest")  # metrics that no column of a window holds
 WINDOWS, SESSIONS = 3, 40
@@ -33,7 +36,7 @@ FIRST = np.datetime64("2017-06-01")
 SPACE = {"agent": {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}}
 
 
-def make_handle(folder: Path, name: str = "gallery.model") -> Handle:
+def make_context(folder: Path, name: str = "gallery.model") -> StudyContext:
     spec = StudySpec(
         name=name,
         n_trials=3,
@@ -42,14 +45,14 @@ def make_handle(folder: Path, name: str = "gallery.model") -> Handle:
         space=SPACE,
         database=DatabaseSpec(url=f"sqlite:///{folder / 'gallery.db'}"),
     )
-    handle = open_study(spec)
-    with handle.engine.begin() as conn:
+    context = open_study(spec)
+    with context.engine.begin() as conn:
         save_baselines(conn, [make_hold(name)])
-    return handle
+    return context
 
 
-def close(handle: Handle) -> None:
-    handle.close()
+def close(context: StudyContext) -> None:
+    context.close()
 
 
 def make_hold(study: str) -> BaselineRecord:
@@ -63,19 +66,21 @@ def make_hold(study: str) -> BaselineRecord:
     return BaselineRecord(study, "1h", "buy_and_hold", 0.41, 0.42, 0.021, 0.0006, 2.0, series)
 
 
-def make_measured(returns: FloatArray) -> Measured:
+def make_measured(returns: FloatArray) -> WindowResult:
     metrics = WindowMetrics(
         sharpe=float(np.mean(returns) / np.std(returns) * 16), sharpe_zero_cost=1.9, turnover=31.0,
         total_return=float(np.prod(1 + returns) - 1), max_drawdown=-0.031, volatility=0.09, cost=0.0042,
         trades=24, exposure=0.6, bars=960, sessions=len(returns),
     )  # fmt: skip
-    return Measured(metrics=metrics, returns=returns, free_returns=returns, ruined=False, seconds=0.1)
+    return WindowResult(metrics=metrics, returns=returns, free_returns=returns, ruined=False, seconds=0.1)
 
 
-def store_window(handle: Handle, lease: Lease, window: int, repeat: int, measured: Measured) -> None:
+def store_window(
+    context: StudyContext, lease: Lease, window: int, repeat: int, measured: WindowResult
+) -> None:
     """Write the returns of one window and its row, as a worker does."""
     sessions = FIRST + window * SESSIONS + np.arange(SESSIONS)
-    run = run_folder(handle.spec.folder, lease.trial_number, lease.run_uuid)
+    run = run_folder(context.spec.folder, lease.trial_number, lease.run_uuid)
     target = window_folder(run, window, repeat)
     target.mkdir(parents=True)
     write_returns(target / RETURNS, sessions, measured)
@@ -91,25 +96,25 @@ def store_window(handle: Handle, lease: Lease, window: int, repeat: int, measure
         train_bars=2600,
         test_bars=metrics.pop("bars"),
         seconds=0.1,
-        returns_path=str((target / RETURNS).relative_to(handle.spec.folder)),
+        returns_path=str((target / RETURNS).relative_to(context.spec.folder)),
         **{key: value for key, value in metrics.items() if key not in UNSTORED},
     )
-    with handle.engine.begin() as conn:
+    with context.engine.begin() as conn:
         save_window(conn, lease, record)
 
 
 def record_trial(
-    handle: Handle, outcome: Outcome, *, windows: int = WINDOWS, repeats: int = 1, lookback: int = 8
+    context: StudyContext, outcome: Outcome, *, windows: int = WINDOWS, repeats: int = 1, lookback: int = 8
 ) -> tuple[Trial, RunRecord]:
     """Ask for a trial and store a finished run of it; it is not told yet."""
-    trial = handle.study.ask()
+    trial = context.study.ask()
     rate = trial.suggest_float("agent.learning_rate", 1e-5, 1e-2, log=True)
-    spec = dataclasses.replace(handle.spec, data=handle.spec.data, feature=FeatureSpec(lookback=lookback))
-    with handle.engine.begin() as conn:
-        lease = acquire(conn, handle.spec.name, trial.number, worker=0, lease_s=60.0, now=1000.0)
+    spec = dataclasses.replace(context.spec, data=context.spec.data, feature=FeatureSpec(lookback=lookback))
+    with context.engine.begin() as conn:
+        lease = acquire(conn, context.spec.name, trial.number, worker=0, lease_s=60.0, now=1000.0)
         run = RunRecord(
             run_uuid=lease.run_uuid,
-            study_name=handle.spec.name,
+            study_name=context.spec.name,
             trial_number=trial.number,
             parameters={"agent.learning_rate": rate},
             spec=to_plain(spec),
@@ -122,9 +127,9 @@ def record_trial(
         generator = np.random.default_rng([trial.number, repeat])
         for window in range(windows):
             store_window(
-                handle, lease, window, repeat, make_measured(generator.normal(0.0006, 0.006, SESSIONS))
+                context, lease, window, repeat, make_measured(generator.normal(0.0006, 0.006, SESSIONS))
             )
-    with handle.engine.begin() as conn:
+    with context.engine.begin() as conn:
         run = finish_run(conn, lease, outcome)
         release(conn, lease)
     return trial, run
@@ -132,14 +137,14 @@ def record_trial(
 
 def complete(score: float, error: float = 0.42) -> Outcome:
     metrics = {"sharpe_zero_cost": score + 0.3, "turnover": 93.0, "score_error": error}
-    return Outcome("COMPLETE", 2.5, score=score, standard_error=error, metrics=metrics)
+    return Outcome(RunState.COMPLETE, 2.5, score=score, standard_error=error, metrics=metrics)
 
 
-def add_trial(handle: Handle, score: float, *, lookback: int = 8) -> RunRecord:
+def add_trial(context: StudyContext, score: float, *, lookback: int = 8) -> RunRecord:
     """Run a trial to its end: record, decorate, tell."""
-    trial, run = record_trial(handle, complete(score), lookback=lookback)
-    with handle.engine.connect() as conn:
-        windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, handle.spec.name)
-    decorate(handle, trial, run, windows, baselines)
-    handle.study.tell(trial, score)
+    trial, run = record_trial(context, complete(score), lookback=lookback)
+    with context.engine.connect() as conn:
+        windows, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, context.spec.name)
+    attach_report(context, run, windows, baselines)
+    context.study.tell(trial, score)
     return run

@@ -16,6 +16,7 @@ from optimize.study.spec import StudySpec
 from tests.optimize.study.studies import rows
 
 PATIENCE_S = 200.0
+SAID = "said.txt"  # file that holds the output of a study's process
 OVERRIDES = (
     "preflight=false",
     "data=synthetic",
@@ -28,6 +29,7 @@ OVERRIDES = (
     "agent.engine=stock",  # slow enough to be caught at it
     "agent.n_steps=16",
     "agent.batch_size=32",
+    "agent.total_timesteps=64",
     "agent.n_epochs=1",
     "window.count=2",
     "window.train_ratio=2",
@@ -42,13 +44,23 @@ OVERRIDES = (
 )
 
 
+def arguments_of(spec: StudySpec, *overrides: str) -> tuple[str, ...]:
+    """Return the arguments of `walkforge study` for a small study."""
+    study = (f"name={spec.name}", f"n_trials={spec.n_trials}", f"worker.count={spec.worker.count}")
+    return (
+        *study,
+        f"output_dir={spec.output_dir}",
+        f"database.url={spec.database.url}",
+        *OVERRIDES,
+        *overrides,
+    )
+
+
 @contextmanager
 def study_process(folder: Path, spec: StudySpec, *overrides: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run `walkforge study` in a session of its own; nothing of it outlives the block."""
-    arguments = (f"name={spec.name}", f"n_trials={spec.n_trials}", f"worker.count={spec.worker.count}")
-    places = (f"output_dir={spec.output_dir}", f"database.url={spec.database.url}")
-    command = [sys.executable, "-m", "optimize", "study", *arguments, *places, *OVERRIDES, *overrides]
-    with (folder / "said.txt").open("ab") as said:
+    command = [sys.executable, "-m", "optimize", "study", *arguments_of(spec, *overrides)]
+    with (folder / SAID).open("ab") as said:
         process = subprocess.Popen(
             command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -63,7 +75,7 @@ def study_process(folder: Path, spec: StudySpec, *overrides: str) -> Iterator["s
 
 
 def said(folder: Path) -> str:
-    return (folder / "said.txt").read_text()
+    return (folder / SAID).read_text()
 
 
 def finish(folder: Path, spec: StudySpec, *overrides: str) -> int:
@@ -73,7 +85,7 @@ def finish(folder: Path, spec: StudySpec, *overrides: str) -> int:
 
 
 def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait for something that other processes do."""
+    """Wait until a condition on other processes is true."""
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"

@@ -1,4 +1,4 @@
-"""Small studies on synthetic markets, claimed and run in this process, and looks into their database."""
+"""Small studies on synthetic markets, claimed and run in this process, and queries of their database."""
 
 import dataclasses
 import re
@@ -15,27 +15,31 @@ import pytest
 from sqlalchemy import update
 
 from envs.vector import EnvSpec
+from optimize.agents.engines import Engine
 from optimize.agents.spec import AgentSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec, database_path, is_sqlite, open_engine
 from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.results.records import RunRecord
 from optimize.results.runs import run_of_trial
 from optimize.results.tables import LEASES
-from optimize.search.pruners import PrunerSpec
-from optimize.search.samplers import SamplerSpec
-from optimize.study import trial as trial_module
-from optimize.study.claims.caps import Claim, Verdict, claim
-from optimize.study.claims.perform import perform
-from optimize.study.handle import Handle, enroll, open_study
+from optimize.search.spec import PrunerSpec, SamplerSpec
+from optimize.study.context import StudyContext, enroll, open_study
+from optimize.study.control import NoTrial
 from optimize.study.spec import StudySpec, WorkerSpec, resolve
-from optimize.study.trial import Ground, Measured, Trained
-from optimize.study.workers.process import ground_source
+from optimize.study.trials.claim import Claim, claim
+from optimize.study.trials.execute import perform
+from optimize.study.workers.process import market_builder
+from optimize.walkforward import run as trial_module
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import WindowModel
 
-OPENED: list[Handle] = []  # closed after each test: a server's connections must not be dropped open
-Change = Callable[[Measured, StudySpec, Window], Measured]
+OPENED: list[StudyContext] = []  # closed after each test: a server's connections must not be dropped open
+Change = Callable[[WindowResult, StudySpec, Window], WindowResult]
 PLACEHOLDER = re.compile(r":(\w+)")  # as SQLite writes it
 PPO = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "gamma": 0.99}
 SPACE = {"agent": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}}
@@ -69,21 +73,21 @@ def ray_spec(folder: Path, **changes: Any) -> StudySpec:
     return dataclasses.replace(spec, agent=dataclasses.replace(spec.agent, device="cpu"))
 
 
-def opened(spec: StudySpec) -> Handle:
+def opened(spec: StudySpec) -> StudyContext:
     """Open and enroll a study as the runner does."""
-    handle = open_study(spec)
-    OPENED.append(handle)
-    enroll(handle, ground_of(handle, spec))
-    return handle
+    context = open_study(spec)
+    OPENED.append(context)
+    enroll(context, ground_of(context, spec))
+    return context
 
 
-def ground_of(handle: Handle, spec: StudySpec) -> Ground:
-    return ground_source(handle)(spec)
+def ground_of(context: StudyContext, spec: StudySpec) -> WindowedMarket:
+    return market_builder(context)(spec)
 
 
-def claimed(handle: Handle, worker: int = 0) -> Claim:
+def claimed(context: StudyContext, worker: int = 0) -> Claim:
     """Claim a trial that must be there."""
-    found = claim(handle, worker, ground_source(handle))
+    found = claim(context, worker, market_builder(context))
     assert isinstance(found, Claim), found
     return found
 
@@ -92,32 +96,32 @@ def never() -> bool:
     return False
 
 
-def play(handle: Handle, limit: int | None = None) -> Verdict | None:
+def play(context: StudyContext, limit: int | None = None) -> NoTrial | None:
     """Run trials one after another, as one worker does; return why there is none left."""
-    lay = ground_source(handle)
+    lay = market_builder(context)
     done = 0
     while limit is None or done < limit:
-        found = claim(handle, 0, lay)
-        if isinstance(found, Verdict):
+        found = claim(context, 0, lay)
+        if isinstance(found, NoTrial):
             return found
-        perform(handle, found, never)
+        perform(context, found, never)
         done += 1
     return None
 
 
-def states(handle: Handle) -> Counter[str]:
-    return Counter(trial.state.name for trial in handle.study.get_trials(deepcopy=False))
+def states(context: StudyContext) -> Counter[str]:
+    return Counter(trial.state.name for trial in context.study.get_trials(deepcopy=False))
 
 
-def run_of(handle: Handle, number: int) -> RunRecord:
-    with handle.engine.connect() as conn:
-        run = run_of_trial(conn, handle.spec.name, number)
+def run_of(context: StudyContext, number: int) -> RunRecord:
+    with context.engine.connect() as conn:
+        run = run_of_trial(conn, context.spec.name, number)
     assert run is not None
     return run
 
 
 def rows(spec: StudySpec, sql: str, **values: Any) -> list[tuple[Any, ...]]:
-    """Read the study's database as a stranger would."""
+    """Return the rows of a query on the study's database."""
     if not is_sqlite(spec.database.url):
         with psycopg.connect(spec.database.url) as server:
             return server.execute(PLACEHOLDER.sub(r"%(\1)s", sql).encode(), values).fetchall()
@@ -135,13 +139,13 @@ def expire(spec: StudySpec, number: int) -> None:
 
 
 def change_windows(monkeypatch: pytest.MonkeyPatch, change: Change) -> list[int]:
-    """Let `change` see and replace what each window brings; return the list of windows as they run."""
+    """Let `change` replace the result of each window; return the list of windows as they run."""
     real, ran = trial_module.run_window, []
 
     def run_window(
-        spec: StudySpec, ground: Ground, window: Window, seed: int
-    ) -> tuple[Trained, Measured, Trades]:
-        trained, measured, trades = real(spec, ground, window, seed)
+        spec: StudySpec, windowed: WindowedMarket, window: Window, seed: int, engine: Engine
+    ) -> tuple[WindowModel, WindowResult, Trades]:
+        trained, measured, trades = real(spec, windowed, window, seed, engine)
         ran.append(window.index)
         return trained, change(measured, spec, window), trades
 
@@ -149,11 +153,11 @@ def change_windows(monkeypatch: pytest.MonkeyPatch, change: Change) -> list[int]
     return ran
 
 
-def unchanged(measured: Measured, spec: StudySpec, window: Window) -> Measured:
+def unchanged(measured: WindowResult, spec: StudySpec, window: Window) -> WindowResult:
     return measured
 
 
-def with_sharpe(measured: Measured, mean: float) -> Measured:
+def with_sharpe(measured: WindowResult, mean: float) -> WindowResult:
     """Replace the returns by alternating ones around a mean: a score as good or bad as asked for."""
     returns = np.full(len(measured.returns), mean)
     returns[::2] += 0.01

@@ -1,4 +1,4 @@
-"""Accidents of a machine in the middle of a study: clocks, folders, files, and who is killed where."""
+"""Accidents of a machine during a study: changed clocks, folders and files, and killed processes."""
 
 import os
 import shutil
@@ -10,15 +10,17 @@ import pytest
 from optimize.database import server_time
 from optimize.errors import BadInputError
 from optimize.results import leases
-from optimize.study.claims import caps
-from optimize.study.claims.caps import Verdict, claim
-from optimize.study.files import find_returns
-from optimize.study.pages.figured import DRAWN, draw_figures
+from optimize.study.control import NoTrial
+from optimize.study.dashboard.attach_missing import DRAWN, attach_figures
 from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.workers.process import ground_source
+from optimize.study.trials import claim as caps
+from optimize.study.trials.claim import claim
+from optimize.study.workers.process import market_builder
 from optimize.study.workers.supervisor import Supervisor
-from tests.optimize.study.crashes import launch, launch_killed_at
+from optimize.walkforward.files import find_returns
+from tests.optimize.study.crashes import launch_killed_at
 from tests.optimize.study.databases import Small
+from tests.optimize.study.forks import launch
 from tests.optimize.study.studies import claimed, opened, rows, small_spec, states
 
 HOUR_S = 3600.0
@@ -33,12 +35,12 @@ def solo(folder: Path) -> StudySpec:
 def test_no_jump_of_the_clock_takes_a_trial_from_a_living_worker(
     small: Small, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
-    handle = opened(small(n_trials=1))
-    held = claimed(handle)
+    context = opened(small(n_trials=1))
+    held = claimed(context)
     real = server_time
     monkeypatch.setattr(caps, "server_time", lambda conn: real(conn) + jump_s)
-    assert claim(handle, 1, ground_source(handle)) is Verdict.WAIT
-    with handle.engine.connect() as conn:
+    assert claim(context, 1, market_builder(context)) is NoTrial.WAIT
+    with context.engine.connect() as conn:
         (lease,) = leases.active(conn, "small")
         assert (lease.run_uuid, lease.token) == (held.run.run_uuid, 1)
         assert not leases.is_future(lease, real(conn) + jump_s)
@@ -47,17 +49,17 @@ def test_no_jump_of_the_clock_takes_a_trial_from_a_living_worker(
 def test_a_lease_of_another_machine_that_died_before_the_clock_was_set_back_expires(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = opened(small(n_trials=1))
-    held = claimed(handle)
+    context = opened(small(n_trials=1))
+    held = claimed(context)
     monkeypatch.setattr(leases, "this_host", lambda: "vm#another")
     monkeypatch.setattr("optimize.results.processes.this_host", lambda: "vm#another")
     monkeypatch.setattr(leases, "refuse_other_hosts", lambda conn, now: None)
     now = [held.lease.renewed_at - HOUR_S]
     monkeypatch.setattr(caps, "server_time", lambda conn: now[0])
-    lay = ground_source(handle)
-    assert claim(handle, 1, lay) is Verdict.WAIT
+    lay = market_builder(context)
+    assert claim(context, 1, lay) is NoTrial.WAIT
     now[0] += held.lease.lease_s + 1.0
-    found = claim(handle, 1, lay)
+    found = claim(context, 1, lay)
     assert isinstance(found, caps.Claim)
     assert found.run.trial_number == 0
 
@@ -98,20 +100,20 @@ def test_cut_returns_of_finished_trials_end_no_launch(tmp_path: Path) -> None:
     assert launch(spec) == 0
     cut(spec)
     said: list[str] = []
-    handle = opened(spec)
-    draw_figures(handle, said.append)
+    context = opened(spec)
+    attach_figures(context, said.append)
     assert said == []
-    assert handle.study.user_attrs[DRAWN] == 2
+    assert context.study.user_attrs[DRAWN] == 2
     assert find_returns(next(spec.folder.glob("trials/*/windows/0/repeat_0/returns.parquet"))) is None
 
 
 def test_a_place_for_logs_that_cannot_be_made_is_one_line_before_any_worker_starts(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path))
-    handle.spec.folder.mkdir(parents=True)
-    (handle.spec.folder / "logs").write_text("a file")
+    context = opened(small_spec(tmp_path))
+    context.spec.folder.mkdir(parents=True)
+    (context.spec.folder / "logs").write_text("a file")
     with pytest.raises(BadInputError, match=r"output_dir: cannot create the folder .*logs.*Not a directory"):
-        Supervisor(handle).run(lambda: None)
-    assert not states(handle)
+        Supervisor(context).run(lambda: None)
+    assert not states(context)
 
 
 def test_a_trainer_that_ends_its_process_loses_nothing_the_first_time(tmp_path: Path) -> None:

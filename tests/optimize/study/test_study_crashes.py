@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from optimize.database import DatabaseSpec
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.workers.supervisor import Death, Supervisor
-from tests.optimize.study.crashes import kill_worker, launch, launch_killed_at
-from tests.optimize.study.databases import Small
+from tests.optimize.study.crashes import kill_worker, launch_killed_at
+from tests.optimize.study.forks import launch
 from tests.optimize.study.studies import claimed, opened, rows, small_spec, states
 
 KILLED = -signal.SIGKILL
@@ -18,14 +19,10 @@ WINDOWS = (
     "FROM wf_windows w JOIN wf_runs r USING (run_uuid)"
 )
 STAGES = [
-    ("ask", "ask"),
-    ("lease", "lease"),
-    ("train 0", "train 0"),
-    ("window 0", "train 1", "train 1"),
-    ("window 0", "window 1"),
-    ("record", "record"),
+    ("ask", "ask", "lease", "lease", "train 0", "train 0"),
     ("tell", "tell"),
-    ("train 1", "reap", "reap"),
+    ("window 0", "train 1", "train 1", "record", "record"),
+    ("window 0", "window 1", "train 1", "reap", "reap"),
     ("record", "ask", "lease", "train 0", "tell"),
 ]
 
@@ -60,9 +57,12 @@ def test_no_crash_of_everything_fails_a_trial_or_loses_a_window(
     )
 
 
-def test_nor_does_one_on_any_database(tmp_path: Path, small: Small) -> None:
-    spec = one_worker(small(n_trials=2, worker=WorkerSpec(count=1)))
-    crash_everywhere(spec, ("lease", "train 1", "train 1", "record", "tell"), tmp_path)
+@pytest.mark.postgres
+def test_nor_does_one_on_a_server(tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    database = DatabaseSpec(url=postgres)
+    spec = one_worker(small_spec(tmp_path, n_trials=2, database=database, worker=WorkerSpec(count=1)))
+    crash_everywhere(spec, ("lease", "train 1", "tell"), tmp_path)
 
 
 def test_a_worker_that_dies_alone_twice_in_one_window_fails_its_trial_and_not_the_study(
@@ -70,12 +70,12 @@ def test_a_worker_that_dies_alone_twice_in_one_window_fails_its_trial_and_not_th
 ) -> None:
     worker = WorkerSpec(count=1)
     spec = one_worker(small_spec(tmp_path, n_trials=1, max_failures=1, worker=worker))
-    handle = opened(spec)
+    context = opened(spec)
     for _ in range(2):
-        found = claimed(handle)
-        supervisor = Supervisor(handle)
+        found = claimed(context)
+        supervisor = Supervisor(context)
         supervisor.deaths = [Death(found.lease.pid, at=-10.0, blamed=True)]
-        supervisor._judge_deaths()
+        supervisor._count_losses()
     assert launch(spec) == 0
     assert rows(spec, "SELECT number, state FROM trials ORDER BY number") == [(0, "FAIL"), (1, "COMPLETE")]
     assert rows(spec, "SELECT failure_kind FROM wf_runs WHERE state = 'FAIL'") == [("stale",)]
@@ -99,13 +99,13 @@ def test_a_worker_that_dies_alone_once_in_each_window_costs_nothing(tmp_path: Pa
 def test_only_a_worker_that_dies_alone_counts_as_a_loss(
     tmp_path: Path, deaths: list[Death], losses: int
 ) -> None:
-    handle = opened(small_spec(tmp_path))
-    found = claimed(handle)
-    supervisor = Supervisor(handle)
+    context = opened(small_spec(tmp_path))
+    found = claimed(context)
+    supervisor = Supervisor(context)
     supervisor.deaths = [
         Death(found.lease.pid, each.at, each.blamed) if each.pid == 1 else each for each in deaths
     ]
-    supervisor._judge_deaths()
-    assert rows(handle.spec, "SELECT losses, renewed_at FROM wf_leases") == [(losses, 0.0)]
+    supervisor._count_losses()
+    assert rows(context.spec, "SELECT losses, renewed_at FROM wf_leases") == [(losses, 0.0)]
     assert not supervisor.deaths
-    assert states(handle) == {"RUNNING": 1}
+    assert states(context) == {"RUNNING": 1}

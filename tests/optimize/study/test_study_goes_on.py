@@ -1,7 +1,8 @@
-"""What is said of an unfinished study: who works on it, and by which command it goes on."""
+"""Status lines of an unfinished study: its workers, and the command that resumes it."""
 
 import dataclasses
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +12,42 @@ from rich.console import Console
 
 from envs.costs import CostSpec
 from optimize import clock
-from optimize.cli.dispatch import compose
+from optimize.cli.dispatch import compose_configs
 from optimize.cli.status import status, study_status
-from optimize.compose import StatusConfig
 from optimize.database.address import in_words
 from optimize.database.sqlite import database_path
 from optimize.errors import BadInputError
+from optimize.report.market_line import market_line
 from optimize.results import leases
-from optimize.results.launches import LAUNCH, announced, command_of, running_launch
-from optimize.results.progress import time_left
-from optimize.results.records import EventRecord, events, log_event
+from optimize.results.events import LaunchEvent, events, log_event
+from optimize.results.launches import command_of, log_process, running_launch, time_left
 from optimize.results.tables import LEASES
+from optimize.schemas.records import StatusConfig
 from optimize.secrets import storable
-from optimize.study.claims.control import ask
-from optimize.study.handle import Handle
-from optimize.study.market_line import market_line
-from optimize.study.place import mark_folder
-from optimize.study.runner import run_study
+from optimize.study.context import StudyContext
+from optimize.study.control import request_action
+from optimize.study.launch.run import run_study
+from optimize.study.shared_folder import mark_folder
 from tests.optimize.study.studies import claimed, opened, play, rows, small_spec
 
 TYPED = ["name=small", "seed=0", "space.agent.gamma=[0.9,0.99]"]
 
 
-def command(handle: Handle) -> str:
-    """Return, quoted for a sentence, what was typed, and the database, which is not the default one here."""
-    where = in_words(handle.spec.database.url)
+def command(context: StudyContext) -> str:
+    """Return the quoted command that was typed, with its database."""
+    where = in_words(context.spec.database.url)
     return f"`walkforge study name=small seed=0 'space.agent.gamma=[0.9,0.99]'{where}`"
 
 
 @pytest.fixture
-def handle(tmp_path: Path) -> Handle:
+def context(tmp_path: Path) -> StudyContext:
     return opened(small_spec(tmp_path, n_trials=2))
 
 
-def said(handle: Handle, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
-    """Return what `walkforge status` prints."""
+def said(context: StudyContext, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    """Return the output of `walkforge status`."""
     capsys.readouterr()
-    status(StatusConfig(name="small", database=handle.spec.database, **changes))
+    status(StatusConfig(name="small", database=context.spec.database, **changes))
     return capsys.readouterr().out
 
 
@@ -72,8 +72,10 @@ def test_a_hint_names_the_database_where_it_is_not_the_default(url: str, words: 
     assert in_words(url) == words
 
 
-def test_the_refusal_names_the_command_and_every_key_that_differs(tmp_path: Path, handle: Handle) -> None:
-    with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
+def test_the_refusal_names_the_command_and_every_key_that_differs(
+    tmp_path: Path, context: StudyContext
+) -> None:
+    with log_process(context.engine, "small", LaunchEvent, "the launch", TYPED):
         pass
     other = small_spec(tmp_path, seed=1, cost=CostSpec(commission_bps=2.0))
     with pytest.raises(BadInputError) as refused:
@@ -85,56 +87,56 @@ def test_the_refusal_names_the_command_and_every_key_that_differs(tmp_path: Path
         "  cost.commission_bps: started with 1.0, now 2.0",
         "  seed: started with 0, now 1",
     ]
-    with handle.engine.connect() as conn:
-        assert command_of(conn, "small") == command(handle)  # the refused launch left none
-        assert [event.detail["state"] for event in events(conn, "small", LAUNCH)] == ["runs", "passed"]
+    with context.engine.connect() as conn:
+        assert command_of(conn, "small") == command(context)  # the refused launch left none
+        assert [logged.event.state for logged in events(conn, "small", LaunchEvent)] == ["runs", "passed"]
 
 
-def test_status_tells_a_launch_from_nobody(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
-    where = in_words(handle.spec.database.url)
+def test_status_tells_a_launch_from_nobody(context: StudyContext, capsys: pytest.CaptureFixture[str]) -> None:
+    where = in_words(context.spec.database.url)
     unknown = f"`walkforge study name=small{where}` with the settings of its launch goes on"
-    assert f"nobody works on small now: {unknown}" in said(handle, capsys)
-    with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
-        assert f"small is being launched (pid {psutil.Process().pid} on " in said(handle, capsys)
-        play(handle, limit=1)
-        assert "no trial of small runs at this moment, its launch looks after it" in said(handle, capsys)
-    assert f"nobody works on small now: {command(handle)} goes on" in said(handle, capsys)
-    with handle.engine.begin() as conn:
-        (first, *_) = events(conn, "small", LAUNCH)
-        gone = {**first.detail, "process_started": psutil.Process().create_time() - 1000}
-        log_event(conn, EventRecord("small", LAUNCH, "killed with -9", gone))
+    assert f"no process runs trials of small now: {unknown}" in said(context, capsys)
+    with log_process(context.engine, "small", LaunchEvent, "the launch", TYPED):
+        assert f"small is being launched (pid {psutil.Process().pid} on " in said(context, capsys)
+        play(context, limit=1)
+        assert "no trial of small runs at this moment, its launch looks after it" in said(context, capsys)
+    assert f"no process runs trials of small now: {command(context)} goes on" in said(context, capsys)
+    with context.engine.begin() as conn:
+        (first, *_) = events(conn, "small", LaunchEvent)
+        gone = replace(first.event, process_started=psutil.Process().create_time() - 1000)
+        log_event(conn, "small", "killed with -9", gone)
         assert running_launch(conn, "small") is None
 
 
-def test_a_released_study_without_workers_says_by_what_it_goes_on(handle: Handle) -> None:
-    with announced(handle.engine, "small", LAUNCH, "the launch", TYPED):
-        ask(handle.engine, "small", "pause")
-        assert ask(handle.engine, "small", "resume")[0].startswith("small is running now")
-        ask(handle.engine, "small", "pause")
-    (line,) = ask(handle.engine, "small", "resume")
+def test_a_released_study_without_workers_says_by_what_it_goes_on(context: StudyContext) -> None:
+    with log_process(context.engine, "small", LaunchEvent, "the launch", TYPED):
+        request_action(context.engine, "small", "pause")
+        assert request_action(context.engine, "small", "resume")[0].startswith("small is running now")
+        request_action(context.engine, "small", "pause")
+    (line,) = request_action(context.engine, "small", "resume")
     assert line.startswith("small is released, 0 of 2 trials done; no worker of a launch is there")
-    assert command(handle) in line
+    assert command(context) in line
 
 
-def test_running_are_those_with_a_living_worker_and_waiting_the_others(handle: Handle) -> None:
-    held, freed = claimed(handle, 0), claimed(handle, 1)
+def test_running_are_those_with_a_living_worker_and_waiting_the_others(context: StudyContext) -> None:
+    held, freed = claimed(context, 0), claimed(context, 1)
     counts = "SELECT running, waiting, remaining FROM study_health"
-    assert rows(handle.spec, counts) == [(2, 0, 0)]
-    with handle.engine.begin() as conn:
+    assert rows(context.spec, counts) == [(2, 0, 0)]
+    with context.engine.begin() as conn:
         leases.abandon(conn, freed.lease)
-    assert rows(handle.spec, counts) == [(1, 1, 0)]
-    with handle.engine.begin() as conn:  # its process is gone, and the lease has a while to run
+    assert rows(context.spec, counts) == [(1, 1, 0)]
+    with context.engine.begin() as conn:  # its process is gone, and the lease has a while to run
         conn.execute(LEASES.update().values(process_started=1.0))
         assert held.lease.renewed_at + held.lease.lease_s > clock.now().timestamp()
-    shown = study_status(handle.engine, "small")
+    shown = study_status(context.engine, "small")
     assert (shown["running"], shown["waiting"], shown["state"]) == (0, 2, "running")
 
 
-def test_a_study_at_its_cap_is_finished(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
-    play(handle)
-    assert study_status(handle.engine, "small")["state"] == "finished"
-    assert "goes on" not in said(handle, capsys)
-    assert said(handle, capsys, failures=True) == "small: 2 of 2 finished (100.0 %), 0 failed\n"
+def test_a_study_at_its_cap_is_finished(context: StudyContext, capsys: pytest.CaptureFixture[str]) -> None:
+    play(context)
+    assert study_status(context.engine, "small")["state"] == "finished"
+    assert "goes on" not in said(context, capsys)
+    assert said(context, capsys, failures=True) == "small: 2 of 2 finished (100.0 %), 0 failed\n"
 
 
 def test_the_time_left_comes_from_finished_trials_and_living_workers() -> None:
@@ -145,9 +147,11 @@ def test_the_time_left_comes_from_finished_trials_and_living_workers() -> None:
     assert time_left(3, None, 2) is None
 
 
-def test_a_cap_that_moves_is_said(tmp_path: Path, handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
-    play(handle)
-    run_study(dataclasses.replace(handle.spec, n_trials=1), Console())
+def test_a_cap_that_moves_is_said(
+    tmp_path: Path, context: StudyContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(context)
+    run_study(dataclasses.replace(context.spec, n_trials=1), Console())
     out = capsys.readouterr().out
     assert "the cap of small was 2 and is now 1: 2 trials are done and kept" in out
     assert "small: building the market and windows of 1 timeframe x 1 lookback" in out
@@ -155,40 +159,40 @@ def test_a_cap_that_moves_is_said(tmp_path: Path, handle: Handle, capsys: pytest
 
 
 def test_a_watch_ends_with_ctrl_c_and_without_a_word(
-    handle: Handle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("optimize.cli.status.time.sleep", interrupt)
-    assert "small" in said(handle, capsys, watch=True)
+    assert "small" in said(context, capsys, watch=True)
 
 
 def test_the_command_of_a_launch_names_what_lies_elsewhere_from_here(
-    tmp_path: Path, handle: Handle, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "launched").mkdir()
     (tmp_path / "looks").mkdir()
-    url, output = handle.spec.database.url, Path(handle.spec.output_dir)
-    mark_folder(handle)
+    url, output = context.spec.database.url, Path(context.spec.output_dir)
+    mark_folder(context)
     cases = {
         tmp_path: ["output_dir=studies", f"database.url={in_words(url).partition('=')[2]}"],
         tmp_path / "looks": [f"output_dir={output}", in_words(url).strip()],
     }
     for words in (["name=small", "seed=0"], [*cases[tmp_path], "name=small", "seed=0"]):
-        with announced(handle.engine, "small", LAUNCH, "the launch", words):
+        with log_process(context.engine, "small", LaunchEvent, "the launch", words):
             pass
         monkeypatch.chdir(tmp_path / "looks")
-        (config,) = compose("study", pasted(handle))
+        (config,) = compose_configs("study", pasted(context))
         assert Path(config.output_dir).resolve() == output
         assert database_path(config.database.url) == database_path(url)
         assert (config.name, config.seed) == ("small", 0)
         monkeypatch.chdir(tmp_path)
 
 
-def pasted(handle: Handle) -> list[str]:
+def pasted(context: StudyContext) -> list[str]:
     """Return the words of the command that `walkforge status` shows, as a shell reads them."""
-    return shlex.split(study_status(handle.engine, "small")["command"])[2:]
+    return shlex.split(study_status(context.engine, "small")["command"])[2:]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import pytest
 from optimize.database import DatabaseSpec
 from optimize.errors import LockLostError
 from optimize.results import runs
-from optimize.study.claims import batch, caps
-from optimize.study.claims.caps import Claim, Verdict, claim
-from optimize.study.handle import Handle
+from optimize.study.context import StudyContext
+from optimize.study.control import NoTrial
 from optimize.study.spec import StudySpec
-from optimize.study.workers.process import ground_source
+from optimize.study.trials import ask as batch
+from optimize.study.trials import claim as caps
+from optimize.study.trials.claim import Claim, claim
+from optimize.study.workers.process import market_builder
 from tests.optimize.study.databases import record
 from tests.optimize.study.studies import opened, small_spec, states
 
@@ -40,37 +42,37 @@ def test_nobody_asks_beyond_the_cap_without_the_lock(
     if queued:
         for rate in (1e-3, 2e-3):
             one.study.enqueue_trial({"agent.learning_rate": rate})
-    real, found = batch.ask, list[Any]()
+    real, found = batch.ask_next, list[Any]()
 
-    def ask(handle: Handle, *arguments: Any) -> Any:
-        if handle is one and not found:
+    def ask(context: StudyContext, *arguments: Any) -> Any:
+        if context is one and not found:
             end_locks(spec.database.url)
             with monkeypatch.context() as patch:  # the other worker is another process
                 patch.setattr("optimize.database.postgresql._held", type("Held", (), {})())
-                found.append(claim(other, 1, ground_source(other)))
-        return real(handle, *arguments)
+                found.append(claim(other, 1, market_builder(other)))
+        return real(context, *arguments)
 
-    monkeypatch.setattr(batch, "ask", ask)
+    monkeypatch.setattr(batch, "ask_next", ask)
     with pytest.raises(LockLostError):
-        claim(one, 0, ground_source(one))
+        claim(one, 0, market_builder(one))
     assert isinstance(found[0], Claim)
     assert states(one)["RUNNING"] == 1
-    assert claim(one, 0, ground_source(one)) is Verdict.WAIT
+    assert claim(one, 0, market_builder(one)) is NoTrial.WAIT
     record(other, found[0], 1.0)
-    assert claim(one, 0, ground_source(one)) is Verdict.FULL
+    assert claim(one, 0, market_builder(one)) is NoTrial.FULL
 
 
 def test_what_was_handed_out_stands_though_the_lock_is_gone_at_its_end(
     spec: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = opened(spec)
+    context = opened(spec)
 
     def start_run(*arguments: Any) -> Any:
         end_locks(spec.database.url)
         return runs.start_run(*arguments)
 
     monkeypatch.setattr(caps, "start_run", start_run)
-    found = claim(handle, 0, ground_source(handle))
+    found = claim(context, 0, market_builder(context))
     assert isinstance(found, Claim)
-    record(handle, found, 1.5)
-    assert handle.study.best_value == 1.5
+    record(context, found, 1.5)
+    assert context.study.best_value == 1.5

@@ -1,4 +1,4 @@
-"""What a relaunch may change and what is refused, in one line, before anything trains."""
+"""Settings that a relaunch may change, and those that it refuses before any training."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,15 +10,16 @@ import pytest
 from rich.console import Console
 
 from envs.costs import CostSpec
-from optimize.data.spec import DataSpec, FeatureSpec, SyntheticSpec
+from optimize.data.features.spec import FeatureSpec
+from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
-from optimize.search.pruners import PrunerSpec
-from optimize.study import trial as trial_module
-from optimize.study.handle import enroll, open_study
-from optimize.study.runner import run_study
-from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec, WorkerSpec, check_name
+from optimize.search.spec import PhaseSpec, PrunerSpec, TimeframePhaseSpec
+from optimize.study.context import enroll, open_study
+from optimize.study.launch.run import run_study
+from optimize.study.spec import StudySpec, WorkerSpec, check_name
+from optimize.walkforward import run as trial_module
 from tests.optimize.study.studies import SPACE, ground_of, opened, play, rows, small_spec, states
 
 SPACE_2 = {"agent": {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}}
@@ -35,7 +36,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(spec: StudySpec) -> str:
-    """Return what refuses a study: the remedy first, then one difference a line."""
+    """Return the lines of a refusal: the remedy, then one line for each difference."""
     with pytest.raises(BadInputError) as caught:
         run_study(spec, Console(quiet=True))
     line = str(caught.value)
@@ -77,9 +78,9 @@ def test_a_study_is_not_resumed_as_something_else(
 
 def test_data_that_changed_under_the_same_name_is_refused(tmp_path: Path) -> None:
     spec = small_spec(tmp_path)
-    handle = opened(spec)
-    ground = ground_of(handle, spec)
-    other = dataclasses.replace(ground, market=dataclasses.replace(ground.market, fingerprint="f" * 64))
+    context = opened(spec)
+    windowed = ground_of(context, spec)
+    other = dataclasses.replace(windowed, market=dataclasses.replace(windowed.market, fingerprint="f" * 64))
     with pytest.raises(BadInputError, match=rf"was started on other data \(.*now f{{12}}\): {REMEDY}"):
         enroll(open_study(spec), other)
 
@@ -87,17 +88,17 @@ def test_data_that_changed_under_the_same_name_is_refused(tmp_path: Path) -> Non
 def test_how_far_and_how_fast_may_change(tmp_path: Path) -> None:
     opened(small_spec(tmp_path))
     worker = WorkerSpec(count=3, lease_s=5.0)
-    handle = opened(
+    context = opened(
         small_spec(tmp_path, n_trials=9, max_failures=1, keep_models=3, preflight=True, worker=worker)
     )
-    stored = rows(handle.spec, "SELECT n_trials FROM wf_studies")
+    stored = rows(context.spec, "SELECT n_trials FROM wf_studies")
     assert stored == [(9,)]
 
 
 def test_a_deleted_study_leaves_nothing_to_the_next_of_its_name(tmp_path: Path) -> None:
-    handle = opened(small_spec(tmp_path, n_trials=1))
-    play(handle)
-    optuna.delete_study(study_name="small", storage=handle.study._storage)
+    context = opened(small_spec(tmp_path, n_trials=1))
+    play(context)
+    optuna.delete_study(study_name="small", storage=context.storage)
     again = opened(small_spec(tmp_path, n_trials=1, space=SPACE_2))
     assert states(again) == {}
     assert rows(again.spec, "SELECT * FROM wf_runs") == []
@@ -114,7 +115,7 @@ def test_a_deleted_study_leaves_nothing_to_the_next_of_its_name(tmp_path: Path) 
         ({"seed": [0, 1]}, "may not tune the exam"),
         ({"agent": {"learning_rat": [1e-4, 1e-3]}}, "agent.learning_rat"),
         ({"featur": {"lookback": [2, 4]}}, "featur.lookback"),
-        ({"keep_models": [1, 2]}, "cannot change the built model or market"),
+        ({"keep_models": [1, 2]}, "decides how a study runs, and changes no trial"),
         ({"reward": {"clip": [5.0, 10.0]}}, "may not be searched: reward=net_log_return reads no such key"),
         ({"feature": {"lookback": [2, 500]}}, "lookback"),
         ({"data": {"timeframe": ["1h", "12h"]}}, "train bars"),

@@ -1,4 +1,4 @@
-"""Studies on exchange sessions: what training may draw, what evaluation visits, what is refused at once."""
+"""Studies on exchange sessions: spans of training and evaluation, and refused settings."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from envs.costs import CostSpec
 from envs.episodes import SessionEpisodes, session_spans
 from envs.types import IntArray
 from envs.vector import EnvSpec
+from optimize.data.calendars.spec import SessionSpec
 from optimize.data.sessions import session_table
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.rollout import Evaluation, rollout
 from optimize.evaluate.windows import WindowSpec
-from optimize.study import trial as trial_module
-from optimize.study.runner import run_study
-from optimize.study.spec import PhaseSpec, StudySpec, TimeframePhaseSpec
-from optimize.study.trial import Ground, lay_ground, run_window
+from optimize.search.spec import PhaseSpec, TimeframePhaseSpec
+from optimize.study.launch.run import run_study
+from optimize.study.spec import StudySpec
+from optimize.walkforward import run as trial_module
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from optimize.walkforward.run import run_window
 from tests.optimize.data.samples import bars_at, stamp
 from tests.optimize.study.studies import small_spec
 
@@ -77,19 +80,19 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
     return runs
 
 
-def ground_of(spec: StudySpec) -> Ground:
-    return lay_ground(spec, None)
+def ground_of(spec: StudySpec) -> WindowedMarket:
+    return build_windowed_market(spec, None)
 
 
 def test_training_draws_whole_sessions_of_its_span_and_never_a_later_one(
     tmp_path: Path, quarters: Path, drawn: list[tuple[IntArray, IntArray]]
 ) -> None:
     spec = stock_spec(tmp_path, quarters)
-    ground = ground_of(spec)
-    session = ground.market.session
-    for window in ground.windows:
+    windowed = ground_of(spec)
+    session = windowed.market.session
+    for window in windowed.windows:
         drawn.clear()
-        run_window(spec, ground, window, seed=3)
+        run_window(spec, windowed, window, seed=3)
         first, last = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         allowed = zip(*session_spans(session, window.train_first, window.train_last), strict=True)
         assert set(zip(first.tolist(), last.tolist(), strict=True)) <= {(int(a), int(b)) for a, b in allowed}
@@ -103,13 +106,13 @@ def test_evaluation_visits_every_test_session_once_in_order(
     tmp_path: Path, quarters: Path, evaluated: list[Evaluation]
 ) -> None:
     spec = stock_spec(tmp_path, quarters)
-    ground = ground_of(spec)
-    for window in ground.windows:
+    windowed = ground_of(spec)
+    for window in windowed.windows:
         evaluated.clear()
-        run_window(spec, ground, window, seed=3)
+        run_window(spec, windowed, window, seed=3)
         bar = evaluated[0].bar
         assert bar.tolist() == list(range(window.test_first, window.test_last + 1))
-        visited = ground.market.session[bar]
+        visited = windowed.market.session[bar]
         assert np.unique(visited).tolist() == list(range(*window.test_sessions))
         assert np.all(np.diff(visited) >= 0)
         last = np.append(visited[1:] != visited[:-1], True)

@@ -3,24 +3,20 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from optimize.agents.build import build
-from optimize.agents.train import train
+from optimize.agents.sb3.build import build
+from optimize.agents.sb3.train import train
 from optimize.search.space import suggest
-from optimize.study.spec import StudySpec, WorkerSpec
-from optimize.study.trial import run_trial
-from optimize.study.workers.process import Seat, work
-from optimize.study.workers.supervisor import Supervisor
-from tests.optimize.study.studies import opened, small_spec
+from optimize.study.spec import StudySpec
+from optimize.study.workers.process import WorkerSlot, work
+from optimize.walkforward.run import run_trial
 
 ANY = -1  # every trial that has no habit of its own
 FOREVER_S = 600.0
@@ -28,18 +24,18 @@ CHUNK = 64 * 2**20
 CHUNKS = 64
 
 
-def misbehave(habits: dict[int, str], spec: StudySpec, seat: Seat) -> None:
+def misbehave(habits: dict[int, str], spec: StudySpec, slot: WorkerSlot) -> None:
     """Be a worker whose trainer has a bad habit in some trials, by their number."""
     now = [ANY]
     patch = pytest.MonkeyPatch()  # for good: the process is this worker's own
 
-    def noting_trial(resolved: StudySpec, ground: Any, entropy: list[int], **rest: Any) -> Any:
+    def noting_trial(resolved: StudySpec, windowed: Any, entropy: list[int], **rest: Any) -> Any:
         now[0] = entropy[-1]
-        return run_trial(resolved, ground, entropy, **rest)
+        return run_trial(resolved, windowed, entropy, **rest)
 
     def bad_train(*arguments: Any, **options: Any) -> Any:
         habit = habits.get(now[0], habits.get(ANY))
-        patch.setattr("optimize.agents.train.build", nan_build if habit == "nan" else build)
+        patch.setattr("optimize.agents.sb3.train.build", nan_build if habit == "nan" else build)
         if habit is not None:
             HABITS[habit](Path(spec.output_dir) / f"{habit}_{now[0]}")
         return train(*arguments, **options)
@@ -49,23 +45,23 @@ def misbehave(habits: dict[int, str], spec: StudySpec, seat: Seat) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         return suggest(*arguments)
 
-    patch.setattr("optimize.study.claims.perform.run_trial", noting_trial)
-    patch.setattr("optimize.study.trial.train", bad_train)
+    patch.setattr("optimize.study.trials.execute.run_trial", noting_trial)
+    patch.setattr("optimize.walkforward.run.train", bad_train)
     if "stop_in_lock" in habits.values():
-        patch.setattr("optimize.study.claims.caps.suggest", stopping_suggest)
-    work(spec, seat)
+        patch.setattr("optimize.study.trials.claim.suggest", stopping_suggest)
+    work(spec, slot)
 
 
-def report(spec: StudySpec, seat: Seat) -> None:
+def report(spec: StudySpec, slot: WorkerSlot) -> None:
     """Write down what a worker process was started with, as the kernel knows it."""
     environment = Path("/proc/self/environ").read_text().replace("\0", "\n")
     folder = Path(spec.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"environment_{seat.worker}").write_text(environment)
+    (folder / f"environment_{slot.worker}").write_text(environment)
 
 
 def first_time(marker: Path) -> bool:
-    """Say whether this is the first process to ask."""
+    """Return whether this is the first process that calls this."""
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:
@@ -74,7 +70,13 @@ def first_time(marker: Path) -> bool:
 
 
 def sleep(marker: Path) -> None:
+    asleep(marker.parent, os.getpid()).touch()
     time.sleep(FOREVER_S)
+
+
+def asleep(folder: Path, pid: int) -> Path:
+    """Return the file that exists once a process sleeps for ever."""
+    return folder / f"asleep_{pid}"
 
 
 def hog(marker: Path) -> None:
@@ -104,7 +106,7 @@ def leave_once(marker: Path) -> None:
 
 
 def start_a_child(marker: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({FOREVER_S})"])
+    child = subprocess.Popen(["sleep", str(FOREVER_S)])
     marker.write_text(str(child.pid))
     sleep(marker)
 
@@ -140,16 +142,3 @@ HABITS: dict[str, Callable[[Path], None]] = {
     "stop_in_lock": well,
     "nan": well,
 }
-
-
-def main() -> None:
-    """Run a small study of two misbehaving workers: FOLDER HABIT."""
-    from tests.optimize.study.trainers import misbehave as target  # a worker imports no main module
-
-    folder, habit = Path(sys.argv[1]), sys.argv[2]
-    spec = small_spec(folder, n_trials=2, worker=WorkerSpec(count=2))
-    Supervisor(opened(spec), partial(target, {ANY: habit})).run(lambda: None)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimize.data.quality.report import Report, inspect
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.quality.report import QualityReport, inspect_bars
+from optimize.data.spec import DataSpec
 
 Plant = Callable[[pd.DataFrame], pd.DataFrame]
 PRICES = ["open", "high", "low", "close"]
@@ -41,14 +42,14 @@ def new_york(minutes: int = 30, zone: str = "UTC", until: str = "2024-04-30") ->
     return ohlcv(pd.DatetimeIndex(stamps).tz_localize(None).tz_localize("UTC"), volatility=0.001)
 
 
-def report_of(frame: pd.DataFrame, folder: Path, session: str = "auto", **settings: Any) -> Report:
+def report_of(frame: pd.DataFrame, folder: Path, session: str = "auto", **settings: Any) -> QualityReport:
     path = folder / "x.parquet"
     frame.to_parquet(path)
     spec = DataSpec(provider="file", path=str(path), **settings)
-    return inspect(spec, SessionSpec(calendar=session))
+    return inspect_bars(spec, SessionSpec(calendar=session))
 
 
-def counts(report: Report) -> dict[str, int]:
+def counts(report: QualityReport) -> dict[str, int]:
     return {each.check: each.count for each in report.findings}
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from optimize.data.quality.report import inspect
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.quality.report import inspect_bars
+from optimize.data.spec import DataSpec
 
 pytestmark = pytest.mark.market_data
 
@@ -48,7 +49,7 @@ def test_a_file_gives_the_finding_that_mends_it(
     market_data: Path, file: str, settings: dict[str, Any], check: str, option: str
 ) -> None:
     path = market_data.parent / "cases" / "files" / file
-    report = inspect(DataSpec(provider="file", path=str(path), **settings), SessionSpec())
+    report = inspect_bars(DataSpec(provider="file", path=str(path), **settings), SessionSpec())
     (finding,) = [each for each in report.findings if each.check == check]
     assert option in finding.remedy
     others = [each.check for each in report.findings if each.severity == "refuse" and each is not finding]
@@ -58,4 +59,4 @@ def test_a_file_gives_the_finding_that_mends_it(
 
 def test_a_file_read_as_it_should_be_is_clean(market_data: Path) -> None:
     path = market_data.parent / "cases" / "files" / "C37_ny_summer_naive.csv"
-    assert inspect(DataSpec(provider="file", path=str(path), **NEW_YORK), SessionSpec()).findings == ()
+    assert inspect_bars(DataSpec(provider="file", path=str(path), **NEW_YORK), SessionSpec()).findings == ()

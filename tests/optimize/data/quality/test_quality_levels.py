@@ -8,7 +8,7 @@ import pytest
 
 from envs.types import FloatArray
 from optimize.data.bars import RawBars
-from optimize.data.quality.levels import is_ordinary, level_steps
+from optimize.data.quality.prices import is_ordinary, level_steps
 from tests.optimize.data.quality.qualities import (
     PRICES,
     Plant,
@@ -111,6 +111,7 @@ def found_within(level: FloatArray, days: int) -> float:
     return float(np.mean([any(hit) for hit in hits]))
 
 
+@pytest.mark.slow
 def test_a_planted_level_is_found_on_its_day_wherever_it_begins() -> None:
     level = np.random.default_rng(0).normal(10, 0.35, 300)
     assert level_steps(level) == []
@@ -147,6 +148,7 @@ def test_a_split_is_none_where_the_bars_begin_with_it(tmp_path: Path) -> None:
     assert found == [True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.market_data
 @pytest.mark.parametrize(
     ("file", "share"),

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.data.exchange_hours import HOURS
+from optimize.data.calendars.hours import TRADING_HOURS
 from optimize.data.sessions import session_table
 from optimize.errors import BadInputError
 from tests.optimize.data.quality.qualities import ohlcv, report_of
 from tests.optimize.data.quality.test_quality_hours import exchange, finding_of
 from tests.optimize.data.samples import stamp
+from tests.tiers import mostly_slow
 
 WEEK = range(5)
 SUNDAY_TO_THURSDAY = (6, 0, 1, 2, 3)
@@ -32,7 +33,7 @@ def daily_hours(
     return local.dropna().tz_convert("UTC")
 
 
-@pytest.mark.parametrize("name", ["XTKS", "XHKG", "XASX", "BVMF", "XJSE"])
+@pytest.mark.parametrize("name", mostly_slow(["XTKS", "XHKG", "XASX", "BVMF", "XJSE"], "XTKS"))
 def test_stamps_at_the_end_of_another_exchange_s_bars_are_named(tmp_path: Path, name: str) -> None:
     finding = finding_of(exchange(name) + pd.Timedelta(minutes=30), tmp_path, timeframe="30m")
     assert finding is not None
@@ -40,9 +41,9 @@ def test_stamps_at_the_end_of_another_exchange_s_bars_are_named(tmp_path: Path, 
     assert f"set data.stamp=end session.calendar={name}" in finding.remedy
 
 
-@pytest.mark.parametrize("name", ["XHKG", "XETR", "BVMF"])
+@pytest.mark.parametrize("name", mostly_slow(["XHKG", "XETR", "BVMF"], "XHKG"))
 def test_local_stamps_said_to_be_of_new_york_are_named(tmp_path: Path, name: str) -> None:
-    zone = HOURS[name].zone
+    zone = TRADING_HOURS[name].zone
     local = exchange(name).tz_convert(zone).tz_localize(None)
     finding = finding_of(local, tmp_path, timeframe="30m", time_zone="America/New_York")
     assert finding is not None
@@ -81,6 +82,7 @@ def test_futures_in_chicago_s_time_are_read_on_its_clock(tmp_path: Path) -> None
     assert finding_of(local, tmp_path, timeframe="30m", time_zone="America/Chicago") is None
 
 
+@pytest.mark.slow
 def test_a_calendar_that_cannot_be_built_is_not_advised(tmp_path: Path) -> None:
     try:
         session_table("XTAE", stamp("2024-02-01"), stamp("2024-05-01"))
@@ -96,6 +98,7 @@ def test_a_calendar_that_cannot_be_built_is_not_advised(tmp_path: Path) -> None:
     assert finding_of(stamps, tmp_path, timeframe="15m", session="24/7") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["XASX", "BVMF", "XJSE"])
 def test_daily_bars_of_a_smaller_exchange_are_its_own(tmp_path: Path, name: str) -> None:
     table = session_table(name, stamp("2023-01-10"), stamp("2024-06-20"))

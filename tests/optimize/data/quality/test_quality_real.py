@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from optimize.data.dataset import load_bars
-from optimize.data.quality.report import Report, inspect
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.market import load_bars
+from optimize.data.quality.report import QualityReport, inspect_bars
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 
 pytestmark = pytest.mark.market_data
@@ -67,9 +68,9 @@ REAL: dict[str, dict[str, tuple[int, str]]] = {
 }
 
 
-def report_of(path: Path) -> Report:
+def report_of(path: Path) -> QualityReport:
     timeframe = "1d" if "daily" in path.stem or "_1d_" in path.stem else "1m" if "_1m_" in path.stem else "1h"
-    return inspect(DataSpec(provider="file", path=str(path), timeframe=timeframe), SessionSpec())
+    return inspect_bars(DataSpec(provider="file", path=str(path), timeframe=timeframe), SessionSpec())
 
 
 def test_every_real_file_is_in_the_table(market_data: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_real_file_has_these_defects_and_no_others(market_data: Path, name: st
 def test_the_ragged_end_of_three_assets_is_found(market_data: Path, timeframe: str, count: int) -> None:
     path = market_data / "crypto_multi" / f"{{symbol}}usdt_{timeframe}_binance_2024.parquet"
     data = DataSpec(provider="file", path=str(path), symbols=["btc", "eth", "sol"])
-    (finding,) = inspect(data, SessionSpec()).findings
+    (finding,) = inspect_bars(data, SessionSpec()).findings
     assert (finding.check, finding.symbol, finding.count) == ("ragged", "sol", count)
     assert "after the others" in finding.found
 

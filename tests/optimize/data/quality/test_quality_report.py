@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from envs.types import FloatArray
-from optimize.data.dataset import load_bars
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.market import load_bars
 from optimize.data.quality import report as quality_report
-from optimize.data.quality.findings import Finding
-from optimize.data.quality.report import Report, enforce, inspect
-from optimize.data.spec import CHECKS, DataSpec, SessionSpec, SyntheticSpec
+from optimize.data.quality.findings import QualityFinding
+from optimize.data.quality.report import QualityReport, enforce_report, inspect_bars
+from optimize.data.spec import CHECKS, DataSpec, SyntheticSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.quality.qualities import (
     PRICES,
@@ -121,7 +122,7 @@ def test_all_defects_are_found_at_once_and_the_gravest_come_first(tmp_path: Path
 def test_clean_synthetic_bars_are_silent(kind: str, volatility: float) -> None:
     for seed in range(5):
         made = SyntheticSpec(kind=kind, bars=3000, seed=seed, volatility=volatility)
-        assert inspect(DataSpec(provider="synthetic", synthetic=made), SessionSpec()).findings == ()
+        assert inspect_bars(DataSpec(provider="synthetic", synthetic=made), SessionSpec()).findings == ()
 
 
 def test_clean_sessions_are_silent_over_a_clock_change(tmp_path: Path) -> None:
@@ -151,11 +152,11 @@ def test_us_extended_hours_are_named_and_dropped_on_request(tmp_path: Path) -> N
     assert "US extended hours (04:00 to 20:00 New York)" in finding.found
     assert finding.remedy == "set session.outside=drop"
     data = DataSpec(provider="file", path=str(tmp_path / "x.parquet"), timeframe="30m")
-    regular = inspect(data, SessionSpec(outside="drop"))
+    regular = inspect_bars(data, SessionSpec(outside="drop"))
     assert regular.findings == ()
     assert regular.coverage[0].rows == 9 * 13
     kept = replace(data, severity={"calendar": "warn"})
-    assert inspect(kept, SessionSpec()).passed
+    assert inspect_bars(kept, SessionSpec()).passed
 
 
 def test_us_extended_hours_in_local_time_are_named_with_both_options(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_sessions_that_lack_their_exit_bar_are_named(tmp_path: Path) -> None:
     assert counts(report) == {"gaps": 1, "missing_exit": 1}
     assert "(2024-03-11)" in next(each.found for each in report.findings if each.check == "missing_exit")
     data = DataSpec(provider="file", path=str(tmp_path / "x.parquet"), timeframe="15m")
-    held = inspect(data, SessionSpec(flat_overnight=False))
+    held = inspect_bars(data, SessionSpec(flat_overnight=False))
     assert counts(held) == {"gaps": 1}
     coarse = report_of(frame[kept], tmp_path, timeframe="30m")  # no whole session has a bar that late
     assert counts(coarse) == {"gaps": 1}
@@ -204,13 +205,13 @@ def test_a_daily_gap_is_a_session_without_a_bar(tmp_path: Path) -> None:
     assert "3 bars missing in 3 of 24 sessions" in finding.found
 
 
-def ragged(folder: Path) -> Report:
+def ragged(folder: Path) -> QualityReport:
     frame = hours()
     frame.to_parquet(folder / "a.parquet")
     frame[3:].to_parquet(folder / "b.parquet")
     frame[:-22].to_parquet(folder / "c.parquet")
     path = str(folder / "{symbol}.parquet")
-    return inspect(DataSpec(provider="file", path=path, symbols=["a", "b", "c"]), SessionSpec())
+    return inspect_bars(DataSpec(provider="file", path=path, symbols=["a", "b", "c"]), SessionSpec())
 
 
 def test_symbols_that_begin_or_end_apart_are_named(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_symbols_of_two_timeframes_are_refused(tmp_path: Path) -> None:
     hours().to_parquet(tmp_path / "a.parquet")
     ohlcv(pd.date_range("2024-01-01", periods=50, tz="UTC")).to_parquet(tmp_path / "b.parquet")
     spec = DataSpec(provider="file", path=str(tmp_path / "{symbol}.parquet"), symbols=["a", "b"])
-    (finding,) = [each for each in inspect(spec, SessionSpec()).findings if each.check == "timeframe"]
+    (finding,) = [each for each in inspect_bars(spec, SessionSpec()).findings if each.check == "timeframe"]
     assert finding.found == "b has 1d bars, a 1h"
 
 
@@ -270,15 +271,15 @@ def test_what_the_report_passes_can_be_loaded_and_what_breaks_bars_cannot(tmp_pa
 def test_enforcing_says_the_warnings_and_raises_on_a_refusal(tmp_path: Path) -> None:
     said: list[str] = []
     frame = hours().drop(index=range(100, 105))
-    enforce(report_of(frame, tmp_path), said.append)
+    enforce_report(report_of(frame, tmp_path), said.append)
     assert said[0].startswith("warn gaps X: 1 gap in open market time, 5 bars missing")
     assert len(said[0]) <= 160
     assert said[1:] == ["dates and remedies: walkforge data data.check=true, with the same data keys"]
-    enforce(report_of(frame, tmp_path), said.append, again=True)
+    enforce_report(report_of(frame, tmp_path), said.append, again=True)
     assert len(said) == 2
     broken = pd.concat([split(700, 2)(frame)[:20], frame[19:20].assign(volume=1.0), frame[20:]])
     with pytest.raises(BadInputError, match=r"1 duplicated stamp; at .*keep one row") as caught:
-        enforce(report_of(broken, tmp_path), said.append)
+        enforce_report(report_of(broken, tmp_path), said.append)
     assert "\n" not in str(caught.value)
 
 
@@ -341,7 +342,7 @@ def test_few_rows_are_a_finding_and_no_crash(tmp_path: Path) -> None:
 def test_a_spacing_that_is_no_timeframe_is_refused_and_named(tmp_path: Path) -> None:
     frame = ohlcv(pd.date_range("2024-01-01", periods=50, freq="37s", tz="UTC"))
     (finding,) = report_of(frame, tmp_path).findings
-    assert isinstance(finding, Finding)
+    assert isinstance(finding, QualityFinding)
     assert finding.found == (
         "the most frequent spacing is 37 s, and bars are whole minutes, or seconds that divide one"
     )

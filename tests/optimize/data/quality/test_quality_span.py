@@ -6,20 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimize.data.dataset import load_bars
-from optimize.data.quality.report import Report, enforce, inspect
-from optimize.data.spec import DataSpec, SessionSpec
+from optimize.data.calendars.spec import SessionSpec
+from optimize.data.market import load_bars
+from optimize.data.quality.report import QualityReport, enforce_report, inspect_bars
+from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from tests.optimize.data.quality.qualities import counts, hours, new_york, ohlcv, report_of
 
 
-def several(folder: Path, months: int, **severity: str) -> Report:
+def several(folder: Path, months: int, **severity: str) -> QualityReport:
     """Return the report on 60 days of A and the first 20 of B, as far as the last months go."""
     hours().to_parquet(folder / "a.parquet")
     hours()[: 24 * 20].to_parquet(folder / "b.parquet")
     path = str(folder / "{symbol}.parquet")
     data = DataSpec(provider="file", path=path, symbols=["a", "b"], months=months, severity=severity)
-    return inspect(data, SessionSpec())
+    return inspect_bars(data, SessionSpec())
 
 
 def test_a_symbol_that_ended_before_the_months_asked_for_is_refused_by_name(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_hours_may_begin_on_the_clock_or_where_trading_opens(
 
 def test_a_warning_before_a_study_is_short(tmp_path: Path) -> None:
     said: list[str] = []
-    enforce(report_of(hours(), tmp_path, months=24), said.append)
+    enforce_report(report_of(hours(), tmp_path, months=24), said.append)
     assert said == [
         "warn short X: data.months=24 asked for, 1.97 found",
         "dates and remedies: walkforge data data.check=true, with the same data keys",
@@ -160,7 +161,7 @@ def test_rows_off_the_grid_are_never_kept_beside_another_symbol(tmp_path: Path) 
     for name in "ab":
         late.to_parquet(tmp_path / f"{name}.parquet")
     path = str(tmp_path / "{symbol}.parquet")
-    found = inspect(DataSpec(provider="file", path=path, symbols=["a", "b"]), SessionSpec()).findings
+    found = inspect_bars(DataSpec(provider="file", path=path, symbols=["a", "b"]), SessionSpec()).findings
     assert [(each.check, each.symbol) for each in found] == [("off_grid", "a"), ("off_grid", "b")]
     assert {each.remedy for each in found} == {"stamp the rows with the start of their bars"}
     assert "data.severity.off_grid=warn" in report_of(late, tmp_path).findings[0].remedy
@@ -172,6 +173,6 @@ def test_daily_bars_begin_together_whatever_their_hour(tmp_path: Path) -> None:
         ohlcv(stamps, volatility=0.01).to_parquet(tmp_path / f"{name}.parquet")
     path = str(tmp_path / "{symbol}.parquet")
     data = DataSpec(provider="file", path=path, symbols=["a", "b", "c"], timeframe="1d")
-    found = inspect(data, SessionSpec(calendar="24/5")).findings
+    found = inspect_bars(data, SessionSpec(calendar="24/5")).findings
     ragged = [(each.symbol, each.found) for each in found if each.check == "ragged"]
     assert ragged == [("c", "begins 3 days after the others (3 bars of 1d)")]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from envs.types import FloatArray
-from optimize.data.quality.spikes import spike_rows
+from optimize.data.quality.prices import spike_rows
 from tests.optimize.data.quality.qualities import PRICES, counts, hours, ohlcv, report_of, split
 
 

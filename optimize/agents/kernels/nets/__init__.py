@@ -1,0 +1,1 @@
+"""Forward passes, gradients and optimizers of the agents' networks, compiled."""

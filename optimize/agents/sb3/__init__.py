@@ -1,0 +1,1 @@
+"""Agents built and trained through stable-baselines3."""

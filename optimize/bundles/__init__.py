@@ -1,0 +1,1 @@
+"""Exported agents: write, load, replay, evaluate and act."""

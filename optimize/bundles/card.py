@@ -1,0 +1,316 @@
+"""The readable files of a bundle: metrics, card, and a picture of the equity beside buy-and-hold."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimize.data.bars import utc_text
+from optimize.evaluate.baselines import Baseline, has_session_exits
+from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT, ERROR_MEANINGS, baseline_label
+from optimize.evaluate.summary import WindowResult, summarise
+from optimize.evaluate.windows import train_start
+from optimize.report.equity import Curve, write_picture
+from optimize.report.format import decimal, in_percent
+from optimize.report.market_line import market_line
+from optimize.report.notes import SCORES
+from optimize.results.records import RunRecord
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import conclude, evaluate_baselines
+from optimize.walkforward.spec import RunSpec
+
+TRUST = " trust=true"  # argument of a command on a bundle with code of its features
+LABEL = (
+    "trained on the last window, first repeat; score not measured on this very model: "
+    "it is the evidence of the models of all windows"
+)
+
+
+@dataclass(frozen=True)
+class StudyBaseline:
+    """The best baseline of a study over all its timeframes."""
+
+    name: str
+    timeframe: str
+    score: float
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """The search behind a trial: number of trials of all phases, and the best baseline; None: not known."""
+
+    tries: int | None = None
+    baseline: StudyBaseline | None = None
+
+
+NO_SEARCH = SearchSummary()
+
+
+@dataclass(frozen=True, eq=False)
+class BundleInputs:
+    """All inputs of the readable files of a bundle."""
+
+    spec: RunSpec
+    run: RunRecord
+    windowed: WindowedMarket
+    measured: tuple[tuple[WindowResult, ...], ...]  # [repeat][window]
+    baselines: tuple[Baseline, ...]  # on the same windows with the same costs
+    search: SearchSummary = NO_SEARCH
+
+    @property
+    def hold(self) -> Baseline:
+        """Return buy_and_hold with the same rules as the trial."""
+        return next(each for each in self.baselines if each.name == BUY_AND_HOLD)
+
+    @property
+    def best_baseline(self) -> Baseline | None:
+        """Return the baseline with the highest score."""
+        scored = [each for each in self.baselines if each.score is not None]
+        return max(scored, key=lambda each: each.score or 0.0, default=None)
+
+
+def collect_inputs(
+    spec: RunSpec,
+    run: RunRecord,
+    windowed: WindowedMarket,
+    measured: Sequence[Sequence[WindowResult]],
+    search: SearchSummary = NO_SEARCH,
+) -> BundleInputs:
+    """Evaluate the baselines and join them with a trial's results."""
+    found = evaluate_baselines(spec, windowed, run.entropy[0])
+    return BundleInputs(spec, run, windowed, tuple(tuple(row) for row in measured), found, search)
+
+
+def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
+    """Return the metrics as plain values: overall (median over repeats), per window, and buy-and-hold."""
+    hold = inputs.hold
+    score = conclude(inputs.spec, inputs.windowed, inputs.measured, pruned_at=None).score
+    year, search = inputs.windowed.market.sessions_per_year, inputs.search
+    in_all = summarise(inputs.measured, year, inputs.spec.score.risk_free)
+    return {
+        "score": inputs.run.score,
+        "standard_error": inputs.run.standard_error,
+        "score_kind": inputs.spec.score.kind,
+        "window_scores": list(score.window_values),
+        "in_all": {key: _finite(value) for key, value in in_all.items()},
+        "costs": asdict(inputs.spec.cost),
+        "buy_and_hold": {
+            "bought_anew": hold.bought_anew,
+            "score": hold.score,
+            "sharpe": hold.sharpe,
+            "sharpe_zero_cost": hold.sharpe_zero_cost,
+            "total_return": hold.total_return,
+            "cost": hold.cost,
+            "windows": [asdict(window) for window in hold.windows],
+        },
+        "baselines": {
+            _label(each): {
+                "score": each.score,
+                "sharpe": each.sharpe,
+                "sharpe_zero_cost": each.sharpe_zero_cost,
+                "total_return": each.total_return,
+                "cost": each.cost,
+            }
+            for each in inputs.baselines
+        },
+        "tries": search.tries,
+        **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
+        "parameters": dict(inputs.run.parameters),
+        "entropy": list(inputs.run.entropy),
+        "windows": _windows(inputs),
+    }
+
+
+def _label(baseline: Baseline) -> str:
+    name = baseline.name if baseline.turnover is None else f"{baseline.name}_{baseline.turnover:g}"
+    return baseline_label(name, baseline.bought_anew)
+
+
+def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
+    """Return CARD.md, which depends on the run alone: another export writes the same text."""
+    run, spec, market = inputs.run, inputs.spec, inputs.windowed.market
+    symbols, agent = ", ".join(market.symbols), spec.agent.name.upper()
+    train_end = inputs.windowed.windows[-1].dates.train_end
+    cost, engine = spec.cost, run.versions.get("engine")  # None: not stored by older versions
+    sections = [
+        f"# {run.study_name}, trial {run.trial_number}",
+        f"A {agent} agent, found by Walkforge: {_source(inputs)}.",
+        f"**Score {decimal(run.score, 4)}**, standard error {decimal(run.standard_error, 4)} "
+        f"({ERROR_MEANINGS[spec.score.kind]}); "
+        f"{_baseline_scores(inputs)}.\n"
+        f"The score is {SCORES[spec.score.kind].format(k=spec.score.k)}"
+        f"{f', median over {spec.score.repeats} repeats' if spec.score.repeats > 1 else ''}. "
+        f"A year has {market.sessions_per_year:g} sessions. "
+        "The best of many trials is partly luck: judge it by its spread over the windows.\n"
+        f"{_selection_notes(inputs, metrics)}",
+        "![Equity against holding](equity.png)",
+        "## Rules",
+        _trading_rules(inputs),
+        "## Windows",
+        _window_table(metrics),
+        "## In all",
+        _total_table(metrics),
+        f"Costs: {cost.describe()}, "
+        f"{in_percent(cost.borrow_rate, 2)} a year on borrowed cash, "
+        f"{in_percent(cost.short_rate, 2)} on short value; orders fill at the "
+        f"{'next open' if spec.env.fill == 'open' else 'close that was observed'}.",
+        "## Data",
+        f"`{spec.data.provider}`, {symbols}, {market.timeframe}, {market.n_bars} bars from "
+        f"{utc_text(market.timestamp[0])} to {utc_text(market.timestamp[-1])}, "
+        f"{len(market.session_date)} sessions, {_holdout(inputs)}.\nFingerprint `{market.fingerprint}`.",
+        "## The deployable policy",
+        f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {LABEL}. "
+        f"Its training ended before {train_end}. `features.json` lists its {len(market.feature_names)} "
+        f"features in order; it sees the last {spec.feature.lookback} bars of them."
+        f"{f' Its training ran on the engine `{engine}`.' if engine else ''}",
+        "## Replay",
+        "In this folder, without any database:\n\n    walkforge replay bundle=."
+        f"{TRUST if spec.extensions else ''}\n\n"
+        "evaluates every window again and compares each session return. If the data file moved, add "
+        f"`data.path=FILE`. Run `{run.run_uuid}`, seed entropy `{list(run.entropy)}`.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _source(inputs: BundleInputs) -> str:
+    data = asdict(inputs.spec.data) | {"symbols": inputs.windowed.market.symbols}
+    dates = [window.dates for window in inputs.windowed.windows]
+    return market_line(data, (dates[0].test_start, dates[-1].test_end), inputs.windowed.market.timeframe)
+
+
+def _baseline_scores(inputs: BundleInputs) -> str:
+    """Return the best baselines of the study and of the trial's timeframe, and the score of buy-and-hold."""
+    best, whole, hold = inputs.best_baseline, inputs.search.baseline, inputs.hold
+    parts = []
+    if whole is not None and whole.timeframe != inputs.windowed.market.timeframe:
+        name = f"`{whole.name}` ({whole.timeframe})"
+        parts.append(f"best baseline of the study {_versus(inputs, name, whole.score)}")
+    if best is not None:
+        parts.append(f"best baseline {'at its timeframe ' * bool(parts)}"
+                     f"{_versus(inputs, f'`{_label(best)}`', best.score or 0.0)}")  # fmt: skip
+        if hold is not best:
+            parts.append(f"`{_label(hold)}` {decimal(hold.score, 4)}")
+    return "; ".join(parts) or "no baseline has a score"
+
+
+def _versus(inputs: BundleInputs, name: str, score: float) -> str:
+    """Return a baseline with its score, and a remark if the trial does not beat it."""
+    beaten = inputs.run.score is not None and inputs.run.score > score
+    return f"{name} {decimal(score, 4)}{'' if beaten else ', which it does not beat'}"
+
+
+def _selection_notes(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
+    """Return the number of trials behind the choice, the total return, the best session and the drawdown."""
+    own, tries = metrics["in_all"], inputs.search.tries
+    chosen = "" if tries is None else f"Chosen from {tries} trials over all phases. "
+    whole, best = in_percent(own["total_return"]), in_percent(own["best_session"])
+    earned = f"Return {whole}, of which {best} in the best session"
+    depth = f"deepest loss {in_percent(own['max_drawdown'])} over session closes"
+    bars = own["max_drawdown_bars"]
+    return f"{chosen}{earned}; {depth}{'' if bars is None else f', {in_percent(bars)} over bar closes'}."
+
+
+def _trading_rules(inputs: BundleInputs) -> str:
+    """Return the parameters, reward and trading rules of the agent."""
+    spec, run, env, session = inputs.spec, inputs.run, inputs.spec.env, inputs.spec.session
+    before = f"{session.exit_minutes_before_close} minutes before the close"
+    exits = (
+        f"positions end with the session, at the earlier of {session.exit_time} and {before}"
+        if has_session_exits(inputs.windowed.market)
+        else "positions are held from session to session"
+    )
+    parameters = ", ".join(f"`{key}={value}`" for key, value in sorted(run.parameters.items()))
+    return (
+        f"Parameters: {parameters or 'the defaults'}.\n"
+        f"Reward `{spec.reward.name}`; actions `{env.action}`, leverage at most {env.max_leverage:g}, "
+        f"rebalanced beyond {in_percent(env.rebalance_band)} of equity; {exits}."
+    )
+
+
+def draw_equity(path: Path, inputs: BundleInputs) -> None:
+    """Draw the equity of every repeat, joined over the windows, beside buy-and-hold."""
+    dates = inputs.windowed.market.session_date
+    sessions = np.concatenate([dates[slice(*window.test_sessions)] for window in inputs.windowed.windows])
+    curves = {
+        repeat: Curve(sessions, np.concatenate([window.returns for window in row]))
+        for repeat, row in enumerate(inputs.measured)
+    }
+    holds = {
+        _label(each): Curve(sessions, np.concatenate(each.returns))
+        for each in inputs.baselines
+        if each.name in (BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT)
+    }
+    borders = [window.dates.test_start for window in inputs.windowed.windows[1:]]
+    title = f"{inputs.run.study_name}, trial {inputs.run.trial_number}: net equity out of sample"
+    write_picture(path, title, f"trial {inputs.run.trial_number}", curves, holds, borders)
+
+
+def _windows(inputs: BundleInputs) -> list[dict[str, Any]]:
+    return [
+        {
+            "window": window.index,
+            "repeat": repeat,
+            "train_start": str(train_start(window, inputs.windowed.market)),
+            "train_end": str(window.dates.train_end),
+            "test_start": str(window.dates.test_start),
+            "test_end": str(window.dates.test_end),
+            "buy_and_hold_sharpe": inputs.hold.windows[place].sharpe,
+            **asdict(row[place].metrics),
+        }
+        for place, window in enumerate(inputs.windowed.windows)
+        for repeat, row in enumerate(inputs.measured)
+    ]
+
+
+def _window_table(metrics: dict[str, Any]) -> str:
+    header = ["Window", "Repeat", "Test (end exclusive)", "Sharpe", "Zero-cost Sharpe", "buy_and_hold Sharpe"]
+    header += ["Return", "Drawdown (sessions)", "Drawdown (bars)", "Trades", "Cost"]
+    rows = [
+        [
+            str(window["window"]),
+            str(window["repeat"]),
+            f"{window['test_start']} to {window['test_end']}",
+            decimal(window["sharpe"]),
+            decimal(window["sharpe_zero_cost"]),
+            decimal(window["buy_and_hold_sharpe"]),
+            in_percent(window["total_return"]),
+            in_percent(window["max_drawdown"]),
+            in_percent(window["max_drawdown_bars"]),
+            str(window["trades"]),
+            in_percent(window["cost"], 2),
+        ]
+        for window in metrics["windows"]
+    ]
+    return _table(header, rows)
+
+
+def _total_table(metrics: dict[str, Any]) -> str:
+    figures = {"this trial": metrics["in_all"] | {"score": metrics["score"]}, **metrics["baselines"]}
+    rows = [
+        [
+            name,
+            decimal(part["score"], 4),
+            decimal(part["sharpe"]),
+            decimal(part["sharpe_zero_cost"]),
+            in_percent(part["total_return"]),
+            in_percent(part["cost"], 2),
+        ]
+        for name, part in figures.items()
+    ]
+    return _table(["", "Score", "Sharpe", "Zero-cost Sharpe", "Return", "Cost"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def _holdout(inputs: BundleInputs) -> str:
+    span = inputs.windowed.plan.holdout
+    return f"holdout {span[0]} to {span[1]} in no window" if span else "no holdout"
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

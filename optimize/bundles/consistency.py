@@ -1,0 +1,124 @@
+"""Consistency of a bundle: its descriptions agree with the market, the windows and the replayed results."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.plain import to_plain
+from envs.types import Market
+from optimize.bundles.card import SearchSummary, StudyBaseline, card_of, collect_inputs, metrics_of
+from optimize.bundles.manifest import Manifest, read_json
+from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, spans_of
+from optimize.errors import BadInputError
+from optimize.evaluate.summary import WindowResult
+from optimize.results.records import RunRecord
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.spec import RunSpec
+from optimize.walkforward.versions import CODE, source
+
+FEATURES_FILE, CARD_FILE = "features.json", "CARD.md"
+FIGURE_TOLERANCE = 1e-9  # relative
+RUN_KEYS = ("parameters", "entropy")  # keys of metrics.json that restore the run together with the manifest
+
+
+def features_of(spec: RunSpec, market: Market) -> dict[str, Any]:
+    """Return the content of features.json: the columns of an observation in order, and their bars."""
+    return {
+        "features": list(market.feature_names),
+        "lookback": spec.feature.lookback,
+        "timeframe": market.timeframe,
+        "symbols": list(market.symbols),
+    }
+
+
+def check_consistency(
+    folder: Path,
+    manifest: Manifest,
+    spec: RunSpec,
+    windowed: WindowedMarket,
+    again: Sequence[Sequence[WindowResult]],
+) -> tuple[str, ...]:
+    """Refuse features, spans, metrics and a card that do not follow from the replayed results (again).
+
+    Returns a line for each part that could not be compared.
+    """
+    expected: dict[str, dict[str, Any]] = {FEATURES_FILE: features_of(spec, windowed.market)}
+    if (folder / SPANS_FILE).is_file():  # not written by version 0.1
+        expected[SPANS_FILE] = plain_spans(spans_of(windowed))
+    for name, content in expected.items():
+        if read_json(folder / name) != content:
+            raise _forged(folder / name)
+    metrics = read_json(folder / METRICS_FILE)
+    if any(name not in metrics for name in RUN_KEYS):
+        if SPANS_FILE in expected:
+            raise _forged(folder / METRICS_FILE)
+        return (f"{METRICS_FILE} and {CARD_FILE} are those of version 0.1 and were not compared",)
+    return _check_figures(folder, manifest, spec, windowed, again, metrics)
+
+
+def _check_figures(
+    folder: Path,
+    manifest: Manifest,
+    spec: RunSpec,
+    windowed: WindowedMarket,
+    again: Sequence[Sequence[WindowResult]],
+    stored: dict[str, Any],
+) -> tuple[str, ...]:
+    """Compute metrics.json and CARD.md again and compare them."""
+    run = RunRecord(
+        run_uuid=manifest.run_uuid,
+        study_name=manifest.study,
+        trial_number=manifest.trial,
+        parameters=stored["parameters"],
+        spec=to_plain(spec),
+        entropy=stored["entropy"],
+        versions=manifest.trained_with,
+        data_fingerprint=manifest.data_fingerprint,
+        score=manifest.score,
+        standard_error=manifest.standard_error,
+    )
+    inputs = collect_inputs(spec, run, windowed, again, _search_summary(stored))
+    computed = metrics_of(inputs)
+    if not same_figures(stored, computed):
+        raise _forged(folder / METRICS_FILE)
+    if manifest.versions.get(CODE) != source(spec.feature.indicators, spec.extensions)[CODE]:
+        return (f"{CARD_FILE} was written by other code and was not compared; {METRICS_FILE} was",)
+    if (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace") != card_of(inputs, computed):
+        raise _forged(folder / CARD_FILE)
+    return ()
+
+
+def _search_summary(stored: Mapping[str, Any]) -> SearchSummary:
+    """Return the facts of the study in metrics.json, which cannot be computed from a bundle."""
+    tries, baseline = stored.get("tries"), stored.get("study_baseline")
+    try:
+        best = None if baseline is None else StudyBaseline(**baseline)
+    except TypeError:  # other keys: the comparison of the figures fails later
+        best = None
+    return SearchSummary(tries if isinstance(tries, int) else None, best)
+
+
+def same_figures(stored: Any, expected: Any) -> bool:
+    """Return whether plain values are equal, numbers within the relative tolerance."""
+    if isinstance(expected, Mapping):
+        return (
+            isinstance(stored, Mapping)
+            and stored.keys() == expected.keys()
+            and all(same_figures(stored[key], value) for key, value in expected.items())
+        )
+    if isinstance(expected, (list, tuple)):
+        return (
+            isinstance(stored, list)
+            and len(stored) == len(expected)
+            and all(map(same_figures, stored, expected))
+        )
+    if isinstance(expected, float) and isinstance(stored, (int, float)):
+        return math.isclose(stored, expected, rel_tol=FIGURE_TOLERANCE, abs_tol=1e-12)
+    return bool(stored == expected)
+
+
+def _forged(path: Path) -> BadInputError:
+    return BadInputError(
+        f"{path} does not describe the policies that replay: do not trust it, and export the bundle again"
+    )

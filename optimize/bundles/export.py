@@ -1,0 +1,321 @@
+"""Export the best trials of a study as bundles, each verified by a replay in a new process."""
+
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from optimize.agents.artifacts import WEIGHTS
+from optimize.atomic import partial_of, put_folder, remove_all_partials
+from optimize.bundles.card import SearchSummary, StudyBaseline
+from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
+from optimize.bundles.replay import Replay, WindowedMarkets, replay_bundle, trust_bundle
+from optimize.bundles.write import write_bundle
+from optimize.database import Engine
+from optimize.database.address import in_words
+from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.evaluate.captions import baseline_label
+from optimize.hashing import hash_file
+from optimize.report.commands import folder_words
+from optimize.report.unscored import why_unscored
+from optimize.results.events import FolderMarked, last_event
+from optimize.results.queries import (
+    LeaderboardRow,
+    best_baseline,
+    best_models,
+    find_study,
+    health_of,
+    studies_of,
+)
+from optimize.results.records import (
+    ExportRecord,
+    RunRecord,
+    forget_exports,
+    load_baselines,
+    load_exports,
+    load_study,
+    save_export,
+)
+from optimize.results.runs import load_run
+from optimize.spawning import main_left_out
+from optimize.walkforward.files import run_folder
+
+EXPORTS_FOLDER, LOCK = "exports", ".lock"
+OLDER_PARTIAL = ".aside_"  # prefix of the partial folders of version 0.1
+EXPORT_LOCK_TIMEOUT_S = 600.0
+REPLAYED_ON: WindowedMarkets = {}  # markets that the replaying process keeps for the next bundle
+REPLAYED, UNCHANGED, MOVED = "replayed bit for bit", "unchanged", "unchanged, moved to its new rank"
+REWRITTEN = "written again (the bundle there was damaged or of another run), replayed bit for bit"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One bundle of an export."""
+
+    rank: int
+    trial: int
+    score: float
+    folder: Path
+    outcome: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A trial to export, and its source and target folders."""
+
+    rank: int
+    run: RunRecord
+    score: float
+    source: Path  # folder of the run
+    target: Path
+
+    @property
+    def trial(self) -> int:
+        """Return the trial's number."""
+        return self.run.trial_number
+
+
+def export_best(
+    engine: Engine,
+    output_dir: str | Path,
+    study_name: str,
+    top_n: int,
+    echo: Callable[[str], None] = lambda line: None,
+    extensions: Sequence[str] | None = None,
+) -> list[Exported]:
+    """Export the best trials, one for each parameter set; raise WalkforgeError if a replay differs.
+
+    `echo` receives progress lines, as building a market and replaying on it take a while.
+    """
+    require(top_n >= 1, "top_n", top_n, "at least 1")
+    study = find_study(engine, study_name)
+    rows = _with_runs(engine, study, top_n, echo)
+    if not rows:
+        raise WalkforgeError(why_unscored(engine, study))
+    if len(rows) < top_n:
+        echo(f"top_n={top_n} were asked for; {len(rows)} distinct trials are feasible")
+    folder = Path(output_dir) / study
+    if not folder.is_dir():
+        raise BadInputError(
+            f"output_dir={output_dir}: there is no folder {folder}{_launch_output_dir(engine, study)}"
+        )
+    candidates = [_candidate(engine, row, folder) for row in rows]
+    exports = folder / EXPORTS_FOLDER
+    exports.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(exports / LOCK, timeout=EXPORT_LOCK_TIMEOUT_S):
+            _remove_leftovers(exports)
+            return _export(engine, study, candidates, echo, extensions)
+    except Timeout:
+        raise WalkforgeError(
+            f"another export has held {exports / LOCK} for over {EXPORT_LOCK_TIMEOUT_S:g} s: end it, or "
+            "try again"
+        ) from None
+
+
+def _remove_leftovers(exports: Path) -> None:
+    """Delete the partial folders of killed exports, those of version 0.1 included."""
+    remove_all_partials(exports)
+    for left in exports.glob(f"{OLDER_PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _launch_output_dir(engine: Engine, study: str) -> str:
+    """Return the output_dir of a study's launch, as the end of a sentence."""
+    with engine.connect() as conn:
+        known = last_event(conn, [study], [FolderMarked])
+    if known is None:
+        return f": name the output_dir of study {study}"
+    return f": its launch put the files of study {study} into output_dir={known.event.path}"
+
+
+def _with_runs(engine: Engine, study: str, top_n: int, echo: Callable[[str], None]) -> list[LeaderboardRow]:
+    """Return the best rows of the leaderboard that have a run of Walkforge; report the skipped ones."""
+    limit = top_n
+    while True:
+        rows = best_models(engine, study, limit)
+        found = [row for row in rows if row.run_uuid is not None][:top_n]
+        if len(found) == top_n or len(rows) < limit:
+            break
+        limit *= 2
+    last = found[-1].rank if len(found) == top_n else len(rows)
+    if by_hand := [row for row in rows[:last] if row.run_uuid is None]:
+        named = ", ".join(f"{row.trial_number} (rank {row.rank})" for row in by_hand)
+        echo(f"left out: trials added by hand, whose score no run of Walkforge has measured: {named}")
+    return found
+
+
+def replay_in_new_process(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
+    """Replay bundles in one new process, which shares no state with the export."""
+    if not folders:
+        return
+    context = multiprocessing.get_context("spawn")
+    try:
+        with (
+            main_left_out(),
+            ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=end_with_parent) as executor,
+        ):
+            yield from executor.map(_replay, folders)
+    except BrokenProcessPool:
+        raise WalkforgeError(
+            "the process that replays the bundles died: free memory and export again"
+        ) from None
+
+
+def end_with_parent() -> None:
+    """Exit with the parent process: the worker of an executor outlives a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "the pool starts this process"
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _replay(folder: Path) -> Replay | WalkforgeError:
+    try:
+        trust_bundle(folder)  # its code was copied from the study
+        return replay_bundle(folder, markets=REPLAYED_ON)
+    except WalkforgeError as error:
+        return error
+
+
+def _search_summary(engine: Engine, study: str) -> SearchSummary:
+    """Return the number of trials over all phases of a study, and the best baseline."""
+    phases = studies_of(engine, study.rpartition(".")[0] or study)
+    with engine.connect() as conn:
+        found = [health_of(conn, phase) for phase in phases]
+        best = best_baseline(load_baselines(conn, study))
+    tries = sum(each["complete"] + each["pruned"] for each in found)
+    if best is None or best.score is None:
+        return SearchSummary(tries)
+    label = baseline_label(best.name, best.bought_anew)
+    return SearchSummary(tries, StudyBaseline(label, best.timeframe, best.score))
+
+
+def _export(
+    engine: Engine,
+    study: str,
+    candidates: Sequence[Candidate],
+    echo: Callable[[str], None],
+    extensions: Sequence[str] | None,
+) -> list[Exported]:
+    """Keep existing bundles, write the others under partial names, replay and then rename them."""
+    done = {c.rank: outcome for c in candidates if (outcome := _existing_outcome(c)) is not None}
+    waiting = [c for c in candidates if c.rank not in done]
+    _refuse_dropped(engine, study, waiting)
+    search = _search_summary(engine, study)
+    markets: WindowedMarkets = {}
+    asides: list[Path] = []
+    refusals: list[WalkforgeError] = []
+    try:
+        for place, candidate in enumerate(waiting, start=1):
+            echo(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
+            asides.append(partial_of(candidate.target))
+            run, source = candidate.run, candidate.source
+            write_bundle(asides[-1], run, candidate.score, source, markets, extensions, search)
+        replays = replay_in_new_process(asides)
+        for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
+            echo(
+                f"replaying bundle {place} of {len(waiting)} in a process of its own: trial {candidate.trial}"
+            )
+            replay = next(replays)
+            if isinstance(replay, WalkforgeError) or not replay.bitwise:
+                refusals.append(_refusal(candidate, aside, replay))
+                continue
+            done[candidate.rank] = REWRITTEN if candidate.target.exists() else REPLAYED
+            put_folder(aside, candidate.target)
+    finally:
+        for aside in asides:
+            shutil.rmtree(aside, ignore_errors=True)
+    exported = [
+        Exported(c.rank, c.trial, c.score, c.target, done[c.rank]) for c in candidates if c.rank in done
+    ]
+    _record(engine, study, exported, {c.rank: c.run.run_uuid for c in candidates})
+    if refusals:
+        raise refusals[0]
+    return exported
+
+
+def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) -> None:
+    """Refuse, before anything is written, trials whose weights were deleted in favor of better trials."""
+    with engine.connect() as conn:
+        record = load_study(conn, study)
+    kept = (record.spec if record else {}).get("keep_models", len(waiting))
+    gone = [c for c in waiting if c.rank > kept and c.source.is_dir() and not any(c.source.rglob(WEIGHTS))]
+    if gone:
+        first, remedy = gone[0], f"export top_n={gone[0].rank - 1}"
+        place = folder_words(first.source.parents[2])
+        anew = f"`walkforge replay name={study} trial={first.trial}{in_words(engine.url)}{place}`"
+        raise WalkforgeError(
+            f"{study} keeps the models of its best trials alone (keep_models={kept}), and those of trial "
+            f"{first.trial} (rank {first.rank}) are gone: {remedy}, or {anew} trains it anew "
+            "and puts its models back"
+        )
+
+
+def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
+    with engine.connect() as conn:
+        run = None if row.run_uuid is None else load_run(conn, row.run_uuid)
+    if run is None:
+        raise WalkforgeError(
+            f"trial {row.trial_number} of {row.study_name} lost its run while it was looked at: export again"
+        )
+    name = f"{row.rank:02d}_trial_{row.trial_number:04d}"
+    source = run_folder(folder, row.trial_number, run.run_uuid)
+    return Candidate(row.rank, run, row.score, source, folder / EXPORTS_FOLDER / name)
+
+
+def _existing_outcome(candidate: Candidate) -> str | None:
+    """Return the outcome of an intact bundle of this run, moved to its rank; None if it must be written."""
+    if _is_whole(candidate.target, candidate.run.run_uuid):
+        return UNCHANGED
+    for other in sorted(candidate.target.parent.glob(f"[0-9]*_trial_{candidate.trial:04d}")):
+        if other != candidate.target and _is_whole(other, candidate.run.run_uuid):
+            put_folder(other, candidate.target)
+            return MOVED
+    return None
+
+
+def _is_whole(folder: Path, run_uuid: str) -> bool:
+    try:
+        return verify_bundle(folder).run_uuid == run_uuid
+    except BadInputError:  # absent or damaged
+        return False
+
+
+def _refusal(candidate: Candidate, aside: Path, replay: Replay | WalkforgeError) -> WalkforgeError:
+    head = f"trial {candidate.trial} of {candidate.run.study_name} is refused"
+    if isinstance(replay, WalkforgeError):
+        return type(replay)(f"{head}: {str(replay).replace(str(aside), 'its bundle')}")
+    return WalkforgeError(f"{head}: stored {replay.stored!r}, replayed {replay.replayed!r}: {replay.verdict}")
+
+
+def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict[int, str]) -> None:
+    with engine.begin() as conn:
+        records = load_exports(conn, study)
+        paths = {record.bundle: Path(record.bundle) for record in records}  # a relative one may be elsewhere
+        forget_exports(
+            conn, [name for name, path in paths.items() if path.is_absolute() and not path.is_dir()]
+        )
+        known = {(os.path.abspath(record.bundle), record.manifest_sha256) for record in records}
+        for one in exported:
+            digest = hash_file(one.folder / MANIFEST_FILE)
+            if (os.path.abspath(one.folder), digest) not in known:
+                save_export(
+                    conn,
+                    ExportRecord(
+                        str(one.folder), study, one.trial, runs[one.rank], one.rank, one.score, digest
+                    ),
+                )

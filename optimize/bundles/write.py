@@ -1,0 +1,176 @@
+"""Write a bundle: copy the files of a run, make them self-contained, describe and hash them."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.plain import to_plain
+from envs.types import Market
+from optimize.atomic import sync_tree
+from optimize.bundles.card import (
+    LABEL,
+    NO_SEARCH,
+    BundleInputs,
+    SearchSummary,
+    card_of,
+    collect_inputs,
+    draw_equity,
+    metrics_of,
+)
+from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, features_of
+from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
+from optimize.bundles.replay import (
+    CONFIG,
+    PICTURE_FILE,
+    POLICY_FILES,
+    WINDOW_FILES,
+    WindowedMarkets,
+    evaluate_again,
+    rebuild_checked,
+    returns_hash,
+)
+from optimize.bundles.spans import METRICS_FILE, spans_of, write_spans
+from optimize.data.market import load_bars
+from optimize.data.quality.calendar_fit import resolve_calendar
+from optimize.data.sessions import sessions_end_flat
+from optimize.errors import WalkforgeError
+from optimize.evaluate.summary import WindowResult
+from optimize.extensions import FOLDER as EXTENSIONS
+from optimize.extensions import copies_in
+from optimize.results.records import RunRecord
+from optimize.walkforward.files import RETURNS, read_returns, window_folder, write_json
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import conclude
+from optimize.walkforward.spec import RunSpec, read_run
+from optimize.walkforward.versions import CODE, commit, versions
+from optimize.walkforward.versions import source as source_hashes
+
+
+def write_bundle(
+    folder: Path,
+    run: RunRecord,
+    score: float,
+    source: Path,
+    markets: WindowedMarkets,
+    extensions: Sequence[str] | None = None,
+    search: SearchSummary = NO_SEARCH,
+) -> None:
+    """Write the bundle of a run, whose files are in `source`, into a new folder, durably.
+
+    `extensions` are the paths of its features' files, if not those of the launch; `search` is the search
+    behind the trial.
+    """
+    given = read_run(run.spec)
+    if extensions is not None:
+        given = dataclasses.replace(given, extensions=list(extensions))
+    where = f"trial {run.trial_number} of {run.study_name}"
+    market = rebuild_checked(given, run.data_fingerprint, where, markets).market
+    spec = freeze(given, market)
+    windowed = rebuild_checked(spec, run.data_fingerprint, where, markets)
+    _check_files(spec, run, windowed, source)
+    folder.mkdir()
+    measured = _copy(spec, windowed, source, folder)
+    if run.versions.get(CODE) != source_hashes(spec.feature.indicators, spec.extensions)[CODE]:
+        measured = evaluate_again(spec, windowed, folder)  # other code may have computed other figures
+    spec = _copy_extensions(spec, folder)
+    # A run of an older version stored another kind of standard error.
+    run = dataclasses.replace(
+        run, standard_error=conclude(spec, windowed, measured, None).score.standard_error
+    )
+    _describe(folder, collect_inputs(spec, run, windowed, measured, search), score)
+    sync_tree(folder)
+
+
+def freeze(spec: RunSpec, market: Market) -> RunSpec:
+    """Return the spec with its inferred values: absolute data path, symbols, timeframe and calendar."""
+    path = None if spec.data.path is None else str(Path(spec.data.path).expanduser().absolute())
+    data = dataclasses.replace(spec.data, path=path, symbols=list(market.symbols), timeframe=market.timeframe)
+    session = spec.session
+    if session.calendar == "auto" or session.flat_overnight is None:
+        source = load_bars(spec.data)
+        calendar = resolve_calendar(session, source)
+        flat = sessions_end_flat(session, calendar, source.timeframe)
+        session = dataclasses.replace(session, calendar=calendar, flat_overnight=flat)
+    return dataclasses.replace(spec, data=data, session=session)
+
+
+def _check_files(spec: RunSpec, run: RunRecord, windowed: WindowedMarket, source: Path) -> None:
+    """Refuse a run whose models were not kept, or whose folder is not on this machine."""
+    where = f"trial {run.trial_number} of {run.study_name} cannot be exported"
+    if not source.is_dir():
+        raise WalkforgeError(f"{where}: its folder {source} is missing; name the output_dir of the study")
+    places = [
+        window_folder(source, window.index, repeat)
+        for window in windowed.windows
+        for repeat in range(spec.score.repeats)
+    ]
+    last = window_folder(source, windowed.windows[-1].index, 0)
+    wanted = [place / name for place in places for name in WINDOW_FILES] + [
+        last / name for name in POLICY_FILES
+    ]
+    for path in wanted:
+        if not path.is_file():
+            raise WalkforgeError(
+                f"{where}: {path} is gone; this study keeps the weights of its best trials only "
+                f"(keep_models={run.spec.get('keep_models')}): lower top_n, or `walkforge replay "
+                f"name={run.study_name} trial={run.trial_number}` trains it anew and puts its models back"
+            )
+
+
+def _copy(spec: RunSpec, windowed: WindowedMarket, source: Path, folder: Path) -> list[list[WindowResult]]:
+    """Copy the files of every window and the deployable policy; return the stored results."""
+    for window in windowed.windows:
+        for repeat in range(spec.score.repeats):
+            place = window_folder(folder, window.index, repeat)
+            place.mkdir(parents=True)
+            for name in WINDOW_FILES:
+                shutil.copyfile(window_folder(source, window.index, repeat) / name, place / name)
+    last = window_folder(source, windowed.windows[-1].index, 0)
+    for name in POLICY_FILES:
+        shutil.copyfile(last / name, folder / name)
+    return [
+        [
+            read_returns(window_folder(folder, window.index, repeat) / RETURNS)[1]
+            for window in windowed.windows
+        ]
+        for repeat in range(spec.score.repeats)
+    ]
+
+
+def _copy_extensions(spec: RunSpec, folder: Path) -> RunSpec:
+    """Copy the files of custom features into the bundle; return the spec with the paths of the copies."""
+    copies = copies_in(folder, spec.extensions)
+    for original, copy in zip(spec.extensions, copies, strict=True):
+        Path(copy).parent.mkdir(exist_ok=True)
+        shutil.copyfile(original, copy)
+    names = [f"{EXTENSIONS}/{Path(copy).name}" for copy in copies]
+    return dataclasses.replace(spec, extensions=names)
+
+
+def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
+    """Write config, features, metrics, card, picture and, last, the manifest over all files."""
+    spec, run, market = inputs.spec, inputs.run, inputs.windowed.market
+    metrics = metrics_of(inputs)
+    write_json(folder / CONFIG, to_plain(spec))
+    write_json(folder / FEATURES_FILE, features_of(spec, market))
+    write_json(folder / METRICS_FILE, metrics)
+    write_spans(folder, spans_of(inputs.windowed))
+    (folder / CARD_FILE).write_text(card_of(inputs, metrics), encoding="utf-8")
+    draw_equity(folder / PICTURE_FILE, inputs)
+    manifest = Manifest(
+        format=FORMAT,
+        study=run.study_name,
+        trial=run.trial_number,
+        run_uuid=run.run_uuid,
+        score=score,
+        standard_error=run.standard_error,
+        returns_sha256=returns_hash(inputs.measured),
+        data_fingerprint=run.data_fingerprint,
+        deployable=LABEL,
+        versions=versions() | source_hashes(spec.feature.indicators, spec.extensions),
+        trained_with=dict(run.versions),
+        commit=commit(),
+        files={},
+    )
+    write_manifest(folder, manifest)

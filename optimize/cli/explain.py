@@ -1,0 +1,320 @@
+"""`walkforge explain`: a key, a group of keys with its options, or all keys of a study."""
+
+import difflib
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from envs.fields import KIND_WORDS, UNSET, Key, Setting, groups_of, keys_of
+from optimize.agents.hyperparameters import HYPERPARAMETERS
+from optimize.agents.registry import hyperparameters_of, takers_of
+from optimize.agents.spec import AgentSpec
+from optimize.cli.comments import Explained, explain_file, options_of
+from optimize.cli.composition import Tree, compose_tree, composing
+from optimize.cli.layout import spell_value, wrap
+from optimize.cli.schema_keys import type_of, words_of_type
+from optimize.cli.verbs import VERBS
+from optimize.cli.yaml_files import conf_folder
+from optimize.errors import BadInputError
+from optimize.extensions import name_extensions
+from optimize.report.tables import say
+from optimize.schemas.records import ExplainConfig
+from optimize.schemas.register import plain_value
+from optimize.study.spec import MISSING_NAME, StudySpec
+
+NEAREST = 3  # keys that a refusal names
+FACTS = 12  # characters before a fact of a key
+ROLES = {
+    "market": "decides the arrays of the market",
+    "run": "decides the result of a run on that market",
+    "search": "decides which trials are tried",
+    "execution": "decides how far, how fast and where a study runs",
+    "secret": "is neither stored nor shown",
+}
+CHOOSING = ("experiment", "debug")  # groups whose files choose values of other groups' keys
+
+
+def explain(config: ExplainConfig) -> None:
+    """Print the meaning, range, default and place of a key; of a group its options and keys."""
+    name_extensions(config.extensions)
+    keys, groups = keys_of(StudySpec), groups_of(StudySpec)
+    say("\n".join(explain_lines(config.key, keys, groups)))
+
+
+def explain_lines(name: str | None, keys: dict[str, Key], groups: dict[str, Setting]) -> Iterator[str]:
+    """Yield the explanation of a key or a group; of all keys where there is no name."""
+    if name is None:
+        yield from _all(keys, groups)
+        return
+    folder = conf_folder() / name if name.isidentifier() else None
+    if folder is not None and not folder.is_dir():
+        folder = None
+    if name in keys:
+        yield from _key(keys[name])
+    elif name in groups or folder is not None:
+        yield f"{name}: {groups[name].meaning}" if name in groups else f"{name}: a group of files of settings"
+    elif any(name in explained.paths for _, explained in _files()):
+        yield from _of_files(name)
+    else:
+        raise BadInputError(f"there is no key {name!r}: {_hint(name, [*keys, *groups])}")
+    if folder is not None:
+        yield f"\noptions: {name}=NAME chooses a file of settings"
+        files = {option: folder / f"{option}.yaml" for option in options_of(folder)}
+        heads = [
+            (f"  {option}", _first_sentence(explain_file(path, name).head)) for option, path in files.items()
+        ]
+        yield from _rows(heads)
+    if within := [key for key in keys.values() if key.path.startswith(f"{name}.")]:
+        yield "\nkeys"
+        yield from _rows([(f"  {key.path}", key.setting.meaning) for key in within])
+
+
+def _all(keys: dict[str, Key], groups: dict[str, Setting]) -> Iterator[str]:
+    """Yield every key with its meaning below its group."""
+    yield "keys of a study; `walkforge explain KEY` and `walkforge explain GROUP` show more of one\n"
+    yield from _rows([(f"  {key.path}", key.setting.meaning) for key in keys.values() if "." not in key.path])
+    for group, declared in groups.items():
+        yield ""
+        yield from wrap(f"{group}: ", declared.meaning, "  ")
+        own = [key for key in keys.values() if key.path.rpartition(".")[0] == group]
+        yield from _rows([(f"  {key.path.rpartition('.')[2]}", key.setting.meaning) for key in own])
+    yield "\nkeys of single verbs"
+    rows = []
+    for name in _verb_keys(keys):
+        verbs, comment = _verbs_of(name)
+        rows.append((f"  {name}", f"{comment} ({', '.join(verbs)})"))
+    yield from _rows(rows)
+
+
+def _key(key: Key) -> Iterator[str]:
+    """Yield the facts of a key of a study."""
+    own = key.setting
+    yield from wrap(f"{key.path}: ", own.meaning, "  ")
+    yield ""
+    searched = f"yes: space.{key.path} is its range or list of choices"
+    facts = {
+        "type": words_of_type(key.kind, key.path) or "any",
+        "unit": own.unit,
+        "range": own.range,
+        "default": _default(key),
+        "null": own.null,
+        "role": f"{own.role}: {ROLES[own.role]}",
+        "searched": searched if key.unsearchable is None else f"no: {key.unsearchable}",
+        "resumed": "may change" if key.changeable else "may not change between two launches of a study",
+        "declared in": declared_in(key.path),
+    }
+    yield from _facts(facts)
+    yield from _places(key.path)
+    if key.path in REGISTERED:
+        yield f"\nchoices of {key.path}"
+        yield from _rows([(f"  {name}", meaning) for name, meaning in sorted(REGISTERED[key.path]())])
+
+
+def _default(key: Key) -> str:
+    """Return the value that `walkforge study` uses, and the option of a group that sets it."""
+    tree = _defaults()
+    group, _, name = key.path.partition(".")
+    value = OmegaConf.select(tree.config, key.path, default=key.default, throw_on_missing=False)
+    if value is UNSET or (value in (None, "", MISSING_NAME) and key.default in (UNSET, MISSING_NAME)):
+        return _no_default(key)
+    text = spell_value(plain_value(value))
+    chosen = tree.choices.get(group)
+    files = [file for file, each in _files() if key.path in each.lines and file.parent.name == group]
+    return f"{text}, of {group}={chosen}" if name and any(file.stem == chosen for file in files) else text
+
+
+@cache
+def _defaults() -> Tree:
+    """Return the configuration of `walkforge study` without arguments."""
+    with composing("study", ()) as hydra:
+        return compose_tree("study", (), hydra)
+
+
+def _no_default(key: Key) -> str:
+    name = key.path.partition(".")[2]
+    if key.path.startswith("agent.") and name not in HYPERPARAMETERS:
+        defaults = {taker: hyperparameters_of(taker)[name].default for taker in takers_of(name)}
+        given = {
+            each: spell_value(value)
+            for each, value in defaults.items()
+            if value is not inspect.Parameter.empty
+        }
+        if len(set(given.values())) == 1:
+            return next(iter(given.values()))
+        if given:
+            return ", ".join(f"{value} ({each})" for each, value in given.items())
+    return (
+        "that of the algorithm in stable-baselines3" if key.path.startswith("agent.") else "none: to be given"
+    )
+
+
+def _of_files(name: str) -> Iterator[str]:
+    """Yield the facts of a key of single verbs, or of an entry below a key, which only files explain."""
+    comment = next((each.keys[name] for _, each in reversed(_files()) if each.keys.get(name)), "")
+    yield from wrap(f"{name}: " if comment else f"{name}", comment, "  ")
+    yield ""
+    verbs, _ = _verbs_of(name)
+    kind = type_of(verbs[0], name) if verbs else None
+    yield from _facts(
+        {"type": words_of_type(kind, name) if kind in KIND_WORDS else "", "verbs": ", ".join(verbs)}
+    )
+    yield from _places(name)
+
+
+def _facts(facts: dict[str, str]) -> Iterator[str]:
+    for title, fact in facts.items():
+        if fact:
+            yield from wrap(f"  {title:<{FACTS}}", fact)
+
+
+def _places(name: str) -> Iterator[str]:
+    """Yield the lines of our files that set a key, and of those that search it."""
+    places = []
+    for label, path in (("files", name), ("spaces", f"space.{name}")):
+        for file, explained in _files():
+            if path in explained.lines:
+                number = explained.lines[path]
+                text = file.read_text(encoding="utf-8").splitlines()[number - 1].strip()
+                places.append((label, f"conf/{file.relative_to(conf_folder())}:{number}", text))
+    before = ""
+    for label, place, text in places:
+        yield from wrap(f"  {label if label != before else '':<{FACTS}}{place}  ", text, " " * (FACTS + 6))
+        before = label
+
+
+@cache
+def _files() -> list[tuple[Path, Explained]]:
+    """Return our files of settings with their explanations: those of groups first, then of verbs."""
+    conf = conf_folder()
+    groups = [path for path in sorted(conf.glob("*/*.yaml")) if path.parent.name not in CHOOSING]
+    found = [(path, explain_file(path, path.parent.name)) for path in groups]
+    return found + [(path, explain_file(path, "")) for path in sorted(conf.glob("*.yaml"))]
+
+
+def _verb_keys(keys: dict[str, Key]) -> list[str]:
+    """Return the keys that stand in files of verbs and are none of a study."""
+    found = [name for path, each in _files() if path.parent == conf_folder() for name in each.lines]
+    groups = {name.rpartition(".")[0] for name in found} | {
+        name.partition(".")[0] for name in keys if "." in name
+    }
+    return sorted({name for name in found if name not in keys and name not in groups})
+
+
+def _verbs_of(name: str) -> tuple[list[str], str]:
+    """Return the verbs whose file has a key, and its explanation there."""
+    found = [
+        (path.stem, each) for path, each in _files() if path.parent == conf_folder() and name in each.lines
+    ]
+    comment = next((each.keys[name] for _, each in found if name in each.keys), "")
+    return [stem for stem, _ in found if stem in VERBS], comment
+
+
+def declared_in(path: str) -> str:
+    """Return the spec that declares a key, with its module; of a key of extensions the files."""
+    if homes := _extensions_of(path):
+        return ", ".join(homes)
+    spec: type = StudySpec
+    *groups, name = path.split(".")
+    for group in groups:
+        spec = typing.get_type_hints(spec)[group]
+    owners = [each for each in spec.__mro__ if name in inspect.get_annotations(each)]
+    owner = owners[0] if owners else spec
+    return f"{owner.__module__}.{owner.__name__}"
+
+
+def _extensions_of(path: str) -> list[str]:
+    """Return the files of extensions that declare a key."""
+    from optimize.agents.registry import ALGORITHMS
+    from optimize.data.features.registry import declared_by
+
+    group, _, key = path.partition(".")
+    modules: list[str] = []
+    if group == "feature":
+        modules = [known.compute.__module__ for known in declared_by(key)]
+    elif group == "agent" and key not in AgentSpec.__dataclass_fields__ and key not in HYPERPARAMETERS:
+        modules = [ALGORITHMS[name].path.partition(":")[0] for name in takers_of(key)]
+    files = (getattr(sys.modules.get(module), "__file__", None) or module for module in modules)
+    return list(dict.fromkeys(files))
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """Return the keys that were probably meant, or where a value of a registry is listed."""
+    for key, values in REGISTERED.items():
+        if name in dict(values()):
+            return f"it is a value of {key}: `walkforge explain {key}` lists all"
+    tails: dict[str, list[str]] = {}
+    for each in names:
+        tails.setdefault(each.rpartition(".")[2], []).append(each)
+    near = difflib.get_close_matches(name, names, n=NEAREST)
+    for tail in difflib.get_close_matches(name.rpartition(".")[2], tails, n=NEAREST):
+        near += tails[tail]
+    if near:
+        return f"did you mean {', '.join(list(dict.fromkeys(near))[:NEAREST])}?"
+    return "`walkforge explain` lists all keys"
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, meaning in rows:
+        yield from wrap(f"{name:<{width}}  ", meaning)
+
+
+def _features() -> list[tuple[str, str]]:
+    from optimize.data.features import list_features
+
+    return [
+        (
+            each.name,
+            f"{each.meaning}; warm-up {each.warmup} bars{'; reads volume' if each.reads_volume else ''}",
+        )
+        for each in list_features()
+    ]
+
+
+def _providers() -> list[tuple[str, str]]:
+    from optimize.data.sources.providers import PROVIDERS
+
+    folder = conf_folder() / "data"
+    return [(name, _first_sentence(explain_file(folder / f"{name}.yaml", "data").head)) for name in PROVIDERS]
+
+
+def _rewards() -> list[tuple[str, str]]:
+    from envs.rewards import REWARDS
+
+    heads = {name: explain_file(conf_folder() / "reward" / f"{name}.yaml", "reward").head for name in REWARDS}
+    return [(name, _first_sentence(heads[name] or each.step.__doc__)) for name, each in REWARDS.items()]
+
+
+def _agents() -> list[tuple[str, str]]:
+    from optimize.agents.registry import ALGORITHMS
+
+    return [
+        (
+            name,
+            f"{' or '.join(sorted(each.actions))} actions; trains on "
+            f"{'its own rollouts' if each.on_policy else 'a replay buffer'}",
+        )
+        for name, each in ALGORITHMS.items()
+    ]
+
+
+def _first_sentence(text: str | None) -> str:
+    """Return the first sentence of a comment or docstring, without a verb before it."""
+    words = " ".join((text or "").split())
+    bare = words.removeprefix("Return ").removeprefix("Write ")
+    line = re.split(r"\.(?=\s|$)", bare, maxsplit=1)[0]
+    return line if bare == words else f"{line[:1].upper()}{line[1:]}"
+
+
+REGISTERED: dict[str, Callable[[], list[tuple[str, str]]]] = {  # keys whose values a registry holds
+    "data.provider": _providers,
+    "feature.indicators": _features,
+    "reward.name": _rewards,
+    "agent.name": _agents,
+}

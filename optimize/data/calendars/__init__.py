@@ -1,0 +1,1 @@
+"""Trading calendars: schedules of exchanges, usual weekly hours, and time zones."""

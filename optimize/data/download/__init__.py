@@ -1,0 +1,1 @@
+"""Download bars from a provider, piece by piece, and resume an interrupted download."""

@@ -1,0 +1,62 @@
+"""Settings of the features that an agent observes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from envs.fields import MARKET, RUN, Declared, check_ranges, setting
+from optimize.data.timeframes import timeframe_ns
+from optimize.errors import require
+from optimize.extensions import extendable
+
+DEFAULT_INDICATORS = (
+    "returns",
+    "range",
+    "rsi",
+    "macd",
+    "bollinger",
+    "atr",
+    "adx",
+    "volatility",
+    "time_of_day",
+    "time_of_week",
+)
+FEATURE_KEYS: dict[str, Declared] = extendable({})  # that features declare by themselves, under `feature`
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Features of each asset in an observation, and the number of bars."""
+
+    lookback: int = setting(8, RUN, "Bars in one observation.", unit="bars", low=1)
+    indicators: list[str] = setting(
+        list(DEFAULT_INDICATORS), MARKET, "Features of each bar that the agent sees, in order."
+    )
+    higher_timeframes: list[str] = setting(
+        [], MARKET, "Coarser timeframes whose features the agent sees as well."
+    )
+    zigzag_pct: list[float] = setting(
+        [1.5, 2.0, 2.5, 3.0, 3.5], MARKET, "Reversals that confirm a pivot, for the feature zigzag.",
+        unit="percent", above=0, below=100,
+        allowed="a non-empty list of distinct percentages between 0 and 100",
+    )  # fmt: skip
+    parameters: dict[str, Any] = setting(
+        {}, MARKET, "Keys that features of an extension declare.", open_keys=lambda: FEATURE_KEYS
+    )
+
+    def value_of(self, key: str) -> Any:
+        """Return the value of a key that a feature declares: as it is set, else its default."""
+        return self.parameters.get(key, FEATURE_KEYS[key].default)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "feature")
+        distinct = len(set(self.indicators)) == len(self.indicators) > 0
+        allowed = "a non-empty list without repeats, such as [rsi,adx,stochastic]"
+        require(distinct, "feature.indicators", self.indicators, allowed)
+        higher, key = self.higher_timeframes, "feature.higher_timeframes"
+        for timeframe in higher:
+            timeframe_ns(timeframe, key)
+        require(len(set(higher)) == len(higher), key, higher, "a list without repeats")
+        percents = self.zigzag_pct
+        usable = len(set(percents)) == len(percents) > 0
+        between = "a non-empty list of distinct percentages between 0 and 100"
+        require(usable, "feature.zigzag_pct", percents, between)

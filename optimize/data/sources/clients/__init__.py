@@ -1,0 +1,1 @@
+"""One client for each provider of market data."""

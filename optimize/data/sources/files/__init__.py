@@ -1,0 +1,1 @@
+"""Read bars from CSV, Parquet, Excel, JSON and other files."""

@@ -1,0 +1,1 @@
+"""Examine a machine, a database and its studies, and repair them."""

@@ -1,0 +1,1 @@
+"""Notes, figures, pictures and tables made from recorded results."""

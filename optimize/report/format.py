@@ -1,0 +1,57 @@
+"""Figures as text, rounded in one place for tables of the command line, notes, cards and pictures."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+SOLID = "\N{NO-BREAK SPACE}"  # keeps a cell on one line, and cells apart where the page draws no borders
+FigureWriter = Callable[[Any], str]
+
+
+def _rounded(value: float | None, digits: int, plus: bool = False) -> str | None:
+    """Return a number with so many digits after the point, None where there is none or it is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return f"{value:{'+' if plus else ''}.{digits}f}"
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """Return a number for a note or a card, or a dash where there is none."""
+    text = _rounded(value, digits)
+    return NOTHING if text is None else text.replace("-", MINUS)
+
+
+def in_percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction as a percentage for a note or a card, or a dash where there is none."""
+    text = decimal(None if value is None else 100 * value, digits)
+    return text if text == NOTHING else f"{text}{SOLID}%"
+
+
+def number(digits: int = 2) -> FigureWriter:
+    """Return a writer of table cells with so many digits after the point."""
+    return lambda value: _rounded(value, digits) or "-"
+
+
+def signed(digits: int = 2) -> FigureWriter:
+    """Return a writer of table cells with their sign."""
+    return lambda value: _rounded(value, digits, plus=True) or "-"
+
+
+def format_score(value: float | None) -> str:
+    """Return a score, or a Sharpe ratio, as every table, line and picture shows it."""
+    return signed()(value)
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with its sign, for a table cell."""
+    text = _rounded(None if value is None else 100 * value, 1, plus=True)
+    return "-" if text is None else f"{text}%"
+
+
+def share(value: float | None) -> str:
+    """Return a fraction as a percentage without a sign, finer where it is small, for a table cell."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{_rounded(100 * value, 1)}%" if abs(value) >= 0.001 or value == 0 else f"{100 * value:.2g}%"

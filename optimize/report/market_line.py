@@ -1,0 +1,39 @@
+"""One line that names the market of a study: symbols, timeframe, source and span."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from optimize.data.spec import EMBEDDED_FILE, EMBEDDED_SYMBOL, SYNTHETIC_SYMBOL
+from optimize.database import Connection
+from optimize.results.events import SourceDescribed, last_event
+from optimize.results.records import load_study
+
+OWN_SYMBOLS = {"embedded": EMBEDDED_SYMBOL, "synthetic": SYNTHETIC_SYMBOL}  # of sources with one symbol
+SOURCES = {"embedded": Path(EMBEDDED_FILE).name, "synthetic": "a synthetic market"}
+
+
+def market_line(
+    data: Mapping[str, Any], span: tuple[date, date] | None = None, timeframe: str | None = None
+) -> str:
+    """Return the line for the stored data keys of a study; `span` is of its test windows, end exclusive."""
+    provider, path = str(data.get("provider")), data.get("path")
+    symbols = ", ".join(map(str, data.get("symbols") or ())) or OWN_SYMBOLS.get(provider, "all symbols")
+    bars = f"{each} bars" if (each := timeframe or data.get("timeframe")) else "bars"
+    line = f"{symbols}: {bars} of {path or SOURCES.get(provider, provider)}"
+    if data.get("start") or data.get("end"):
+        line += f", {data.get('start') or 'first bar'} to {data.get('end') or 'last bar'}"
+    elif data.get("months"):
+        line += f", last {data['months']} months"
+    return line if span is None else f"{line}, tested {span[0]} to {span[1]}"
+
+
+def stored_line(conn: Connection, study: str) -> str:
+    """Return the line that the last launch of a study printed, or that of its stored keys."""
+    if (found := last_event(conn, [study], [SourceDescribed])) is not None:
+        return found.message
+    record = load_study(conn, study)
+    if record is None:
+        return "a study that was not started by `walkforge study`"
+    return market_line(record.spec["data"])

@@ -1,0 +1,176 @@
+"""Rows as a table to read, or as CSV or JSON for a program: the one place that prints them."""
+
+import csv
+import json
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+PLAIN_WIDTH = 1000  # of a table written to a file or a pipe; narrower tables keep their own width
+FILLS = {"open": "", "close": "; orders filled at the very close that was observed, for comparisons only"}
+COST_UNIT = "cost: commission, slippage and financing, in % of what a window starts with, summed over windows"
+EXPOSURE = "exposure: mean over bars of the sum of |weights|"
+ZERO_COST = "zero-cost Sharpe: of the same actions without any cost"
+RANDOM = "random_0.02: a new random target at 2 % of the bars"
+FIGURES = (
+    "return: net, compounded over the test windows; drawdown: the deepest loss from a peak, over session "
+    "closes and over bar closes; trades: fills, forced exits among them"
+)
+TableRow = Mapping[str, Any]
+Write = Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the key it shows, its heading, and how a value is written."""
+
+    key: str
+    title: str
+    write: Write = str
+    right: bool = True
+
+
+def make_console() -> Console:
+    """Return a console as wide as the terminal or COLUMNS, else wide enough for any table."""
+    stated = os.environ.get("COLUMNS", "")
+    told = sys.stdout.isatty() or (stated.isdecimal() and int(stated) > 0)
+    return Console(width=None if told else PLAIN_WIDTH, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    make_console().print(escape(text), soft_wrap=True)
+
+
+def say_aside(text: str) -> None:
+    """Print a line beside the output that a program reads."""
+    print(text, file=sys.stderr)
+
+
+def show(rows: Sequence[TableRow], columns: Sequence[Column], form: str, title: str = "") -> None:
+    """Print rows as `table`, or with every key and all digits as `csv` or `json`."""
+    if form == "json":
+        show_json(list(rows))
+    elif form == "csv":
+        _show_csv(rows, [column.key for column in columns])
+    else:
+        _show_table(rows, columns, title)
+
+
+def show_json(content: Any) -> None:
+    """Print plain values as JSON; numbers that are not finite become null."""
+    json.dump(_plain(content), sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def short(value: Any) -> str:
+    """Write any value in a few characters."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def spell(parameters: Mapping[str, Any]) -> str:
+    """Return parameters in short: the last word of each path, numbers in four digits."""
+    words = [f"{path.rpartition('.')[2]}={short(value)}" for path, value in sorted(parameters.items())]
+    return " ".join(words) or "the defaults"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span in its two largest units."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    for size, name, smaller, smaller_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {name} {whole % size // smaller} {smaller_name}"
+    return f"{whole} s"
+
+
+def _show_table(rows: Sequence[TableRow], columns: Sequence[Column], title: str) -> None:
+    console = make_console()
+    wide = console.options.update(max_width=PLAIN_WIDTH)
+
+    def width(shown: Sequence[Column], folded: bool) -> int:
+        return Measurement.get(console, wide, _table(rows, shown, title, folded=folded)).minimum
+
+    if width(columns, folded=False) <= console.width:
+        console.print(_table(rows, columns, title, folded=False))
+        return
+    parts = _parts(columns, lambda shown: width(shown, folded=True) <= console.width)
+    for part in parts:
+        # Where the terminal is too narrow even for two columns it breaks the line; nothing is cut off.
+        console.width = max(console.width, width(part, folded=True))
+        console.print(_table(rows, part, title, folded=True))
+        title = ""
+
+
+def _parts(columns: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> list[tuple[Column, ...]]:
+    """Return the columns in as few tables as fit, one below the other; each begins with the first column."""
+    first, *rest = columns
+    parts: list[tuple[Column, ...]] = [(first,)]
+    for column in rest:
+        longer = (*parts[-1], column)
+        if len(parts[-1]) == 1 or fits(longer):
+            parts[-1] = longer
+        else:
+            parts.append((first, column))
+    return parts
+
+
+def _table(rows: Sequence[TableRow], columns: Sequence[Column], title: str, *, folded: bool) -> Table:
+    """Return the table; folded, a heading of several words is no wider than it must be."""
+    table = Table(box=box.SIMPLE_HEAD, title=escape(title) or None, title_justify="left", title_style="bold")
+    for column in columns:
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        # rich takes the longest word for the least width, and would cut a number such as "-2.96 / +1.2" short
+        longest = max((len(column.write(row.get(column.key))) for row in rows), default=0)
+        room = max(longest, *map(len, column.title.split())) if folded else len(column.title)
+        heading = textwrap.fill(column.title, room) if column.right else column.title
+        least = max(longest, room) if column.right else None
+        table.add_column(
+            escape(heading), justify=side, no_wrap=column.right, overflow="fold", min_width=least
+        )
+    for row in rows:
+        table.add_row(*(escape(column.write(row.get(column.key))) for column in columns))
+    return table
+
+
+def _show_csv(rows: Sequence[TableRow], keys: Sequence[str]) -> None:
+    fields = list(rows[0]) if rows else list(keys)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([_cell(row.get(key)) for key in fields] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Return a value for a CSV cell: empty for None, JSON for nested values."""
+    return json.dumps(_plain(value), sort_keys=True) if isinstance(value, (Mapping, list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON holds."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return value

@@ -1,0 +1,60 @@
+"""States of studies, runs and trials, with the texts that the database holds."""
+
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    """Whether workers may claim trials of a study."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FINISHED = "finished"  # its cap is reached and no trial is open; computed and not stored
+
+
+class WorkerState(StrEnum):
+    """State of the worker that holds a lease, seen from this machine."""
+
+    ALIVE = "alive"
+    GIVEN_BACK = "given back"  # it ended and left its trial for others
+    LOST = "lost"
+    AHEAD = "renewed in the future, the clock was set back"
+
+
+class RunState(StrEnum):
+    """State of one attempt at a trial."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+    RETRIED = "RETRIED"  # it failed for a passing reason: its trial runs once more
+    LOST = "LOST"  # it ended without recording an outcome
+
+
+class FailureKind(StrEnum):
+    """Cause of a failed run."""
+
+    OUT_OF_MEMORY = "oom"
+    TIMEOUT = "timeout"
+    DISK = "disk"  # full, or over a quota
+    DATABASE = "database"  # away or locked
+    DATA = "data"
+    CONFIG = "config"
+    NUMERIC = "numeric"  # NaN in loss, observation or ledger
+    STALE = "stale"  # its worker died twice within one window
+    BUG = "bug"  # any other error
+
+
+class TrialState(StrEnum):
+    """State of a trial in the tables of Optuna."""
+
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+COUNTED = (RunState.COMPLETE, RunState.PRUNED)  # against the cap
+FINISHED = (*COUNTED, RunState.FAIL)

@@ -1,0 +1,124 @@
+"""Schemas of the verbs that work on stored records: free of every engine, so that these verbs start fast."""
+
+from dataclasses import dataclass, field
+
+from optimize.database import DatabaseSpec
+from optimize.errors import LARGEST_COUNT, require, require_count
+
+FORMATS = ("table", "csv", "json")
+
+
+@dataclass(frozen=True)
+class MovedConfig:
+    """Where the file of a trial or bundle lies now."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredStudyConfig:
+    """A study in its database."""
+
+    name: str = ""
+    output_dir: str = "studies"
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+
+
+@dataclass(frozen=True)
+class RecordsConfig(StoredStudyConfig):
+    """A study in its database, and the format of its rows."""
+
+    format: str = "table"
+
+    def __post_init__(self) -> None:
+        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
+
+
+@dataclass(frozen=True)
+class LeaderboardConfig(RecordsConfig):
+    """`walkforge leaderboard`."""
+
+    top_n: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("top_n", self.top_n)
+
+
+@dataclass(frozen=True)
+class StatusConfig(RecordsConfig):
+    """`walkforge status`."""
+
+    watch: bool = False  # print again every two seconds until Ctrl-C
+    failures: bool = False  # list failures with their handling, and whether they look random or systematic
+
+
+@dataclass(frozen=True)
+class QueryConfig(RecordsConfig):
+    """`walkforge query`."""
+
+    sql: str | None = None  # a file of databases/queries; none lists them
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """`walkforge explain`."""
+
+    key: str | None = None  # a key or a group; None: all keys
+    extensions: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ExportConfig(RecordsConfig):
+    """`walkforge export`."""
+
+    top_n: int = 3
+    extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("top_n", self.top_n)
+
+
+@dataclass(frozen=True)
+class ReplayConfig(RecordsConfig):
+    """`walkforge replay`."""
+
+    bundle: str | None = None  # the folder of a bundle; no database is opened
+    trial: int | None = None  # or a trial of study `name`, trained anew
+    data: MovedConfig = field(default_factory=MovedConfig)
+    data_path: str | None = None  # the older name of data.path
+    extensions: list[str] | None = None  # where those of the trial or bundle lie; None: as stored
+    trust: bool = False  # run the code that a bundle carries
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        trial = self.trial
+        require(trial is None or 0 <= trial <= LARGEST_COUNT, "trial", trial, f"from 0 to {LARGEST_COUNT}")
+
+
+@dataclass(frozen=True)
+class DashboardConfig(StoredStudyConfig):
+    """`walkforge dashboard`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    write: bool = False
+    hosts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require(1 <= self.port <= 65535, "port", self.port, "from 1 to 65535")
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """`walkforge doctor`."""
+
+    name: str = ""
+    output_dir: str = "studies"
+    format: str = "table"
+    repair: bool = False
+    database: DatabaseSpec = field(default_factory=DatabaseSpec)
+
+    def __post_init__(self) -> None:
+        require(self.format in ("table", "json"), "format", self.format, "table or json")

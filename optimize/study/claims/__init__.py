@@ -1,1 +1,0 @@
-"""The life of a trial: claimed under the cap, run, judged, told to Optuna."""

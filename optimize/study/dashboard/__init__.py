@@ -1,0 +1,1 @@
+"""Serve optuna-dashboard and draw its figures."""

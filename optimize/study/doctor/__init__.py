@@ -1,1 +1,0 @@
-"""The look at machine, database and studies for what is wrong, with ways to mend it."""

@@ -1,1 +1,0 @@
-"""Bundles: the best trials made self-contained, and replayed before they get their name."""

@@ -1,0 +1,1 @@
+"""Classify failures, retry passing ones, stop a study that keeps failing."""

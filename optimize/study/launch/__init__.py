@@ -1,0 +1,1 @@
+"""Launch, resume and join a study."""

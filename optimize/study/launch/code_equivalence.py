@@ -1,0 +1,184 @@
+"""Check that code which changed since a study was launched still trains a stored window to equal results."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from envs.plain import from_plain
+from envs.types import FloatArray
+from optimize.agents.threads import limit_threads
+from optimize.errors import BadInputError, WalkforgeError
+from optimize.evaluate.summary import WindowResult
+from optimize.results.code_of_runs import are_equal, equal_codes, follow_code, quickest_windows
+from optimize.results.events import CodesEqual, log_event
+from optimize.results.records import RunRecord, StudyRecord, WindowRecord, load_study
+from optimize.study.context import StudyContext, indicators_of
+from optimize.study.spec import StudySpec
+from optimize.walkforward.files import find_returns
+from optimize.walkforward.markets import build_windowed_market
+from optimize.walkforward.run import run_window, seed_of
+from optimize.walkforward.versions import (
+    CODE,
+    COMMIT,
+    changed_code,
+    comparable,
+    differences,
+    engine_again,
+    source,
+)
+
+GROWTH_TOLERANCE = 1e-9  # relative, of the equity curve, where packages or the processor differ as well
+# Compared where no file with the returns is left.
+MEASURES = ("sharpe_zero_cost", "total_return", "turnover", "trades", "exposure")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A stored window beside the same window computed by the installed code."""
+
+    run: RunRecord
+    window: WindowRecord
+    equal: bool
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """Return trial, window and repeat in words."""
+        return f"trial {self.run.trial_number}, window {self.window.window}, repeat {self.window.repeat}"
+
+
+def check_code(context: StudyContext, echo: Callable[[str], None], *, launch: bool) -> None:
+    """Accept the installed code for a study, or raise BadInputError where it computes other results.
+
+    Code that differs from the study's trains the quickest stored window again. Equal results are recorded,
+    so that the comparison runs only once. A launch of a study without a finished window adopts the code;
+    a machine that joins does not.
+    """
+    here = source(indicators_of(context.spec), context.spec.extensions)
+    with context.engine.connect() as conn:
+        record = load_study(conn, context.spec.name)
+        if record is None or record.versions.get(CODE) == here[CODE]:
+            return
+        known = are_equal(equal_codes(conn, context.spec.name), record.versions.get(CODE), here[CODE])
+    if not known:
+        _compare(context, record, here, echo, launch=launch)
+    if launch:
+        with context.engine.begin() as conn:
+            follow_code(conn, context.spec.name, here, (CODE, COMMIT))
+
+
+def code_changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return the parts of the code that changed since a study was launched, with both commits."""
+    if CODE not in then:
+        return "the code of data, features, market and agents was not recorded when it was launched"
+    changed = ", ".join(changed_code(then[CODE], now[CODE]))
+    commits = (then.get(COMMIT, "unknown"), now.get(COMMIT, "unknown"))
+    at = "" if commits[0] == commits[1] else f" (commit {commits[0]} then, {commits[1]} now)"
+    return f"the code of {changed} changed since it was launched{at}"
+
+
+def _compare(
+    context: StudyContext,
+    record: StudyRecord,
+    here: Mapping[str, str],
+    echo: Callable[[str], None],
+    *,
+    launch: bool,
+) -> None:
+    """Train a stored window again; record an equal result, or refuse this code."""
+    name, change = context.spec.name, code_changes(record.versions, here)
+    found = _stored_window(context, record.versions.get(CODE))
+    if found is None:
+        if launch or CODE not in record.versions:
+            return  # no finished window: no result can differ
+        raise BadInputError(
+            f"study {name!r}: {change}, and it has no finished window yet to compare: use the same code "
+            "here, wait for its first window, or add versions=ignore"
+        )
+    trial, window = found[0].trial_number, found[1].window
+    echo(f"{name}: {change}; trial {trial}, window {window} is trained again to compare")
+    try:
+        result = compare_window(context.spec, context.cache_dir, *found)
+    except WalkforgeError as error:
+        raise _refusal(name, change, record, f"a stored window cannot be trained again ({error})") from None
+    if not result.equal:
+        other = _other_differences(result.run)
+        beside = f"; other differences: {'; '.join(other)}" if other else ""
+        raise _refusal(name, change, record, f"{result.label} differs when it is trained again{beside}")
+    word = f"{name}: {result.label} came out equal ({result.seconds:.1f} s), so both codes count as one"
+    echo(word)
+    proven = CodesEqual(record.versions.get(CODE), here[CODE], trial, window, result.window.repeat)
+    with context.engine.begin() as conn:
+        log_event(conn, name, f"{change}; {word}", proven)
+
+
+def _refusal(name: str, change: str, record: StudyRecord, outcome: str) -> BadInputError:
+    commit = f" (commit {record.versions[COMMIT]})" if COMMIT in record.versions else ""
+    return BadInputError(
+        f"study {name!r}: {change}, and {outcome}: use the code that it was launched with{commit}, "
+        "or another study name"
+    )
+
+
+def compare_window(spec: StudySpec, cache_dir: Path, run: RunRecord, window: WindowRecord) -> Comparison:
+    """Train and evaluate a stored window again with the parameters and seeds of its run."""
+    started = time.perf_counter()
+    stored = from_plain(StudySpec, dict(run.spec))
+    data = dataclasses.replace(stored.data, path=spec.data.path, folder=spec.data.folder)
+    again = dataclasses.replace(stored, data=data, extensions=spec.extensions)
+    limit_threads(int(run.versions.get("threads", 1)))
+    windowed = build_windowed_market(again, cache_dir)
+    split = next((one for one in windowed.windows if one.index == window.window), None)
+    equal = False
+    if split is not None and windowed.market.fingerprint == run.data_fingerprint:
+        seed = seed_of(list(run.entropy), window.window, window.repeat)
+        measured = run_window(again, windowed, split, seed, engine_again(again.agent, run.versions))[1]
+        equal = _same(spec.folder, window, measured, bitwise=not _other_differences(run))
+    return Comparison(run, window, equal, time.perf_counter() - started)
+
+
+def _stored_window(context: StudyContext, code: str | None) -> tuple[RunRecord, WindowRecord] | None:
+    """Return the quickest window of the study's own code, with a returns file if possible."""
+    with context.engine.connect() as conn:
+        found = quickest_windows(conn, context.spec.name)
+    mine = [pair for pair in found if pair[0].versions.get(CODE) == code] or found
+    kept = [pair for pair in mine if _stored_returns(context.spec.folder, pair[1]) is not None]
+    return next(iter(kept or mine), None)
+
+
+def _stored_returns(folder: Path, window: WindowRecord) -> WindowResult | None:
+    """Return the stored returns of a window, None where their file is missing or damaged."""
+    found = find_returns(folder / window.returns_path) if window.returns_path else None
+    return None if found is None else found[1]
+
+
+def _other_differences(run: RunRecord) -> tuple[str, ...]:
+    """Return the differences in packages, processor, threads and device, without the code."""
+    stored = {key: value for key, value in run.versions.items() if key != CODE}
+    return differences(stored, comparable(stored))
+
+
+def _same(folder: Path, window: WindowRecord, measured: WindowResult, *, bitwise: bool) -> bool:
+    """Return whether a window equals the stored one by its session returns, or by its row without a file."""
+    stored = _stored_returns(folder, window)
+    if stored is None:
+        now = {name: getattr(measured.metrics, name) for name in MEASURES}
+        return all(_near(getattr(window, name), now[name], bitwise=bitwise) for name in MEASURES)
+    pairs = ((stored.returns, measured.returns), (stored.free_returns, measured.free_returns))
+    return all(_equal(one, other, bitwise=bitwise) for one, other in pairs)
+
+
+def _equal(one: FloatArray, other: FloatArray, *, bitwise: bool) -> bool:
+    if bitwise or one.shape != other.shape:
+        return one.shape == other.shape and one.tobytes() == other.tobytes()
+    return bool(np.allclose(np.cumprod(1.0 + one), np.cumprod(1.0 + other), rtol=GROWTH_TOLERANCE, atol=0.0))
+
+
+def _near(one: float | None, other: float | None, *, bitwise: bool) -> bool:
+    """Compare two measures; one that is undefined is stored as None."""
+    if one is None or other is None or bitwise:
+        return one == other or (one is None and other is not None and not np.isfinite(other))
+    return bool(np.isclose(one, other, rtol=GROWTH_TOLERANCE, atol=0.0))

@@ -1,0 +1,128 @@
+"""Build the markets and windows that the trials of a study may use, and store the baselines on them."""
+
+import json
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from optimize.agents.budget import budget_lines
+from optimize.agents.engines import choose_engine
+from optimize.agents.kernels.compile_first import must_compile_first
+from optimize.data.cache import cached_market
+from optimize.evaluate.baselines import Baseline
+from optimize.results.records import BaselineRecord, load_baselines, save_baselines
+from optimize.search.parse import Choices, Range
+from optimize.search.space import SearchSpace, Value, apply, configured_value, expand
+from optimize.search.spec import LOOKBACK, TIMEFRAME
+from optimize.study.context import StudyContext, cache_dir
+from optimize.study.spec import StudySpec
+from optimize.study.workers.gpus import devices_of
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from optimize.walkforward.run import evaluate_baselines
+from optimize.walkforward.spec import at_timeframe
+
+MarketKey = tuple[str, int, str]  # timeframe, lookback, and the other searched keys of the market as text
+
+
+def build_markets(spec: StudySpec, space: SearchSpace) -> dict[MarketKey, WindowedMarket]:
+    """Build the market and windows of every combination of market keys that a trial may use."""
+    markets = {}
+    for chosen in combinations(spec, space):
+        resolved = at_timeframe(apply(spec, expand(space, chosen)), spec.data.target)
+        others = {path: value for path, value in chosen.items() if path not in (TIMEFRAME, LOOKBACK)}
+        key = (resolved.data.target, resolved.feature.lookback, json.dumps(others, sort_keys=True))
+        markets[key] = build_windowed_market(resolved, cache_dir(spec))
+    return markets
+
+
+def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:
+    """Return every combination of timeframe, lookback and other searched keys of data and features."""
+    searched = [p.path for p in space.parameters if p.path.partition(".")[0] in ("data", "feature")]
+    grouped = {each.path for each in space.parameters if each.options}
+    paths = [TIMEFRAME, LOOKBACK, *(path for path in searched if path not in (TIMEFRAME, LOOKBACK))]
+    if LOOKBACK not in searched and LOOKBACK.partition(".")[0] in grouped:
+        paths.remove(LOOKBACK)  # each file has its own
+    defaults = (None if path in grouped else configured_value(spec, path) for path in paths)
+    choices = [_reachable(space, path, default) for path, default in zip(paths, defaults, strict=True)]
+    found = (dict(zip(paths, values, strict=True)) for values in product(*choices))
+    return [
+        {path: each[path] for path in each if each[path] is not None or path not in grouped} for each in found
+    ]
+
+
+def work_ahead(spec: StudySpec, space: SearchSpace) -> list[str]:
+    """Return the line that a launch prints before its first trial: the work ahead."""
+    timeframes = _reachable(space, TIMEFRAME, spec.data.target)
+    lookbacks = _reachable(space, LOOKBACK, spec.feature.lookback)
+    counted = [(len(timeframes), "timeframe"), (len(lookbacks), "lookback")]
+    others = len(combinations(spec, space)) // (len(timeframes) * len(lookbacks))
+    counted += [(others, "feature set")] if others > 1 else []
+    many = [f"{count} {word}{'s' if count > 1 else ''}" for count, word in counted]
+    lines = [f"{spec.name}: building the market and windows of {' x '.join(many)}"]
+    return [*lines, *training_engine(spec)]
+
+
+def training_engine(spec: StudySpec) -> list[str]:
+    """Return the training engine, the reason for it, and whether its kernels must be compiled first."""
+    # On a cluster agent.device decides, because the workers run on other machines.
+    engine = choose_engine(spec.agent, "cuda" if devices_of(spec) else None)
+    lines = [
+        f"{spec.agent.name} trains on the {engine.name} engine: {engine.reason}",
+        *budget_lines(spec.agent),
+    ]
+    if must_compile_first(spec.agent, engine.name, spec.reward.reward.step.__name__):
+        lines.append("compiling kernels for this machine, once: this takes up to a minute")
+    return lines
+
+
+def _reachable(space: SearchSpace, path: str, default: Value) -> Sequence[Any]:
+    """Return the values of a key for which markets are built; of a range its two ends."""
+    for parameter in space.parameters:
+        if parameter.path == path:
+            if isinstance(parameter.domain, Choices):
+                values = parameter.domain.values  # an inactive parameter has the default
+                return (*values, default) if parameter.when and default not in values else values
+            if isinstance(parameter.domain, Range):
+                return (parameter.domain.low, parameter.domain.high)
+    return (default,)
+
+
+def fingerprint(spec: StudySpec) -> str:
+    """Return the fingerprint of the data at the study's own timeframe, independent of the searched ones."""
+    return cached_market(spec.data, spec.feature, spec.session, cache_dir(spec)).fingerprint
+
+
+def store_baselines(context: StudyContext, markets: dict[MarketKey, WindowedMarket]) -> None:
+    """Evaluate and store the flat, buy-and-hold and random policies once for each timeframe of the study."""
+    spec = context.spec
+    with context.engine.connect() as conn:
+        stored = {baseline.timeframe for baseline in load_baselines(conn, spec.name)}
+    for (timeframe, lookback, _), windowed in markets.items():
+        if timeframe in stored:
+            continue
+        stored.add(timeframe)
+        found = evaluate_baselines(apply(spec, {LOOKBACK: lookback}), windowed, spec.seed)
+        with context.engine.begin() as conn:
+            save_baselines(conn, [baseline_record(spec.name, timeframe, windowed, each) for each in found])
+
+
+def baseline_record(
+    study: str, timeframe: str, windowed: WindowedMarket, baseline: Baseline
+) -> BaselineRecord:
+    """Return the row of one baseline, its session returns included."""
+    dates = [windowed.market.session_date[slice(*window.test_sessions)] for window in windowed.windows]
+    return BaselineRecord(
+        study_name=study,
+        timeframe=timeframe,
+        name=baseline.name if baseline.turnover is None else f"{baseline.name}_{baseline.turnover:g}",
+        score=baseline.score,
+        sharpe_zero_cost=baseline.sharpe_zero_cost,
+        total_return=baseline.total_return,
+        cost=baseline.cost,
+        turnover=sum(window.turnover for window in baseline.windows),
+        windows={
+            "sessions": [[str(day) for day in window] for window in dates],
+            "returns": [window.tolist() for window in baseline.returns],
+            "bought_anew": baseline.bought_anew,
+        },
+    )

@@ -1,0 +1,327 @@
+"""Run or resume a study to its cap: check, preflight, supervise, conclude."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+
+from rich.console import Console
+from rich.markup import escape
+
+from envs.plain import to_plain
+from optimize.data.describe import SourceSummary, check_timeframes, source_line, summarise_source
+from optimize.data.features import reads_volume
+from optimize.data.quality.report import enforce_report, inspect_bars
+from optimize.data.sources.read_once import reading_once, release_rows
+from optimize.database import check_reachable, open_engine
+from optimize.errors import BadInputError, StudyStoppedError
+from optimize.report.format import format_score, number
+from optimize.report.timeframe_phase import verdict_lines
+from optimize.results import launches
+from optimize.results.events import LaunchEvent, SourceDescribed, log_event
+from optimize.results.orphans import has_tables
+from optimize.results.queries import all_studies
+from optimize.results.records import load_study
+from optimize.results.states import RunState
+from optimize.results.timeframe_verdict import Verdict, record_evidence
+from optimize.search.parse import Choices
+from optimize.search.rules import budget_conflicts, check_space, unread_keys
+from optimize.search.samplers import check_sampler, grid_words
+from optimize.search.space import SearchSpace, apply, grid, parse_space
+from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME
+from optimize.study.context import StudyContext, cap_of, enroll, open_study
+from optimize.study.control import refuse_stopped, resume_stopped
+from optimize.study.dashboard.attach_missing import attach_figures
+from optimize.study.launch.code_equivalence import check_code
+from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
+from optimize.study.launch.preflight import offered_features, preflight, preflight_logged, preflight_on
+from optimize.study.launch.supervise import cluster_connection, supervise
+from optimize.study.phases.run import (
+    compare_combinations,
+    model_study,
+    phase_budget,
+    require_evidence,
+    timeframe_study,
+    valid_evidence,
+)
+from optimize.study.shared_folder import mark_folder, refuse_second_folder
+from optimize.study.spec import StudySpec
+from optimize.study.trials.claim import is_timeframe_phase
+from optimize.study.trials.tell import counted, counts, tell_finished
+from optimize.study.workers.gpus import devices_of
+from optimize.study.workers.notify import connect_services, notifying
+from optimize.study.workers.process import check_sockets
+from optimize.study.workers.progress import OnRunEnd
+from optimize.walkforward.files import make_folder, write_json
+from optimize.walkforward.markets import WindowedMarket
+
+
+def run_study(
+    spec: StudySpec,
+    console: Console | None = None,
+    typed: Sequence[str] | None = None,
+) -> str:
+    """Run or resume every phase of a study to its cap; return the name under which its results are stored.
+
+    console: receives the progress lines; None prints them.
+    typed: the words of the command that resumes the study, without secrets.
+    """
+    console = console or Console()
+    services = connect_services(spec.notify)
+    spec = dataclasses.replace(spec, notify=dataclasses.replace(spec.notify, urls=[]))  # they hold tokens
+    devices_of(spec)
+    check_sockets()
+    words = partial(console.print, markup=False, soft_wrap=True)
+    with notifying(spec.notify, services, spec.name, words) as notifier:
+        _check(spec)
+        with cluster_connection(spec, words), reading_once():
+            return _run_phases(spec, console, notifier.run_ended, typed)
+
+
+def _check(spec: StudySpec) -> None:
+    """Refuse a bad space, sampler or database before any market is built."""
+    space = parse_space(spec.space)
+    # A space that phase 1 narrowed need not hold the configured timeframe and lookback.
+    check_space(_probe(spec, space) if spec.phase.kind == "two" else spec, space)
+    if spec.phase.kind == "two":  # checked before phase 1, as phase 2 may get all timeframes
+        space = SearchSpace((*space.parameters, *parse_space(timeframe_study(spec).space).parameters))
+    if spec.phase.kind != "timeframe_only":
+        check_sampler(spec.sampler, space)
+    check_reachable(spec.database)  # fail before the markets are built, not after
+    _refuse_taken(spec)
+    if (unread := unread_keys(spec, space)) and not _is_stored(spec):
+        raise BadInputError(f"{'; '.join(unread)}: take it out of the space, or set what reads it")
+    conflicts = [] if spec.phase.kind == "timeframe_only" else budget_conflicts(spec, space)
+    if conflicts and not _is_stored(spec):  # a study of an older version may have them
+        raise BadInputError(
+            f"{'; '.join(dict.fromkeys(conflicts))}: take such values out, raise agent.total_timesteps, or "
+            f"leave the key out, as in {conflicts[0].partition(' ')[0]}=null"
+        )
+
+
+def _refuse_taken(spec: StudySpec) -> None:
+    """Refuse the name of a study with other phases, and one that differs from a stored name only in case.
+
+    The folders of names that differ in case may be the same.
+    """
+    try:
+        engine = open_engine(spec.database.url, read_only=True)
+    except BadInputError:  # there is no database yet
+        return
+    try:
+        with engine.connect() as conn:
+            names = all_studies(engine) if has_tables(conn) else []
+    finally:
+        engine.dispose()
+    phases = [name for name in names if name.startswith(f"{spec.name}.")]
+    single = spec.phase.kind == "single"
+    stored = spec.name in names
+    if (phases and not stored) if single else (stored and not phases):
+        found = f"has the phases {' and '.join(phases)}" if phases else "is a study of one phase"
+        raise BadInputError(
+            f"phase={spec.phase.kind}: the stored study {spec.name} {found}: go on with it by "
+            f"phase={'two' if single else 'single'}, or choose another name"
+        )
+    known = {name.partition(".")[0] for name in names}
+    near = sorted(name for name in known if name.lower() == spec.name.lower())
+    if near and spec.name not in near:
+        raise BadInputError(
+            f"name={spec.name!r} differs from the study {near[0]!r} of this database by its case alone: "
+            f"write name={near[0]} to go on with it, or choose another name"
+        )
+
+
+def _is_stored(spec: StudySpec) -> bool:
+    """Return whether the database holds this study, or its model phase."""
+    try:
+        engine = open_engine(spec.database.url, read_only=True)
+    except BadInputError:  # there is no database yet
+        return False
+    try:
+        with engine.connect() as conn:
+            names = (spec.name, f"{spec.name}.{MODEL_PHASE}")
+            return has_tables(conn) and any(load_study(conn, name) is not None for name in names)
+    finally:
+        engine.dispose()
+
+
+def _run_phases(spec: StudySpec, console: Console, on_run_end: OnRunEnd, typed: Sequence[str] | None) -> str:
+    report = inspect_bars(spec.data, spec.session)
+    source = summarise_source(report, spec.data) if report.coverage else None
+    if source is not None:
+        console.print(source_line(source), highlight=False, markup=False, soft_wrap=True)
+    opened = spec if spec.phase.kind == "single" else timeframe_study(spec)
+    enforce_report(
+        report,
+        lambda text: console.print(escape(text), soft_wrap=True),
+        reads_volume=reads_volume(offered_features(spec).indicators),
+        again=(opened.folder / "config.json").exists(),
+    )
+    if spec.phase.kind == "single":
+        run_phase(spec, console, on_run_end=on_run_end, typed=typed, source=source).close()
+        return spec.name
+    if source is not None:
+        check_timeframes(source, list(spec.phase.timeframe.timeframes))
+    first = timeframe_study(spec)
+    with closing(run_phase(first, console, on_run_end=on_run_end, typed=typed, source=source)) as context:
+        data = fingerprint(spec)
+        evidence = valid_evidence(context, data) or compare_combinations(context, data)
+        record_evidence(context.engine, evidence, verdict_lines(evidence)[0])
+        _print_verdict(evidence, console)
+        attach_figures(context, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+    if spec.phase.kind == "timeframe_only":
+        return first.name
+    second = model_study(spec, evidence)
+    evidence_of = evidence.data_fingerprint
+    run_phase(
+        second, console, evidence_of=evidence_of, on_run_end=on_run_end, typed=typed, source=source
+    ).close()
+    return second.name
+
+
+def run_phase(
+    spec: StudySpec,
+    console: Console,
+    evidence_of: str | None = None,
+    on_run_end: OnRunEnd = lambda run, total: None,
+    typed: Sequence[str] | None = None,
+    source: SourceSummary | None = None,
+) -> StudyContext:
+    """Run one study to its cap and return it open; all that can be refused is before the first trial.
+
+    The source is stored as an event of kind `source`, with the line that describes it.
+
+    A model phase follows a timeframe phase on the same data, whose fingerprint is `evidence_of`.
+    """
+    space = parse_space(spec.space)
+    probe = _probe(spec, space)
+    check_space(probe, space)
+    echo = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    for line in work_ahead(spec, space):
+        echo(line)
+    markets = build_markets(spec, space)
+    if (budget := phase_budget(spec, next(iter(markets.values())))) is not None:
+        echo(f"{spec.name}: {budget}")
+    make_folder(spec.folder)
+    context = open_study(spec)
+    with ExitStack() as failed:
+        failed.callback(context.close)
+        _enter(context, next(iter(markets.values())), source, echo)
+        with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
+            _run_to_cap(context, markets, probe, console, evidence_of, on_run_end)
+        failed.pop_all()
+    return context
+
+
+def _enter(
+    context: StudyContext, windowed: WindowedMarket, source: SourceSummary | None, echo: Callable[[str], None]
+) -> None:
+    """Store the study of a launch, or refuse it where the stored one is another."""
+    spec = context.spec
+    try:
+        refuse_second_folder(context)
+    except BadInputError:
+        with suppress(OSError):
+            spec.folder.rmdir()  # the launch created it, and it is empty
+        raise
+    before = cap_of(context)
+    enroll(context, windowed, echo)
+    check_code(context, echo, launch=True)
+    if source is not None:
+        with context.engine.begin() as conn:
+            log_event(conn, spec.name, source_line(source), SourceDescribed(**dataclasses.asdict(source)))
+    if before != spec.n_trials:
+        done = counted(context)
+        echo(
+            f"the cap of {spec.name} was {before} and is now {spec.n_trials}: {done} trials are done and kept"
+        )
+
+
+def _run_to_cap(
+    context: StudyContext,
+    markets: dict[MarketKey, WindowedMarket],
+    probe: StudySpec,
+    console: Console,
+    evidence_of: str | None,
+    on_run_end: OnRunEnd,
+) -> None:
+    """Prepare a stored study, run the preflight, then run its workers to the cap."""
+    spec, base = context.spec, next(iter(markets.values()))
+    if (word := resume_stopped(context, launched=evidence_of is None)) is not None:
+        console.print(word, highlight=False, soft_wrap=True)
+    if evidence_of is not None:
+        require_evidence(context, evidence_of)
+    write_json(spec.folder / "config.json", to_plain(spec))
+    write_json(spec.folder / "windows.json", {"windows": [dataclasses.asdict(w) for w in base.windows]})
+    store_baselines(context, markets)
+    tell_finished(context)
+    if counted(context) >= spec.n_trials and not counts(context.study)[RunState.RUNNING]:
+        console.print(f"{spec.name}: {_done(context, spec.n_trials)}, nothing to run", highlight=False)
+        return
+    fitting = None if is_timeframe_phase(spec) else grid_words(spec.sampler, context.space, spec.n_trials)
+    if fitting is not None:
+        console.print(f"{spec.name}: {fitting}", highlight=False, markup=False, soft_wrap=True)
+    if spec.preflight:
+        console.print(f"{spec.name}: the preflight goes through every stage of a trial once", highlight=False)
+        with preflight_logged(context):
+            _run_preflight(probe, context, console)
+    mark_folder(context)
+    release_rows()  # the workers map the stored markets
+    try:
+        supervise(context, console, len(base.windows), on_run_end)
+    finally:  # after a stop and Ctrl-C too
+        attach_figures(context, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+    if counted(context) < (cap := cap_of(context)):
+        refuse_stopped(context)
+        raise StudyStoppedError(
+            f"study {spec.name!r} ended with {counted(context)} of {cap} trials: launch it again; "
+            f"the workers' words are in {spec.folder / 'logs'}"
+        )
+    if cap != spec.n_trials:
+        console.print(f"{spec.name}: {_done(context, cap)}, as another launch set it", highlight=False)
+
+
+def _run_preflight(probe: StudySpec, context: StudyContext, console: Console) -> None:
+    """Run the preflight on the kind of device that workers use: the CPU or a GPU here, or a cluster."""
+    devices = devices_of(context.spec)
+    if probe.worker.kind == "ray":
+        from optimize.study.launch.cluster import preflight_on_cluster  # Ray is an extra
+
+        preflight_on_cluster(probe, partial(console.print, markup=False, soft_wrap=True))
+    elif devices:
+        preflight_on(devices[0], probe, context.cache_dir)
+    else:
+        preflight(probe, context.cache_dir, console.print)
+
+
+def _probe(spec: StudySpec, space: SearchSpace) -> StudySpec:
+    """Return the study at a timeframe and lookback of its space, which may lack the configured ones."""
+    inside = [
+        p for p in space.parameters if p.path in (TIMEFRAME, LOOKBACK) and isinstance(p.domain, Choices)
+    ]
+    return apply(spec, grid(SearchSpace(tuple(inside)))[0])
+
+
+def _done(context: StudyContext, cap: int) -> str:
+    """Return how many trials are done, also when the cap was lowered below that number."""
+    done = counted(context)
+    return (
+        f"{done} of {cap} trials done"
+        if done <= cap
+        else f"{done} trials done and kept, the cap is now {cap}"
+    )
+
+
+def _print_verdict(evidence: Verdict, console: Console) -> None:
+    verdict, *rest = verdict_lines(evidence)
+    console.print(verdict, highlight=False, soft_wrap=True)
+    for each in evidence.combinations:
+        mean = "no score" if each.mean is None else f"mean Sharpe {format_score(each.mean)}"
+        error = "" if each.standard_error is None else f" +- {number()(each.standard_error)}"
+        p_value = "" if each.p_value is None else f", p {number(3)(each.p_value)}"
+        told = "kept" if each.kept else each.reason or "dropped"
+        trials = f"{each.scores} of {each.trials} trials"
+        line = f"  {each.timeframe:>4} x {each.lookback:<3} {mean}{error} ({trials}){p_value}: {told}"
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in rest:
+        console.print(line, highlight=False, soft_wrap=True)

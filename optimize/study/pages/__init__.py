@@ -1,1 +1,0 @@
-"""What people look at in optuna-dashboard: notes, pictures and figures."""

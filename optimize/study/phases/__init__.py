@@ -1,0 +1,1 @@
+"""The two phases of a study: timeframe first, model second."""

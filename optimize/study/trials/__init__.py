@@ -1,0 +1,1 @@
+"""Claim, execute, record and close the trials of a study."""

@@ -1,0 +1,1 @@
+"""One configuration from data to score: markets, windows, training, evaluation."""

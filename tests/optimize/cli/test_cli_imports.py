@@ -1,0 +1,48 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+ENGINES = (
+    "torch", "numba", "scipy", "arch", "matplotlib", "optuna", "optuna_dashboard", "stable_baselines3",
+    "sqlalchemy.dialects.postgresql",
+    "pandas", "gymnasium", "pyarrow", "exchange_calendars", "plotly",
+)  # fmt: skip
+READING = (["status"], ["leaderboard"], ["query"], ["query", "sql=best_models", "name=old"])
+COMMAND = """
+import sys
+from optimize.cli import main
+code = main(sys.argv[1:])
+print("loaded:", *sorted(sys.modules))
+sys.exit(code)
+"""
+
+
+def loaded_by(words: list[str], folder: Path) -> set[str]:
+    command = [sys.executable, "-c", COMMAND, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].removeprefix("loaded: ").split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a finished study."""
+    made = tmp_path_factory.mktemp("records")
+    with zipfile.ZipFile(REPOSITORY / "tests" / "versions" / "v0_1.zip") as archive:
+        archive.extract("databases/walkforge.db", made)
+    return made
+
+
+def test_explaining_a_key_loads_no_torch(tmp_path: Path) -> None:
+    heavy = {"torch", "optuna", "stable_baselines3", "matplotlib", "plotly"}
+    assert loaded_by(["explain", "feature.indicators"], tmp_path) & heavy == set()
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_a_reading_verb_loads_no_engine(words: list[str], folder: Path) -> None:
+    assert loaded_by(words, folder) & set(ENGINES) == set()

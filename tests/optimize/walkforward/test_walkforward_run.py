@@ -1,0 +1,110 @@
+"""Seeds: what a trial draws from depends on the study seed, its number, the window and the repeat alone."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimize.agents.sb3.train import train as train_agent
+from optimize.evaluate.summary import WindowResult
+from optimize.evaluate.windows import Window
+from optimize.study.spec import StudySpec
+from optimize.walkforward.run import Report, run_trial, seed_of
+from tests.optimize.study.studies import (
+    change_windows,
+    ground_of,
+    opened,
+    play,
+    run_of,
+    small_spec,
+    unchanged,
+)
+
+
+def told(folder: Path, *limits: int | None, **changes: Any) -> list[tuple[Mapping[str, Any], Any]]:
+    """Run a study in as many launches as there are limits; return what each trial tried and came to."""
+    spec = small_spec(folder, **changes)
+    for limit in limits:
+        context = opened(spec)
+        play(context, limit)
+    runs = [run_of(context, number) for number in range(spec.n_trials)]
+    return [(run.parameters, run.score) for run in runs]
+
+
+def test_a_study_repeats_bit_for_bit_and_a_resumed_one_proposes_the_same(tmp_path: Path) -> None:
+    once = told(tmp_path / "once", None, n_trials=5)
+    assert len({score for _, score in once}) == 5
+    assert told(tmp_path / "resumed", 1, 2, None, n_trials=5) == once
+    other = told(tmp_path / "other", None, n_trials=5, seed=1)
+    assert not {score for _, score in once} & {score for _, score in other}
+
+
+def test_a_seed_is_the_seed_sequence_of_study_trial_window_and_repeat() -> None:
+    expected = np.random.SeedSequence([3, 14, 1, 2]).generate_state(1)[0]
+    assert seed_of([3, 14], 1, 2) == expected
+    assert len({seed_of([0, t], w, r) for t in range(9) for w in range(4) for r in range(3)}) == 108
+
+
+def test_each_window_and_repeat_trains_on_its_own_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def train(*args: Any, **options: Any) -> Any:
+        seeds.append(options["seed"])
+        return train_agent(*args, **options)
+
+    monkeypatch.setattr("optimize.walkforward.run.train", train)
+    spec = small_spec(tmp_path, seed=7)
+    spec = dataclasses.replace(spec, score=dataclasses.replace(spec.score, repeats=2))
+    context = opened(spec)
+    play(context, 2)
+    assert run_of(context, 1).entropy == [7, 1]
+    assert seeds == [seed_of([7, t], w, r) for t in (0, 1) for w in (0, 1) for r in (0, 1)]
+
+
+def test_finished_windows_are_not_run_again_and_still_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = change_windows(monkeypatch, unchanged)
+    spec = small_spec(tmp_path)
+    windowed = ground_of(opened(spec), spec)
+    stored: dict[tuple[int, int], WindowResult] = {}
+
+    def keep(window: Window, repeat: int, trained: object, measured: WindowResult, trades: object) -> None:
+        stored[window.index, repeat] = measured
+
+    def reporting(into: list[tuple[int, float]]) -> Report:
+        def report(step: int, value: float) -> bool:
+            into.append((step, value))
+            return False
+
+        return report
+
+    first: list[tuple[int, float]] = []
+    second: list[tuple[int, float]] = []
+    whole = run_trial(spec, windowed, [0, 0], keep=keep, report=reporting(first))
+    assert ran == [0, 1]
+    again = run_trial(
+        spec, windowed, [0, 0], keep=keep, report=reporting(second), finished={(0, 0): stored[0, 0]}
+    )
+    assert ran == [0, 1, 1]
+    assert second == first
+    assert again.score == whole.score
+
+
+def test_nothing_is_reported_before_the_score_means_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nearly_flat(measured: WindowResult, spec: StudySpec, window: Window) -> WindowResult:
+        return dataclasses.replace(measured, returns=np.zeros_like(measured.returns))
+
+    change_windows(monkeypatch, nearly_flat)
+    context = opened(small_spec(tmp_path, n_trials=1))
+    play(context)
+    (trial,) = context.study.trials
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {})
+    assert run_of(context, 0).reason == "undefined_sharpe"
