@@ -23,6 +23,7 @@ class HoldoutOpening:
     purpose: str
     host: str
     opened_at: datetime = field(default_factory=now)
+    score: float | None = None  # on the opened span; None: not measured
 
 
 def log_opening(conn: Connection, opening: HoldoutOpening) -> int:

@@ -54,7 +54,7 @@ METRIC_COLUMNS = (
 )
 
 VERSION_TABLE = "wf_alembic_version"
-VERSIONS = ("0001", "0002")  # of the tables, oldest first; each has a file in migrations/versions
+VERSIONS = ("0001", "0002", "0003")  # of the tables, oldest first; each has a file in migrations/versions
 
 Record = TypeVar("Record", bound="DataclassInstance")
 _COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables known to have all columns
@@ -221,6 +221,19 @@ HOLDOUT_OPENINGS = Table(
     Column("end", DayText, nullable=False),
     *(_text(name) for name in ("study_name", "run_uuid", "bundle", "purpose", "host")),
     Column("opened_at", UtcText, nullable=False),
+    *_real("score"),  # on the opened span; NULL: not measured, or an older version opened it
+)
+
+HOLDOUTS = Table(
+    "wf_holdouts",  # spans that are in no window of any study, fixed when they are first cut
+    METADATA,
+    Column("holdout_id", Integer, primary_key=True, autoincrement=True),
+    _json("instruments_json", "instruments"),
+    Column("first", DayText, nullable=False),
+    Column("end", DayText, nullable=False),
+    _text("study_name"),
+    Column("cut_at", UtcText, nullable=False),
+    Column("spent_at", UtcText),  # NULL: it was never opened
 )
 
 TRASH = Table(
