@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert, inspect, text
 
 from optimize import clock
 from optimize.results.states import TrialState
-from optimize.results.tables import METADATA, TRASH
+from optimize.results.tables import FINALIST_RUNS, METADATA, TRASH
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign
 
 # NOT IN, as a correlated query would read all trials of a study for each of its rows.
@@ -18,18 +18,23 @@ _NO_TRIAL = (
 )
 _NO_STUDY = "study_name NOT IN (SELECT s.study_name FROM studies s)"
 _NO_RUN = "run_uuid NOT IN (SELECT r.run_uuid FROM wf_runs r)"
+_NO_FINALIST = "run_uuid NOT IN (SELECT f.run_uuid FROM wf_finalist_runs f)"
 # Leases first, as every writer locks them first; windows after the runs that they belong to.
 ORPHANS = {
     "wf_leases": _NO_TRIAL,
     "wf_runs": _NO_TRIAL,
-    "wf_windows": _NO_RUN,
-    "wf_returns": _NO_RUN,
+    "wf_finalist_runs": _NO_STUDY,
+    "wf_finalists": _NO_STUDY,
+    "wf_finalist_stress": _NO_FINALIST,
+    "wf_windows": f"{_NO_RUN} AND {_NO_FINALIST}",
+    "wf_returns": f"{_NO_RUN} AND {_NO_FINALIST}",
     "wf_sessions": _NO_STUDY,
     "wf_baselines": _NO_STUDY,
     "wf_events": _NO_STUDY,
     "wf_studies": _NO_STUDY,
 }
-LATER = {"wf_returns", "wf_sessions"}  # which databases of older versions lack until they are written to
+# Which databases of older versions lack until they are written to.
+LATER = {"wf_returns", "wf_sessions", "wf_finalists", "wf_finalist_runs", "wf_finalist_stress"}
 NEEDED = OPTUNA_TABLES | (ORPHANS.keys() - LATER) | {"wf_exports"}
 
 
@@ -67,7 +72,12 @@ def move_orphans(conn: Connection) -> dict[str, int]:
 def _present(conn: Connection) -> dict[str, str]:
     """Return the conditions of orphans of the tables that a database has."""
     lacking = LATER - set(inspect(conn).get_table_names())
-    return {table: condition for table, condition in ORPHANS.items() if table not in lacking}
+    present = {table: condition for table, condition in ORPHANS.items() if table not in lacking}
+    if FINALIST_RUNS.name in lacking:
+        present["wf_windows"] = _NO_RUN
+        if "wf_returns" in present:
+            present["wf_returns"] = _NO_RUN
+    return present
 
 
 def renamed_studies(conn: Connection) -> dict[str, str]:

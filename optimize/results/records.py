@@ -20,6 +20,9 @@ from optimize.results.tables import (
     BASELINES,
     EVENTS,
     EXPORTS,
+    FINALIST_RUNS,
+    FINALIST_STRESS,
+    FINALISTS,
     LEASES,
     RUNS,
     SESSION_RETURNS,
@@ -77,6 +80,7 @@ class RunRecord:
     traceback: str | None = None
     seconds: float | None = None
     metrics: Mapping[str, float | None] | None = None
+    random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     started_at: datetime = field(default_factory=clock.now)
     finished_at: datetime | None = None
 
@@ -94,6 +98,7 @@ class Outcome:
     failure_message: str | None = None
     traceback: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)  # METRIC_COLUMNS become columns
+    random_quantile: float | None = None  # share of random policies of equal turnover that score lower
 
     def __post_init__(self) -> None:
         require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")
@@ -147,6 +152,10 @@ class BaselineRecord:
     cost: float | None
     turnover: float | None
     windows: Any = None  # sessions and returns of each; and whether buy-and-hold was bought anew each session
+    seeds: int | None = None  # random policies behind the row; None: it is a single policy
+    score_low: float | None = None  # 5 % of their scores
+    score_high: float | None = None  # 95 %
+    scores: Any = None  # of each of them, rising, None first
 
     @property
     def bought_anew(self) -> bool:
@@ -212,10 +221,12 @@ def forget_study(conn: Connection, name: str) -> None:
     of_study = {"name": name}
     # Leases first, as every writer locks them first: a run that still writes is waited for, and then fenced.
     move_aside(conn, LEASES.name, "study_name = :name", why, of_study)
-    runs = "run_uuid IN (SELECT run_uuid FROM wf_runs WHERE study_name = :name)"
+    finalists = "run_uuid IN (SELECT run_uuid FROM wf_finalist_runs WHERE study_name = :name)"
+    runs = f"run_uuid IN (SELECT run_uuid FROM wf_runs WHERE study_name = :name) OR {finalists}"
     for table in (WINDOWS, SESSION_RETURNS):
         move_aside(conn, table.name, runs, why, of_study)
-    for table in (RUNS, TEST_SESSIONS, BASELINES, EVENTS, STUDIES):
+    move_aside(conn, FINALIST_STRESS.name, finalists, why, of_study)
+    for table in (RUNS, FINALIST_RUNS, FINALISTS, TEST_SESSIONS, BASELINES, EVENTS, STUDIES):
         move_aside(conn, table.name, "study_name = :name", why, of_study)
 
 

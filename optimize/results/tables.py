@@ -110,6 +110,7 @@ RUNS = Table(
     *_real(*METRIC_COLUMNS),
     _json("metrics_json", "metrics"),
     Column("parameter_set", Text),  # hash of the parameters; NULL: an older version wrote the run
+    Column("random_quantile", FiniteFloat),  # share of random policies of equal turnover that score lower
     Index(
         "wf_runs_of_state", "study_name", "trial_number", "state", "attempt"
     ),  # for the run that ended a trial
@@ -184,7 +185,62 @@ BASELINES = Table(
     _text("name"),
     *_real("score", "sharpe_zero_cost", "total_return", "cost", "turnover"),
     _json("windows_json", "windows"),
+    Column("seeds", Integer),  # random policies behind the row, which is their median one; NULL: a single one
+    *_real("score_low", "score_high"),  # 5 % and 95 % of the scores of those policies
+    _json("scores_json", "scores", keep_order=True),  # of each of them, rising, null first
     PrimaryKeyConstraint("study_name", "timeframe", "name"),
+)
+
+FINALISTS = Table(
+    "wf_finalists",  # one parameter set retrained on fresh seeds, by the latest measurement
+    METADATA,
+    _text("study_name"),
+    _text("parameter_set"),
+    Column("rank", Integer, nullable=False),
+    Column("trial_number", Integer, nullable=False),  # of the run that the search scored the set by
+    *_real("search_score", "fresh_score", "lower_bound", "upper_bound"),
+    *_real("score_mean", "score_deviation", "score_min", "score_max", "random_quantile"),
+    Column("seeds", Integer, nullable=False),
+    Column("infeasible", Integer, nullable=False),  # of the seeds
+    Column("run_uuid", Text),  # of the median seed; NULL: fewer than half of the seeds are feasible
+    Column("gate", Text),  # the gate that blocks the median seed; NULL: none does
+    _json("parameters_json", "parameters"),
+    Column("measured_at", UtcText, nullable=False),
+    PrimaryKeyConstraint("study_name", "parameter_set"),
+)
+
+FINALIST_RUNS = Table(
+    "wf_finalist_runs",  # one training of a parameter set on a fresh seed; its windows are in wf_windows
+    METADATA,
+    Column("run_uuid", Text, primary_key=True),
+    _text("study_name"),
+    _text("parameter_set"),
+    Column("seed", Integer, nullable=False),
+    Column("trial_number", Integer, nullable=False),
+    Column("state", StateText(RunState), nullable=False),
+    *_real("score", "standard_error"),
+    *(Column(name, AnyText) for name in ("reason", "failure_kind", "failure_message", "traceback")),
+    *_real("seconds", "random_quantile"),
+    Column("gate", Text),
+    Column("started_at", UtcText, nullable=False),
+    Column("finished_at", UtcText),
+    _json("parameters_json", "parameters"),
+    _json("spec_json", "spec"),
+    _json("entropy_json", "entropy"),
+    _json("versions_json", "versions"),
+    _text("data_fingerprint"),
+    _json("metrics_json", "metrics"),
+    Index("wf_finalist_runs_of_set", "study_name", "parameter_set", "seed", unique=True),
+)
+
+FINALIST_STRESS = Table(
+    "wf_finalist_stress",  # the stored agents of a finalist's run, evaluated again under a worse market
+    METADATA,
+    _text("run_uuid"),
+    _text("scenario"),
+    *_real("score", "sharpe", "total_return", "max_drawdown", "cost", "turnover", "trades"),
+    Column("reason", AnyText),  # why it has no score; NULL where it has one
+    PrimaryKeyConstraint("run_uuid", "scenario"),
 )
 
 EXPORTS = Table(

@@ -209,7 +209,7 @@ def test_a_replay_that_does_not_prove_the_models_keeps_none(
 
 def test_the_card_names_a_better_baseline_of_another_timeframe(exports: Exports, tmp_path: Path) -> None:
     engine = copy_study(exports.context, tmp_path)
-    figures = {"sharpe_zero_cost": 9.0, "total_return": 0.1, "cost": 0.0, "turnover": 0.1}
+    figures: dict[str, Any] = {"sharpe_zero_cost": 9.0, "total_return": 0.1, "cost": 0.0, "turnover": 0.1}
     best = BaselineRecord(study_name="tiny", timeframe="2h", name="random_0.1", score=8.5, **figures)
     with engine.begin() as conn:
         save_baselines(conn, [best])
