@@ -5,8 +5,8 @@ from typing import Any
 from alembic import op
 from sqlalchemy import Column, Float, Integer, PrimaryKeyConstraint, String, Text, inspect
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
