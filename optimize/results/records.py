@@ -81,6 +81,8 @@ class RunRecord:
     seconds: float | None = None
     metrics: Mapping[str, float | None] | None = None
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
+    gate: str | None = None  # the first that blocks it; None: none does, or an older version wrote it
+    flags: str | None = None  # names of what makes its result implausible, apart by commas
     started_at: datetime = field(default_factory=clock.now)
     finished_at: datetime | None = None
 
@@ -99,6 +101,8 @@ class Outcome:
     traceback: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)  # METRIC_COLUMNS become columns
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
+    gate: str | None = None  # the first that blocks the result
+    flags: str | None = None  # names of what makes the result implausible, apart by commas
 
     def __post_init__(self) -> None:
         require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")
@@ -137,6 +141,10 @@ class WindowRecord:
     forced_exits: float | None = None  # of the trades; None: written before it was stored
     reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
     max_drawdown_bars: float | None = None  # over bar closes; None: written before it was stored
+    sharpe_in_sample: float | None = None  # of the same policy on its own train span
+    largest_exposure: float | None = None  # largest sum of |weights| at a bar close
+    liquidations: float | None = None  # bars on which the maintenance margin closed the positions
+    gate: str | None = None  # the first that blocks the windows up to this one
 
 
 @dataclass(frozen=True)

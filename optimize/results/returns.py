@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, null, select
 
-from envs.types import DateArray, FloatArray, IntArray
+from envs.types import BoolArray, DateArray, FloatArray, IntArray
 from optimize.database import has_table
 from optimize.results.states import COUNTED, RunState
 from optimize.results.tables import (
@@ -16,6 +16,7 @@ from optimize.results.tables import (
     WINDOWS,
     insert_if_absent,
     replace_row,
+    stored_columns,
 )
 
 
@@ -33,6 +34,7 @@ class StudyReturns:
     trial_number: IntArray  # (N,)
     parameter_set: tuple[str, ...]  # N hashes
     pruned: tuple[bool, ...]  # N: stopped early or not feasible
+    gated: BoolArray  # (N, K) whether a gate blocks the windows up to this one, in any repeat
 
 
 def save_sessions(conn: Connection, study: str, sessions: Mapping[int, DateArray]) -> None:
@@ -61,7 +63,8 @@ def load_returns(conn: Connection, study: str) -> StudyReturns | None:
         TEST_SESSIONS.c.study_name == study
     )
     dates = {window: np.array(days, "datetime64[D]") for window, days in conn.execute(of_study)}
-    rows = conn.execute(_OF_RUNS.where(RUNS.c.study_name == study)).all()
+    gate = WINDOWS.c.gate if WINDOWS.c.gate in stored_columns(conn, WINDOWS) else null()
+    rows = conn.execute(_OF_RUNS.add_columns(gate).where(RUNS.c.study_name == study)).all()
     if not dates or not rows:
         return None
     column = {window: index for index, window in enumerate(sorted(dates))}
@@ -69,13 +72,15 @@ def load_returns(conn: Connection, study: str) -> StudyReturns | None:
     starts = np.concatenate(([0], np.cumsum(lengths)))
     runs = {number: (state, of_set) for number, state, of_set, *_ in rows}
     place = {number: index for index, number in enumerate(runs)}
-    repeats = 1 + max(repeat for *_, repeat, _, _ in rows)
+    repeats = 1 + max(repeat for *_, repeat, _, _, _ in rows)
     returns = np.full((len(place), repeats, starts[-1]), np.nan)
     trades = np.full((len(place), repeats, len(column)), np.nan)
-    for number, _, _, window, repeat, values, fills in rows:
+    gated = np.zeros((len(place), len(column)), np.bool_)
+    for number, _, _, window, repeat, values, fills, blocked in rows:
         first = starts[column[window]]
         returns[place[number], repeat, first : first + len(values)] = values
         trades[place[number], repeat, column[window]] = fills
+        gated[place[number], column[window]] |= blocked is not None
     return StudyReturns(
         returns=returns,
         sessions=np.concatenate([dates[window] for window in column]),
@@ -84,6 +89,7 @@ def load_returns(conn: Connection, study: str) -> StudyReturns | None:
         trial_number=np.array(list(runs), np.int64),
         parameter_set=tuple(of_set or str(number) for number, (_, of_set) in runs.items()),
         pruned=tuple(state != RunState.COMPLETE for state, _ in runs.values()),
+        gated=gated,
     )
 
 

@@ -24,6 +24,7 @@ from optimize.results.tables import (
     load_one,
     load_rows,
     replace_row,
+    stored_columns,
     values_of,
     where,
 )
@@ -133,6 +134,16 @@ def count_counted(conn: Connection, study: str) -> int:
     return int(conn.execute(select(func.count()).where(RUNS.c.study_name == study, ended)).scalar_one())
 
 
+def count_gated(conn: Connection, study: str) -> dict[str, int]:
+    """Return how many ended trials of a study each gate blocks, the most frequent gate first."""
+    if RUNS.c.gate not in stored_columns(conn, RUNS):  # an older version made the table
+        return {}
+    blocked = (RUNS.c.study_name == study, RUNS.c.state == RunState.COMPLETE, RUNS.c.gate.is_not(None))
+    counted = select(RUNS.c.gate, func.count()).where(*blocked).group_by(RUNS.c.gate)
+    rows = conn.execute(counted.order_by(func.count().desc(), RUNS.c.gate))
+    return {gate: number for gate, number in rows}
+
+
 def seconds_of(conn: Connection, run_uuid: str) -> float:
     """Return the seconds since a run started."""
     run = load_run(conn, run_uuid)
@@ -178,10 +189,11 @@ def fill_parameter_sets(conn: Connection, study: str) -> None:
 def rank_sets(conn: Connection, study: str, limit: int, by: str = "median") -> list[str]:
     """Return the best parameter sets of a study, best first: by their `median` run, or by their `highest`.
 
-    The median is the lower one, and a PRUNED run counts below every score, as in the view best_models.
+    The median is the lower one, and a run that was PRUNED or that a gate blocks counts below every score, as
+    in the view best_models.
     """
     ended = RUNS.c.state.in_(COUNTED)
-    score = case((RUNS.c.state == RunState.COMPLETE, RUNS.c.score))
+    score = case(((RUNS.c.state == RunState.COMPLETE) & RUNS.c.gate.is_(None), RUNS.c.score))
     rising = (score.nulls_first(), RUNS.c.trial_number)
     runs = func.count().over(partition_by=RUNS.c.parameter_set)
     place = (runs + 1) // 2 if by == "median" else runs

@@ -54,7 +54,7 @@ METRIC_COLUMNS = (
 )
 
 VERSION_TABLE = "wf_alembic_version"
-VERSIONS = ("0001", "0002", "0003", "0004")  # oldest first; each has a file in migrations/versions
+VERSIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; each has a file in migrations/versions
 
 Record = TypeVar("Record", bound="DataclassInstance")
 _COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables known to have all columns
@@ -111,12 +111,16 @@ RUNS = Table(
     _json("metrics_json", "metrics"),
     Column("parameter_set", Text),  # hash of the parameters; NULL: an older version wrote the run
     Column("random_quantile", FiniteFloat),  # share of random policies of equal turnover that score lower
+    Column("gate", Text),  # the first gate that blocks the run; NULL: none does
+    Column("flags", Text),  # names of what makes the result implausible, apart by commas; NULL: nothing
     Index(
         "wf_runs_of_state", "study_name", "trial_number", "state", "attempt"
     ),  # for the run that ended a trial
     Index("wf_runs_ended", "study_name", "finished_at"),  # read before every trial that is claimed
     # Read after every trial to choose the weights to keep; it covers that query.
-    Index("wf_runs_of_set", "study_name", "parameter_set", "score", "trial_number", "state", "run_uuid"),
+    Index(
+        "wf_runs_of_set", "study_name", "parameter_set", "score", "trial_number", "state", "gate", "run_uuid"
+    ),
 )
 
 LEASES = Table(
@@ -155,6 +159,8 @@ WINDOWS = Table(
     *_real("turnover", "cost", "trades", "exposure", "seconds"),
     Column("returns_path", Text),
     *_real("forced_exits", "reward_active_share", "max_drawdown_bars"),
+    *_real("sharpe_in_sample", "largest_exposure", "liquidations"),
+    Column("gate", Text),  # the first gate that blocks the windows up to this one; NULL: none does
     PrimaryKeyConstraint("run_uuid", "window", "repeat"),
 )
 

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine, inspect, text
 from optimize.database import lock_schema
 from optimize.database.address import url_text
 from optimize.errors import BadInputError
-from optimize.results.tables import WINDOWS, refuse_newer
+from optimize.results.tables import RUNS, WINDOWS, refuse_newer
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
+ADDED_TO_RUNS = ("gate", "flags", "max_drawdown_bars")  # columns that an older version did not write
 CLOSED = "closed"  # user attribute of a trial over a lowered cap: FAIL to Optuna, but not counted as failed
 
 
@@ -142,35 +143,61 @@ WHERE a.trial_id = t.trial_id AND 1 = CASE
   ELSE 0 END
 """
 
-# One row a parameter set, scored by the run of the lower median. A run that was PRUNED counts below every
-# score: a set of which most runs were stopped or infeasible has no score and no row. FAIL counts nowhere.
+_GATE = """
+SELECT last.gate FROM wf_runs last
+WHERE last.study_name = s.study_name AND last.trial_number = t.number AND last.state = CAST(t.state AS TEXT)
+ORDER BY last.attempt DESC LIMIT 1
+"""
+
+# One row a parameter set, scored by the run of the lower median. A run that was PRUNED or that a gate blocks
+# counts below every score: a set of which most runs were stopped, infeasible or blocked has no score and no
+# row. FAIL counts nowhere.
 _BEST_MODELS = """
 SELECT t.study_name, t.number AS trial_number, t.score, t.runs, t.pruned_runs, t.score_min, t.score_max,
   CASE WHEN t.runs * (<repeats>) = 1 THEN 'single seed'
     ELSE CAST(t.runs * (<repeats>) AS TEXT) || ' seeds' END AS seeds,
   r.standard_error, r.total_return, r.max_drawdown, r.cost, r.trades, r.turnover, r.sharpe_zero_cost,
-  r.buy_and_hold, (<parameters>) AS parameters, r.run_uuid,
+  r.buy_and_hold, (<parameters>) AS parameters, r.run_uuid, t.gated_runs, (<run.flags>) AS flags,
   (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = r.run_uuid) AS windows,
   r.seconds, r.finished_at
 FROM (
   SELECT ended.*,
-    COUNT(*) OVER same_set AS runs, COUNT(*) OVER same_set - COUNT(ended.score) OVER same_set AS pruned_runs,
+    COUNT(*) OVER same_set AS runs, COUNT(ended.gate) OVER same_set AS gated_runs,
+    COUNT(*) OVER same_set - COUNT(ended.score) OVER same_set - COUNT(ended.gate) OVER same_set
+      AS pruned_runs,
     MIN(ended.score) OVER same_set AS score_min, MAX(ended.score) OVER same_set AS score_max,
     ROW_NUMBER() OVER (
       PARTITION BY ended.study_name, ended.parameter_set ORDER BY ended.score NULLS FIRST, ended.number
     ) AS place
   FROM (
-    SELECT s.study_name, t.trial_id, t.number, t.state,
-      CASE WHEN t.state = 'COMPLETE' AND NOT EXISTS (<infeasible>) THEN (
+    SELECT t.study_name, t.trial_id, t.number, t.state, t.gate,
+      CASE WHEN t.state = 'COMPLETE' AND t.gate IS NULL AND NOT EXISTS (<infeasible>) THEN (
         SELECT v.value FROM trial_values v
         WHERE v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE') END AS score,
       (<parameter_set>) AS parameter_set
-    FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED')
+    FROM (
+      SELECT s.study_name, t.trial_id, t.number, t.state,
+        CASE WHEN t.state = 'COMPLETE' THEN (<gate>) END AS gate
+      FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED')
+    ) t
   ) ended
   WINDOW same_set AS (PARTITION BY ended.study_name, ended.parameter_set)
 ) t
 LEFT JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
 WHERE t.place = (t.runs + 1) / 2 AND t.score IS NOT NULL
+"""
+
+# Trials whose value stands and which no ranking, finalist or export may take.
+_GATED_TRIALS = """
+SELECT t.study_name, t.number AS trial_number, (<run.gate>) AS gate, (<run.flags>) AS flags, r.score,
+  r.standard_error, r.total_return, r.max_drawdown, (<run.max_drawdown_bars>) AS max_drawdown_bars,
+  r.trades, r.turnover, r.cost, r.run_uuid, r.finished_at
+FROM (
+  SELECT s.study_name, t.number, t.state
+  FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state = 'COMPLETE'
+) t
+JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
+WHERE (<run.gate>) IS NOT NULL
 """
 
 _REPEATS = """
@@ -228,6 +255,7 @@ FROM (
 
 VIEWS = {
     "best_models": _BEST_MODELS,
+    "gated_trials": _GATED_TRIALS,
     "trial_windows": _TRIAL_WINDOWS,
     "trial_returns": _TRIAL_RETURNS,
     "study_health": _STUDY_HEALTH,
@@ -285,8 +313,10 @@ def with_views(conn: Connection, sql: str) -> str:
     """
     named = [name for name in VIEWS if name in sql]
     lacking: set[str] = set()
-    if "trial_windows" in named:  # an older version did not write all columns
-        lacking = set(WINDOWS.columns.keys()) - {c["name"] for c in inspect(conn).get_columns(WINDOWS.name)}
+    for name, table in (("trial_windows", WINDOWS), ("best_models", RUNS), ("gated_trials", RUNS)):
+        if name in named:  # an older version did not write all columns
+            written = {column["name"] for column in inspect(conn).get_columns(table.name)}
+            lacking |= {column.name for column in table.columns} - written
     views = [f"{name} AS ({view_body(name, conn.dialect.name, lacking)})" for name in named]
     return f"WITH {', '.join(views)}\n{sql}" if views else sql
 
@@ -302,7 +332,8 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
         "failures": words.failures,
         "finishing_run": _FINISHING_RUN,
         "infeasible": INFEASIBLE,
-    }
+        "gate": "NULL" if "gate" in lacking else _GATE,
+    } | {f"run.{name}": "NULL" if name in lacking else f"r.{name}" for name in ADDED_TO_RUNS}
     body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
     body = body.replace("(<returns>)", words.returns.strip())
     for part, sql in parts.items():

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text, update
 from optimize.results.queries import best_models, best_score
 from optimize.results.records import Outcome
 from optimize.results.runs import (
+    count_gated,
     fill_parameter_sets,
     finish_run,
     load_run,
@@ -190,3 +191,21 @@ def test_a_view_that_is_missing_or_old_is_not_needed_to_read(
         if sql.startswith("CREATE"):
             conn.execute(text(sql))
     assert [row.score for row in best_models(engine, STUDY)] == [1.0]
+
+
+def test_a_run_that_a_gate_blocks_counts_below_every_score(engine: Engine, study: optuna.Study) -> None:
+    blocked = complete_outcome(9.0, gate="max_drawdown")
+    add_scores(engine, study, 0.5, 1.0, 1.2)
+    add(engine, study, {"gamma": 0.5}, blocked)
+    add(engine, study, {"gamma": 0.7}, blocked)
+    rows = best_models(engine, STUDY)
+    assert [(row.parameters["gamma"], row.score, row.runs, row.pruned_runs) for row in rows] == [
+        (0.5, 1.0, 3, 0)
+    ]
+    with engine.connect() as conn:
+        ranked = rank_sets(conn, STUDY, 10)
+        gated = conn.execute(text("SELECT trial_number, gate, score FROM gated_trials ORDER BY trial_number"))
+        assert [tuple(row) for row in gated] == [(2, "max_drawdown", 9.0), (3, "max_drawdown", 9.0)]
+        assert count_gated(conn, STUDY) == {"max_drawdown": 2}
+    assert ranked == [parameter_set({"gamma": 0.5})]
+    assert study.best_value == 9.0  # a gate changes neither state nor value
