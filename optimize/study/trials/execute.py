@@ -13,19 +13,11 @@ from typing import Self
 
 from optimize.database import server_time, study_lock
 from optimize.errors import StaleRunError
-from optimize.evaluate.captions import BUY_AND_HOLD
-from optimize.evaluate.summary import WindowResult, summarise
+from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
-from optimize.evaluate.windows import Window, train_start
+from optimize.evaluate.windows import Window
 from optimize.results import leases
-from optimize.results.records import (
-    SCORE_ERROR,
-    BaselineRecord,
-    Outcome,
-    RunRecord,
-    WindowRecord,
-    load_baselines,
-)
+from optimize.results.records import BaselineRecord, Outcome, RunRecord, WindowRecord, load_baselines
 from optimize.results.returns import save_returns
 from optimize.results.runs import save_window
 from optimize.results.states import RunState
@@ -33,6 +25,7 @@ from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log
 from optimize.study.trials.claim import Claim
+from optimize.study.trials.outcome import outcome_of, window_record
 from optimize.study.trials.settle import settle
 from optimize.study.trials.tell import tell
 from optimize.walkforward.files import (
@@ -161,7 +154,8 @@ def _run(
         target = window_folder(folder, window.index, repeat)
         sessions = claim.windowed.market.session_date[slice(*window.test_sessions)]
         path = (target / RETURNS).relative_to(context.spec.folder)
-        record = window_record(claim, window, repeat, measured, str(path))
+        market = claim.windowed.market
+        record = window_record(claim.run.run_uuid, market, window, repeat, measured, str(path))
 
         def store() -> None:
             _check_owned(heartbeat)
@@ -247,46 +241,13 @@ def _check_owned(heartbeat: Heartbeat) -> None:
         raise heartbeat.stale
 
 
-def window_record(
-    claim: Claim, window: Window, repeat: int, measured: WindowResult, returns_path: str
-) -> WindowRecord:
-    """Return the row of one finished window."""
-    dates, metrics = window.dates, dataclasses.asdict(measured.metrics)
-    same = {f.name for f in dataclasses.fields(WindowRecord)} & metrics.keys()
-    return WindowRecord(
-        run_uuid=claim.run.run_uuid,
-        window=window.index,
-        repeat=repeat,
-        train_start=train_start(window, claim.windowed.market),
-        train_end=dates.train_end,
-        test_start=dates.test_start,
-        test_end=dates.test_end,
-        train_bars=window.train_last - window.train_first + 1,
-        test_bars=metrics["bars"],
-        seconds=measured.seconds,
-        returns_path=returns_path,
-        reward_active_share=measured.reward_active_share,
-        **{name: metrics[name] for name in same},
-    )
-
-
 def _outcome(context: StudyContext, claim: Claim, result: TrialResult, seconds: float) -> Outcome:
-    """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason."""
-    year, risk_free = claim.windowed.market.sessions_per_year, claim.spec.score.risk_free
-    metrics: dict[str, float | None] = {**summarise(result.measured, year, risk_free)}
     baselines = patiently(lambda: _baselines(context))
-    timeframe = claim.spec.data.target
-    hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == BUY_AND_HOLD]
-    metrics["buy_and_hold"] = hold[0] if hold else None
-    metrics["sessions_per_year"] = claim.windowed.market.sessions_per_year
-    metrics[SCORE_ERROR] = result.score.standard_error
-    outcome = Outcome(RunState.PRUNED, seconds, standard_error=result.score.standard_error, metrics=metrics)
-    if result.pruned_at is not None:
-        reason = f"pruner: {PRUNED_FOR[claim.spec.pruner.name]} after window {result.pruned_at}"
-        return dataclasses.replace(outcome, reason=reason)
-    if not result.score.feasible:
-        return dataclasses.replace(outcome, reason=result.score.reason)
-    return dataclasses.replace(outcome, state=RunState.COMPLETE, score=result.score.value)
+    outcome = outcome_of(claim.spec, claim.windowed, result, seconds, baselines)
+    if result.pruned_at is None:
+        return outcome
+    reason = f"pruner: {PRUNED_FOR[claim.spec.pruner.name]} after window {result.pruned_at}"
+    return dataclasses.replace(outcome, reason=reason)
 
 
 def _baselines(context: StudyContext) -> list[BaselineRecord]:
