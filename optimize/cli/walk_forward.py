@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import uuid
 from pathlib import Path
 
 from envs.plain import to_plain
@@ -13,11 +14,16 @@ from optimize.data.features import reads_volume
 from optimize.data.market import refuse_leaking_features
 from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.sources.read_once import reading_once
+from optimize.database import Engine, open_engine
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.report.format import format_score, percent
 from optimize.report.tables import Column, say, show
+from optimize.results.states import TryKind
+from optimize.results.tables import create_tables
+from optimize.results.tries import Try, instruments_of, record_try
+from optimize.results.views import refuse_foreign
 from optimize.schemas.studies import WalkForwardConfig, to_spec
 from optimize.study.context import cache_dir
 from optimize.study.launch.markets import training_engine
@@ -94,13 +100,22 @@ def _on_other_data(folder: Path, spec: StudySpec) -> str:
 
 def _run(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic: bool) -> TrialResult:
     """Train every window into a folder that replaces the earlier one when all are done."""
-    with replacing_folder(folder) as partial:
-        return _train(spec, windowed, partial, deterministic)
+    engine = open_engine(spec.database.url, busy_timeout_s=spec.database.busy_timeout_s)
+    try:
+        refuse_foreign(engine)
+        create_tables(engine)  # before the training: it is counted as a try by its first window
+        with replacing_folder(folder) as partial:
+            return _train(spec, windowed, partial, deterministic, engine)
+    finally:
+        engine.dispose()
 
 
-def _train(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic: bool) -> TrialResult:
+def _train(
+    spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic: bool, engine: Engine
+) -> TrialResult:
     """Train and evaluate every window; write its files and the configuration into a folder."""
     sampled: dict[WindowKey, WindowResult] = {}
+    run_uuid, symbols = str(uuid.uuid4()), instruments_of(to_plain(spec.data), windowed.market.symbols)
     total = len(windowed.windows) * spec.score.repeats
 
     def keep(
@@ -111,6 +126,12 @@ def _train(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministi
             sampled[window.index, repeat] = measured
         sessions = windowed.market.session_date[slice(*window.test_sessions)]
         write_window(window_folder(folder, window.index, repeat), sessions, trained, measured, trades)
+        dates = window.dates
+        tried = Try(
+            run_uuid, TryKind.WALK_FORWARD, spec.name, symbols, first=dates.test_start, end=dates.test_end
+        )
+        with engine.begin() as conn:
+            record_try(conn, tried)
         done = window.index * spec.score.repeats + repeat + 1
         say(f"window {window.index}, repeat {repeat}: {_told(measured)} [{done}/{total}]")
 

@@ -5,12 +5,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from optimize.data.spec import EMBEDDED_FILE, EMBEDDED_SYMBOL, SYNTHETIC_SYMBOL
+from optimize.data.spec import EMBEDDED_FILE
 from optimize.database import Connection
 from optimize.results.events import SourceDescribed, last_event
 from optimize.results.records import load_study
+from optimize.results.tries import OWN_SYMBOLS
 
-OWN_SYMBOLS = {"embedded": EMBEDDED_SYMBOL, "synthetic": SYNTHETIC_SYMBOL}  # of sources with one symbol
 SOURCES = {"embedded": Path(EMBEDDED_FILE).name, "synthetic": "a synthetic market"}
 
 

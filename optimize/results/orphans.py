@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, func, insert, inspect, select, text
 
 from optimize import clock
 from optimize.results.states import TrialState
-from optimize.results.tables import FINALIST_RUNS, METADATA, TRASH
+from optimize.results.tables import FINALIST_RUNS, METADATA, STUDIES, TRASH
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign
 
 # NOT IN, as a correlated query would read all trials of a study for each of its rows.
@@ -45,7 +45,12 @@ def missing_tables(conn: Connection) -> set[str] | None:
     """
     refuse_foreign(conn)
     there = set(inspect(conn).get_table_names())
-    return NEEDED - there if there & METADATA.tables.keys() else None
+    if not there & METADATA.tables.keys():
+        return None
+    studies = select(func.count()).select_from(STUDIES)
+    if not there & OPTUNA_TABLES and STUDIES.name in there and not conn.execute(studies).scalar():
+        return None  # `walk-forward` and `evaluate` alone wrote to it
+    return NEEDED - there
 
 
 def has_tables(conn: Connection) -> bool:

@@ -46,6 +46,15 @@ class FailureKind(StrEnum):
     BUG = "bug"  # any other error
 
 
+class TryKind(StrEnum):
+    """Origin of a try: a run that evaluated a test window."""
+
+    TRIAL = "trial"
+    FINALIST = "finalist"
+    WALK_FORWARD = "walk_forward"  # of the verb
+    NESTED = "nested"
+
+
 class TrialState(StrEnum):
     """State of a trial in the tables of Optuna."""
 

@@ -33,7 +33,7 @@ from optimize.database import has_table, lock_schema
 from optimize.database.address import url_text
 from optimize.errors import BadInputError
 from optimize.results.column_types import AnyText, DayText, FiniteFloat, JsonText, StateText, UtcText
-from optimize.results.states import RunState
+from optimize.results.states import RunState, TryKind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -247,6 +247,19 @@ FINALIST_STRESS = Table(
     *_real("score", "sharpe", "total_return", "max_drawdown", "cost", "turnover", "trades"),
     Column("reason", AnyText),  # why it has no score; NULL where it has one
     PrimaryKeyConstraint("run_uuid", "scenario"),
+)
+
+TRIED_RUNS = Table(
+    "wf_tries",  # runs with an evaluated window; they stay when their study is deleted
+    METADATA,
+    Column("run_uuid", Text, primary_key=True),
+    Column("kind", StateText(TryKind), nullable=False),
+    _text("study_name"),
+    Column("trial_number", Integer),
+    Column("symbols_json", JsonText(), key="symbols", nullable=False),
+    Column("first", DayText, nullable=False),
+    Column("end", DayText, nullable=False),
+    Column("tried_at", UtcText, nullable=False),
 )
 
 EXPORTS = Table(

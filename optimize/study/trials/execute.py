@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from envs.plain import to_plain
 from optimize.database import server_time, study_lock
 from optimize.errors import StaleRunError
 from optimize.evaluate.summary import WindowResult
@@ -20,7 +21,8 @@ from optimize.results import leases
 from optimize.results.records import BaselineRecord, Outcome, RunRecord, WindowRecord, load_baselines
 from optimize.results.returns import save_returns
 from optimize.results.runs import save_window
-from optimize.results.states import RunState
+from optimize.results.states import RunState, TryKind
+from optimize.results.tries import Try, instruments_of, record_try
 from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log
@@ -165,6 +167,7 @@ def _run(
                     leases.forget_losses(conn, claim.lease)
                 save_window(conn, claim.lease, record)
                 save_returns(conn, record.run_uuid, window.index, repeat, measured.returns)
+                record_try(conn, _try_of(claim, record))
 
         patiently(store)  # retry: a full disk must not discard hours of training
         heartbeat.window = window.index + (repeat + 1 == claim.spec.score.repeats)
@@ -200,14 +203,14 @@ def _adopt(context: StudyContext, claim: Claim, folder: Path) -> dict[WindowKey,
         path = str((target / RETURNS).relative_to(context.spec.folder))
         adopted = dataclasses.replace(record, returns_path=path)
         measured = read_returns(source)[1]
-        patiently(partial(_copy, context, claim.lease, source.parent, target, adopted, measured))
+        patiently(partial(_copy, context, claim, source.parent, target, adopted, measured))
         finished[record.window, record.repeat] = measured
     return finished
 
 
 def _copy(
     context: StudyContext,
-    lease: leases.Lease,
+    claim: Claim,
     source: Path,
     target: Path,
     adopted: WindowRecord,
@@ -215,8 +218,22 @@ def _copy(
 ) -> None:
     adopt_files(source, target)
     with context.engine.begin() as conn:
-        save_window(conn, lease, adopted)
+        save_window(conn, claim.lease, adopted)
         save_returns(conn, adopted.run_uuid, adopted.window, adopted.repeat, measured.returns)
+        record_try(conn, _try_of(claim, adopted))
+
+
+def _try_of(claim: Claim, window: WindowRecord) -> Try:
+    """Return the try of a run that evaluated a window."""
+    return Try(
+        run_uuid=claim.run.run_uuid,
+        kind=TryKind.TRIAL,
+        study_name=claim.run.study_name,
+        symbols=instruments_of(to_plain(claim.spec.data), claim.windowed.market.symbols),
+        first=window.test_start,
+        end=window.test_end,
+        trial_number=claim.run.trial_number,
+    )
 
 
 def _report(context: StudyContext, claim: Claim, step: int, value: float) -> None:

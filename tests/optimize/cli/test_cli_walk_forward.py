@@ -1,4 +1,6 @@
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ def test_a_dry_run_shows_the_windows_and_trains_nothing(run: Run, tmp_path: Path
     ):
         assert words in out
     assert not (tmp_path / "studies").exists()
+    assert not (tmp_path / "databases" / "walkforge.db").exists()
 
 
 @pytest.mark.parametrize("deterministic", mostly_slow(["true", "false"], "true"))
@@ -47,6 +50,9 @@ def test_one_configuration_is_evaluated_beside_its_baselines(
     assert (folder / "windows" / "1" / "repeat_0" / "policy.safetensors").is_file()
     assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"] == "probe"
     assert [path.name for path in folder.parent.iterdir()] == ["walk_forward"]
+    with closing(sqlite3.connect(tmp_path / "databases" / "walkforge.db")) as conn:
+        tries = conn.execute('SELECT kind, study_name, first < "end" FROM wf_tries').fetchall()
+    assert tries == [("walk_forward", "probe", 1)]
 
 
 @pytest.mark.slow
