@@ -54,7 +54,14 @@ METRIC_COLUMNS = (
 )
 
 VERSION_TABLE = "wf_alembic_version"
-VERSIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; each has a file in migrations/versions
+VERSIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+)  # oldest first; each has a file in migrations/versions
 
 Record = TypeVar("Record", bound="DataclassInstance")
 _COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables known to have all columns

@@ -9,8 +9,8 @@ from sqlalchemy import Column, Connection, Integer, String, Text, inspect, text
 
 from optimize.results.tries import instruments_of
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
