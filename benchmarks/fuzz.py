@@ -132,7 +132,7 @@ def nothing_starts() -> Iterator[None]:
     runner: Any = optimize.study.launch.run
 
     def check_bars(spec: Any, *_: Any, **__: Any) -> str:
-        runner.enforce(runner.inspect(spec.data, spec.session), lambda _: None)
+        runner.enforce_report(runner.inspect_bars(spec.data, spec.session), lambda _: None)
         return str(spec.name)
 
     def accepted(*_: Any, **__: Any) -> None:

@@ -36,6 +36,7 @@ class EventKind(StrEnum):
     RETURNS_LOST = "returns_lost"
     PHASE_EVIDENCE = "phase_evidence"
     SELECTION = "selection"
+    STARTING_POINTS = "starting_points"
 
 
 class Progress(StrEnum):
@@ -222,6 +223,15 @@ class SelectionMeasured(Event):
     sharpe: float | None = None  # annualised; None without variance
     standard_error: float | None = None
     random_choice: float | None = None  # Sharpe ratio of a trial that is drawn at random for each window
+
+
+@dataclass(frozen=True)
+class StartingPointsChosen(Event):
+    """The parameter sets that a study tries first were fixed."""
+
+    kind = EventKind.STARTING_POINTS
+    points: tuple[str, ...]  # the values of each set as JSON
+    start_from: str | None = None  # the study that some of them come from
 
 
 E = TypeVar("E", bound=Event)

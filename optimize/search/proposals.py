@@ -9,6 +9,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optimize.errors import BadInputError
+from optimize.search.parse import stored_value
 from optimize.search.space import Choices, Range, SearchSpace, suggest
 
 FIXED = "fixed_params"  # system attribute in which `Study.enqueue_trial` keeps the values of a queued trial
@@ -78,13 +79,19 @@ class Proposals:
 
 def queued_value_error(space: SearchSpace, trial: FrozenTrial) -> str | None:
     """Return why the values of a queued trial lie outside the space, or None if they lie inside."""
+    return outside_space(space, trial.system_attrs.get(FIXED, {}))
+
+
+def outside_space(space: SearchSpace, values: Mapping[str, Any]) -> str | None:
+    """Return why values, as Optuna stores them, lie outside the space, or None if they lie inside."""
     known = {parameter.path: parameter for parameter in space.parameters}
-    for name, value in trial.system_attrs.get(FIXED, {}).items():
+    for name, value in values.items():
         if name not in known:
             return f"{name} is no parameter of the space"
         domain = known[name].domain
         if isinstance(domain, Choices):
-            if not any(value == choice and type(value) is type(choice) for choice in domain.values):
+            stored = [stored_value(choice) for choice in domain.values]
+            if not any(value == choice and type(value) is type(choice) for choice in stored):
                 return f"{name}={value!r} is none of the choices {list(domain.values)}"
         elif not _within(domain, value):
             step = f" in steps of {domain.step}" if domain.step else ""

@@ -16,6 +16,7 @@ MODEL_PHASE = "model"
 TIMEFRAME, LOOKBACK = "data.timeframe", "feature.lookback"  # searched by phase 1
 INDICATORS = "feature.indicators"
 STEPS = (1, 2, 4, 6)  # times data.timeframe, that phase 1 searches where nothing else is listed
+SETS = "a list of mappings, such as [{agent.learning_rate: 0.001}]"
 LONGEST_STEP_NS = 12 * HOUR_NS  # longer ones divide a day, so that none of its bars is a remainder
 
 
@@ -150,6 +151,29 @@ class PhaseSpec:
 
 
 @dataclass(frozen=True)
+class StartSpec:
+    """Parameter sets that a study tries before those that its sampler draws; they count in the cap."""
+
+    enqueue: list[dict[str, Any]] = setting(
+        [], SEARCH, "Parameter sets to try first, each a mapping of searched keys; the others are drawn."
+    )
+    start_from: str | None = setting(
+        None, SEARCH, "Earlier study on the same instrument whose best parameter sets are tried first.",
+        null="none",
+    )  # fmt: skip
+    top_n: int = setting(
+        10, SEARCH, "Best parameter sets taken from search.start_from.", unit="parameter sets", low=1,
+        high=LARGEST_COUNT,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "search")
+        for each in self.enqueue:
+            require(isinstance(each, Mapping) and bool(each), "search.enqueue", each, SETS)
+        require(self.start_from != "", "search.start_from", "", "the name of a study, or null")
+
+
+@dataclass(frozen=True)
 class SearchSpec:
     """The search over configurations: space, sampler, pruner, phases and seed."""
 
@@ -160,6 +184,7 @@ class SearchSpec:
     space: dict[str, Any] = setting({}, SEARCH, "Tree of the keys to search, each with its range or choices.")
     sampler: SamplerSpec = group(SamplerSpec, "How trials are drawn.", role=SEARCH)
     pruner: PrunerSpec = group(PrunerSpec, "How trials are stopped early.", role=SEARCH)
+    search: StartSpec = group(StartSpec, "Parameter sets that are tried first.", role=SEARCH)
     # The grid of phase 1 is its space, and a study with another space is refused.
     phase: PhaseSpec = group(PhaseSpec, "One study or two.", role=SEARCH, changeable=True)
 

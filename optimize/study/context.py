@@ -202,6 +202,7 @@ def refuse_other(stored: StudyRecord, now: StudyRecord, command: str) -> None:
         lines += _lines(
             dict(flat(before)), dict(flat(after)), different(dict(flat(before)), dict(flat(after)))
         )
+        lines.append(wider_study_line(stored.study_name))
     if lines:
         raise OtherStudyError(resume_refusal(stored.study_name, command, lines))
     if stored.data_fingerprint != now.data_fingerprint:
@@ -219,6 +220,11 @@ def resume_refusal(name: str, command: str, lines: Sequence[str]) -> str:
     """Return why a study cannot be resumed: the remedy, then one line for each difference."""
     remedy = f"go on with it as it was by {command}, or choose another name"
     return "\n  ".join([f"study {name!r} was started with other settings: {remedy}", *lines])
+
+
+def wider_study_line(name: str) -> str:
+    """Return how another space is searched from the best sets of a stored study."""
+    return f"a new study searches another space from its best sets: name=NEW search.start_from={name}"
 
 
 def differing_settings(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,11 +13,11 @@ from optimize.results.records import StudyRecord, load_study
 from optimize.results.tables import STUDIES
 from optimize.search.parse import parse_space
 from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE, model_space
-from optimize.study.context import differing_settings, flat, resume_command, resume_refusal
+from optimize.study.context import differing_settings, flat, resume_command, resume_refusal, wider_study_line
 from optimize.study.spec import StudySpec
 
 # Phase 1 stores values of its own for these keys of phase 2.
-OF_PHASE_TWO = ("n_trials", "space", "sampler", "pruner")
+OF_PHASE_TWO = ("n_trials", "space", "sampler", "pruner", "search")
 SPANS_OF_FILE = ("window.kind", "window.spans", "window.file")
 
 
@@ -88,6 +88,7 @@ def resumed_spec(stored: StoredStudy, spec: StudySpec, typed: Sequence[str]) -> 
     if _space(before) != _space(after):
         keys = sorted(key for key, _ in _space(before).items() ^ _space(after).items())
         lines += [f"{key}: another search space" for key in dict.fromkeys(keys)]
+        lines.append(wider_study_line(spec.name))
     if lines:
         raise OtherStudyError(resume_refusal(spec.name, resume_command(spec), lines))
     found = from_plain(StudySpec, after)

@@ -35,6 +35,7 @@ from optimize.study.dashboard.attach_missing import attach_figures
 from optimize.study.launch.code_equivalence import check_code
 from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
 from optimize.study.launch.preflight import offered_features, preflight, preflight_logged, preflight_on
+from optimize.study.launch.starting_points import check_starting_points, queue_starting_points, wide_space
 from optimize.study.launch.supervise import cluster_connection, supervise
 from optimize.study.phases.run import (
     compare_combinations,
@@ -88,6 +89,9 @@ def _check(spec: StudySpec) -> None:
     if spec.phase.kind != "timeframe_only":
         check_sampler(spec.sampler, space)
     check_reachable(spec.database)  # fail before the markets are built, not after
+    check_starting_points(
+        spec, space if spec.phase.kind == "single" else wide_space(spec, parse_space(spec.space))
+    )
     _refuse_taken(spec)
     if (unread := unread_keys(spec, space)) and not _is_stored(spec):
         raise BadInputError(f"{'; '.join(unread)}: take it out of the space, or set what reads it")
@@ -227,6 +231,7 @@ def _enter(
     before = cap_of(context)
     enroll(context, windowed, echo)
     check_code(context, echo, launch=True)
+    queue_starting_points(context, source, echo)
     if source is not None:
         with context.engine.begin() as conn:
             log_event(conn, spec.name, source_line(source), SourceDescribed(**dataclasses.asdict(source)))

@@ -28,6 +28,7 @@ from optimize.search.spec import (
     TIMEFRAME_PHASE,
     PrunerSpec,
     SamplerSpec,
+    StartSpec,
     model_space,
 )
 from optimize.study.context import StudyContext, cap_of
@@ -58,6 +59,7 @@ def timeframe_study(spec: StudySpec) -> StudySpec:
         space={"data": {"timeframe": list(grid.timeframes)}, "feature": {"lookback": list(grid.lookbacks)}},
         sampler=SamplerSpec(name="grid"),
         pruner=PrunerSpec(name="none"),
+        search=StartSpec(),  # they are sets of the model's space
     )
 
 

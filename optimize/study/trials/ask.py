@@ -53,9 +53,11 @@ class Census:
 
 def ask_next(context: StudyContext, census: Census, cap: int) -> list[FrozenTrial]:
     """Add the next trial or the next batch and return all trials; needs the study lock."""
-    if census.count(TrialState.WAITING):  # queued by hand
-        with _adding(context, cap):
-            context.study.ask()
+    if waiting := census.count(TrialState.WAITING):  # starting points, and trials queued by hand
+        size = context.spec.worker.batch_size if in_batches(context) else 1
+        for _ in range(min(waiting, size, cap - census.counted)):
+            with _adding(context, cap):
+                context.study.ask()
         return context.study.get_trials(deepcopy=False)
     if not in_batches(context):
         return _ask(context, census.trials, 1, cap)
