@@ -47,13 +47,13 @@ TRIAL_COLUMNS = (
     Column("score", "score", format_score),
     Column("standard_error", "standard error", number()),
     Column("spread", "windows min/med/max"),
-    Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
+    Column("sharpe_zero_cost", "zero-cost Sharpe", format_score, detail=True),
     Column("cost", "cost", share),
     Column("total_return", "return", percent),
-    Column("max_drawdown", "drawdown (sessions)", percent),
+    Column("max_drawdown", "drawdown (sessions)", percent, detail=True),
     Column("max_drawdown_bars", "drawdown (bars)", percent),
     Column("trades", "trades", number(0)),
-    Column("exposure", "exposure", number()),
+    Column("exposure", "exposure", number(), detail=True),
     Column("buy_and_hold", "buy_and_hold", format_score),
 )
 REPEATED = (  # shown where a set of parameters has several runs

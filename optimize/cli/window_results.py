@@ -32,12 +32,12 @@ WINDOW_COLUMNS = (
     Column("sharpe", "Sharpe", format_score),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
     Column("total_return", "return", percent),
-    Column("max_drawdown", "drawdown (sessions)", percent),
+    Column("max_drawdown", "drawdown (sessions)", percent, detail=True),
     Column("max_drawdown_bars", "drawdown (bars)", percent),
     Column("cost", "cost", share),
     Column("trades", "trades", short),
-    Column("exposure", "exposure", number()),
-    Column("seconds", "seconds", number(1)),
+    Column("exposure", "exposure", number(), detail=True),
+    Column("seconds", "seconds", number(1), detail=True),
 )
 FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where sessions end flat
 ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward

@@ -17,7 +17,8 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-PLAIN_WIDTH = 1000  # of a table written to a file or a pipe; narrower tables keep their own width
+PLAIN_WIDTH = 120  # of a table written to a file or a pipe; narrower tables keep their own width
+UNBOUNDED = 1000  # to measure how wide a table would be
 FILLS = {"open": "", "close": "; orders filled at the very close that was observed, for comparisons only"}
 COST_UNIT = "cost: commission, slippage and financing, in % of what a window starts with, summed over windows"
 EXPOSURE = "exposure: mean over bars of the sum of |weights|"
@@ -39,13 +40,18 @@ class Column:
     title: str
     write: Write = str
     right: bool = True
+    detail: bool = False  # left out of a pipe's table that would be wider than PLAIN_WIDTH
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal or COLUMNS, else wide enough for any table."""
+    """Return a console as wide as the terminal or COLUMNS, else PLAIN_WIDTH wide."""
+    return Console(width=None if _has_width() else PLAIN_WIDTH, highlight=False)
+
+
+def _has_width() -> bool:
+    """Return whether a terminal or COLUMNS states the width."""
     stated = os.environ.get("COLUMNS", "")
-    told = sys.stdout.isatty() or (stated.isdecimal() and int(stated) > 0)
-    return Console(width=None if told else PLAIN_WIDTH, highlight=False)
+    return sys.stdout.isatty() or (stated.isdecimal() and int(stated) > 0)
 
 
 def say(text: str) -> None:
@@ -104,20 +110,35 @@ def duration(seconds: float | None) -> str:
 
 def _show_table(rows: Sequence[TableRow], columns: Sequence[Column], title: str) -> None:
     console = make_console()
-    wide = console.options.update(max_width=PLAIN_WIDTH)
+    wide = console.options.update(max_width=UNBOUNDED)
 
-    def width(shown: Sequence[Column], folded: bool) -> int:
-        return Measurement.get(console, wide, _table(rows, shown, title, folded=folded)).minimum
+    def width(shown: Sequence[Column], folded: bool) -> Measurement:
+        return Measurement.get(console, wide, _table(rows, shown, title, folded=folded))
 
-    if width(columns, folded=False) <= console.width:
+    if width(columns, folded=False).minimum <= console.width:
         console.print(_table(rows, columns, title, folded=False))
         return
-    parts = _parts(columns, lambda shown: width(shown, folded=True) <= console.width)
-    for part in parts:
+    shown = list(columns)
+    if not _has_width():
+        shown = _without_details(columns, lambda shown: width(shown, folded=True).maximum <= console.width)
+    for part in _parts(shown, lambda shown: width(shown, folded=True).minimum <= console.width):
         # Where the terminal is too narrow even for two columns it breaks the line; nothing is cut off.
-        console.width = max(console.width, width(part, folded=True))
+        console.width = max(console.width, width(part, folded=True).minimum)
         console.print(_table(rows, part, title, folded=True))
         title = ""
+    if left := [column.title for column in columns if column not in shown]:
+        say(f"left out of {PLAIN_WIDTH} columns: {', '.join(left)}; COLUMNS=200 before the command shows all")
+
+
+def _without_details(columns: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> list[Column]:
+    """Return the columns without as many details, from the right, as the width asks for."""
+    shown = list(columns)
+    for column in reversed(columns):
+        if fits(shown):
+            break
+        if column.detail:
+            shown.remove(column)
+    return shown
 
 
 def _parts(columns: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> list[tuple[Column, ...]]:

@@ -100,7 +100,8 @@ def test_tables_off_a_terminal_keep_to_columns(
     assert max(map(len, table.splitlines()[1:])) <= 80
     monkeypatch.delenv("COLUMNS")
     table = run("leaderboard", "name=btc", filled)[1].partition("rank 1 (trial")[0]
-    assert max(map(len, table.splitlines()[1:])) > 80
+    assert 80 < max(map(len, table.splitlines()[1:])) <= 120
+    assert "left out of 120 columns: zero-cost Sharpe, drawdown (sessions), exposure;" in table
 
 
 def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
@@ -113,7 +114,7 @@ def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
 
 
 def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(
-    run: Run, filled: str, database_url: str
+    run: Run, filled: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, err = run("leaderboard", "name=btc", filled)
     assert (code, err) == (0, "")
@@ -123,6 +124,7 @@ def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(
     with engine.begin() as conn:
         save_baselines(conn, [baseline("flat", None), hold])
     engine.dispose()
+    monkeypatch.setenv("COLUMNS", "250")
     out = run("leaderboard", "name=btc", filled)[1]
     for words in (
         "; 3 test windows with 3 sessions in all",
@@ -147,8 +149,9 @@ def test_a_leaderboard_that_fails_shows_no_part_of_itself(
 
 
 def test_the_leaderboard_of_a_timeframe_phase_shows_what_was_kept_and_why(
-    run: Run, filled: str, database_url: str
+    run: Run, filled: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     pairs = (
         Combination("1h", 4, 2, 2, (-0.5, 0.5), 0.0, 0.5, 0.02),
         Combination("4h", 4, 2, 2, (2.0, 3.0), 2.5, 0.5, 1.0, kept=True),
@@ -266,7 +269,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
 def test_no_table_of_the_leaderboard_is_wider_than_the_terminal(
     width: int, run: Run, filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "make_console", lambda: Console(width=width))
+    monkeypatch.setenv("COLUMNS", str(width))
     out = run("leaderboard", "name=btc", filled)[1]
     headings = [line for line in out.splitlines() if line.split()[:1] == ["rank"] and "(trial" not in line]
     assert len(headings) == {80: 2, 120: 2, 1000: 1}[width]

@@ -1,0 +1,43 @@
+"""Tables off a terminal fit 120 columns, and name the details that they leave out."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from optimize.report.tables import PLAIN_WIDTH, Column, show
+
+ROW = {f"key{index}": 0.25 for index in range(11)}
+DETAILS = {3, 10}
+COLUMNS = [Column(key, f"title_{index:02}", detail=index in DETAILS) for index, key in enumerate(ROW)]
+
+
+def shown(capsys: pytest.CaptureFixture[str], columns: Sequence[Column]) -> list[str]:
+    show([ROW], columns, "table")
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_pipe_gets_as_few_details_as_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, COLUMNS)
+    assert max(map(len, lines)) <= PLAIN_WIDTH
+    assert lines[-1].startswith("left out of 120 columns: title_10; COLUMNS=200 ")
+    assert sum(line.count("0.25") for line in lines) == len(ROW) - 1
+
+
+def test_columns_that_are_no_details_follow_in_a_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, [Column(each.key, each.title) for each in COLUMNS])
+    assert max(map(len, lines)) <= PLAIN_WIDTH
+    assert not any("left out" in line for line in lines)
+    assert all(any(each.title in line for line in lines) for each in COLUMNS)
+
+
+def test_a_stated_width_shows_every_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    (values,) = [line for line in shown(capsys, COLUMNS) if "0.25" in line]
+    assert values.count("0.25") == len(ROW)
+
+
+def test_a_table_that_fits_keeps_its_details_and_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, COLUMNS[-3:])
+    assert lines[1].split() == ["title_08", "title_09", "title_10"]
