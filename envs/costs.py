@@ -44,13 +44,25 @@ class CostSpec:
         below=10_000,
     )
     borrow_rate: float = setting(
-        0.05, RUN, "Interest on negative cash.", unit="a year of 365.25 days, 0.05 is 5 %", low=0
+        0.05,
+        RUN,
+        "Financing of a debt: interest on negative cash.",
+        unit="a year of 365.25 days, 0.05 is 5 %",
+        low=0,
     )
     short_rate: float = setting(
-        0.02, RUN, "Fee on the value held short.", unit="a year of 365.25 days, 0.02 is 2 %", low=0
+        0.02,
+        RUN,
+        "Financing of a short: fee on the value held short.",
+        unit="a year of 365.25 days, 0.02 is 2 %",
+        low=0,
     )
     cash_rate: float = setting(
-        0.0, RUN, "Interest earned on cash.", unit="a year of 365.25 days, 0.05 is 5 %", low=0
+        0.0,
+        RUN,
+        "Interest earned on cash, booked with the financing.",
+        unit="a year of 365.25 days, 0.05 is 5 %",
+        low=0,
     )
     spread_bps: float = setting(
         0.0, RUN, "Constant spread between bid and ask, of which each side pays half.",

@@ -5,7 +5,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from optimize.agents.spec import AgentSpec
 from optimize.cli.comments import Explained, explain_file, options_of
 from optimize.cli.composition import Tree, compose_tree, composing
 from optimize.cli.layout import spell_value, wrap
-from optimize.cli.schema_keys import type_of, words_of_type
+from optimize.cli.schema_keys import kinds_in, type_of, words_of_type
 from optimize.cli.verbs import VERBS
 from optimize.cli.yaml_files import conf_folder
 from optimize.errors import BadInputError
@@ -37,6 +37,7 @@ ROLES = {
     "execution": "decides how far, how fast and where a study runs",
     "secret": "is neither stored nor shown",
 }
+SPACE = "space."
 CHOOSING = ("experiment", "debug")  # groups whose files choose values of other groups' keys
 
 
@@ -57,12 +58,14 @@ def explain_lines(name: str | None, keys: dict[str, Key], groups: dict[str, Sett
         folder = None
     if name in keys:
         yield from _key(keys[name])
+    elif name.removeprefix(SPACE) in keys and name.startswith(SPACE):
+        yield from _searched(keys[name.removeprefix(SPACE)])
     elif name in groups or folder is not None:
         yield f"{name}: {groups[name].meaning}" if name in groups else f"{name}: a group of files of settings"
     elif any(name in explained.paths for _, explained in _files()):
         yield from _of_files(name)
     else:
-        raise BadInputError(f"there is no key {name!r}: {_hint(name, [*keys, *groups])}")
+        raise BadInputError(f"there is no key {name!r}: {_hint(name, [*keys, *groups], keys.values())}")
     if folder is not None:
         yield f"\noptions: {name}=NAME chooses a file of settings"
         files = {option: folder / f"{option}.yaml" for option in options_of(folder)}
@@ -114,6 +117,37 @@ def _key(key: Key) -> Iterator[str]:
     if key.path in REGISTERED:
         yield f"\nchoices of {key.path}"
         yield from _rows([(f"  {name}", meaning) for name, meaning in sorted(REGISTERED[key.path]())])
+
+
+def _searched(key: Key) -> Iterator[str]:
+    """Yield the facts of a key as a space searches it."""
+    own, path = key.setting, f"{SPACE}{key.path}"
+    yield from wrap(f"{path}: ", f"The values of {key.path} among which a study searches.", "  ")
+    yield ""
+    if key.unsearchable is not None:
+        yield from _facts({"meaning": own.meaning, "searched": f"no: {key.unsearchable}"})
+        return
+    tree = _defaults()
+    default = OmegaConf.select(tree.config, path, default=None)
+    offered = f"{spell_value(plain_value(default))}, of space={tree.choices.get('space')}"
+    typed = path if default is not None else f"+{path}"  # Hydra's sign for a key that is not there yet
+    forms = [f"'{typed}=[VALUE,VALUE]'"]
+    if {int, float} & {*kinds_in(key.kind)}:
+        forms.append(f"'{typed}={{low:NUMBER,high:NUMBER}}' (also step, log:true)")
+    yield from _facts(
+        {
+            "meaning": own.meaning,
+            "typed as": " or ".join(forms),
+            "beside": "a file of `space` may search it beside some values of another key only: "
+            "{choices: [VALUE, VALUE], when: {OTHER.KEY: [VALUE]}}",
+            "each value": words_of_type(key.kind, key.path) or "any",
+            "range": own.range,
+            "default": f"not searched by space={tree.choices.get('space')}" if default is None else offered,
+            "left out by": f"{path}=null" if default is not None else "",
+            "see also": f"`walkforge explain {key.path}`",
+        }
+    )
+    yield from _places(path)
 
 
 def _default(key: Key) -> str:
@@ -243,8 +277,8 @@ def _extensions_of(path: str) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def _hint(name: str, names: Sequence[str]) -> str:
-    """Return the keys that were probably meant, or where a value of a registry is listed."""
+def _hint(name: str, names: Sequence[str], keys: Iterable[Key]) -> str:
+    """Return the keys that were probably meant, those about the word, or the registry of a value."""
     for key, values in REGISTERED.items():
         if name in dict(values()):
             return f"it is a value of {key}: `walkforge explain {key}` lists all"
@@ -256,6 +290,9 @@ def _hint(name: str, names: Sequence[str]) -> str:
         near += tails[tail]
     if near:
         return f"did you mean {', '.join(list(dict.fromkeys(near))[:NEAREST])}?"
+    word = re.compile(rf"\b{re.escape(name.rpartition('.')[2])}\b", re.IGNORECASE)
+    if about := [f"{key.path} ({key.setting.meaning})" for key in keys if word.search(key.setting.meaning)]:
+        return f"its word is in the meaning of {', '.join(about)}"
     return "`walkforge explain` lists all keys"
 
 

@@ -1,5 +1,6 @@
 """Which keys and values may be searched: those that change the model or the market of the study at hand."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ STEP_INTERVALS = {
     "target_update_interval",
     "train_freq",
 }  # in steps; useless beyond the length of a training
+MOST_STEPS = 2**40  # no training is as long: values that conflict even then do not fit by its length
 
 
 def check_space(spec: RunSpec, space: SearchSpace) -> None:
@@ -102,10 +104,29 @@ def budget_conflicts(spec: RunSpec, space: SearchSpace) -> list[str]:
     return found
 
 
+def sufficient_budget(spec: RunSpec, space: SearchSpace) -> int | None:
+    """Return the fewest agent.total_timesteps that honour every offered value; None where no number does."""
+
+    def honours(steps: int) -> bool:
+        agent = dataclasses.replace(spec.agent, total_timesteps=steps)
+        return not budget_conflicts(dataclasses.replace(spec, agent=agent), space)
+
+    few, enough = spec.agent.total_timesteps, 2 * spec.agent.total_timesteps
+    while not honours(enough):
+        few, enough = enough, 2 * enough
+        if enough > MOST_STEPS:
+            return None
+    while enough - few > 1:  # more steps never cut a value that fewer steps honour
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if honours(middle) else (middle, enough)
+    return enough
+
+
 def _conflicts(spec: RunSpec, space: SearchSpace, parameter: Parameter, timeframe: str) -> list[str]:
-    """Return the first value that a timeframe's training cuts, or that trains like an earlier one."""
+    """Return the values that a timeframe's training cuts, then those that train alike."""
     key = parameter.path.partition(".")[2]
-    seen: dict[Any, Any] = {}
+    cut: dict[Any, list[str]] = {}  # by the value in effect
+    alike: dict[Any, list[str]] = {}
     for value in _offered(parameter):
         chosen = _longest_rollout(space) | _parents(space, parameter) | {parameter.path: value}
         chosen.pop(TIMEFRAME, None)
@@ -116,15 +137,15 @@ def _conflicts(spec: RunSpec, space: SearchSpace, parameter: Parameter, timefram
         kept = effective_hyperparameters(whole.agent)[key] if key == "n_steps" else came
         if key in STEP_INTERVALS:
             kept = min(kept, agent.total_timesteps // (agent.n_envs if key == "train_freq" else 1))
-        offers = f"space.{parameter.path} offers"
-        works = f"but a training of {agent.total_timesteps} steps at {timeframe} works with"
         # Rounding to whole steps of all environments is no cut, unless two values become one.
-        if kept != value and not (key in ROUNDED_KEYS and 0 < value - kept < agent.n_envs):
-            return [f"{offers} {value!r}, {works} {kept}"]
-        if came in seen:
-            return [f"{offers} {seen[came]!r} and {value!r}, {works} {came} for both"]
-        seen[came] = value
-    return []
+        if kept == value or (key in ROUNDED_KEYS and 0 < value - kept < agent.n_envs):
+            alike.setdefault(came, []).append(repr(value))
+        else:
+            cut.setdefault(kept, []).append(repr(value))
+    works = f"but a training of {agent.total_timesteps} steps at {timeframe} works with"
+    found = [(values, f"{works} {kept}") for kept, values in cut.items()]
+    found += [(values, f"{works} {came} for all of them") for came, values in alike.items() if values[1:]]
+    return [f"space.{parameter.path} offers {' and '.join(values)}, {text}" for values, text in found]
 
 
 def _offered(parameter: Parameter) -> tuple[Any, ...]:

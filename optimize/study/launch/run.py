@@ -25,7 +25,7 @@ from optimize.results.records import load_study
 from optimize.results.states import RunState
 from optimize.results.timeframe_verdict import Verdict, record_evidence
 from optimize.search.parse import Choices
-from optimize.search.rules import budget_conflicts, check_space, unread_keys
+from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys
 from optimize.search.samplers import check_sampler, grid_words
 from optimize.search.space import SearchSpace, apply, grid, parse_space
 from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME
@@ -97,8 +97,10 @@ def _check(spec: StudySpec) -> None:
         raise BadInputError(f"{'; '.join(unread)}: take it out of the space, or set what reads it")
     conflicts = [] if spec.phase.kind == "timeframe_only" else budget_conflicts(spec, space)
     if conflicts and not _is_stored(spec):  # a study of an older version may have them
+        enough = sufficient_budget(spec, space)
+        longer = "" if enough is None else f"raise agent.total_timesteps to {enough} or more, "
         raise BadInputError(
-            f"{'; '.join(dict.fromkeys(conflicts))}: take such values out, raise agent.total_timesteps, or "
+            f"{'; '.join(dict.fromkeys(conflicts))}: take such values out, {longer}or "
             f"leave the key out, as in {conflicts[0].partition(' ')[0]}=null"
         )
 

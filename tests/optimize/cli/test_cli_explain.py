@@ -73,6 +73,38 @@ def test_a_key_that_may_not_be_searched_has_the_reason(run: Run, key: str, reaso
     assert f"no: {reason}" in out
 
 
+@pytest.mark.parametrize(
+    ("key", "facts"),
+    [
+        (
+            "agent.learning_rate",
+            [
+                "typed as +'space.agent.learning_rate=.VALUE,VALUE.' or +'space.agent.learning_rate=.low",
+                "default +.low:3e-05,high:0.003,log:true., of space=ppo",
+                "left out by space.agent.learning_rate=null",
+                "each value +a number",
+            ],
+        ),
+        (
+            "feature.indicators",
+            [
+                r"typed as +'\+space.feature.indicators=.VALUE,VALUE.'\n",
+                "default +not searched by space=ppo",
+                "see also +`walkforge explain feature.indicators`",
+            ],
+        ),
+        ("window.count", ["searched +no: a space may not tune the exam"]),
+    ],
+)
+def test_a_key_of_a_space_has_its_forms_and_the_facts_of_its_values(
+    run: Run, key: str, facts: list[str]
+) -> None:
+    code, out, err = run("explain", f"space.{key}")
+    assert (code, err) == (0, "")
+    for fact in facts:
+        assert re.search(fact, out.replace("\n" + " " * 14, " ")), fact
+
+
 def test_a_group_lists_its_options_with_a_line_each_and_its_keys(run: Run) -> None:
     code, out, _ = run("explain", "reward")
     lines = [line.split() for line in out.splitlines()]
@@ -114,6 +146,7 @@ def test_without_a_key_every_key_of_a_study_is_shown_below_its_group(run: Run) -
         ("commission_bps", "did you mean cost.commission_bps"),
         ("rewards", "did you mean reward"),
         ("rsi", "`walkforge explain feature.indicators` lists all"),
+        ("cost.financing", "is in the meaning of cost.borrow_rate (Financing of a debt: "),
         ("q.q", "`walkforge explain` lists all keys"),
     ],
 )

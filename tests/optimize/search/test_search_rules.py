@@ -11,8 +11,8 @@ from rich.console import Console
 from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.errors import BadInputError
-from optimize.search.rules import budget_conflicts, check_space, unread_keys
-from optimize.search.space import parse_space
+from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys
+from optimize.search.space import SearchSpace, parse_space
 from optimize.study.launch.run import run_study
 from optimize.study.spec import StudySpec, resolve
 from tests.optimize.study.studies import small_spec
@@ -114,10 +114,14 @@ def test_every_choice_is_tried_on_the_configuration(
 
 
 def conflicts(tmp_path: Path, agent: AgentSpec, **keys: Any) -> list[str]:
+    return budget_conflicts(*budgeted(tmp_path, agent, **keys))
+
+
+def budgeted(tmp_path: Path, agent: AgentSpec, **keys: Any) -> tuple[StudySpec, SearchSpace]:
     space = {"agent": {key: value for key, value in keys.items() if key != "timeframe"}}
     space |= {"data": {"timeframe": keys["timeframe"]}} if "timeframe" in keys else {}
     spec = dataclasses.replace(small_spec(tmp_path), agent=agent, space=space)
-    return budget_conflicts(spec, parse_space(space))
+    return spec, parse_space(space)
 
 
 SAC = AgentSpec("sac", total_timesteps=1500, n_envs=1)
@@ -129,7 +133,7 @@ SAC = AgentSpec("sac", total_timesteps=1500, n_envs=1)
         (
             SAC,
             {"learning_starts": [1000, 2000]},
-            "offers 1000, but a training of 1500 steps at 1h works with 750",
+            "offers 1000 and 2000, but a training of 1500 steps at 1h works with 750$",
         ),
         (SAC, {"learning_starts": {"low": 10, "high": 1000}}, "offers 1000"),
         (SAC, {"learning_starts": [100, 700], "timeframe": ["1h", "2h"]}, "750 steps at 2h works with 375"),
@@ -140,9 +144,10 @@ SAC = AgentSpec("sac", total_timesteps=1500, n_envs=1)
         (
             AgentSpec("dqn", 1500, 8),
             {"target_update_interval": [96, 100]},
-            "96 and 100, .* works with 96 for both",
+            "96 and 100, .* works with 96 for all of them",
         ),
         (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 512]}, "offers 512, but .* works with 128"),
+        (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 512, 1024]}, "offers 512 and 1024, but .* with 128$"),
         (
             AgentSpec("ppo", 1000, 4),
             {"n_steps": [64, 128], "batch_size": [64, 1024]},
@@ -152,7 +157,7 @@ SAC = AgentSpec("sac", total_timesteps=1500, n_envs=1)
         (
             AgentSpec("ppo", 8192, 8, hyperparameters={"batch_size": 64}),
             {"n_steps": [256, 512], "timeframe": ["1h", "4h"]},
-            "offers 256 and 512, but .* at 4h works with 256 for both",
+            "offers 256 and 512, but .* at 4h works with 256 for all of them",
         ),
     ],
 )
@@ -163,10 +168,29 @@ def test_values_that_the_budget_cannot_honour_are_found(
     assert found == [] if words is None else re.search(words, "; ".join(found)), found
 
 
+@pytest.mark.parametrize(
+    ("agent", "keys", "enough"),
+    [
+        (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 512, 1024]}, 4096),
+        (AgentSpec("ppo", 1000, 4), {"n_steps": [64, 512], "timeframe": ["1h", "4h"]}, 2048),
+        (SAC, {"learning_starts": [1000, 2000]}, 4000),
+        (SAC, {"learning_starts": [1000, 2000], "buffer_size": [1000, 5000]}, 5000),
+        (AgentSpec("dqn", 1500, 8), {"target_update_interval": [96, 100]}, None),
+    ],
+)
+def test_the_budget_that_would_do_is_the_least(
+    tmp_path: Path, agent: AgentSpec, keys: dict[str, Any], enough: int | None
+) -> None:
+    assert sufficient_budget(*budgeted(tmp_path, agent, **keys)) == enough
+    if enough is not None:
+        assert conflicts(tmp_path, dataclasses.replace(agent, total_timesteps=enough - 1), **keys)
+        assert not conflicts(tmp_path, dataclasses.replace(agent, total_timesteps=enough), **keys)
+
+
 def test_a_new_study_is_refused_for_them_before_anything_is_made(tmp_path: Path) -> None:
     sac = AgentSpec("sac", total_timesteps=1500, n_envs=1, hyperparameters={"learning_starts": 1000})
     space = {"agent": {"learning_starts": [1000, 2000]}}
-    with pytest.raises(BadInputError, match=r"learning_starts offers 1000.*raise agent\.total_timesteps"):
+    with pytest.raises(BadInputError, match=r"offers 1000 and 2000, .*raise agent\.total_timesteps to 4000"):
         run_study(
             resolve(dataclasses.replace(small_spec(tmp_path), agent=sac, space=space)), Console(quiet=True)
         )
