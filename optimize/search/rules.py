@@ -29,7 +29,7 @@ STEP_INTERVALS = {
     "target_update_interval",
     "train_freq",
 }  # in steps; useless beyond the length of a training
-MOST_STEPS = 2**40  # no training is as long: values that conflict even then do not fit by its length
+LONGEST_TRAINING = 2**40  # no training is as long: values that conflict even then do not fit by its length
 
 
 def check_space(spec: RunSpec, space: SearchSpace) -> None:
@@ -114,7 +114,7 @@ def sufficient_budget(spec: RunSpec, space: SearchSpace) -> int | None:
     few, enough = spec.agent.total_timesteps, 2 * spec.agent.total_timesteps
     while not honours(enough):
         few, enough = enough, 2 * enough
-        if enough > MOST_STEPS:
+        if enough > LONGEST_TRAINING:
             return None
     while enough - few > 1:  # more steps never cut a value that fewer steps honour
         middle = (few + enough) // 2
