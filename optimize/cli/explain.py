@@ -133,7 +133,9 @@ def _searched(key: Key) -> Iterator[str]:
     typed = path if default is not None else f"+{path}"  # Hydra's sign for a key that is not there yet
     forms = [f"'{typed}=[VALUE,VALUE]'"]
     if {int, float} & {*kinds_in(key.kind)}:
-        forms.append(f"'{typed}={{low:NUMBER,high:NUMBER}}' (also step, log:true)")
+        removed = f"'~{path}' " if OmegaConf.is_list(default) else ""  # Hydra puts no tree over a list
+        added = f"+{path}" if removed else typed
+        forms.append(f"{removed}'{added}={{low:NUMBER,high:NUMBER}}' (also step, log:true)")
     yield from _facts(
         {
             "meaning": own.meaning,

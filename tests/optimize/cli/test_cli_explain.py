@@ -93,6 +93,7 @@ def test_a_key_that_may_not_be_searched_has_the_reason(run: Run, key: str, reaso
                 "see also +`walkforge explain feature.indicators`",
             ],
         ),
+        ("agent.n_steps", [r"'~space.agent.n_steps' '\+space.agent.n_steps=.low:"]),
         ("window.count", ["searched +no: a space may not tune the exam"]),
     ],
 )
