@@ -130,12 +130,13 @@ def _searched(key: Key) -> Iterator[str]:
     tree = _defaults()
     default = OmegaConf.select(tree.config, path, default=None)
     offered = f"{spell_value(plain_value(default))}, of space={tree.choices.get('space')}"
-    typed = path if default is not None else f"+{path}"  # Hydra's sign for a key that is not there yet
-    forms = [f"'{typed}=[VALUE,VALUE]'"]
+    # Hydra takes a `+` before a key that is not there yet, and puts no tree over a list nor a list over a tree.
+    new = f"'~{path}' '+{path}"
+    listed, ranged = OmegaConf.is_list(default), OmegaConf.is_dict(default)
+    there = f"'{path}" if default is not None else f"'+{path}"
+    forms = [f"{new if ranged else there}=[VALUE,VALUE]'"]
     if {int, float} & {*kinds_in(key.kind)}:
-        removed = f"'~{path}' " if OmegaConf.is_list(default) else ""  # Hydra puts no tree over a list
-        added = f"+{path}" if removed else typed
-        forms.append(f"{removed}'{added}={{low:NUMBER,high:NUMBER}}' (also step, log:true)")
+        forms.append(f"{new if listed else there}={{low:NUMBER,high:NUMBER}}' (also step, log:true)")
     yield from _facts(
         {
             "meaning": own.meaning,

@@ -79,7 +79,8 @@ def test_a_key_that_may_not_be_searched_has_the_reason(run: Run, key: str, reaso
         (
             "agent.learning_rate",
             [
-                "typed as +'space.agent.learning_rate=.VALUE,VALUE.' or +'space.agent.learning_rate=.low",
+                "typed as +'~space.agent.learning_rate' '.space.agent.learning_rate=.VALUE,VALUE.' or "
+                "'space.agent.learning_rate=.low",
                 "default +.low:3e-05,high:0.003,log:true., of space=ppo",
                 "left out by space.agent.learning_rate=null",
                 "each value +a number",
