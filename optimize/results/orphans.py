@@ -30,11 +30,16 @@ ORPHANS = {
     "wf_returns": f"{_NO_RUN} AND {_NO_FINALIST}",
     "wf_sessions": _NO_STUDY,
     "wf_baselines": _NO_STUDY,
+    "wf_luck": _NO_STUDY,
+    "wf_luck_tests": _NO_STUDY,
     "wf_events": _NO_STUDY,
     "wf_studies": _NO_STUDY,
 }
 # Which databases of older versions lack until they are written to.
-LATER = {"wf_returns", "wf_sessions", "wf_finalists", "wf_finalist_runs", "wf_finalist_stress"}
+LATER = {
+    "wf_returns", "wf_sessions", "wf_finalists", "wf_finalist_runs", "wf_finalist_stress", "wf_luck",
+    "wf_luck_tests",
+}  # fmt: skip
 NEEDED = OPTUNA_TABLES | (ORPHANS.keys() - LATER) | {"wf_exports"}
 
 

@@ -24,6 +24,8 @@ from optimize.results.tables import (
     FINALIST_STRESS,
     FINALISTS,
     LEASES,
+    LUCK,
+    LUCK_TESTS,
     RUNS,
     SESSION_RETURNS,
     STUDIES,
@@ -234,7 +236,8 @@ def forget_study(conn: Connection, name: str) -> None:
     for table in (WINDOWS, SESSION_RETURNS):
         move_aside(conn, table.name, runs, why, of_study)
     move_aside(conn, FINALIST_STRESS.name, finalists, why, of_study)
-    for table in (RUNS, FINALIST_RUNS, FINALISTS, TEST_SESSIONS, BASELINES, EVENTS, STUDIES):
+    own = (RUNS, FINALIST_RUNS, FINALISTS, TEST_SESSIONS, BASELINES, LUCK, LUCK_TESTS, EVENTS, STUDIES)
+    for table in own:
         move_aside(conn, table.name, "study_name = :name", why, of_study)
 
 

@@ -67,3 +67,11 @@ class TrialState(StrEnum):
 
 COUNTED = (RunState.COMPLETE, RunState.PRUNED)  # against the cap
 FINISHED = (*COUNTED, RunState.FAIL)
+
+
+class LuckVerdict(StrEnum):
+    """Answer to whether the best of many tries beats a benchmark by more than chance."""
+
+    FOUND = "found"
+    LUCK = "luck"
+    CANNOT_TELL = "cannot tell"

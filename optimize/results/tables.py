@@ -33,7 +33,7 @@ from optimize.database import has_table, lock_schema
 from optimize.database.address import url_text
 from optimize.errors import BadInputError
 from optimize.results.column_types import AnyText, DayText, FiniteFloat, JsonText, StateText, UtcText
-from optimize.results.states import RunState, TryKind
+from optimize.results.states import LuckVerdict, RunState, TryKind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -61,6 +61,7 @@ VERSIONS = (
     "0004",
     "0005",
     "0006",
+    "0007",
 )  # oldest first; each has a file in migrations/versions
 
 Record = TypeVar("Record", bound="DataclassInstance")
@@ -267,6 +268,32 @@ TRIED_RUNS = Table(
     Column("first", DayText, nullable=False),
     Column("end", DayText, nullable=False),
     Column("tried_at", UtcText, nullable=False),
+)
+
+LUCK_TESTS = Table(
+    "wf_luck_tests",  # the verdict on the best parameter set of a study, as of its last measurement
+    METADATA,
+    Column("study_name", Text, primary_key=True),
+    *(Column(name, StateText(LuckVerdict), nullable=False) for name in ("verdict", "verdict_buy_and_hold")),
+    *(Column(name, Integer) for name in ("trial_number", "trial_buy_and_hold")),
+    *_real("sharpe", "p_flat", "p_buy_and_hold", "critical_flat", "critical_buy_and_hold"),
+    *_real("chance_sharpe", "detectable_sharpe"),
+    *(Column(name, Integer, nullable=False) for name in ("n_sessions", "n_sets", "n_pruned")),
+    *(Column(name, Integer, nullable=False) for name in ("n_tries", "n_tries_all", "n_held", "as_of_trials")),
+)
+
+LUCK = Table(
+    "wf_luck",  # of each parameter set with a score, by its run of the lower median
+    METADATA,
+    _text("study_name"),
+    _text("parameter_set"),
+    _text("run_uuid"),
+    Column("trial_number", Integer, nullable=False),
+    *_real("sharpe_low", "sharpe_high", "psr", "deflated_sharpe_ratio", "chance_sharpe"),
+    *_real("p_flat", "p_buy_and_hold"),
+    Column("n_tries", Integer, nullable=False),
+    Column("as_of_trials", Integer, nullable=False),
+    PrimaryKeyConstraint("study_name", "parameter_set"),
 )
 
 EXPORTS = Table(

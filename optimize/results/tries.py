@@ -81,6 +81,19 @@ def find_try(conn: Connection, run_uuid: str) -> Try | None:
     return next(iter(load_rows(conn, Try, TRIED_RUNS, where(TRIED_RUNS, run_uuid=run_uuid))), None)
 
 
+def tried_span(conn: Connection, study: str) -> tuple[list[str], date, date] | None:
+    """Return the instruments of a study and its first and last (exclusive) test date, None without a try."""
+    if not has_table(conn, TRIED_RUNS.name):
+        return None
+    of_study = select(TRIED_RUNS.c.symbols, func.min(TRIED_RUNS.c.first), func.max(TRIED_RUNS.c.end))
+    of_study = of_study.join(RUNS, RUNS.c.run_uuid == TRIED_RUNS.c.run_uuid)
+    rows = conn.execute(of_study.where(RUNS.c.study_name == study).group_by(TRIED_RUNS.c.symbols)).all()
+    if not rows:
+        return None
+    symbols = sorted({symbol for found, *_ in rows for symbol in found})
+    return symbols, min(first for _, first, _ in rows), max(end for *_, end in rows)
+
+
 def count_tries(conn: Connection, symbols: Sequence[str], first: date, end: date) -> Tries:
     """Return the numbers of tries whose test dates overlap [first, end)."""
     if not has_table(conn, TRIED_RUNS.name):  # of an older version, that was not written to since

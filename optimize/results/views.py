@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from optimize.database import lock_schema
+from optimize.database import has_table, lock_schema
 from optimize.database.address import url_text
 from optimize.errors import BadInputError
-from optimize.results.tables import RUNS, WINDOWS, refuse_newer
+from optimize.results.tables import LUCK, RUNS, WINDOWS, refuse_newer
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
@@ -159,7 +159,8 @@ SELECT t.study_name, t.number AS trial_number, t.score, t.runs, t.pruned_runs, t
   r.standard_error, r.total_return, r.max_drawdown, r.cost, r.trades, r.turnover, r.sharpe_zero_cost,
   r.buy_and_hold, (<parameters>) AS parameters, r.run_uuid, t.gated_runs, (<run.flags>) AS flags,
   (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = r.run_uuid) AS windows,
-  r.seconds, r.finished_at
+  r.seconds, r.finished_at, l.sharpe_low, l.sharpe_high, l.psr, l.deflated_sharpe_ratio, l.chance_sharpe,
+  l.p_flat, l.p_buy_and_hold, l.n_tries, l.as_of_trials
 FROM (
   SELECT ended.*,
     COUNT(*) OVER same_set AS runs, COUNT(ended.gate) OVER same_set AS gated_runs,
@@ -184,6 +185,7 @@ FROM (
   WINDOW same_set AS (PARTITION BY ended.study_name, ended.parameter_set)
 ) t
 LEFT JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
+LEFT JOIN (<luck>)
 WHERE t.place = (t.runs + 1) / 2 AND t.score IS NOT NULL
 """
 
@@ -199,6 +201,11 @@ FROM (
 JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
 WHERE (<run.gate>) IS NOT NULL
 """
+
+_LUCK = """
+wf_luck l ON l.study_name = t.study_name AND l.parameter_set = r.parameter_set AND l.run_uuid = r.run_uuid
+"""
+_NO_LUCK = f"(SELECT {', '.join(f'NULL AS {column.name}' for column in LUCK.columns)}) l ON 1 = 0"
 
 _REPEATS = """
 SELECT CASE WHEN COUNT(DISTINCT w.repeat) > 1 THEN COUNT(DISTINCT w.repeat) ELSE 1 END
@@ -317,6 +324,8 @@ def with_views(conn: Connection, sql: str) -> str:
         if name in named:  # an older version did not write all columns
             written = {column["name"] for column in inspect(conn).get_columns(table.name)}
             lacking |= {column.name for column in table.columns} - written
+    if "best_models" in named and not has_table(conn, LUCK.name):
+        lacking.add(LUCK.name)
     views = [f"{name} AS ({view_body(name, conn.dialect.name, lacking)})" for name in named]
     return f"WITH {', '.join(views)}\n{sql}" if views else sql
 
@@ -336,6 +345,7 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
     } | {f"run.{name}": "NULL" if name in lacking else f"r.{name}" for name in ADDED_TO_RUNS}
     body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
     body = body.replace("(<returns>)", words.returns.strip())
+    body = body.replace("(<luck>)", _NO_LUCK if LUCK.name in lacking else _LUCK.strip())
     for part, sql in parts.items():
         body = body.replace(f"(<{part}>)", f"({sql})")
     return body.replace("(<held>)", f"({_HELD.replace('<now>', words.now)})").strip()
