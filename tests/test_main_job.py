@@ -65,7 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
     # Three trials in the model phase and windows long enough for trades, so that there is a best one.
     walkforge(folder, "study", *QUICKSTART)
-    walkforge(folder, "export", "name=quickstart", "top_n=2")
+    walkforge(folder, "export", "name=quickstart", "top_n=2", "gate=none")
     return folder
 
 
@@ -96,7 +96,9 @@ def test_a_second_run_adds_no_trial_and_changes_no_bundle(
     before, trials = files(exports), trial_rows(finished)
     assert before
     assert "nothing to run" in walkforge_here(finished, monkeypatch, "study", *QUICKSTART)
-    assert "unchanged" in walkforge_here(finished, monkeypatch, "export", "name=quickstart", "top_n=2")
+    assert "unchanged" in walkforge_here(
+        finished, monkeypatch, "export", "name=quickstart", "top_n=2", "gate=none"
+    )
     assert files(exports) == before
     assert trial_rows(finished) == trials
 

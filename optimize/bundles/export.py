@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from optimize.agents.artifacts import WEIGHTS
 from optimize.atomic import partial_of, put_folder, remove_all_partials
 from optimize.bundles.card import SearchSummary, StudyBaseline
+from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
 from optimize.bundles.replay import Replay, WindowedMarkets, replay_bundle, trust_bundle
 from optimize.bundles.write import write_bundle
@@ -27,14 +28,7 @@ from optimize.hashing import hash_file
 from optimize.report.commands import folder_words
 from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
-from optimize.results.queries import (
-    LeaderboardRow,
-    best_baseline,
-    best_models,
-    find_study,
-    health_of,
-    studies_of,
-)
+from optimize.results.queries import LeaderboardRow, best_baseline, find_study
 from optimize.results.records import (
     ExportRecord,
     RunRecord,
@@ -90,18 +84,19 @@ def export_best(
     top_n: int,
     echo: Callable[[str], None] = lambda line: None,
     extensions: Sequence[str] | None = None,
+    gates: GateSpec = NO_GATES,
 ) -> list[Exported]:
-    """Export the best trials, one for each parameter set; raise WalkforgeError if a replay differs.
+    """Export the best trials that pass the gates, one for each parameter set.
+
+    Raises WalkforgeError where a replay differs or no trial passes.
 
     `echo` receives progress lines, as building a market and replaying on it take a while.
     """
     require(top_n >= 1, "top_n", top_n, "at least 1")
     study = find_study(engine, study_name)
-    rows = _with_runs(engine, study, top_n, echo)
+    rows = gated_rows(engine, study, top_n, gates, echo)
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
-    if len(rows) < top_n:
-        echo(f"top_n={top_n} were asked for; {len(rows)} distinct trials are feasible")
     folder = Path(output_dir) / study
     if not folder.is_dir():
         raise BadInputError(
@@ -135,22 +130,6 @@ def _launch_output_dir(engine: Engine, study: str) -> str:
     if known is None:
         return f": name the output_dir of study {study}"
     return f": its launch put the files of study {study} into output_dir={known.event.path}"
-
-
-def _with_runs(engine: Engine, study: str, top_n: int, echo: Callable[[str], None]) -> list[LeaderboardRow]:
-    """Return the best rows of the leaderboard that have a run of Walkforge; report the skipped ones."""
-    limit = top_n
-    while True:
-        rows = best_models(engine, study, limit)
-        found = [row for row in rows if row.run_uuid is not None][:top_n]
-        if len(found) == top_n or len(rows) < limit:
-            break
-        limit *= 2
-    last = found[-1].rank if len(found) == top_n else len(rows)
-    if by_hand := [row for row in rows[:last] if row.run_uuid is None]:
-        named = ", ".join(f"{row.trial_number} (rank {row.rank})" for row in by_hand)
-        echo(f"left out: trials added by hand, whose score no run of Walkforge has measured: {named}")
-    return found
 
 
 def replay_in_new_process(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
@@ -193,11 +172,9 @@ def _replay(folder: Path) -> Replay | WalkforgeError:
 
 def _search_summary(engine: Engine, study: str) -> SearchSummary:
     """Return the number of trials over all phases of a study, and the best baseline."""
-    phases = studies_of(engine, study.rpartition(".")[0] or study)
+    tries = finished_trials(engine, study)
     with engine.connect() as conn:
-        found = [health_of(conn, phase) for phase in phases]
         best = best_baseline(load_baselines(conn, study))
-    tries = sum(each["complete"] + each["pruned"] for each in found)
     if best is None or best.score is None:
         return SearchSummary(tries)
     label = baseline_label(best.name, best.bought_anew)

@@ -30,7 +30,10 @@ def export(config: ExportConfig) -> None:
         study = find_study(engine, config.name)
         create_tables(engine)  # tables that a database of an older version lacks
         extensions = None if config.extensions is None else name_extensions(config.extensions)
-        exported = export_best(engine, config.output_dir, study, config.top_n, _print_progress, extensions)
+        _print_progress(config.describe())
+        exported = export_best(
+            engine, config.output_dir, study, config.top_n, _print_progress, extensions, config
+        )
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)
             debug = is_debug(typed_words(conn, study))

@@ -84,7 +84,11 @@ VERBS: dict[str, Verb] = {
     "export": Verb(
         "optimize.cli.export:export",
         "export the top N as bundles that replay to their score",
-        (("name=mine top_n=3", "the best three"),),
+        (
+            ("name=mine top_n=3", "the best three of a search that earned something"),
+            ("name=mine gate=hundred_trials", "after 100 trials, with a Sharpe ratio above 0.1"),
+            ("name=mine min_trades=30 beat=buy_and_hold", "your own gates"),
+        ),
     ),
     "replay": Verb(
         "optimize.cli.replay:replay",

@@ -114,7 +114,7 @@ def best_models(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
         found = conn.execute(text(with_views(conn, _BEST)), {"name": study_name, "limit": limit})
         best = found.mappings().all()
         return [
-            _row(rank, row, _window_sharpes(conn, row["run_uuid"]), _metrics(conn, row["run_uuid"]))
+            _row(rank, row, window_sharpes(conn, row["run_uuid"]), _metrics(conn, row["run_uuid"]))
             for rank, row in enumerate(best, start=1)
         ]
 
@@ -171,7 +171,7 @@ def find_study(engine: Engine, name: str) -> str:
     return studies_of(engine, name)[-1]
 
 
-def _window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
+def window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
     """Return the Sharpe ratio of each window, median over repeats, where every repeat has one."""
     found = conn.execute(_SPREAD, {"run_uuid": run_uuid}).all()
     windows = [[sharpe for _, sharpe in group] for _, group in groupby(found, key=lambda row: row[0])]

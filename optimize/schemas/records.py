@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from optimize.bundles.gates import GateSpec
 from optimize.database import DatabaseSpec
 from optimize.errors import LARGEST_COUNT, require, require_count
 
@@ -69,14 +70,15 @@ class ExplainConfig:
 
 
 @dataclass(frozen=True)
-class ExportConfig(RecordsConfig):
+class ExportConfig(GateSpec, RecordsConfig):
     """`walkforge export`."""
 
     top_n: int = 3
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        GateSpec.__post_init__(self)
+        RecordsConfig.__post_init__(self)
         require_count("top_n", self.top_n)
 
 

@@ -30,7 +30,7 @@ def options() -> list[str]:
     files = [
         path
         for path in sorted(CONF.glob("*/*.yaml"))
-        if path.parent.name not in ("experiment", "local") and not path.stem.startswith("_")
+        if path.parent.name not in ("experiment", "gate", "local") and not path.stem.startswith("_")
     ]
     return [f"{path.parent.name}={path.stem}" for path in files]
 
@@ -62,6 +62,18 @@ def test_every_option_composes(option: str, verb: str) -> None:
 def test_every_market_option_composes_for_data(option: str) -> None:
     (config,) = compose_configs("data", [option])
     assert isinstance(config, schema_of("data"))
+
+
+def test_every_gate_composes_for_export_and_a_typed_key_wins() -> None:
+    found = {}
+    for path in sorted((CONF / "gate").glob("[!_]*.yaml")):
+        (found[path.stem],) = compose_configs("export", [f"gate={path.stem}"])
+    assert found["none"].describe().startswith("gates: none")
+    assert found["default"].describe() == "gates: min_selection_score=0.0"
+    assert (found["hundred_trials"].min_finished_trials, found["hundred_trials"].min_score) == (100, 0.1)
+    assert all(found["strict"].describe().count(name) for name in ("max_luck_p=0.05", "beat=buy_and_hold"))
+    (typed,) = compose_configs("export", ["gate=strict", "min_score=2", "beat=null"])
+    assert (typed.min_score, typed.beat, typed.min_finished_trials) == (2.0, None, 100)
 
 
 @pytest.mark.parametrize("verb", list(VERBS))

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 CONF = REPOSITORY / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 WITHOUT_FILE = ("data.check", "space")  # set by a person, and a folder of files
-DIFFERENCES = ("space", "experiment", "debug")  # their files set keys of other files
+DIFFERENCES = ("space", "experiment", "debug", "gate")  # their files set keys of other files or verbs
 
 
 def group_of(path: Path) -> str:

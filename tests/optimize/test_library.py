@@ -91,7 +91,7 @@ def test_a_study_from_standard_input_is_exported_and_acts(
     printed = python(tmp_path, "-", source=EXAMPLES["library_study.py"])
     assert "trial_number" in printed
     with replays_in_this_process():
-        assert run_verb(tmp_path, "export", "name=notebook", "top_n=1") == 0
+        assert run_verb(tmp_path, "export", "name=notebook", "top_n=1", "gate=none") == 0
     bars = load_bars(compose("study", ["name=x", "data=synthetic", "data.synthetic.bars=1600"]).data)
     columns = {name: getattr(bars, name)[:, 0] for name in ("open", "high", "low", "close", "volume")}
     frame = pd.DataFrame({"timestamp": pd.to_datetime(bars.timestamp, utc=True), **columns})

@@ -74,7 +74,7 @@ def test_a_study_is_read_resumed_and_exported(old: Path) -> None:
     scores = best_models(old)
     assert len(scores) == 4
     assert {round(score, 6) for score in scores} >= set(SCORES)
-    assert "bit for bit" in walkforge(old, "export", "name=old", "top_n=2")
+    assert "bit for bit" in walkforge(old, "export", "name=old", "top_n=2", "gate=none")
     assert "FAIL" not in walkforge(old, "doctor", "name=old")
 
 
@@ -98,7 +98,7 @@ def test_both_phases_and_a_space_with_conditions_are_read_resumed_exported_and_r
     now = scores_of(two, of_model)
     assert (len(now), now[:2]) == (4, scores)
     with replays_in_this_process():
-        assert "bit for bit" in walkforge(two, "export", "name=two", "top_n=1")
+        assert "bit for bit" in walkforge(two, "export", "name=two", "top_n=1", "gate=none")
     (bundle,) = (two / "studies" / "two.model" / "exports").glob("01_*")
     assert "bit for bit" in walkforge(two, "replay", f"bundle={bundle}")
     assert "FAIL" not in walkforge(two, "doctor", "name=two")

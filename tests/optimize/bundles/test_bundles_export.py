@@ -262,10 +262,19 @@ def test_no_feasible_trial_says_which_gate(tmp_path: Path) -> None:
 
 def test_cli_export_and_replay(exports: Exports, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = exports.context.spec.database
-    export(ExportConfig(name="tiny", output_dir=exports.output_dir, top_n=5, database=database))
+    export(
+        ExportConfig(
+            name="tiny",
+            output_dir=exports.output_dir,
+            top_n=5,
+            database=database,
+            min_selection_score=None,
+        )
+    )
     out, err = capsys.readouterr()
     assert UNCHANGED in out
-    assert err.splitlines()[0] == "top_n=5 were asked for; 3 distinct trials are feasible"
+    assert err.splitlines()[0].startswith("gates: none")
+    assert err.splitlines()[1] == "top_n=5 were asked for; 3 distinct trials are feasible"
     assert "walkforge replay bundle=" in out
     replay(ReplayConfig(name="", bundle=str(bundle)))
     assert "reproduced bit for bit" in capsys.readouterr().out
@@ -302,7 +311,12 @@ def test_an_export_says_where_no_trial_beats_a_baseline(
         save_baselines(conn, [hold])
     database = exports.context.spec.database
     config = ExportConfig(
-        name="tiny", output_dir=exports.output_dir, top_n=1, database=database, format=format
+        min_selection_score=None,
+        name="tiny",
+        output_dir=exports.output_dir,
+        top_n=1,
+        database=database,
+        format=format,
     )
     export(config)
     said = capsys.readouterr()

@@ -53,7 +53,7 @@ def received(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 COMMANDS = [
     ["replay", "name=tiny", "trial=0"],
-    ["export", "name=tiny", "top_n=3"],
+    ["export", "name=tiny", "top_n=3", "gate=none"],
     ["study", "name=tiny", "n_trials=4"],
 ]
 

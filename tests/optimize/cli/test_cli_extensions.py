@@ -62,7 +62,7 @@ def test_the_example_of_the_guide_is_searched_exported_and_replayed(home: Path, 
     board = json.loads(walkforge(home, "leaderboard", "name=mine", "format=json"))
     sets = {json.dumps(row["parameters"]["feature.indicators"]) for row in board}
     assert sets == {'["returns"]', '["returns", "momentum_12"]'}
-    exported = walkforge(home, "export", "name=mine", "top_n=2")
+    exported = walkforge(home, "export", "name=mine", "top_n=2", "gate=none")
     bundles = sorted((home / "studies" / "mine" / "exports").glob("*/"))
     carrying = next(path for path in bundles if "momentum_12" in (path / "config.json").read_text())
     assert any(

@@ -32,7 +32,7 @@ def test_every_verb_runs_on_postgresql(run: Run, postgres: str, tmp_path: Path) 
     assert (status["complete"], status["cap"]) == (1, 1)
     assert len(json.loads(done("query", "sql=best_models", "name=a", "format=json"))) == 1
     with replays_in_this_process():
-        assert "bit for bit" in done("export", "name=a", "top_n=1")
+        assert "bit for bit" in done("export", "name=a", "top_n=1", "gate=none")
     assert "bit for bit" in done("replay", "name=a", "trial=0")
     opened = done("evaluate", "bundle=studies/a/exports/01_trial_0000", "span=holdout")
     assert "is opened for the 1st time" in opened

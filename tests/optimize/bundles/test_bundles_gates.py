@@ -1,0 +1,102 @@
+"""Gates of an export: each one blocks by its name, and an export without a passing trial fails."""
+
+from pathlib import Path
+
+import pytest
+
+from optimize.bundles import gates as module
+from optimize.bundles.export import export_best
+from optimize.bundles.gates import NO_GATES, GateSpec, LuckFigures, gated_rows
+from optimize.errors import BadInputError, WalkforgeError
+from optimize.results.queries import best_models
+from tests.optimize.study.bundles import Exports
+
+OPEN: dict[str, None] = {"min_selection_score": None}
+
+
+def said_of(exports: Exports, gates: GateSpec, top_n: int = 3) -> tuple[list[int], list[str]]:
+    lines: list[str] = []
+    rows = gated_rows(exports.context.engine, "tiny", top_n, gates, lines.append)
+    return [row.trial_number for row in rows], lines
+
+
+def test_without_gates_the_ranked_trials_pass(exports: Exports) -> None:
+    ranked = [row.trial_number for row in best_models(exports.context.engine, "tiny", 3)]
+    assert said_of(exports, NO_GATES) == (ranked, [])
+    assert said_of(exports, NO_GATES, top_n=1) == (ranked[:1], [])
+
+
+def test_a_refused_trial_is_named_with_its_gate_and_the_next_best_takes_its_place(exports: Exports) -> None:
+    best, second, third = best_models(exports.context.engine, "tiny", 3)
+    passed, lines = said_of(exports, GateSpec(**OPEN, min_score=second.score))
+    assert passed == [best.trial_number, second.trial_number]
+    assert lines[0].startswith(
+        f"trial {third.trial_number} is refused by min_score={second.score:g}: its score"
+    )
+    assert lines[1] == "top_n=3 were asked for; 2 distinct trials pass the gates"
+
+
+@pytest.mark.parametrize(
+    ("gates", "name"),
+    [
+        (GateSpec(**OPEN, min_score=1e6), "min_score=1e+06"),
+        (GateSpec(**OPEN, min_trades=10**6), "min_trades=1e+06"),
+        (GateSpec(**OPEN, min_windows_positive=3), "min_windows_positive=3"),
+        (GateSpec(**OPEN, max_drawdown=0.0), "max_drawdown=0"),
+        (GateSpec(**OPEN, min_deflated_sharpe=0.95), "min_deflated_sharpe=0.95"),
+        (GateSpec(**OPEN, max_luck_p=0.05), "max_luck_p=0.05"),
+        (GateSpec(**OPEN, beat="best_baseline"), "beat=best_baseline"),
+        (GateSpec(**OPEN, min_finished_trials=100), "min_finished_trials=100"),
+        (GateSpec(min_selection_score=1e6), "min_selection_score=1e+06"),
+    ],
+)
+def test_each_gate_fails_loudly_with_its_name_and_a_remedy(
+    exports: Exports, gates: GateSpec, name: str
+) -> None:
+    with pytest.raises(WalkforgeError) as refused:
+        said_of(exports, gates)
+    assert refused.value.exit_code == 1
+    assert name in str(refused.value)
+    assert f"{name.partition('=')[0]}=null or gate=none" in str(refused.value)
+
+
+def test_gates_that_every_trial_keeps_refuse_none(exports: Exports) -> None:
+    wide = GateSpec(
+        min_selection_score=-1e6, min_finished_trials=3, min_score=-1e6, min_trades=0, min_windows_positive=0,
+        max_drawdown=1.0,
+    )  # fmt: skip
+    assert said_of(exports, wide) == said_of(exports, NO_GATES)
+
+
+def test_luck_decides_where_it_was_measured(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = GateSpec(**OPEN, min_deflated_sharpe=0.9, max_luck_p=0.05)
+    monkeypatch.setattr(module, "luck_of", lambda conn, row: LuckFigures(0.95, 0.01))
+    assert said_of(exports, gates) == said_of(exports, NO_GATES)
+    monkeypatch.setattr(module, "luck_of", lambda conn, row: LuckFigures(0.95, 0.2))
+    with pytest.raises(WalkforgeError, match=r"refused by max_luck_p=0\.05"):
+        said_of(exports, gates)
+
+
+def test_a_refused_export_writes_nothing(exports: Exports, tmp_path: Path) -> None:
+    lines: list[str] = []
+    folder = Path(exports.output_dir) / "tiny"
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(WalkforgeError, match="no trial of tiny passes the gates: 3 refused by min_score=99"):
+        export_best(
+            exports.context.engine,
+            exports.output_dir,
+            "tiny",
+            2,
+            lines.append,
+            gates=GateSpec(**OPEN, min_score=99),
+        )
+    assert sorted(folder.rglob("*")) == before
+    assert lines[0].startswith("trial ")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"beat": "everything"}, {"max_drawdown": 50.0}, {"min_trades": -1}, {"min_score": float("nan")}]
+)
+def test_a_bad_gate_is_refused_by_its_key(wrong: dict[str, object]) -> None:
+    with pytest.raises(BadInputError, match=next(iter(wrong))):
+        GateSpec(**wrong)  # type: ignore[arg-type]  # wrong on purpose
