@@ -8,6 +8,7 @@ from optimize.errors import WalkforgeError, require
 from optimize.evaluate.captions import BUY_AND_HOLD
 from optimize.report.format import decimal, format_score, in_percent
 from optimize.report.selection import selection_now
+from optimize.results.luck import load_luck_of_run
 from optimize.results.queries import (
     LeaderboardRow,
     best_baseline,
@@ -72,14 +73,6 @@ class GateRefusal:
 
     def __str__(self) -> str:
         return f"trial {self.trial} is refused by {self.gate}: {self.why}"
-
-
-@dataclass(frozen=True)
-class LuckFigures:
-    """Figures of the luck of one parameter set; None: not measured."""
-
-    deflated_sharpe: float | None
-    p_value: float | None
 
 
 def gated_rows(
@@ -219,19 +212,14 @@ def _lucky(conn: Connection, gates: GateSpec, row: LeaderboardRow) -> Iterator[t
     least, most = gates.min_deflated_sharpe, gates.max_luck_p
     if least is None and most is None:
         return
-    found = luck_of(conn, row) or LuckFigures(None, None)
-    yield from _at_least(
-        "min_deflated_sharpe", least, found.deflated_sharpe, "its deflated Sharpe ratio is {}"
-    )
-    if most is not None and (found.p_value is None or found.p_value > most):
-        chance = f"chance alone shows such a score in {in_percent(found.p_value)} of searches"
-        why = f"its luck {NOT_MEASURED}" if found.p_value is None else chance
+    found = None if row.run_uuid is None else load_luck_of_run(conn, row.run_uuid)
+    deflated = None if found is None else found.deflated_sharpe_ratio
+    yield from _at_least("min_deflated_sharpe", least, deflated, "its deflated Sharpe ratio is {}")
+    p_value = None if found is None else found.p_flat
+    if most is not None and (p_value is None or p_value > most):
+        chance = f"chance alone shows such a score in {in_percent(p_value)} of searches"
+        why = f"its luck {NOT_MEASURED}" if p_value is None else chance
         yield f"max_luck_p={most:g}", why
-
-
-def luck_of(conn: Connection, row: LeaderboardRow) -> LuckFigures | None:
-    """Return the luck figures of a trial's parameter set, None where they were not measured."""
-    return None
 
 
 def _unbeaten(conn: Connection, rival: str, row: LeaderboardRow) -> Iterator[tuple[str, str]]:

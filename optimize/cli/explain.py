@@ -130,7 +130,7 @@ def _searched(key: Key) -> Iterator[str]:
     tree = _defaults()
     default = OmegaConf.select(tree.config, path, default=None)
     offered = f"{spell_value(plain_value(default))}, of space={tree.choices.get('space')}"
-    # Hydra takes a `+` before a key that is not there yet, and puts no tree over a list nor a list over a tree.
+    # Hydra takes a `+` before a key that is not there yet, and puts no tree over a list or the reverse.
     new = f"'~{path}' '+{path}"
     listed, ranged = OmegaConf.is_list(default), OmegaConf.is_dict(default)
     there = f"'{path}" if default is not None else f"'+{path}"

@@ -1,13 +1,15 @@
 """Gates of an export: each one blocks by its name, and an export without a passing trial fails."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from optimize.bundles import gates as module
 from optimize.bundles.export import export_best
-from optimize.bundles.gates import NO_GATES, GateSpec, LuckFigures, gated_rows
+from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows
 from optimize.errors import BadInputError, WalkforgeError
+from optimize.results.luck import LuckRecord
 from optimize.results.queries import best_models
 from tests.optimize.study.bundles import Exports
 
@@ -70,9 +72,11 @@ def test_gates_that_every_trial_keeps_refuse_none(exports: Exports) -> None:
 
 def test_luck_decides_where_it_was_measured(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     gates = GateSpec(**OPEN, min_deflated_sharpe=0.9, max_luck_p=0.05)
-    monkeypatch.setattr(module, "luck_of", lambda conn, row: LuckFigures(0.95, 0.01))
+    luck = LuckRecord("tiny", "set", "run", 0, -1.0, 1.0, 0.97, 0.95, 0.5, 0.01, 0.2, 3, 3)
+    monkeypatch.setattr(module, "load_luck_of_run", lambda conn, run_uuid: luck)
     assert said_of(exports, gates) == said_of(exports, NO_GATES)
-    monkeypatch.setattr(module, "luck_of", lambda conn, row: LuckFigures(0.95, 0.2))
+    unlucky = dataclasses.replace(luck, p_flat=0.2)
+    monkeypatch.setattr(module, "load_luck_of_run", lambda conn, run_uuid: unlucky)
     with pytest.raises(WalkforgeError, match=r"refused by max_luck_p=0\.05"):
         said_of(exports, gates)
 
