@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
-from optimize.bundles.export import _with_runs
+from optimize.bundles.gates import NO_GATES, gated_rows
 from optimize.doctor.findings import OK, WARN
 from optimize.errors import BadInputError
 from optimize.results.queries import best_models, find_study
@@ -122,11 +122,11 @@ def test_trials_told_by_hand_are_left_out_of_an_export(small: Small) -> None:
     for rate, value in ((0.001, 99.0), (0.002, 98.0)):
         context.study.add_trial(create_trial(params={RATE: rate}, distributions=space, value=value))
     said: list[str] = []
-    found = _with_runs(context.engine, "small", 2, said.append)
+    found = gated_rows(context.engine, "small", 2, NO_GATES, said.append)
     assert [row.rank for row in found] == [3, 4]
     assert len(said) == 1
     assert "2 (rank 1), 3 (rank 2)" in said[0]
-    assert not _with_runs(context.engine, "nobody", 2, said.append)
+    assert not gated_rows(context.engine, "nobody", 2, NO_GATES, said.append)
 
 
 def test_nothing_is_renamed_where_the_first_study_is_there(small: Small) -> None:
