@@ -87,7 +87,7 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
         if config.format == "json" and evidence is not None:
             show_json({"rows": plain, "evidence": dataclasses.asdict(evidence)})
         else:
-            show(plain, TRIAL_COLUMNS, config.format)
+            show(plain, TRIAL_COLUMNS, config.format, file=config.file)
         return
     if not rows:
         seen = f"`walkforge status name={config.name}{in_words(config.database.url)}`"
@@ -124,7 +124,7 @@ def _chosen(engine: Engine, config: LeaderboardConfig) -> str | None:
             health, best = health_of(conn, study), best_score(conn, study)
         trials = health["complete"] + health["pruned"]
         rows.append({"study": study, "trials": trials, "best": best, "market": _market(engine, study)})
-    show(rows, LISTED_COLUMNS, config.format)
+    show(rows, LISTED_COLUMNS, config.format, file=config.file)
     if config.format == "table":
         more = f"`walkforge leaderboard name=STUDY{in_words(config.database.url)}` shows one"
         say(more if rows else "this database holds no study yet")

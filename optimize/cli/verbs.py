@@ -70,7 +70,15 @@ VERBS: dict[str, Verb] = {
     "query": Verb(
         "optimize.cli.query:query",
         "run a named SQL file; without sql= list them",
-        (("", "the queries"), ("sql=best_models name=mine", "one of them")),
+        (
+            ("", "the queries"),
+            ("sql=best_models name=mine", "one of them"),
+            ("sql=best_models name=mine format=parquet file=best.parquet", "as a file"),
+            (
+                "sql=promotion_candidates name=mine min_sharpe=0.5 min_windows=3 min_trades=30",
+                "a Sharpe ratio above 0.5 with 30 trades in 3 windows",
+            ),
+        ),
     ),
     "explain": Verb(
         "optimize.cli.explain:explain",

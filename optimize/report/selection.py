@@ -5,10 +5,7 @@ from optimize.report.format import format_score
 from optimize.results.events import SelectionMeasured, last_event, log_event
 from optimize.results.records import StudyRecord
 from optimize.results.runs import count_counted
-
-LEARNING_SAMPLERS = ("tpe", "cmaes")  # they propose later trials by the scores of earlier ones
-ERRORS = 1.96  # standard errors on either side, of a 95 % interval
-SEARCH_PHASE = "model"
+from optimize.results.study_views import ERRORS, LEARNING_SAMPLERS, SEARCH_PHASE
 
 
 def measure_selection(

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
@@ -16,6 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+
+from optimize.atomic import replacing
+from optimize.errors import BadInputError
 
 PLAIN_WIDTH = 120  # of a table written to a file or a pipe; narrower tables keep their own width
 UNBOUNDED = 1000  # to measure how wide a table would be
@@ -64,14 +68,36 @@ def say_aside(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def show(rows: Sequence[TableRow], columns: Sequence[Column], form: str, title: str = "") -> None:
-    """Print rows as `table`, or with every key and all digits as `csv` or `json`."""
-    if form == "json":
+def show(
+    rows: Sequence[TableRow], columns: Sequence[Column], form: str, title: str = "", file: str | None = None
+) -> None:
+    """Print rows as `table`, or with every key and all digits as `csv` or `json`; `parquet` writes a file."""
+    if form == "parquet":
+        write_parquet(rows, [column.key for column in columns], Path(file or ""))
+        say(f"{file}: {len(rows)} row{'s' * (len(rows) != 1)}")
+    elif form == "json":
         show_json(list(rows))
     elif form == "csv":
         _show_csv(rows, [column.key for column in columns])
     else:
         _show_table(rows, columns, title)
+
+
+def write_parquet(rows: Sequence[TableRow], keys: Sequence[str], path: Path) -> None:
+    """Replace a Parquet file with every key of the rows and all digits; nested values are JSON text."""
+    import pyarrow as pa  # loads slowly, and the other formats do without
+    import pyarrow.parquet as pq
+
+    fields = list(rows[0]) if rows else list(keys)
+    table = pa.table({key: [_cell(row.get(key)) for row in rows] for key in fields})
+    try:
+        with replacing(path) as partial:
+            pq.write_table(table, partial)
+    except OSError as error:
+        raise BadInputError(
+            f"file={str(path)!r} cannot be written ({error.strerror or error}): name a file in a folder that "
+            "exists"
+        ) from None
 
 
 def show_json(content: Any) -> None:

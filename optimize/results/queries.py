@@ -91,14 +91,21 @@ def check_query(name: str) -> None:
         raise BadInputError(f"sql={name!r} is no query of this package: choose one of {', '.join(names)}")
 
 
+def query_parameters(name: str) -> list[str]:
+    """Return the names of the parameters that a query takes, sorted."""
+    return sorted(text(_sql_of(name)).compile().params)
+
+
+def _sql_of(name: str) -> str:
+    check_query(name)
+    return resources.files("optimize.queries").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
 def run_query(
     engine: Engine, name: str, parameters: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run a named query on a connection that cannot write; return its columns and rows."""
-    check_query(name)
-    sql = resources.files("optimize.queries").joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    statement = text(sql)
-    wanted = sorted(statement.compile().params)
+    sql, wanted = _sql_of(name), query_parameters(name)
     if sorted(parameters) != wanted:
         given = ", ".join(sorted(parameters)) or "none"
         raise BadInputError(f"sql={name}: the query takes the parameters {', '.join(wanted)}, got {given}")

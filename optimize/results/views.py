@@ -6,6 +6,7 @@ that differ between them are fields of Dialect. SQLite needs version 3.38, for t
 """
 
 import hashlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from optimize.database import has_table, lock_schema
 from optimize.database.address import url_text
 from optimize.errors import BadInputError
+from optimize.results.study_views import BARE_PARTS, STUDY_VIEWS, VIEW_PARTS
 from optimize.results.tables import LUCK, RUNS, WINDOWS, refuse_newer
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
@@ -149,6 +151,20 @@ WHERE last.study_name = s.study_name AND last.trial_number = t.number AND last.s
 ORDER BY last.attempt DESC LIMIT 1
 """
 
+# A trial that counts in the cap, with its score where it is COMPLETE, feasible and passes the gates.
+_ENDED = """
+SELECT t.study_name, t.trial_id, t.number, t.state, t.gate,
+  CASE WHEN t.state = 'COMPLETE' AND t.gate IS NULL AND NOT EXISTS (<infeasible>) THEN (
+    SELECT v.value FROM trial_values v
+    WHERE v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE') END AS score,
+  (<parameter_set>) AS parameter_set
+FROM (
+  SELECT s.study_name, t.trial_id, t.number, t.state,
+    CASE WHEN t.state = 'COMPLETE' THEN (<gate>) END AS gate
+  FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED')
+) t
+"""
+
 # One row a parameter set, scored by the run of the lower median. A run that was PRUNED or that a gate blocks
 # counts below every score: a set of which most runs were stopped, infeasible or blocked has no score and no
 # row. FAIL counts nowhere.
@@ -170,18 +186,7 @@ FROM (
     ROW_NUMBER() OVER (
       PARTITION BY ended.study_name, ended.parameter_set ORDER BY ended.score NULLS FIRST, ended.number
     ) AS place
-  FROM (
-    SELECT t.study_name, t.trial_id, t.number, t.state, t.gate,
-      CASE WHEN t.state = 'COMPLETE' AND t.gate IS NULL AND NOT EXISTS (<infeasible>) THEN (
-        SELECT v.value FROM trial_values v
-        WHERE v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE') END AS score,
-      (<parameter_set>) AS parameter_set
-    FROM (
-      SELECT s.study_name, t.trial_id, t.number, t.state,
-        CASE WHEN t.state = 'COMPLETE' THEN (<gate>) END AS gate
-      FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED')
-    ) t
-  ) ended
+  FROM (<ended>) ended
   WINDOW same_set AS (PARTITION BY ended.study_name, ended.parameter_set)
 ) t
 LEFT JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
@@ -260,12 +265,14 @@ FROM (
 ) counts
 """
 
+READ_FROM_RUNS = [(name, RUNS) for name in ("best_models", "gated_trials", "parameter_sets")]
 VIEWS = {
     "best_models": _BEST_MODELS,
     "gated_trials": _GATED_TRIALS,
     "trial_windows": _TRIAL_WINDOWS,
     "trial_returns": _TRIAL_RETURNS,
     "study_health": _STUDY_HEALTH,
+    **STUDY_VIEWS,
 }
 DIALECTS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 
@@ -318,9 +325,9 @@ def with_views(conn: Connection, sql: str) -> str:
 
     A database that cannot be written to may hold those of another version, or none.
     """
-    named = [name for name in VIEWS if name in sql]
+    named = [name for name in VIEWS if re.search(rf"\b{name}\b", sql)]
     lacking: set[str] = set()
-    for name, table in (("trial_windows", WINDOWS), ("best_models", RUNS), ("gated_trials", RUNS)):
+    for name, table in (*READ_FROM_RUNS, ("trial_windows", WINDOWS)):
         if name in named:  # an older version did not write all columns
             written = {column["name"] for column in inspect(conn).get_columns(table.name)}
             lacking |= {column.name for column in table.columns} - written
@@ -334,6 +341,7 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
     """Return the SELECT of a view in an SQL dialect; columns that the database lacks are NULL."""
     words = DIALECTS[dialect]
     parts = {
+        "ended": _ENDED,
         "parameters": words.parameters,
         "parameter_set": words.parameter_set,
         "repeats": _REPEATS,
@@ -346,7 +354,9 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
     body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
     body = body.replace("(<returns>)", words.returns.strip())
     body = body.replace("(<luck>)", _NO_LUCK if LUCK.name in lacking else _LUCK.strip())
-    for part, sql in parts.items():
+    for part in BARE_PARTS:
+        body = body.replace(f"(<{part}>)", VIEW_PARTS[dialect][part])
+    for part, sql in (parts | VIEW_PARTS[dialect]).items():
         body = body.replace(f"(<{part}>)", f"({sql})")
     return body.replace("(<held>)", f"({_HELD.replace('<now>', words.now)})").strip()
 

@@ -7,6 +7,8 @@ from optimize.database import DatabaseSpec
 from optimize.errors import LARGEST_COUNT, require, require_count
 
 FORMATS = ("table", "csv", "json")
+WRITTEN = "parquet"
+QUERY_PARAMETERS = ("min_sharpe", "min_windows", "last_windows", "min_trades")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,23 @@ class RecordsConfig(StoredStudyConfig):
 
 
 @dataclass(frozen=True)
-class LeaderboardConfig(RecordsConfig):
+class TableConfig(StoredStudyConfig):
+    """A study in its database, and the format of its rows, Parquet among them."""
+
+    format: str = "table"
+    file: str | None = None  # to write for format=parquet
+
+    def __post_init__(self) -> None:
+        formats = (*FORMATS, WRITTEN)
+        require(self.format in formats, "format", self.format, f"one of {', '.join(formats)}")
+        if self.format == WRITTEN:
+            require(bool(self.file), "file", self.file, "the path of a file to write, such as file=a.parquet")
+        else:
+            require(self.file is None, "file", self.file, "null unless format=parquet, as others are printed")
+
+
+@dataclass(frozen=True)
+class LeaderboardConfig(TableConfig):
     """`walkforge leaderboard`."""
 
     top_n: int = 10
@@ -55,10 +73,20 @@ class StatusConfig(RecordsConfig):
 
 
 @dataclass(frozen=True)
-class QueryConfig(RecordsConfig):
+class QueryConfig(TableConfig):
     """`walkforge query`."""
 
     sql: str | None = None  # a file of databases/queries; none lists them
+    min_sharpe: float | None = None  # parameters of the queries that take them
+    min_windows: int | None = None
+    last_windows: int | None = None
+    min_trades: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in QUERY_PARAMETERS[1:]:
+            value = getattr(self, key)
+            require(value is None or 0 <= value <= LARGEST_COUNT, key, value, f"from 0 to {LARGEST_COUNT}")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
-from optimize.results.queries import best_models, list_queries, run_query
+from optimize.results.events import SelectionMeasured, log_event
+from optimize.results.holdout import HoldoutOpening, log_opening
+from optimize.results.queries import best_models, list_queries, query_parameters, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.returns import save_returns, save_sessions
 from optimize.results.states import RunState
@@ -25,7 +28,9 @@ from tests.optimize.results.factories import STUDY, complete_outcome, make_study
 
 CHOICES = ("small", 'it\'s "quoted" \\ {odd}', "é ☃", None, True, False, 3, 0.5, 1e-7, "")
 FLOATS = (0.1 + 0.2, 1.0, 1e-5, 1.2345678901234567e-9, 123456789.123456789, 1e21, -2.0, 0.0, 5e-324, 1 / 3)
-CHANGING = {"run_uuid", "finished_at", "last_finished_at", "last_at"}
+CHANGING = {
+    "run_uuid", "finished_at", "last_finished_at", "last_at", "measured_at", "opened_at", "first_started_at",
+}  # fmt: skip
 DISTRIBUTIONS = {
     "Z.net": CategoricalDistribution(CHOICES),
     "a.rate": FloatDistribution(-10.0, 1e22),
@@ -47,6 +52,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         parameters = {"Z.net": choice, "a.rate": value, "a_rate.steps": number**9 - 5}
         add(study, parameters, score=float((number * 7) % 10) / 3)
         outcome = complete_outcome(value if abs(value) < 1e6 else 1.0)
+        outcome = replace(outcome, metrics={**outcome.metrics, "sharpe_zero_cost": number / 7})
         lease = run_to_end(engine, number, outcome, sharpes=(value, 1.0))
         with engine.begin() as conn:
             save_returns(conn, lease.run_uuid, 1, 0, [value, -1 / 3])
@@ -60,15 +66,37 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         )
         study.tell(failed, state=TrialState.FAIL)
     take(engine, study.ask().number)
+    run_again(study)
+    with engine.begin() as conn:
+        for trials in (7, 14):
+            log_event(conn, STUDY, "measured", SelectionMeasured(trials, 40, -1 / 3, 0.1 + 0.2, None))
+        for end in (date(2020, 2, 1), date(2020, 3, 1)):
+            log_opening(conn, opening(date(2020, 1, 15), end))
+        log_opening(conn, opening(date(2020, 3, 1), date(2020, 4, 1)))
     storage.engine.dispose()
     reader = open_engine(url, read_only=True)
     found = {name: ask(reader, f"SELECT * FROM {name}") for name in VIEWS}
-    found |= {name: run_query(reader, name, {"name": STUDY}) for name, _ in list_queries()}
+    for name, _ in list_queries():
+        others = dict.fromkeys(query_parameters(name)) | {"name": STUDY}
+        found[name] = run_query(reader, name, others)
     board = [vars(replace(row, run_uuid=None)) for row in best_models(reader, STUDY, 50)]
     found["leaderboard"] = (list(board[0]), [tuple(row.values()) for row in board])
     reader.dispose()
     engine.dispose()
     return found
+
+
+def run_again(study: optuna.Study) -> None:
+    """Run one parameter set three times, with a pruned run among them."""
+    parameters = {"Z.net": CHOICES[0], "a.rate": 7.0}
+    for score in (0.1, 0.7):
+        add(study, parameters, score)
+    used = {name: DISTRIBUTIONS[name] for name in parameters}
+    study.add_trial(create_trial(state=TrialState.PRUNED, params=parameters, distributions=used))
+
+
+def opening(first: date, end: date) -> HoldoutOpening:
+    return HoldoutOpening(["BTC", "é"], first, end, STUDY, "uuid", "/a bundle", "export", "host")
 
 
 def add(study: optuna.Study, parameters: dict[str, Any], score: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -111,6 +112,32 @@ def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
     lines = list(csv.DictReader(io.StringIO(run("leaderboard", "name=btc", "format=csv", filled)[1])))
     assert [float(line["score"]) for line in lines] == [1.5, 0.5]
     assert json.loads(lines[0]["parameters"]) == rows[0]["parameters"]
+
+
+def test_rows_are_written_as_parquet_to_a_named_file(run: Run, filled: str, tmp_path: Path) -> None:
+    rows = json.loads(run("leaderboard", "name=btc", "format=json", filled)[1])
+    code, out, err = run("leaderboard", "name=btc", "format=parquet", "file=board.parquet", filled)
+    assert (code, out, err) == (0, "board.parquet: 2 rows\n", "")
+    table = pq.read_table(tmp_path / "board.parquet")
+    assert table["score"].to_pylist() == [row["score"] for row in rows]
+    assert json.loads(table["parameters"][0].as_py()) == rows[0]["parameters"]
+    assert run("query", "sql=failures", "name=btc", "format=parquet", "file=f.parquet", filled)[0] == 0
+    assert pq.read_table(tmp_path / "f.parquet")["failures"].to_pylist() == [1]
+    for words, named in (
+        (("format=parquet",), "file=None is not allowed: file must be the path of a file to write"),
+        (("file=b.csv",), "file='b.csv' is not allowed: file must be null unless format=parquet"),
+        (("format=parquet", "file=no/b.parquet"), "file='no/b.parquet' cannot be written"),
+    ):
+        code, out, err = run("leaderboard", "name=btc", *words, filled)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert named in err
+
+
+def test_a_parameter_that_a_query_does_not_take_is_refused(run: Run, filled: str) -> None:
+    code, _, err = run("query", "sql=best_models", "name=btc", "min_sharpe=1", filled)
+    assert (code, err) == (2, "walkforge: min_sharpe=1.0: sql=best_models does not take it, only name\n")
+    found = run("query", "sql=promotion_candidates", "name=btc", "min_sharpe=0.75", "format=json", filled)[1]
+    assert [row["trial_number"] for row in json.loads(found)] == [1]
 
 
 def test_the_leaderboard_says_how_much_time_and_which_market_stand_behind_it(

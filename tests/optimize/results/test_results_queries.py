@@ -2,18 +2,22 @@ import csv
 import io
 import os
 import shutil
+import statistics
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from optimize.errors import BadInputError
 from optimize.results import queries
-from optimize.results.queries import best_models, list_queries, run_query
+from optimize.results.queries import best_models, list_queries, query_parameters, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.states import RunState
 from optimize.results.views import create_views
@@ -22,12 +26,19 @@ from tests.optimize.results.factories import STUDY, complete_outcome, make_study
 from tests.postgres import Server
 
 QUERY_FILES = Path(__file__).resolve().parents[3] / "databases" / "queries"
-NAMES = ["best_models", "failures", "study_progress", "windows_of"]
+NAMES = [
+    "best_models", "best_per_timeframe", "cost_sensitive_models", "duplicates", "failures",
+    "promotion_candidates", "stability_over_windows", "study_progress", "time_and_cost", "windows_of",
+]  # fmt: skip
+LIMITS = {"min_sharpe": 0.75, "min_trades": 40, "min_windows": 1, "last_windows": 2}
+
+
+NETS = CategoricalDistribution(["small", "medium", "large"])
 
 
 @pytest.fixture
 def filled(engine: Engine, url: str) -> Iterator[Engine]:
-    """Yield a database with two complete trials and a failed one."""
+    """Yield a database with two complete trials, a failed one, and a parameter set that ran three times."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
     study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
@@ -35,14 +46,19 @@ def filled(engine: Engine, url: str) -> Iterator[Engine]:
     with engine.begin() as conn:
         save_study(conn, make_study())
     for score, sharpes in [(0.5, (0.5,)), (1.5, (1.0, 4.0, 2.0))]:
-        trial = study.ask()
-        trial.suggest_categorical("net", ["small", "medium", "large"])
-        trial.suggest_float("rate", 0.0, 1.0)
-        run_to_end(engine, trial.number, complete_outcome(score), sharpes=sharpes)
+        trial = study.ask({"net": NETS, "rate": FloatDistribution(0.0, 1.0)})
+        outcome = complete_outcome(score)
+        free = {**outcome.metrics, "sharpe_zero_cost": score + 0.25}
+        run_to_end(engine, trial.number, replace(outcome, metrics=free), sharpes=sharpes)
         study.tell(trial, score)
     failed = Outcome(state=RunState.FAIL, seconds=1.0, failure_kind="oom", failure_message="out of memory")
     run_to_end(engine, study.ask().number, failed)
     study.tell(2, state=optuna.trial.TrialState.FAIL)
+    for score in (-1.0, -0.5, -0.25):  # one parameter set three times
+        study.enqueue_trial({"net": "small", "rate": 0.5})
+        trial = study.ask({"net": NETS, "rate": FloatDistribution(0.0, 1.0)})
+        run_to_end(engine, trial.number, complete_outcome(score), sharpes=(score,))
+        study.tell(trial, score)
     yield engine
     storage.engine.dispose()
 
@@ -57,13 +73,62 @@ def test_every_query_file_says_what_it_shows() -> None:
 def test_the_queries_answer(filled: Engine) -> None:
     columns, best = run_query(filled, "best_models", {"name": STUDY})
     assert columns[:2] == ["trial_number", "score"]
-    assert [row[:2] for row in best] == [(1, 1.5), (0, 0.5)]
+    assert [row[:2] for row in best] == [(1, 1.5), (0, 0.5), (4, -0.5)]
     columns, windows = run_query(filled, "windows_of", {"name": STUDY})
-    assert [row[columns.index("sharpe")] for row in windows] == [1.0, 4.0, 2.0, 0.5]
+    assert [row[columns.index("sharpe")] for row in windows] == [1.0, 4.0, 2.0, 0.5, -0.5]
     columns, failures = run_query(filled, "failures", {"name": STUDY})
     assert [row[1:5] for row in failures] == [("oom", "out of memory", 1, 2)]
     columns, progress = run_query(filled, "study_progress", {"name": STUDY})
-    assert dict(zip(columns, progress[0], strict=True))["complete"] == 2
+    assert dict(zip(columns, progress[0], strict=True))["complete"] == 5
+
+
+def asked(engine: Engine, name: str, **given: Any) -> list[dict[str, Any]]:
+    parameters = dict.fromkeys(query_parameters(name)) | {"name": STUDY} | given
+    columns, rows = run_query(engine, name, parameters)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def test_the_queries_on_windows_costs_and_time_answer(filled: Engine) -> None:
+    stable = asked(filled, "stability_over_windows")
+    assert [(row["trial_number"], row["windows"], row["positive"]) for row in stable] == [
+        (1, 3, 3), (0, 1, 1), (4, 1, 0),
+    ]  # fmt: skip
+    assert (stable[0]["worst_sharpe"], stable[0]["best_sharpe"]) == (1.0, 4.0)
+    assert [row["lost_to_costs"] for row in asked(filled, "cost_sensitive_models")] == [0.25, 0.25]
+    spent = {row["state"]: row["runs"] for row in asked(filled, "time_and_cost")}
+    assert spent == {"COMPLETE": 5, "FAIL": 1}
+    (kept,) = asked(filled, "best_per_timeframe")  # these runs stored no timeframe: one group
+    assert (kept["trial_number"], kept["score"]) == (1, 1.5)
+
+
+def test_duplicates_show_how_far_the_runs_of_a_parameter_set_lie_apart(filled: Engine) -> None:
+    (row,) = asked(filled, "duplicates")
+    scores = [-1.0, -0.5, -0.25]
+    assert (row["trial_number"], row["runs"], row["median"]) == (4, 3, -0.5)
+    assert row["mean"] == pytest.approx(statistics.mean(scores), rel=1e-15)
+    assert row["deviation"] == pytest.approx(statistics.stdev(scores), rel=1e-15)
+
+
+def test_promotion_candidates_pass_in_enough_of_the_newest_windows(filled: Engine) -> None:
+    found = [row["trial_number"] for row in asked(filled, "promotion_candidates")]
+    assert found == [1, 0]
+    assert asked(filled, "promotion_candidates", min_trades=43) == []
+    (row,) = asked(filled, "promotion_candidates", min_sharpe=1.0, min_windows=2)
+    assert (row["trial_number"], row["windows"], row["passed"]) == (1, 3, 2)
+    (row,) = asked(filled, "promotion_candidates", min_sharpe=1.0, last_windows=2)
+    assert (row["windows"], row["passed"], row["worst_sharpe"]) == (2, 2, 2.0)
+
+
+def test_parameter_sets_agree_with_the_leaderboard_to_the_last_digit(filled: Engine) -> None:
+    board = {row.trial_number: row for row in best_models(filled, STUDY)}
+    with filled.connect() as conn:
+        sets = conn.execute(text("SELECT * FROM parameter_sets")).mappings().all()
+    assert {row["trial_number"] for row in sets} == set(board)
+    for row in sets:
+        best = board[row["trial_number"]]
+        assert (row["median"], row["score_min"], row["score_max"], row["runs"]) == (
+            best.score, best.score_min, best.score_max, best.runs,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["study_progress", "failures"])
@@ -78,11 +143,13 @@ def in_shell(request: pytest.FixtureRequest, engine: Engine, name: str) -> str:
     file = QUERY_FILES / f"{name}.sql"
     if engine.dialect.name == "postgresql":
         server: Server = request.getfixturevalue("postgres_server")
-        variable = f"name='{STUDY}'"
-        return server.psql(str(engine.url.database), "--csv", "-t", "-v", variable, "-f", str(file))
+        given = [f"name='{STUDY}'", *(f"{key}={value}" for key, value in LIMITS.items())]
+        words = [word for variable in given for word in ("-v", variable)]
+        return server.psql(str(engine.url.database), "--csv", "-t", *words, "-f", str(file))
+    limits = [("name", f"\"'{STUDY}'\""), *LIMITS.items()]
     shell = subprocess.run(
         ["sqlite3", "-bail", "-csv", str(engine.url.database)],
-        input=f""".param set :name "'{STUDY}'"\n.read {file}\n""",
+        input="".join(f".param set :{key} {value}\n" for key, value in limits) + f".read {file}\n",
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (shell.returncode, shell.stderr) == (0, "")
@@ -95,16 +162,17 @@ def test_a_query_file_runs_in_the_shell_of_the_database_too(
     request: pytest.FixtureRequest, filled: Engine, name: str
 ) -> None:
     printed = list(csv.reader(io.StringIO(in_shell(request, filled, name))))
-    columns, rows = run_query(filled, name, {"name": STUDY})
+    values = {"name": STUDY} | LIMITS
+    columns, rows = run_query(filled, name, {key: values[key] for key in query_parameters(name)})
     assert len(printed) == len(rows) > 0
     for words, row in zip(printed, rows, strict=True):
         assert [spelled(word) for word in words] == [spelled(value) for value in row], columns
 
 
 def spelled(value: object) -> object:
-    """Return a value as both the shell and Python would say it."""
+    """Return a value as both the shell and Python would say it: sqlite3 prints 15 digits."""
     try:
-        return float(str(value))
+        return float(f"{float(str(value)):.15g}")
     except ValueError:
         return "" if value is None else str(value)
 
@@ -138,7 +206,7 @@ def test_a_query_cannot_write_and_leaves_the_connection_as_it_was(filled: Engine
 
 
 def test_the_leaderboard_shows_the_spread_over_windows(filled: Engine) -> None:
-    first, second = best_models(filled, STUDY)
+    first, second, _ = best_models(filled, STUDY)
     assert (first.rank, first.trial_number, first.score, first.windows) == (1, 1, 1.5, 3)
     assert (first.window_sharpe_min, first.window_sharpe_median, first.window_sharpe_max) == (1.0, 2.0, 4.0)
     assert set(first.parameters) == {"net", "rate"}

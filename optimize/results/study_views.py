@@ -1,0 +1,108 @@
+"""Views on whole studies: parameter sets with all runs, the selection walk-forward, holdout openings."""
+
+from optimize.results.events import EventKind
+
+LEARNING_SAMPLERS = ("tpe", "cmaes")  # they propose later trials by the scores of earlier ones
+SEARCH_PHASE = "model"  # its space was chosen by the scores of phase 1
+ERRORS = 1.96  # standard errors on either side, of a 95 % interval
+
+# One row a parameter set, also where it has no score. A sum of floats depends on its order, so that the
+# order is stated.
+PARAMETER_SETS = """
+SELECT t.study_name, t.number AS trial_number, (<timeframe>) AS timeframe, t.runs, t.scored_runs, t.gated_runs, t.mean,
+  CASE WHEN t.scored_runs > 1 THEN sqrt(t.squares / (t.scored_runs - 1)) END AS deviation,
+  t.score AS median, t.score_min, t.score_max, (<parameters>) AS parameters
+FROM (
+  SELECT placed.*, SUM((placed.score - placed.mean) * (placed.score - placed.mean)) OVER whole AS squares
+  FROM (
+    SELECT ended.*,
+      COUNT(*) OVER whole AS runs, COUNT(ended.score) OVER whole AS scored_runs,
+      COUNT(ended.gate) OVER whole AS gated_runs,
+      AVG(ended.score) OVER whole AS mean,
+      MIN(ended.score) OVER whole AS score_min, MAX(ended.score) OVER whole AS score_max,
+      ROW_NUMBER() OVER rising AS place
+    FROM (<ended>) ended
+    WINDOW rising AS (
+      PARTITION BY ended.study_name, ended.parameter_set ORDER BY ended.score NULLS FIRST, ended.number),
+      whole AS (
+      PARTITION BY ended.study_name, ended.parameter_set ORDER BY ended.score NULLS FIRST, ended.number
+      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+  ) placed
+  WINDOW whole AS (
+    PARTITION BY placed.study_name, placed.parameter_set ORDER BY placed.score NULLS FIRST, placed.number
+    ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+) t
+LEFT JOIN wf_runs r ON r.run_uuid = (<finishing_run>)
+WHERE t.place = (t.runs + 1) / 2
+"""
+
+# One row a study: the newest stored measurement, and how many trials have ended by now.
+SELECTION_WALK_FORWARD = f"""
+SELECT m.study_name, m.sharpe, m.standard_error, m.sharpe - {ERRORS} * m.standard_error AS interval_low,
+  m.sharpe + {ERRORS} * m.standard_error AS interval_high, m.random_choice, m.sessions, m.as_of_trials,
+  (SELECT COUNT(*) FROM wf_runs r WHERE r.study_name = m.study_name AND r.state IN ('COMPLETE', 'PRUNED'))
+    AS ended_trials,
+  CASE WHEN m.phase = '{SEARCH_PHASE}' OR m.sampler IN {LEARNING_SAMPLERS}
+    THEN 'optimistic' ELSE 'exact' END AS meaning,
+  m.measured_at
+FROM (
+  SELECT e.study_name, e.at AS measured_at, o.phase, (<sampler>) AS sampler, (<selection_figures>)
+  FROM wf_events e LEFT JOIN wf_studies o ON o.study_name = e.study_name
+  WHERE e.event_id = (
+    SELECT MAX(l.event_id) FROM wf_events l
+    WHERE l.study_name = e.study_name AND l.kind = '{EventKind.SELECTION}')
+) m
+"""
+
+# One row an opening and symbol; openings of a symbol that share a session are counted.
+HOLDOUT_OPENED = """
+SELECT o.opening_id, s.value AS symbol, o.first AS first_session, o."end" AS end_session,
+  (SELECT COUNT(*) FROM wf_holdout_openings p WHERE p.opening_id <= o.opening_id
+    AND p.first < o."end" AND p."end" > o.first
+    AND EXISTS (SELECT 1 FROM (<symbols_of_p>) q WHERE q.value = s.value)) AS times_opened,
+  o.study_name, o.run_uuid, o.bundle, o.purpose, o.host, o.opened_at
+FROM wf_holdout_openings o JOIN (<symbol_rows>)
+"""
+
+STUDY_VIEWS = {
+    "parameter_sets": PARAMETER_SETS,
+    "selection_walk_forward": SELECTION_WALK_FORWARD,
+    "holdout_openings": HOLDOUT_OPENED,
+}
+_FIGURES = {  # of a stored measurement: column and key
+    "sharpe": "sharpe",
+    "standard_error": "standard_error",
+    "random_choice": "random_choice",
+    "sessions": "sessions",
+    "as_of_trials": "trials",
+}
+_COUNTS = ("sessions", "as_of_trials")
+
+
+def _figures_postgresql() -> str:
+    kinds = {name: "bigint" if name in _COUNTS else "double precision" for name in _FIGURES}
+    return ", ".join(
+        f"CAST(CAST(e.detail_json AS json) ->> '{key}' AS {kinds[name]}) AS {name}"
+        for name, key in _FIGURES.items()
+    )
+
+
+BARE_PARTS = ("selection_figures", "symbol_rows")  # parts that stand without parentheses
+VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the kinds of database
+    "sqlite": {
+        "timeframe": "r.spec_json ->> '$.data.timeframe'",
+        "sampler": "o.spec_json ->> '$.sampler.name'",
+        "selection_figures": ", ".join(
+            f"e.detail_json ->> '$.{key}' AS {name}" for name, key in _FIGURES.items()
+        ),
+        "symbol_rows": "json_each(o.symbols_json) s",
+        "symbols_of_p": "SELECT value FROM json_each(p.symbols_json)",
+    },
+    "postgresql": {
+        "timeframe": "CAST(r.spec_json AS json) -> 'data' ->> 'timeframe'",
+        "sampler": "CAST(o.spec_json AS json) -> 'sampler' ->> 'name'",
+        "selection_figures": _figures_postgresql(),
+        "symbol_rows": "LATERAL json_array_elements_text(CAST(o.symbols_json AS json)) AS s(value) ON TRUE",
+        "symbols_of_p": "SELECT json_array_elements_text(CAST(p.symbols_json AS json)) AS value",
+    },
+}
