@@ -9,7 +9,8 @@ ERRORS = 1.96  # standard errors on either side, of a 95 % interval
 # One row a parameter set, also where it has no score. A sum of floats depends on its order, so that the
 # order is stated.
 PARAMETER_SETS = """
-SELECT t.study_name, t.number AS trial_number, (<timeframe>) AS timeframe, t.runs, t.scored_runs, t.gated_runs, t.mean,
+SELECT t.study_name, t.number AS trial_number, (<timeframe>) AS timeframe, t.runs, t.scored_runs,
+  t.gated_runs, t.mean,
   CASE WHEN t.scored_runs > 1 THEN sqrt(t.squares / (t.scored_runs - 1)) END AS deviation,
   t.score AS median, t.score_min, t.score_max, (<parameters>) AS parameters
 FROM (

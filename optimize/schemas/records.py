@@ -7,7 +7,7 @@ from optimize.database import DatabaseSpec
 from optimize.errors import LARGEST_COUNT, require, require_count
 
 FORMATS = ("table", "csv", "json")
-WRITTEN = "parquet"
+TO_FILE = "parquet"
 QUERY_PARAMETERS = ("min_sharpe", "min_windows", "last_windows", "min_trades")
 
 
@@ -45,9 +45,9 @@ class TableConfig(StoredStudyConfig):
     file: str | None = None  # to write for format=parquet
 
     def __post_init__(self) -> None:
-        formats = (*FORMATS, WRITTEN)
+        formats = (*FORMATS, TO_FILE)
         require(self.format in formats, "format", self.format, f"one of {', '.join(formats)}")
-        if self.format == WRITTEN:
+        if self.format == TO_FILE:
             require(bool(self.file), "file", self.file, "the path of a file to write, such as file=a.parquet")
         else:
             require(self.file is None, "file", self.file, "null unless format=parquet, as others are printed")
