@@ -1,6 +1,5 @@
 """YAML files of a configuration: bounded, plain settings alone, and errors that name file and line."""
 
-import io
 import os
 from collections.abc import Iterator
 from importlib import resources
@@ -11,6 +10,7 @@ import yaml
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 from optimize.cli.comments import LOADER, SHARED
 from optimize.cli.text_values import restore_texts
@@ -23,6 +23,18 @@ MOST_NODES, MOST_DEPTH = 20_000, 30  # of one file, aliases written out
 INSTANTIATED = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 RENAMED = {"notify.on": "notify.events"}  # keys of earlier versions, which are still read
 HYDRA_REFUSED = "a file of settings may set nothing of Hydra's own: remove it"
+
+
+def _settings_loader() -> Any:
+    """Return the loader of OmegaConf.load, on the parser in C where there is one, which is ten times as fast.
+
+    It reads 1e-4 as a number and a date as text, and refuses a key that stands twice.
+    """
+    rules = get_yaml_loader()
+    return rules if LOADER is yaml.SafeLoader else type("SettingsLoader", (LOADER, rules), {})
+
+
+SETTINGS_LOADER: Any = _settings_loader()
 
 
 class SettingsSource(ConfigSource):
@@ -46,7 +58,7 @@ class SettingsSource(ConfigSource):
         above = "" if package == "_global_" else package.replace("/", ".")
         _check_booleans(content, above, self.booleans, path)
         try:
-            config = OmegaConf.load(io.StringIO(text))
+            config = OmegaConf.create(yaml.load(text, Loader=SETTINGS_LOADER) or {})
         except yaml.MarkedYAMLError as error:  # a key that stands twice
             raise BadInputError(f"{path_from_here(path)}{_line(error)}: {_problem(error, text)}") from None
         if OmegaConf.is_dict(config):
