@@ -3,6 +3,9 @@ BIN := .venv/bin
 TIER ?= default
 MARKS_default := -m "not slow"
 MARKS_all :=
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# on every core, where pip would use one; a package may hold a file that is no Python, which pip ignores too
+PRECOMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .PHONY: quickstart test lint docs bench dashboard clean
 
@@ -12,7 +15,7 @@ quickstart: .venv/run  ## install, search, evaluate, show the leaderboard, expor
 	$(BIN)/walkforge export name=quickstart top_n=3 gate=none  # its search earns nothing: no gate lets it pass
 
 test: .venv/dev  ## run the default tests, or with TIER=all every test that this machine can run
-	$(BIN)/pytest -n 2 --dist loadfile $(if $(filter default all,$(TIER)),$(MARKS_$(TIER)),$(error TIER=$(TIER) is not allowed: default or all))
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(filter default all,$(TIER)),$(MARKS_$(TIER)),$(error TIER=$(TIER) is not allowed: default or all))
 
 lint: .venv/dev  ## style, types and layers
 	$(BIN)/ruff check .
@@ -38,9 +41,11 @@ clean:  ## remove what can be made again; studies/ and databases/ are yours and 
 	$(PYTHON) -m venv .venv
 
 .venv/run: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
+	$(PRECOMPILE)
 	touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
+	$(PRECOMPILE)
 	touch $@ .venv/run
