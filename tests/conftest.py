@@ -26,6 +26,7 @@ from optimize.data.features import FEATURES  # noqa: E402
 from optimize.data.features.spec import FEATURE_KEYS  # noqa: E402
 from tests.postgres import database_url, postgres, postgres_server  # noqa: E402
 from tests.required_markers import RequiredMarkers  # noqa: E402
+from tests.schedule import order_dearest_first  # noqa: E402
 
 __all__ = ["database_url", "postgres", "postgres_server"]
 
@@ -67,6 +68,11 @@ def revisions_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", read_once)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the dearest files first."""
+    order_dearest_first(items, REPOSITORY / "tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

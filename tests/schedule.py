@@ -1,0 +1,32 @@
+"""Order of the test files: the dearest first, so that no worker of pytest-xdist ends on a long file alone."""
+
+from pathlib import Path
+
+import pytest
+
+# The first compiles the kernels of every algorithm; those after it compile none, so that the second worker of
+# pytest-xdist does not compile the same kernels at the same time.
+DEAREST = (
+    "conformance/test_conformance_algorithms.py",
+    "conf/test_conf_compose.py",
+    "optimize/data/quality/test_quality_hours.py",
+    "optimize/cli/test_cli_bad_input.py",
+    "optimize/study/launch/test_launch_cluster.py",
+    "test_main_job.py",
+    "optimize/bundles/test_bundles_manifest.py",
+    "conformance/test_conformance_database_study.py",
+    "optimize/agents/test_agents_train.py",
+    "optimize/test_library.py",
+    "optimize/cli/test_cli_extensions.py",
+    "optimize/study/workers/test_workers_processes.py",
+    "conformance/test_conformance_database_fencing.py",
+    "optimize/study/test_study_chaos.py",
+    "conformance/test_conformance_sampler.py",
+    "optimize/study/trials/test_trials_batch_processes.py",
+)
+
+
+def order_dearest_first(items: list[pytest.Item], tests: Path) -> None:
+    """Move the tests of the dearest files of a folder to the front."""
+    rank = {tests / file: place for place, file in enumerate(DEAREST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
