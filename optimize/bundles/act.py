@@ -15,6 +15,7 @@ from envs.observations import write_observations
 from envs.types import BoolArray, FloatArray, Market
 from envs.vector import TradingVectorEnv
 from optimize.agents.agent import Agent
+from optimize.bundles.closes import check_same_assets, closes_of, read_closes
 from optimize.bundles.reasons import NO_BAR, closing_words, reason_of, span_words
 from optimize.bundles.spans import Spans
 from optimize.clock import now
@@ -32,7 +33,7 @@ from optimize.data.sessions import (
     session_table,
     sessions_end_flat,
 )
-from optimize.data.timeframes import DAY_NS, HOUR_NS, MINUTE_NS, timeframe_ns
+from optimize.data.timeframes import DAY_NS, HOUR_NS, MINUTE_NS
 from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.walkforward.spec import RunSpec
 
@@ -66,7 +67,14 @@ class Order:
     action: float  # exposure chosen by the policy
     target: float  # exposure after the order; the holding if nothing trades
     trades: bool
+    side: str  # buy, sell or none
+    size: float  # target minus holding, without sign
+    price: float  # close of the newest bar, at which the size is measured
     reason: str
+
+    def units(self, equity: float) -> float:
+        """Return about how many units the order buys or sells for an account of this equity."""
+        return self.size * equity / self.price
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Decision:
     orders: tuple[Order, ...]
     session: str  # the trading session in which the order fills, with its forced exit
     followed_from: str | None  # start of the first bar of the simulated holding; None: given
+    expires_at: str  # end of the next bar, after which its open no longer fills an order
     notes: tuple[str, ...]
 
 
@@ -95,11 +104,19 @@ class _Newest:
 
 
 def decide(
-    bundle: DeployedAgent, source: Bars, *, holding: Holding | None = None, since: str | None = None
+    bundle: DeployedAgent,
+    source: Bars,
+    *,
+    holding: Holding | None = None,
+    since: str | None = None,
+    other_assets: bool = False,
 ) -> Decision:
     """Return the order at the close of the newest bar that has ended."""
     newest = _newest(bundle, source)
     market, spec = newest.market, newest.spec
+    about: tuple[str, ...] = ()
+    if not other_assets:
+        about = check_same_assets(read_closes(bundle.folder), closes_of(market, newest.bar + 1))
     held = None if holding is None else _holding(holding, market.symbols, spec)
     require(held is None or since is None, "since", since, "left out where holding is given")
     first = newest.bar if held is not None else _followed_from(bundle, newest, since)
@@ -127,7 +144,8 @@ def decide(
         if terminated[0]:
             at = utc_text(int(market.timestamp[env.bar[0]]))
             raise WalkforgeError(f"the account was ruined at {at}: give holding=..., or a later since=DATE")
-    return _decision(bundle, newest, env, action, None if held is not None else first)
+    decision = _decision(bundle, newest, env, action, None if held is not None else first)
+    return dataclasses.replace(decision, notes=(*about, *decision.notes))
 
 
 def _newest(bundle: DeployedAgent, source: Bars) -> _Newest:
@@ -268,13 +286,17 @@ def _decision(
     stale = ~market.tradable[bar + 1]
     exiting = bool(market.exit_at_open[bar + 1])
     closes = market.bar_end[bar + 1] if market.exit_at_close[bar + 1] else None
+    targets = np.where(traded, env.account.order[0], holding)
     orders = tuple(
         Order(
             symbol,
             float(holding[asset]),
             float(asked[asset]),
-            float(env.account.order[0, asset] if traded[asset] else holding[asset]),
+            float(targets[asset]),
             bool(traded[asset]),
+            "none" if not traded[asset] else "buy" if targets[asset] > holding[asset] else "sell",
+            float(abs(targets[asset] - holding[asset])),
+            float(market.close[bar, asset]),
             NO_BAR if stale[asset] else reason_of(
                 spec, float(asked[asset]), float(holding[asset]), bool(traded[asset]),
                 forced=bool(forced[asset]) or (exiting and bool(traded[asset])), exiting=exiting)
@@ -291,6 +313,7 @@ def _decision(
         orders=orders,
         session=_session_line(newest, bar + 1),
         followed_from=None if first is None else utc_text(int(market.timestamp[first])),
+        expires_at=utc_text(int(market.bar_end[bar + 1])),
         notes=(*_notes(bundle, newest), *_holding_notes(market.symbols, holding, spec)),
     )
 
@@ -327,9 +350,12 @@ def _notes(bundle: DeployedAgent, newest: _Newest) -> tuple[str, ...]:
     else:
         age = (today - bundle.spans.trained_until).days
         notes.append(f"the model's training ended {age} days before the newest bar")
-    behind_ns = int(now().timestamp() * 1e9) - int(market.bar_end[bar])
-    if behind_ns > 2 * timeframe_ns(market.timeframe):
-        notes.append(f"the newest bar ended {span_words(behind_ns)} ago")
+    now_ns = int(now().timestamp() * 1e9)
+    if now_ns >= market.bar_end[bar + 1]:
+        ago = span_words(now_ns - int(market.bar_end[bar]))
+        notes.append(
+            f"the newest bar ended {ago} ago, and the bar in which the order fills has ended as well"
+        )
     stale = np.flatnonzero(~market.tradable[bar + 1])
     if len(stale):
         lasts = (np.flatnonzero(market.tradable[: bar + 1, asset]) for asset in stale)

@@ -8,6 +8,7 @@ from typing import Any
 from envs.plain import to_plain
 from envs.types import Market
 from optimize.bundles.card import SearchSummary, StudyBaseline, card_of, collect_inputs, metrics_of
+from optimize.bundles.closes import CLOSES_FILE, closes_of, plain_closes
 from optimize.bundles.manifest import Manifest, read_json
 from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, spans_of
 from optimize.errors import BadInputError
@@ -46,6 +47,8 @@ def check_consistency(
     expected: dict[str, dict[str, Any]] = {FEATURES_FILE: features_of(spec, windowed.market)}
     if (folder / SPANS_FILE).is_file():  # not written by version 0.1
         expected[SPANS_FILE] = plain_spans(spans_of(windowed))
+    if (folder / CLOSES_FILE).is_file():  # nor this one by earlier ones
+        expected[CLOSES_FILE] = plain_closes(closes_of(windowed.market))
     for name, content in expected.items():
         if read_json(folder / name) != content:
             raise _forged(folder / name)

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.plain import to_plain
 from envs.types import Market
+from optimize.bundles.closes import check_same_assets, closes_of, read_closes
 from optimize.bundles.load import Bundle
 from optimize.bundles.replay import load_on_device
 from optimize.data.market import build_market
@@ -63,10 +64,18 @@ def differences_of(bundle: RunSpec, here: RunSpec) -> list[str]:
     return lines
 
 
-def plan_evaluation(bundle: Bundle, spec: RunSpec, span: str) -> EvaluationPlan:
-    """Locate the spans in the market of the spec and choose a model for each, without evaluating."""
+def plan_evaluation(
+    bundle: Bundle, spec: RunSpec, span: str, *, other_assets: bool = False
+) -> EvaluationPlan:
+    """Locate the spans in the market of the spec and choose a model for each, without evaluating.
+
+    Prices that are not those of the bundle's assets are refused, unless `other_assets` allows them.
+    """
     market = build_market(spec.data, spec.feature, spec.session)
     bundle.scaler.check_names(market.feature_names, f"data.path={spec.data.path}")
+    about: tuple[str, ...] = ()
+    if not other_assets and spec.data != bundle.spec.data:
+        about = check_same_assets(read_closes(bundle.folder), closes_of(market))
     if span == EVERY_WINDOW:
         dates = plan_windows(spec.window, market.session_date).windows
         spans = [(each.test_start, each.test_end) for each in dates]
@@ -75,7 +84,7 @@ def plan_evaluation(bundle: Bundle, spec: RunSpec, span: str) -> EvaluationPlan:
     windows = tuple(_window(index, *each, market, spec) for index, each in enumerate(spans))
     own = span == EVERY_WINDOW and spec.window == bundle.spec.window and _are_own(bundle, windows)
     models = tuple(each.index for each in windows) if own else _models(bundle, windows, span)
-    notes = () if own else tuple(_notes(bundle, windows))
+    notes = about if own else (*about, *_notes(bundle, windows))
     opened = None if own else _opened(bundle, windows)
     return EvaluationPlan(spec, market, windows, models, opened, notes)
 

@@ -38,6 +38,7 @@ class Bundle(DeployedAgent):
         *,
         holding: float | Mapping[str, float] | None = None,
         since: str | None = None,
+        other_assets: bool = False,
     ) -> Decision:
         """Return the next order from raw bars, at the close of the newest bar that has ended.
 
@@ -45,9 +46,10 @@ class Bundle(DeployedAgent):
         volume and spread, indexed by the UTC start of each bar; None reads the data of the configuration.
         holding: current exposure of each symbol; None simulates the policy from `since` on, flat at first.
         since: ISO date of the first simulated session; None is the first after all data of the study.
+        other_assets: whether bars with prices that are not those of the bundle's assets are allowed.
         """
         source = load_bars(self.spec.data) if bars is None else bars_of_frames(bars, self.spec.data)
-        return decide(self, source, holding=holding, since=since)
+        return decide(self, source, holding=holding, since=since, other_assets=other_assets)
 
 
 def load_bundle(folder: str | Path, *, device: str = "cpu", trust: bool = False) -> Bundle:

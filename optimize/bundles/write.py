@@ -18,6 +18,7 @@ from optimize.bundles.card import (
     draw_equity,
     metrics_of,
 )
+from optimize.bundles.closes import CLOSES_FILE, closes_of, plain_closes
 from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, features_of
 from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
 from optimize.bundles.replay import (
@@ -156,6 +157,7 @@ def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
     write_json(folder / FEATURES_FILE, features_of(spec, market))
     write_json(folder / METRICS_FILE, metrics)
     write_spans(folder, spans_of(inputs.windowed))
+    write_json(folder / CLOSES_FILE, plain_closes(closes_of(market)))
     (folder / CARD_FILE).write_text(card_of(inputs, metrics), encoding="utf-8")
     draw_equity(folder / PICTURE_FILE, inputs)
     manifest = Manifest(

@@ -44,7 +44,7 @@ def evaluate(config: EvaluateConfig) -> int:
         enforce_report(
             inspect_bars(spec.data, spec.session), say, reads_volume=reads_volume(spec.feature.indicators)
         )
-    plan = plan_evaluation(bundle, spec, config.span)
+    plan = plan_evaluation(bundle, spec, config.span, other_assets=states_symbols(config.data))
     for line in plan.notes:
         say(line)
     _log_opening(config, bundle, plan)
@@ -102,12 +102,17 @@ def data_here(theirs: DataSpec, changes: object) -> DataSpec:
         )
     if here.path == theirs.path:
         return here
-    if not getattr(changes, "symbols", None):
+    if not states_symbols(changes):
         _refuse_other_symbol(theirs, here)
     stated = {key: getattr(changes, key, None) for key in ("months", "start", "end")}
     whole = {key: value for key, value in stated.items() if hasattr(here, key)}
     provider = getattr(changes, "provider", None) or "file"
     return dataclasses.replace(here, provider=provider, **whole)  # type: ignore[arg-type]  # by field name
+
+
+def states_symbols(changes: object) -> bool:
+    """Return whether data.symbols is stated, which confirms bars of other symbols than the bundle's."""
+    return bool(getattr(changes, "symbols", None))
 
 
 def _refuse_other_symbol(theirs: DataSpec, here: DataSpec) -> None:

@@ -1,6 +1,7 @@
 """Schemas of the verbs that read or write a market, a study or a bundle, and their translation to specs."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,10 +137,13 @@ class ActConfig:
     data: DataChanges = field(default_factory=DataChanges)  # type: ignore[valid-type]
     holding: Any = None
     since: str | None = None
+    equity: float | None = None
     format: str = "table"
 
     def __post_init__(self) -> None:
         require(self.format in ("table", "json"), "format", self.format, "table or json")
+        amount = self.equity is None or (0.0 < self.equity < math.inf)
+        require(amount, "equity", self.equity, "an amount above 0, or null")
 
 
 def check_new_name(name: str) -> None:

@@ -132,6 +132,10 @@ def test_the_half_day_is_named_with_its_exit(live: Live) -> None:
     assert "forced exit from 2023-11-24T17:45:00Z" in session
 
 
+def test_an_order_of_a_friday_expires_with_the_first_bar_of_monday(live: Live) -> None:
+    assert live.decide(rows_of(live, HALF_DAY)[-1]).expires_at == "2023-11-27T15:00:00Z"
+
+
 def test_nothing_is_opened_after_the_exit_time(live: Live) -> None:
     late = rows_of(live, "2023-11-28")[-2]  # its order would fill at 15:30, which is before 15:45
     closing = live.bundle.act(
@@ -204,7 +208,8 @@ def test_a_holding_that_no_order_and_no_drift_brings_about_is_refused(live: Live
 
 def test_the_age_of_old_bars_is_told_in_years(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optimize.bundles.act.now", lambda: datetime(2033, 12, 8, tzinfo=UTC))
-    assert "the newest bar ended 10.0 years ago" in live.bundle.act(live.frame, holding=0.0).notes
+    notes = live.bundle.act(live.frame, holding=0.0).notes
+    assert notes[-1].startswith("the newest bar ended 10.0 years ago, and the bar in which the order fills")
 
 
 def test_an_order_fills_no_earlier_than_its_session_opens(live: Live) -> None:

@@ -73,7 +73,9 @@ def test_a_manifest_that_is_no_manifest_is_one_line(bundle: Path, raw: bytes) ->
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["config.json", "features.json", "metrics.json", "spans.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "features.json", "metrics.json", "spans.json", "closes.json"]
+)
 @pytest.mark.parametrize(
     "raw", [b"[]", b"{}", b"[" * 100_000, b'{"data": 5}'], ids=lambda raw: repr(raw[:12])
 )
@@ -148,6 +150,7 @@ def test_an_archive_that_runs_code_when_unpickled_is_refused_unread(bundle: Path
         ("metrics.json", '"tries": ', '"tries": 1'),
         ("CARD.md", "**Score ", "**Score +9.9, once "),
         ("features.json", '"lookback": 2', '"lookback": 3'),
+        ("closes.json", '"dates": [', '"dates": ["2021-12-31", '),
         ("spans.json", '"eligible_from": "2022', '"eligible_from": "2021'),
     ],
 )
@@ -157,7 +160,7 @@ def test_a_forged_description_is_refused(bundle: Path, name: str, old: str, new:
     (bundle / name).write_text(text.replace(old, new, 1), encoding="utf-8")
     rewrite_manifest(bundle)
     with pytest.raises(
-        BadInputError, match=r"(metrics\.json|CARD\.md|features\.json|spans\.json) does not describe"
+        BadInputError, match=r"(metrics|CARD|features|spans|closes)\.(json|md) does not describe"
     ):
         replay_bundle(bundle)
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +20,7 @@ from tests.optimize.bundles.in_process import replays_in_this_process
 from tests.optimize.cli.conftest import Run
 from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
 
+OLD = "data.max_age=100000"  # days: the bars of these tests are old
 HOLDOUT = ("2022-02-11", "2022-02-18")
 
 
@@ -168,7 +169,7 @@ def test_a_file_named_after_another_symbol_is_refused(
     assert code == 2
     assert "daily_ibm.parquet is of IBM by its name, but the bundle trades TINY_PRICES" in err
     assert "opened" not in out
-    assert run(verb, bundle, *span, "data.path=daily_ibm.parquet", "data.symbols=[IBM]")[0] == 0
+    assert run(verb, bundle, *span, "data.path=daily_ibm.parquet", "data.symbols=[IBM]", OLD)[0] == 0
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "act"])
@@ -182,18 +183,62 @@ def test_a_bundle_must_be_named(run: Run, verb: str) -> None:
 
 
 def test_act_gives_the_next_order_for_a_person_and_a_program(run: Run, bundle: str, exports: Exports) -> None:
-    path = f"data.path={exports.prices}"
-    code, out, err = run("act", bundle, path, "holding=0.25")
+    path = [f"data.path={exports.prices}", OLD]
+    code, out, err = run("act", bundle, *path, "holding=0.25")
     assert (code, err) == (0, "")
     assert "+0.250" in out
+    assert "equity=AMOUNT adds the units of an order" in out
     assert "fills at 2022-02-18T00:00:00Z" in out
-    plain = json.loads(run("act", bundle, path, "holding=0.25", "format=json")[1])
+    plain = json.loads(run("act", bundle, *path, "holding=0.25", "format=json")[1])
     assert plain["bar"] == "2022-02-17T23:00:00Z"
     assert plain["orders"][0]["holding"] == 0.25
     assert (
-        run("act", bundle, path, "holding={TINY_PRICES: 0.25}", "format=json")[1]
+        run("act", bundle, *path, "holding={TINY_PRICES: 0.25}", "format=json")[1]
         == json.dumps(plain, indent=2) + "\n"
     )
+
+
+def test_an_order_has_its_side_its_size_and_its_units(run: Run, bundle: str, exports: Exports) -> None:
+    words = [f"data.path={exports.prices}", OLD, "holding=0.9", "equity=50000"]
+    (order,) = json.loads(run("act", bundle, *words, "format=json")[1])["orders"]
+    assert (order["trades"], order["side"]) == (True, "sell")
+    assert order["size"] == pytest.approx(0.9 - order["target"])
+    assert order["price"] == pd.read_parquet(exports.prices)["close"].iloc[-1]
+    assert order["units"] == pytest.approx(order["size"] * 50_000 / order["price"])
+    out = run("act", bundle, *words)[1]
+    cells = next(line for line in out.splitlines() if line.startswith("  TINY_PRICES ")).split()
+    assert cells[4:6] == ["sell", f"{order['size']:.3f}"]
+    assert float(cells[7]) == pytest.approx(order["units"], rel=1e-3)
+    code, _, err = run("act", bundle, *words[:-1], "equity=0")
+    assert (code, "equity=0" in err) == (2, True)
+
+
+def test_an_order_whose_bar_has_ended_is_refused_unless_an_age_is_allowed(
+    run: Run, bundle: str, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"data.path={exports.prices}"  # hourly, around the clock; its last bar ends at midnight
+    clock = [datetime(2022, 2, 18, 0, 59, tzinfo=UTC)]
+    monkeypatch.setattr("optimize.cli.act.now", lambda: clock[0])
+    code, out, err = run("act", bundle, path, "holding=0")
+    assert (code, err) == (0, "")
+    clock[0] = datetime(2022, 2, 18, 1, 1, tzinfo=UTC)
+    code, out, err = run("act", bundle, path, "holding=0")
+    assert (code, out.count("order at the close")) == (2, 0)
+    assert "ended at 2022-02-18T00:00:00Z, 1.0 hours ago, and the bar in which its order fills " in err
+    assert "(2022-02-18T00:00:00Z) has ended as well: give newer bars, or data.max_age=1 (days)" in err
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "act"])
+def test_bars_with_prices_of_another_asset_are_refused(
+    run: Run, bundle: str, tmp_path: Path, verb: str
+) -> None:
+    write_prices(tmp_path / "bars.parquet", days=60, seed=7)
+    words = [verb, bundle, "data.path=bars.parquet", *(["span=new"] if verb == "evaluate" else [OLD])]
+    code, out, err = run(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the bars are not of TINY_PRICES, which the bundle trades: its returns differ by " in err
+    assert "order" not in out
+    assert run(*words, "data.symbols=[OTHER]")[0] == 0
 
 
 def test_act_refuses_bars_that_a_study_would_refuse(run: Run, bundle: str, tmp_path: Path) -> None:
