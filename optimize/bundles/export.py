@@ -230,7 +230,8 @@ def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) ->
     with engine.connect() as conn:
         record = load_study(conn, study)
     kept = (record.spec if record else {}).get("keep_models", len(waiting))
-    gone = [c for c in waiting if c.rank > kept and c.source.is_dir() and not any(c.source.rglob(WEIGHTS))]
+    there = (c for c in waiting if c.rank > kept and c.source.parent.is_dir())
+    gone = [c for c in there if not any(c.source.rglob(WEIGHTS))]
     if gone:
         first, remedy = gone[0], f"export top_n={gone[0].rank - 1}"
         place = folder_words(first.source.parents[2])

@@ -40,7 +40,8 @@ class Restoration:
         if self._aside is None:
             return
         stored = window_folder(self._folder, window.index, repeat) / RETURNS
-        same = stored.is_file() and returns_hash([[read_returns(stored)[1]]]) == returns_hash([[measured]])
+        # `walkforge prune` frees the file as well: the score alone proves the models then.
+        same = not stored.exists() or returns_hash([[read_returns(stored)[1]]]) == returns_hash([[measured]])
         self._proven = self._proven and same
         sessions = self._windowed.market.session_date[slice(*window.test_sessions)]
         place = window_folder(self._aside, window.index, repeat)
@@ -56,7 +57,9 @@ class Restoration:
             return "its models are not kept, as they do not come to the stored returns bit for bit"
         for place in sorted(self._aside.glob("windows/*/repeat_*")):
             target = self._folder / place.relative_to(self._aside)
-            names = {path.name for path in place.iterdir()} - {RETURNS, TRADES}
+            names = {path.name for path in place.iterdir()}
+            names -= {name for name in (RETURNS, TRADES) if (target / name).exists()}
+            target.mkdir(parents=True, exist_ok=True)
             for name in sorted(names, key=lambda each: each == SPEC):  # SPEC last: it holds the digests
                 put_file(place / name, target / name)
         return f"its models are back in {self._folder}: walkforge export can write their bundle"
@@ -73,4 +76,4 @@ def _beside(folder: Path) -> Path:
 
 
 def _lacks_models(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.rglob(WEIGHTS))
+    return folder.parent.is_dir() and not any(folder.rglob(WEIGHTS))

@@ -100,7 +100,11 @@ def _check_files(spec: RunSpec, run: RunRecord, windowed: WindowedMarket, source
     """Refuse a run whose models were not kept, or whose folder is not on this machine."""
     where = f"trial {run.trial_number} of {run.study_name} cannot be exported"
     if not source.is_dir():
-        raise WalkforgeError(f"{where}: its folder {source} is missing; name the output_dir of the study")
+        again = f"`walkforge replay name={run.study_name} trial={run.trial_number}`"
+        raise WalkforgeError(
+            f"{where}: its folder {source} is missing; name the output_dir of the study, or, where "
+            f"`walkforge prune` freed its files, {again} puts them back"
+        )
     places = [
         window_folder(source, window.index, repeat)
         for window in windowed.windows

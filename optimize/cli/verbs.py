@@ -131,6 +131,22 @@ VERBS: dict[str, Verb] = {
             ),
         ),
     ),
+    "prune": Verb(
+        "optimize.cli.prune:prune",
+        "free the models and window files of lower ranks; confirm=true acts",
+        (
+            ("name=mine keep=10", "list the files below the best ten parameter sets"),
+            ("name=mine keep=10 confirm=true", "free them"),
+        ),
+    ),
+    "delete": Verb(
+        "optimize.cli.delete:delete",
+        "remove a study with its rows and files; its tries stay counted; confirm=true acts",
+        (
+            ("name=mine", "list its rows and files"),
+            ("name=mine confirm=true", "remove all phases, and keep the exported bundles"),
+        ),
+    ),
     "dashboard": Verb(
         "optimize.cli.dashboard:dashboard",
         "open optuna-dashboard on a study",

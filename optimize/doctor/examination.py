@@ -17,10 +17,11 @@ from optimize.database.address import url_text, without_password
 from optimize.database.health import DatabaseHealth, look
 from optimize.database.sqlite import find_place
 from optimize.doctor.credentials import examine_credentials
-from optimize.doctor.findings import FAIL, OK, WARN, Audit, Finding, gigabytes, guarded_findings
+from optimize.doctor.findings import FAIL, OK, WARN, Audit, Finding, guarded_findings
 from optimize.doctor.machine import examine_machine
 from optimize.doctor.study import examine_strangers, examine_study
 from optimize.errors import BadInputError, WalkforgeError, message_of
+from optimize.report.format import gigabytes
 from optimize.results.orphans import (
     count_orphans,
     missing_tables,

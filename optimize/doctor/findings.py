@@ -50,11 +50,6 @@ def guarded_findings(check: str, subject: str, findings: Iterator[Finding], reme
         yield Finding(check, FAIL, f"{subject}: cannot be examined: {why[:MOST_WORDS]}", remedy)
 
 
-def gigabytes(size_bytes: float) -> str:
-    """Write a size."""
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
-
-
 def listed(values: Any) -> str:
     """Spell out the first few of many."""
     names = [str(value) for value in values]

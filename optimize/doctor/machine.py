@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 from optimize.agents.devices import count_gpus, device_name
-from optimize.doctor.findings import FAIL, OK, WARN, Finding, gigabytes
+from optimize.doctor.findings import FAIL, OK, WARN, Finding
+from optimize.report.format import gigabytes
 from optimize.study.workers.gpus import THREAD_VARIABLES, usable_cores
 
 LITTLE_MEMORY = 1e9  # bytes: a worker with torch takes about half of it

@@ -55,3 +55,8 @@ def share(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{_rounded(100 * value, 1)}%" if abs(value) >= 0.001 or value == 0 else f"{100 * value:.2g}%"
+
+
+def gigabytes(size_bytes: float) -> str:
+    """Return a size of files or memory as text."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

@@ -111,6 +111,26 @@ class ExportConfig(GateSpec, RecordsConfig):
 
 
 @dataclass(frozen=True)
+class PruneConfig(RecordsConfig):
+    """`walkforge prune`."""
+
+    keep: int = 10  # parameter sets of each phase whose files stay
+    confirm: bool = False  # false: list alone
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.keep <= LARGEST_COUNT, "keep", self.keep, f"from 0 to {LARGEST_COUNT}")
+
+
+@dataclass(frozen=True)
+class DeleteConfig(RecordsConfig):
+    """`walkforge delete`."""
+
+    exports: bool = False  # remove the bundles as well
+    confirm: bool = False  # false: list alone
+
+
+@dataclass(frozen=True)
 class ReplayConfig(RecordsConfig):
     """`walkforge replay`."""
 

@@ -25,6 +25,8 @@ SCHEMAS: dict[str, str] = {  # module of this package and class; imported for th
     "query": "records:QueryConfig",
     "explain": "records:ExplainConfig",
     "export": "records:ExportConfig",
+    "prune": "records:PruneConfig",
+    "delete": "records:DeleteConfig",
     "replay": "records:ReplayConfig",
     "evaluate": "studies:EvaluateConfig",
     "act": "studies:ActConfig",

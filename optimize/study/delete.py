@@ -1,0 +1,77 @@
+"""Remove a study with its rows and files; its tries, its holdout and, unless named, its exports stay."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from optimize.bundles.export import EXPORTS_FOLDER
+from optimize.database import Engine
+from optimize.results.queries import studies_of
+from optimize.results.removal import count_rows, delete_rows
+from optimize.search.storage import open_storage
+from optimize.study.idle import idle_study, own_folder
+from optimize.study.shared_folder import PROBE
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """The rows and files of one study that are removed."""
+
+    study: str
+    rows: dict[str, int]  # by table
+    paths: tuple[Path, ...]
+    size_bytes: int
+
+
+def find_deletable(engine: Engine, output_dir: str, name: str, exports: bool) -> list[Deletion]:
+    """Return the rows and files of every phase of a study; of its exports only where `exports` is true."""
+    found = []
+    for study in studies_of(engine, name):
+        folder = own_folder(engine, output_dir, study)
+        inside = sorted(folder.iterdir()) if folder.is_dir() else []
+        paths = tuple(path for path in inside if exports or path.name != EXPORTS_FOLDER)
+        files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
+        with engine.connect() as conn:
+            rows = count_rows(conn, study, exports)
+        found.append(Deletion(study, rows, paths, sum(file.stat().st_size for file in files)))
+    return found
+
+
+def delete_study(
+    engine: Engine, database_url: str, output_dir: str, name: str, exports: bool
+) -> list[Deletion]:
+    """Remove every phase of a study and return the removed parts; refuse a study that runs.
+
+    Files go first, then the rows, then the study of Optuna: under its name a killed call is repeated.
+    """
+    deleted = []
+    for study in studies_of(engine, name):
+        with idle_study(engine, database_url, study):
+            (found,) = find_deletable(engine, output_dir, study, exports)
+            _delete_files(own_folder(engine, output_dir, study), found.paths)
+            with engine.begin() as conn:
+                delete_rows(conn, study, exports)
+            _delete_from_optuna(database_url, study)
+            deleted.append(found)
+    return deleted
+
+
+def _delete_files(folder: Path, paths: tuple[Path, ...]) -> None:
+    """Delete the paths, the token of the folder last, by which a repeated call knows it."""
+    for path in sorted(paths, key=lambda each: each.name == PROBE):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _delete_from_optuna(database_url: str, study: str) -> None:
+    storage = open_storage(database_url)
+    try:
+        optuna.delete_study(study_name=study, storage=storage)
+    finally:
+        storage.engine.dispose()

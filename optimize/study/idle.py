@@ -1,0 +1,60 @@
+"""Work on a study that needs it idle: no launch, no worker, and its own folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optimize.bundles.export import EXPORTS_FOLDER
+from optimize.database import Connection, Engine, study_lock
+from optimize.errors import BadInputError, WalkforgeError
+from optimize.results.ended_runs import numbers_and_uuids
+from optimize.results.events import FolderMarked, last_event
+from optimize.results.launches import living_leases, running_launch
+from optimize.study.control import base_name
+from optimize.study.shared_folder import holds_token
+from optimize.walkforward.files import run_folder
+
+
+@contextmanager
+def idle_study(engine: Engine, database_url: str, study: str) -> Iterator[None]:
+    """Hold the lock of a study that no launch and no worker works on; raise WalkforgeError where one does."""
+    with study_lock(database_url, study):
+        with engine.connect() as conn:
+            refuse_running(conn, study)
+        yield
+
+
+def refuse_running(conn: Connection, study: str) -> None:
+    """Raise WalkforgeError where a launch or a worker is at work on a study."""
+    launch, held = running_launch(conn, study), living_leases(conn, study)
+    if launch is None and not held:
+        return
+    who = f"{len(held)} trials run" if launch is None else f"process {launch.pid} on {launch.host} runs it"
+    raise WalkforgeError(
+        f"study {study} is at work ({who}), so nothing is removed: wait for its end, or stop it by "
+        f"`walkforge study name={base_name(study)} action=stop`"
+    )
+
+
+def own_folder(engine: Engine, output_dir: str, study: str) -> Path:
+    """Return the folder of a study; refuse one that belongs to another study, or lies elsewhere."""
+    folder = Path(output_dir) / study
+    with engine.connect() as conn:
+        known = last_event(conn, [study], [FolderMarked])
+        if known is None:
+            runs = numbers_and_uuids(conn, study)
+            there = folder / "trials"
+            own = any(run_folder(folder, *run).is_dir() for run in runs)
+            if not runs or own or not there.is_dir() or not any(there.iterdir()):
+                return folder
+        elif holds_token(conn, study, folder) or not _has_files(folder, known.event, study):
+            return folder
+    place = "" if known is None else f": its launch put the files into output_dir={known.event.path}"
+    raise BadInputError(f"output_dir={output_dir}: {folder} is not the folder of study {study}{place}")
+
+
+def _has_files(folder: Path, marked: FolderMarked, study: str) -> bool:
+    """Return whether a folder without the study's token holds more than exports, or its launch's exists."""
+    if folder.is_dir():
+        return any(path.name != EXPORTS_FOLDER for path in folder.iterdir())
+    return (Path(marked.path) / study).exists()
