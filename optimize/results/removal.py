@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, inspect, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, inspect, select, union_all, update
 
 from optimize.database import has_table
 from optimize.results.states import FINISHED
@@ -51,9 +51,12 @@ def _rows_of(conn: Connection, study: str, exports: bool) -> list[tuple[Table, C
     Leases come first, as every writer locks them first, and rows of a run before the run.
     """
     there = set(inspect(conn).get_table_names())
-    runs = select(RUNS.c.run_uuid).where(RUNS.c.study_name == study)
-    if FINALIST_RUNS.name in there:
-        runs = runs.union(select(FINALIST_RUNS.c.run_uuid).where(FINALIST_RUNS.c.study_name == study))
+    parts = [
+        select(table.c.run_uuid).where(table.c.study_name == study)
+        for table in (RUNS, FINALIST_RUNS)
+        if table.name in there
+    ]
+    runs = union_all(*parts)
     kept = KEPT if exports else (*KEPT, EXPORTS)
     tables = [table for table in METADATA.sorted_tables if table.name in there and table not in kept]
     named = [(table, table.c.study_name == study) for table in tables if "study_name" in table.columns]

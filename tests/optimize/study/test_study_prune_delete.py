@@ -12,7 +12,6 @@ from optimize.results.queries import all_studies, best_models
 from optimize.results.records import ExportRecord, load_exports, save_export
 from optimize.results.tables import METADATA, TRASH, TRIED_RUNS
 from optimize.study import delete as deletion
-from optimize.study import prune as pruning
 from optimize.study.context import StudyContext
 from optimize.study.delete import delete_study, find_deletable
 from optimize.study.prune import find_prunable, prune_runs
@@ -76,7 +75,7 @@ def test_returns_that_no_database_holds_stay(small: Small) -> None:
 def test_a_killed_prune_is_finished_by_the_next(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     context = finished(small, 2)
     url, output_dir = places(context)
-    monkeypatch.setattr(pruning.shutil, "rmtree", killed)
+    monkeypatch.setattr("optimize.study.prune.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         prune_runs(context.engine, url, output_dir, "small", 0)
     monkeypatch.undo()
