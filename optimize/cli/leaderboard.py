@@ -10,6 +10,7 @@ from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label
 from optimize.report.format import format_score, number, percent, share
+from optimize.report.luck import StudyLuck, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.selection import selection_line, selection_now
 from optimize.report.tables import (
@@ -26,6 +27,7 @@ from optimize.report.tables import (
     spell,
 )
 from optimize.report.unscored import why_unscored
+from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of, verdict_lines
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
@@ -46,6 +48,7 @@ TRIAL_COLUMNS = (
     Column("trial_number", "trial"),
     Column("score", "score", format_score),
     Column("standard_error", "standard error", number()),
+    *LUCK_COLUMNS,
     Column("spread", "windows min/med/max"),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score, detail=True),
     Column("cost", "cost", share),
@@ -80,6 +83,8 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
     if (name := _chosen(engine, config)) is None:
         return
     rows = best_rows(engine, name, config.top_n)
+    luck = _luck(engine, config.database.url, name, rows)
+    rows = rows if luck is None else with_luck(rows, luck.sets)
     plain = [dataclasses.asdict(row) for row in rows]
     if config.format != "table":
         with engine.connect() as conn:
@@ -97,9 +102,12 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
         seen = f"{seen} shows where it is"
         say(why_unscored(engine, name) if ended else f"study {name} has no complete trial yet; {seen}")
         return
-    shown = [each | {"spread": _spread(row)} for each, row in zip(plain, rows, strict=True)]
+    texts = [{"spread": _spread(row), "interval": interval_of(row)} for row in rows]
+    shown = [each | text for each, text in zip(plain, texts, strict=True)]
     market, caption = _market(engine, name), _caption(engine, name, rows)  # an error comes before any output
     say(market)
+    for line in [] if luck is None else verdict_lines(luck.test):
+        say(line)
     columns = (*TRIAL_COLUMNS, *REPEATED) if any(row.runs > 1 for row in rows) else TRIAL_COLUMNS
     show(shown, columns, "table", title=f"best of study {name}")
     for row in rows:
@@ -129,6 +137,15 @@ def _chosen(engine: Engine, config: LeaderboardConfig) -> str | None:
         more = f"`walkforge leaderboard name=STUDY{in_words(config.database.url)}` shows one"
         say(more if rows else "this database holds no study yet")
     return None
+
+
+def _luck(engine: Engine, url: str, name: str, rows: Sequence[LeaderboardRow]) -> StudyLuck | None:
+    """Return the luck of a study, measured anew where trials or tries were added since."""
+    with engine.connect() as conn:
+        record = load_study(conn, name)
+        if record is None or not rows:
+            return None
+        return luck_now(conn, url, record, rows[0].sessions_per_year)
 
 
 def _market(engine: Engine, name: str) -> str:
@@ -164,6 +181,7 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
         f"{factor}{several}",
         f"standard error: {ERROR_MEANINGS[scored['kind']]}; buy_and_hold: its score on the same windows "
         f"at the same costs{anew}; {ZERO_COST}",
+        LUCK_LEGEND,
         f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]

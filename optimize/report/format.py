@@ -44,6 +44,11 @@ def format_score(value: float | None) -> str:
     return signed()(value)
 
 
+def probability(value: float | None) -> str:
+    """Return a probability or a p-value with three digits, for a table cell."""
+    return number(3)(value)
+
+
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage with its sign, for a table cell."""
     text = _rounded(None if value is None else 100 * value, 1, plus=True)

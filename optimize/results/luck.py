@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete
 
 from optimize.database import has_table
 from optimize.results.runs import count_counted
 from optimize.results.states import LuckVerdict
-from optimize.results.tables import LUCK, LUCK_TESTS, load_rows, replace_row, values_of, where
+from optimize.results.tables import LUCK, LUCK_TESTS, insert_into, load_rows, replace_row, values_of, where
 from optimize.results.tries import Tries, count_tries, tried_span
 
 
@@ -64,7 +64,8 @@ def save_luck(conn: Connection, test: LuckTest, sets: Sequence[LuckRecord]) -> N
     replace_row(conn, LUCK_TESTS, values_of(test))
     conn.execute(delete(LUCK).where(LUCK.c.study_name == test.study_name))
     if sets:
-        conn.execute(insert(LUCK), [values_of(each) for each in sets])
+        rows = [values_of(each) for each in sets]
+        conn.execute(insert_into(conn, LUCK).on_conflict_do_nothing(), rows)  # another may store the same now
 
 
 def load_luck(conn: Connection, study: str) -> LuckTest | None:

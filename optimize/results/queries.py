@@ -72,6 +72,16 @@ class LeaderboardRow:
     seconds: float | None
     parameters: Mapping[str, Any]  # for reading: floats have 15 digits
     run_uuid: str | None  # None for a trial that was finished by hand
+    # Luck of the run, None where it was not measured; Sharpe ratios are annualised.
+    sharpe_low: float | None  # 95 % interval of the Sharpe ratio of its session returns
+    sharpe_high: float | None
+    psr: float | None  # probability that its true Sharpe ratio is above 0
+    deflated_sharpe_ratio: float | None  # probability that it is above the one that chance alone would show
+    chance_sharpe: float | None
+    p_flat: float | None  # after all tries
+    p_buy_and_hold: float | None
+    n_tries: int | None  # on this instrument and these dates
+    as_of_trials: int | None  # of the study that had ended when it was measured
 
 
 def list_queries() -> list[tuple[str, str]]:

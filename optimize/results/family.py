@@ -1,0 +1,188 @@
+"""Family of a study: one run of every parameter set of all studies on its instrument and test dates."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from envs.types import DateArray, FloatArray, IntArray
+from optimize.database import has_table
+from optimize.evaluate.captions import BUY_AND_HOLD
+from optimize.evaluate.metrics import sharpe_ratio
+from optimize.results.records import load_baselines, load_study
+from optimize.results.runs import parameter_set
+from optimize.results.states import COUNTED, RunState
+from optimize.results.tables import RUNS, SESSION_RETURNS, TEST_SESSIONS, TRIED_RUNS
+from optimize.results.tries import Tries, count_tries, tried_span
+
+AT_ONCE = 500  # runs whose returns are read by one statement
+TIMEFRAME = "data.timeframe"
+
+
+@dataclass(frozen=True)
+class FamilyRun:
+    """The run of the lower median of a parameter set; one that was stopped or is blocked has no score."""
+
+    study_name: str
+    parameter_set: str
+    run_uuid: str
+    trial_number: int
+    score: float | None
+    pruned: bool
+    timeframe: str
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Session returns of N runs over the T sessions on which any was tested; NaN where one was not."""
+
+    runs: tuple[FamilyRun, ...]  # N
+    returns: FloatArray  # (T, N) simple, net; of several repeats the one of the lower median
+    hold: FloatArray  # (T, G) of buy-and-hold, one column for each study and timeframe
+    hold_of: IntArray  # (N,) column of `hold`
+    sessions: DateArray  # (T,)
+    tries: Tries
+    n_held: int  # tries that these runs stand for
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A run of a study with the instruments of its try."""
+
+    run: FamilyRun
+    tries: int  # of its parameter set
+
+
+def load_family(conn: Connection, study: str) -> Family | None:
+    """Return the family of a study, None where an older version kept its returns in files alone."""
+    span = tried_span(conn, study)
+    if span is None or not has_table(conn, SESSION_RETURNS.name):
+        return None
+    tried = [each for name in _studies(conn, span) for each in _medians(conn, name)]
+    dates = {name: _sessions(conn, name) for name in {each.run.study_name for each in tried}}
+    every = [days for own in dates.values() for days in own.values()]
+    if not every:
+        return None
+    sessions = np.unique(np.concatenate(every))
+    columns = np.full((len(sessions), len(tried)), np.nan)
+    for place, series in _returns(conn, [each.run for each in tried], dates):
+        days, values = series
+        columns[np.searchsorted(sessions, days), place] = values
+    present = np.flatnonzero(~np.isnan(columns).all(axis=0))
+    if not len(present):
+        return None
+    kept = [tried[place] for place in present]
+    hold, hold_of = _buy_and_hold(conn, [each.run for each in kept], sessions)
+    return Family(
+        runs=tuple(each.run for each in kept),
+        returns=columns[:, present],
+        hold=hold,
+        hold_of=hold_of,
+        sessions=sessions,
+        tries=count_tries(conn, *span),
+        n_held=sum(each.tries for each in kept),
+    )
+
+
+def _studies(conn: Connection, span: tuple[Sequence[str], date, date]) -> list[str]:
+    """Return the studies with a run that shares an instrument and a test session."""
+    symbols, first, end = span
+    rows = conn.execute(
+        select(RUNS.c.study_name, TRIED_RUNS.c.symbols)
+        .join(TRIED_RUNS, TRIED_RUNS.c.run_uuid == RUNS.c.run_uuid)
+        .where(TRIED_RUNS.c.first < end, TRIED_RUNS.c.end > first)
+        .group_by(RUNS.c.study_name, TRIED_RUNS.c.symbols)
+    )
+    wanted = set(symbols)
+    return sorted({name for name, found in rows if wanted & set(found)})
+
+
+def _medians(conn: Connection, study: str) -> Iterator[_Tried]:
+    """Yield the run of the lower median of each parameter set; a run without a score is below every score."""
+    record = load_study(conn, study)
+    default = "" if record is None else str(record.spec.get("data", {}).get("timeframe"))
+    columns = (RUNS.c.trial_number, RUNS.c.run_uuid, RUNS.c.state, RUNS.c.score, RUNS.c.gate)
+    rows = conn.execute(
+        select(*columns, RUNS.c.parameter_set, RUNS.c.parameters).where(
+            RUNS.c.study_name == study, RUNS.c.state.in_(COUNTED)
+        )
+    )
+    sets: dict[str, list[FamilyRun]] = {}
+    for number, uuid, state, score, gate, of_set, parameters in rows:
+        ranked = score if state == RunState.COMPLETE and gate is None else None
+        name = of_set or parameter_set(parameters or {})
+        timeframe = str((parameters or {}).get(TIMEFRAME, default))
+        run = FamilyRun(study, name, uuid, number, ranked, state != RunState.COMPLETE, timeframe)
+        sets.setdefault(name, []).append(run)
+    for runs in sets.values():
+        runs.sort(key=lambda each: (-math.inf if each.score is None else each.score, each.trial_number))
+        yield _Tried(runs[(len(runs) - 1) // 2], len(runs))
+
+
+def _sessions(conn: Connection, study: str) -> dict[int, DateArray]:
+    rows = select(TEST_SESSIONS.c.window, TEST_SESSIONS.c.sessions).where(TEST_SESSIONS.c.study_name == study)
+    return {window: np.array(days, "datetime64[D]") for window, days in conn.execute(rows)}
+
+
+def _returns(
+    conn: Connection, runs: Sequence[FamilyRun], dates: dict[str, dict[int, DateArray]]
+) -> Iterator[tuple[int, tuple[DateArray, FloatArray]]]:
+    """Yield place, sessions and returns of each run that has any."""
+    places = {run.run_uuid: place for place, run in enumerate(runs)}
+    uuids = list(places)
+    for first in range(0, len(uuids), AT_ONCE):
+        rows = conn.execute(
+            select(
+                SESSION_RETURNS.c.run_uuid,
+                SESSION_RETURNS.c.window,
+                SESSION_RETURNS.c.repeat,
+                SESSION_RETURNS.c.returns,
+            ).where(SESSION_RETURNS.c.run_uuid.in_(uuids[first : first + AT_ONCE]))
+        )
+        stored: dict[str, dict[int, dict[int, Any]]] = {}
+        for uuid, window, repeat, returns in rows:
+            stored.setdefault(uuid, {}).setdefault(repeat, {})[window] = returns
+        for uuid, repeats in stored.items():
+            own = dates[runs[places[uuid]].study_name]
+            if (joined := _joined(repeats, own)) is not None:
+                yield places[uuid], joined
+
+
+def _joined(
+    repeats: dict[int, dict[int, Any]], dates: dict[int, DateArray]
+) -> tuple[DateArray, FloatArray] | None:
+    """Return the returns of the repeat of the lower median, over the windows that every repeat has."""
+    windows = sorted(set.intersection(*(set(each) for each in repeats.values())) & dates.keys())
+    if not windows:
+        return None
+    days = np.concatenate([dates[window] for window in windows])
+    series = [
+        np.concatenate([np.array(each[window], np.float64) for window in windows])
+        for _, each in sorted(repeats.items())
+    ]
+    ratios = [sharpe_ratio(each, 1.0) for each in series]
+    order = np.argsort([ratio if math.isfinite(ratio) else -math.inf for ratio in ratios], kind="stable")
+    return days, series[int(order[(len(series) - 1) // 2])]
+
+
+def _buy_and_hold(
+    conn: Connection, runs: Sequence[FamilyRun], sessions: DateArray
+) -> tuple[FloatArray, IntArray]:
+    """Return buy-and-hold of each study and timeframe, NaN where none is stored, and each run's column."""
+    pairs = sorted({(each.study_name, each.timeframe) for each in runs})
+    keys = {pair: place for place, pair in enumerate(pairs)}
+    hold = np.full((len(sessions), len(keys)), np.nan)
+    for study in {study for study, _ in keys}:
+        for baseline in load_baselines(conn, study):
+            place = keys.get((study, baseline.timeframe))
+            if place is None or baseline.name != BUY_AND_HOLD or not baseline.windows:
+                continue
+            days = np.array([day for part in baseline.windows["sessions"] for day in part], "datetime64[D]")
+            values = np.array([value for part in baseline.windows["returns"] for value in part], np.float64)
+            known = np.isin(days, sessions)
+            hold[np.searchsorted(sessions, days[known]), place] = values[known]
+    return hold, np.array([keys[each.study_name, each.timeframe] for each in runs], np.int64)
