@@ -47,7 +47,7 @@ TRIAL_COLUMNS = (
     Column("rank", "rank"),
     Column("trial_number", "trial"),
     Column("score", "score", format_score),
-    Column("standard_error", "standard error", number()),
+    Column("standard_error", "standard error", number(), detail=True),
     *LUCK_COLUMNS,
     Column("spread", "windows min/med/max"),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score, detail=True),

@@ -12,7 +12,7 @@ LUCK_COLUMNS = (
     Column("psr", "PSR", probability, detail=True),
     Column("deflated_sharpe_ratio", "deflated", probability),
     Column("p_flat", "p (flat)", probability),
-    Column("p_buy_and_hold", "p (buy and hold)", probability),
+    Column("p_buy_and_hold", "p (hold)", probability),
 )
 HELD = "the returns of {gone} of them are gone, and they count as independent ones"
 WORDS = {

@@ -102,7 +102,7 @@ def test_tables_off_a_terminal_keep_to_columns(
     monkeypatch.delenv("COLUMNS")
     table = run("leaderboard", "name=btc", filled)[1].partition("rank 1 (trial")[0]
     assert 80 < max(map(len, table.splitlines()[1:])) <= 120
-    assert "left out of 120 columns: zero-cost Sharpe, drawdown (sessions), exposure;" in table
+    assert "left out of 120 columns: standard error, PSR, zero-cost Sharpe, drawdown (sessions), exposure;" in table
 
 
 def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
