@@ -27,7 +27,7 @@ from optimize.report.tables import (
     spell,
 )
 from optimize.report.unscored import why_unscored
-from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of, verdict_lines
+from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of, luck_lines
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
@@ -106,7 +106,7 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
     shown = [each | text for each, text in zip(plain, texts, strict=True)]
     market, caption = _market(engine, name), _caption(engine, name, rows)  # an error comes before any output
     say(market)
-    for line in [] if luck is None else verdict_lines(luck.test):
+    for line in [] if luck is None else luck_lines(luck.test):
         say(line)
     columns = (*TRIAL_COLUMNS, *REPEATED) if any(row.runs > 1 for row in rows) else TRIAL_COLUMNS
     show(shown, columns, "table", title=f"best of study {name}")

@@ -34,7 +34,7 @@ def interval_of(row: LeaderboardRow) -> str:
     return f"{format_score(row.sharpe_low)} to {format_score(row.sharpe_high)}"
 
 
-def verdict_lines(test: LuckTest) -> list[str]:
+def luck_lines(test: LuckTest) -> list[str]:
     """Return the verdict against flat, against buy-and-hold, the count of tries, and the power."""
     return [flat_line(test), hold_line(test), tries_line(test), *power_lines(test)]
 

@@ -19,8 +19,8 @@ from optimize.results.states import COUNTED, RunState
 from optimize.results.tables import RUNS, SESSION_RETURNS, TEST_SESSIONS, TRIED_RUNS
 from optimize.results.tries import Tries, count_tries, tried_span
 
-AT_ONCE = 500  # runs whose returns are read by one statement
-TIMEFRAME = "data.timeframe"
+RUNS_AT_ONCE = 500  # runs whose returns are read by one statement
+_TIMEFRAME = "data.timeframe"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _medians(conn: Connection, study: str) -> Iterator[_Tried]:
     for number, uuid, state, score, gate, of_set, parameters in rows:
         ranked = score if state == RunState.COMPLETE and gate is None else None
         name = of_set or parameter_set(parameters or {})
-        timeframe = str((parameters or {}).get(TIMEFRAME, default))
+        timeframe = str((parameters or {}).get(_TIMEFRAME, default))
         run = FamilyRun(study, name, uuid, number, ranked, state != RunState.COMPLETE, timeframe)
         sets.setdefault(name, []).append(run)
     for runs in sets.values():
@@ -134,14 +134,14 @@ def _returns(
     """Yield place, sessions and returns of each run that has any."""
     places = {run.run_uuid: place for place, run in enumerate(runs)}
     uuids = list(places)
-    for first in range(0, len(uuids), AT_ONCE):
+    for first in range(0, len(uuids), RUNS_AT_ONCE):
         rows = conn.execute(
             select(
                 SESSION_RETURNS.c.run_uuid,
                 SESSION_RETURNS.c.window,
                 SESSION_RETURNS.c.repeat,
                 SESSION_RETURNS.c.returns,
-            ).where(SESSION_RETURNS.c.run_uuid.in_(uuids[first : first + AT_ONCE]))
+            ).where(SESSION_RETURNS.c.run_uuid.in_(uuids[first : first + RUNS_AT_ONCE]))
         )
         stored: dict[str, dict[int, dict[int, Any]]] = {}
         for uuid, window, repeat, returns in rows:

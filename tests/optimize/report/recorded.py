@@ -1,13 +1,13 @@
 """Studies recorded from given session returns: the rows that their workers would have left, no training."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine, insert
 
@@ -68,7 +68,7 @@ def record_trials(
             save_baselines(
                 conn, [BaselineRecord(name, "1d", "buy_and_hold", 0.4, 0.4, 0.0, 0.0, 1.0, series)]
             )
-    distributions = {RATE: FloatDistribution(1e-6, 1.0)}
+    distributions: dict[str, BaseDistribution] = {RATE: FloatDistribution(1e-6, 1.0)}
     trials = [
         create_trial(
             state=TrialState.PRUNED if score is None else TrialState.COMPLETE,
@@ -89,7 +89,7 @@ def _record_run(
     number: int,
     returns: FloatArray,
     score: float | None,
-    parameters: dict[str, float],
+    parameters: Mapping[str, float],
     symbol: str,
     days: tuple[date, date],
 ) -> None:
