@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.compiled import compiled
+from envs.stress import Frictions, Stress, frictions_of
 from envs.types import Account, BoolArray, Fill, FloatArray, IntArray, Market
 
 
@@ -20,11 +21,21 @@ class MarketView(NamedTuple):
     spread: FloatArray  # (T, A)
     exit_at_open: BoolArray  # (T,)
     exit_at_close: BoolArray  # (T,)
+    frictions: Frictions
+
+    @property
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return the arrays of the market itself, without the frictions."""
+        return [getattr(self, name) for name in self._fields if name != "frictions"]
 
 
-def view_market(market: Market) -> MarketView:
+def view_market(market: Market, stress: Stress, *, at_open: bool) -> MarketView:
     """Return the arrays that the ledger reads, without copying those that are contiguous."""
-    return MarketView(*(_read_only(getattr(market, name)) for name in MarketView._fields))
+    arrays = {name: _read_only(getattr(market, name)) for name in MarketView._fields if name != "frictions"}
+    if stress.cost_factor != 1.0:
+        arrays["spread"] = _read_only(market.spread * stress.cost_factor)
+    frictions = Frictions(*map(_read_only, frictions_of(market, stress, at_open)))
+    return MarketView(**arrays, frictions=frictions)
 
 
 def open_accounts(n_envs: int, n_assets: int) -> Account:

@@ -77,9 +77,17 @@ def observe_account(row: int, step: int, env: EnvState, buffers: StepBuffers) ->
 
 
 @compiled
-def write_target(row: int, env: EnvState, action: FloatArray, target: FloatArray) -> bool:
-    """Write the exposure (1, A) that an action (A,) orders; return whether the action is valid."""
+def write_target(row: int, step: int, env: EnvState, actions: FloatArray, target: FloatArray) -> bool:
+    """Write the exposure (1, A) that is ordered at a step; return whether the action is valid.
+
+    actions (K, A) are those of all steps. An order that is kept back is ordered `delay` steps later; before
+    the first one nothing is held.
+    """
     discrete = env.rules.discrete
+    if step < env.rules.delay:
+        target[0] = 0.0
+        return True
+    action = actions[step - env.rules.delay]
     for asset in range(len(action)):
         target[0, asset] = action[asset] + env.lowest if discrete else action[asset]
     bar, last = env.bar[row : row + 1], env.last[row : row + 1]
@@ -106,7 +114,7 @@ def rollout_rows(
                 break
             action = trajectory.action[row, step]
             _write_action(policy, row, step, env, buffers.account_row, action)
-            if not write_target(row, env, action, buffers.target):
+            if not write_target(row, step, env, trajectory.action[row], buffers.target):
                 outcome = BAD_ACTION
                 break
             buffers.previous[0] = account.equity[row]

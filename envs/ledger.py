@@ -81,10 +81,9 @@ def step_account(
     after = bar + 1
     filled = after if rules.at_open else bar
     previous = account.equity[row]
-    tradable = bars.tradable[filled]
     price = fill.price[row]
     for asset in range(len(price)):
-        opens = rules.at_open and tradable[asset]
+        opens = rules.at_open and bars.tradable[filled, asset]
         price[asset] = bars.open[after, asset] if opens else bars.close[bar, asset]
     clear_fill(row, fill)
     held_from = bars.bar_end[bar]
@@ -95,12 +94,11 @@ def step_account(
     equity = mark_to_market(row, price, account)
     if equity > 0.0:
         exiting = must_exit(bar, bars, rules)
-        spread = bars.spread[filled]
-        fill_orders(row, equity, closing, exiting, target, tradable, spread, rates, rules, account, fill)
+        fill_orders(row, equity, filled, closing, exiting, target, bars, rates, rules, account, fill)
         fill.financing[row] += pay_financing(row, price, bars.bar_end[after] - held_from, rates, account)
         equity = mark_to_market(row, bars.close[after], account)
     if equity > 0.0 and bars.exit_at_close[after]:
-        exit_positions(row, equity, bars.close[after], bars.spread[after], rates, account, fill)
+        exit_positions(row, equity, after, bars, rates, account, fill)
         equity = mark_to_market(row, bars.close[after], account)
     return mark_account(row, previous, equity, bars.close[after], account)
 

@@ -1,5 +1,6 @@
 """Orders: actions become exposures, exposures become trades or forced exits, trades change the account."""
 
+import math
 from typing import NamedTuple
 
 from envs.accounts import MarketView
@@ -18,6 +19,7 @@ class OrderRules(NamedTuple):
     rebalance_band: float
     long_only: bool
     max_weight: FloatArray  # (A,) of |exposure|, inf where there is no limit
+    delay: int = 0  # bars that a rollout keeps each order back; a training never does
 
 
 @compiled
@@ -85,24 +87,29 @@ def target_scale(
 def fill_orders(
     row: int,
     equity: float,
+    filled: int,
     closing: bool,
     exiting: bool,
     target: FloatArray,
-    tradable: BoolArray,
-    spread: FloatArray,
+    bars: MarketView,
     rates: CostRates,
     rules: OrderRules,
     account: Account,
     fill: Fill,
 ) -> None:
-    """Fill the orders of a row at fill.price and pay for them; equity is taken before costs.
+    """Fill the orders of a row at fill.price in the bar `filled` and pay for them; equity is before costs.
 
     A void order (untradable asset) leaves account.order unchanged, so the same order can trade later.
+    An order beyond frictions.most_units is filled in part, and the next order goes on; closing and exits are
+    not limited.
     closing: every position is closed, an untradable one at its last close, so that an episode ends flat.
     exiting: tradable positions are closed and none is opened; the order is stored as 0, so that a repeated
     order trades again in the next session.
     """
     notional = 0.0
+    tradable, spread, worse = bars.tradable[filled], bars.spread[filled], bars.frictions
+    place = filled if len(worse.above) > 1 else 0
+    limited = filled if len(worse.most_units) > 1 else 0
     room = target_scale(row, equity, target, tradable, rules, account, fill)
     for asset in range(len(target)):
         held = account.quantity[row, asset]
@@ -118,10 +125,16 @@ def fill_orders(
             exposure, held * price / equity, account.order[row, asset], rules
         ):
             continue
+        quantity = exposure * equity / price
+        whole = closing or forced or abs(quantity - held) <= worse.most_units[limited, asset]
+        if not whole:
+            quantity = held + math.copysign(worse.most_units[limited, asset], quantity - held)
+        price += worse.above[place, asset] if quantity > held else -worse.below[place, asset]
+        fill.price[row, asset] = price
         traded, fill.commission[row, asset], fill.slippage[row, asset] = execute_order(
-            row, asset, exposure * equity / price, price, spread[asset], rates, account
+            row, asset, quantity, price, spread[asset], rates, account
         )
-        account.order[row, asset] = exposure
+        account.order[row, asset] = exposure if whole else math.nan  # equal to no order: the next one trades
         fill.quantity[row, asset] = traded
         notional += abs(traded) * price
     fill.turnover[row] = notional / equity
@@ -143,22 +156,26 @@ def must_exit(bar: int, bars: MarketView, rules: OrderRules) -> bool:
 def exit_positions(
     row: int,
     equity: float,
-    price: FloatArray,
-    spread: FloatArray,
+    bar: int,
+    bars: MarketView,
     rates: CostRates,
     account: Account,
     fill: Fill,
 ) -> None:
-    """Close the remaining positions of a row at the session's last price (A,); equity is before costs."""
+    """Close the remaining positions of a row at the session's last close, in a bar; equity is before costs.
+
+    That price holds under a stress test as well: it is one auction, without a worse price inside the bar.
+    """
     notional = 0.0
-    for asset in range(len(price)):
+    for asset in range(bars.close.shape[1]):
         if account.quantity[row, asset] == 0.0:
             continue
+        price = bars.close[bar, asset]
         traded, fill.exit_commission[row, asset], fill.exit_slippage[row, asset] = execute_order(
-            row, asset, 0.0, price[asset], spread[asset], rates, account
+            row, asset, 0.0, price, bars.spread[bar, asset], rates, account
         )
         account.order[row, asset] = 0.0
         fill.exit_quantity[row, asset] = traded
-        fill.exit_price[row, asset] = price[asset]
-        notional += abs(traded) * price[asset]
+        fill.exit_price[row, asset] = price
+        notional += abs(traded) * price
     fill.turnover[row] += notional / equity

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.accounts import empty_fill, open_accounts, reset_accounts, view_market
+from envs.accounts import MarketView, empty_fill, open_accounts, reset_accounts, view_market
 from envs.actions import ActionSpace, action_space, describe_actions, find_bad_action
 from envs.cost_kernels import check_spread
 from envs.costs import CostSpec
@@ -25,6 +25,7 @@ from envs.observations import flatten_features, observation_layout, write_observ
 from envs.orders import OrderRules
 from envs.registration import register_environments
 from envs.rewards import RUIN_FLOOR, RewardFunction, RewardSpec
+from envs.stress import NO_STRESS, Stress, scale_costs
 from envs.types import BoolArray, FloatArray, IntArray, Market
 
 Observation = NDArray[np.float32]
@@ -128,6 +129,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         lookback: int,
         seed: int | None = None,
         render_mode: str | None = None,
+        stress: Stress = NO_STRESS,
     ) -> None:
         refuse_rendering(render_mode)
         _check(market, episodes, num_envs, env, lookback)
@@ -145,10 +147,10 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self.account = open_accounts(num_envs, n_assets)
         self.fill = empty_fill(num_envs, n_assets)
         self.bar: IntArray = np.zeros(num_envs, dtype=np.int64)
-        self._bars = view_market(market)
+        self._bars = view_market(market, stress, at_open=env.fill == "open")
         self._features = flatten_features(market)
-        self._rates = cost.rates()
-        self._rules = env.rules(n_assets)
+        self._rates = cost.rates() if stress is NO_STRESS else scale_costs(cost.rates(), stress.cost_factor)
+        self._rules = env.rules(n_assets)._replace(delay=stress.delay)
         self._lowest = 0.0 if env.long_only else -1.0
         self._reward = reward.reward.step
         self._state_start, self._terms = reward.fit(market.hold_moments)
@@ -281,7 +283,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TradingVectorEnv":
         """Return a copy with its own accounts and generator; the read-only market is shared."""
-        for array in (*self._bars, self._features):
+        for array in (*_arrays(self._bars), self._features):
             memo[id(array)] = array
         other = object.__new__(type(self))
         memo[id(self)] = other
@@ -296,7 +298,7 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """Restore the read-only flags that a pickle drops: kernels are compiled for read-only arrays."""
         writeable = state.pop(_WRITEABLE)
         self.__dict__.update(state)
-        for array in self._bars:
+        for array in _arrays(self._bars):
             array.flags.writeable = False
         self._features.flags.writeable = writeable
 
@@ -360,6 +362,10 @@ class TradingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         came = np.asarray(actions).reshape(self._shape)[row].tolist()
         allowed = describe_actions(self.single_action_space)
         raise WalkforgeError(f"action {came} of env row {row} is not allowed: it must be {allowed}")
+
+
+def _arrays(bars: MarketView) -> list[NDArray[Any]]:
+    return [*bars.arrays, *bars.frictions]
 
 
 def refuse_rendering(render_mode: str | None) -> None:

@@ -89,6 +89,14 @@ VERBS: dict[str, Verb] = {
             ("feature.indicators extensions=[my_features.py]", "all features, your own among them"),
         ),
     ),
+    "finalists": Verb(
+        "optimize.cli.finalists:finalists",
+        "retrain the best on fresh seeds, test them under stress and rank them by the lower bound",
+        (
+            ("name=mine top_n=10 seeds=8 worker.count=4", "the best ten, on eight seeds each"),
+            ("name=mine seeds=16", "go on with eight seeds more"),
+        ),
+    ),
     "export": Verb(
         "optimize.cli.export:export",
         "export the top N as bundles that replay to their score",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from envs.fields import MARKET
 from envs.plain import part_of
-from envs.types import BoolArray, Market, array_specs
+from envs.types import BoolArray, FloatArray, Market, array_specs
 from optimize.data.bars import Bars, bars_fingerprint, utc_text
 from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features import check_features, compute_features, refuse_leaks, warmup_bars
@@ -81,6 +81,13 @@ def bars_at(source: Bars, timeframe: str, session: SessionSpec) -> Bars:
     calendar = resolve_calendar(session, source)
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]), session)
     return resample(select_session_bars(source, table, session), timeframe, table)
+
+
+def volume_of(data: DataSpec, session: SessionSpec, market: Market) -> FloatArray:
+    """Return the volume (T, A) of the bars of a market, which has none itself; 0 where the data have none."""
+    source = load_bars(data)
+    bars = bars_at(source, market.timeframe, session)
+    return bars.volume[-market.n_bars :]
 
 
 def refuse_leaking_features(data: DataSpec, feature: FeatureSpec, session: SessionSpec) -> None:

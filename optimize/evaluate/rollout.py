@@ -17,6 +17,7 @@ from envs.ledger import bad_equity_message
 from envs.outcomes import BAD_EQUITY, BAD_OBSERVATION, RUINED
 from envs.policy import FusedPolicy, FusedRollout, Policy
 from envs.rewards import RewardFunction, RewardSpec
+from envs.stress import NO_STRESS, Stress
 from envs.trajectory import Trajectory, empty_trajectory, record_steps
 from envs.types import BoolArray, FloatArray, IntArray, Market
 from envs.vector import EnvSpec, TradingVectorEnv
@@ -58,6 +59,7 @@ def rollout(
     cost: CostSpec,
     reward: RewardSpec,
     lookback: int,
+    stress: Stress = NO_STRESS,
 ) -> tuple[Evaluation, ...]:
     """Evaluate a policy on spans of bars (test_first, test_last), one environment row a span.
 
@@ -73,6 +75,7 @@ def rollout(
         cost=cost,
         reward=reward,
         lookback=lookback,
+        stress=stress,
     )
     length = last - first + 1
     trajectory = empty_trajectory(market_env.env_state, market_env.single_action_space, int(length.max()))
@@ -93,7 +96,7 @@ def rollout(
 
 def rollout_in_lock_step(policy: Policy, env: TradingVectorEnv, trajectory: Trajectory) -> None:
     """Step all rows together, with one call of the policy at every step."""
-    space, rows = env.single_action_space, env.num_envs
+    space, rows, delay = env.single_action_space, env.num_envs, env.env_state.rules.delay
     action = np.full((rows, *(space.shape or ())), flat_action(space), dtype=space.dtype)
     sent = action.reshape(rows, -1)
     observation, _ = env.reset()
@@ -107,6 +110,9 @@ def rollout_in_lock_step(policy: Policy, env: TradingVectorEnv, trajectory: Traj
         action[...] = flat_action(space)
         action[running] = chosen[running]
         trajectory.action[:, step] = sent
+        if delay:
+            late = flat_action(space) if step < delay else trajectory.action[:, step - delay]
+            sent[...] = late
         observation, terminated, truncated = _step(env, action)
         record_steps(running, env.last_equity, env.last_weight, env.fill, trajectory)
         trajectory.outcome[terminated & running] = RUINED
@@ -117,7 +123,13 @@ def rollout_in_lock_step(policy: Policy, env: TradingVectorEnv, trajectory: Traj
 
 
 def replay_without_costs(
-    evaluations: Sequence[Evaluation], market: Market, *, env: EnvSpec, reward: RewardSpec, lookback: int
+    evaluations: Sequence[Evaluation],
+    market: Market,
+    *,
+    env: EnvSpec,
+    reward: RewardSpec,
+    lookback: int,
+    stress: Stress = NO_STRESS,
 ) -> tuple[Evaluation, ...]:
     """Repeat the recorded actions at zero cost, for the zero-cost Sharpe ratio and the cost drag."""
     spans = [(int(evaluation.bar[0]), int(evaluation.bar[-1])) for evaluation in evaluations]
@@ -129,6 +141,7 @@ def replay_without_costs(
         cost=CostSpec.free(),
         reward=reward,
         lookback=lookback,
+        stress=stress,
     )
 
 

@@ -53,6 +53,7 @@ class FinalistRun:
     seconds: float | None = None
     random_quantile: float | None = None
     gate: str | None = None
+    flags: str | None = None
     metrics: Mapping[str, float | None] | None = None
     started_at: datetime = field(default_factory=clock.now)
     finished_at: datetime | None = None
@@ -85,7 +86,8 @@ class Finalist:
     seeds: int  # that ended COMPLETE or PRUNED
     infeasible: int  # of them
     run_uuid: str | None  # of the median seed
-    gate: str | None = None
+    gate: str | None = None  # of the median seed, as are flags
+    flags: str | None = None
     measured_at: datetime = field(default_factory=clock.now)
 
 
@@ -105,14 +107,19 @@ class StressRecord:
     reason: str | None = None
 
 
-def start_finalist(conn: Connection, run: FinalistRun) -> FinalistRun:
-    """Store a run that begins, or return the stored one of this set and seed, which goes on."""
+def start_finalist(conn: Connection, run: FinalistRun, launched_at: datetime) -> FinalistRun | None:
+    """Store a run that begins, or return the stored one of this set and seed, which goes on.
+
+    One that failed is tried again, but once a launch: None where it failed since then.
+    """
     of_seed = {"study_name": run.study_name, "parameter_set": run.parameter_set, "seed": run.seed}
     found = next(iter(load_rows(conn, FinalistRun, FINALIST_RUNS, where(FINALIST_RUNS, **of_seed))), None)
     if found is None:
         insert_if_absent(conn, FINALIST_RUNS, values_of(run))
         return load_one(conn, FinalistRun, FINALIST_RUNS, **of_seed)
-    if found.state == RunState.FAIL:  # tried again
+    if found.state == RunState.FAIL:
+        if found.finished_at is not None and found.finished_at >= launched_at:
+            return None
         again = replace(run, run_uuid=found.run_uuid, started_at=found.started_at)
         replace_row(conn, FINALIST_RUNS, values_of(again))
         return again
@@ -124,11 +131,9 @@ def save_finalist_window(conn: Connection, window: WindowRecord) -> None:
     replace_row(conn, WINDOWS, values_of(window))
 
 
-def finish_finalist(
-    conn: Connection, run_uuid: str, outcome: Outcome, gate: str | None = None
-) -> FinalistRun:
+def finish_finalist(conn: Connection, run_uuid: str, outcome: Outcome) -> FinalistRun:
     """Store the outcome of a finalist's run and return it."""
-    ended = values_of(outcome) | {"finished_at": clock.now(), "gate": gate}
+    ended = values_of(outcome) | {"finished_at": clock.now()}
     known = {column.key for column in FINALIST_RUNS.columns}
     stored = {name: value for name, value in ended.items() if name in known}
     conn.execute(update(FINALIST_RUNS).where(FINALIST_RUNS.c.run_uuid == run_uuid).values(**stored))

@@ -52,6 +52,14 @@ def save_returns(
     replace_row(conn, SESSION_RETURNS, row)
 
 
+def returns_of_run(conn: Connection, run_uuid: str, repeat: int = 0) -> FloatArray:
+    """Return the session returns (T,) of one training of a run, its windows in order."""
+    of_run = (SESSION_RETURNS.c.run_uuid == run_uuid, SESSION_RETURNS.c.repeat == repeat)
+    rows = select(SESSION_RETURNS.c.returns).where(*of_run).order_by(SESSION_RETURNS.c.window)
+    parts = [np.array(row, np.float64) for row in conn.execute(rows).scalars()]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
 def load_returns(conn: Connection, study: str) -> StudyReturns | None:
     """Return the session returns of a study, None where an older version kept them in files alone.
 

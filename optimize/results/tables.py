@@ -218,6 +218,7 @@ FINALISTS = Table(
     Column("infeasible", Integer, nullable=False),  # of the seeds
     Column("run_uuid", Text),  # of the median seed; NULL: fewer than half of the seeds are feasible
     Column("gate", Text),  # the gate that blocks the median seed; NULL: none does
+    Column("flags", Text),  # names of what makes the result of the median seed implausible
     _json("parameters_json", "parameters"),
     Column("measured_at", UtcText, nullable=False),
     PrimaryKeyConstraint("study_name", "parameter_set"),
@@ -236,6 +237,7 @@ FINALIST_RUNS = Table(
     *(Column(name, AnyText) for name in ("reason", "failure_kind", "failure_message", "traceback")),
     *_real("seconds", "random_quantile"),
     Column("gate", Text),
+    Column("flags", Text),
     Column("started_at", UtcText, nullable=False),
     Column("finished_at", UtcText),
     _json("parameters_json", "parameters"),

@@ -24,6 +24,7 @@ SCHEMAS: dict[str, str] = {  # module of this package and class; imported for th
     "leaderboard": "records:LeaderboardConfig",
     "query": "records:QueryConfig",
     "explain": "records:ExplainConfig",
+    "finalists": "studies:FinalistsConfig",
     "export": "records:ExportConfig",
     "prune": "records:PruneConfig",
     "delete": "records:DeleteConfig",

@@ -19,16 +19,17 @@ from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec
 from optimize.database import DatabaseSpec
-from optimize.errors import require
+from optimize.errors import require, require_count
 from optimize.evaluate.windows import WindowSpec
 from optimize.extensions import name_extensions
-from optimize.schemas.records import FORMATS
+from optimize.schemas.records import FORMATS, MovedConfig, RecordsConfig
 from optimize.search.parse import read_space
 from optimize.study.spec import MISSING_NAME, StudySpec, WorkerSpec, check_name, resolve
 
 OUTPUTS = (".parquet", ".csv")
 RESERVED = {"artifacts"}  # folders of output_dir that belong to no study, whatever their case
 LONGEST_STUDY_NAME = 100
+MOST_SEEDS = 1000  # of a finalist
 ACTIONS = ("run", "pause", "resume", "stop")
 
 
@@ -106,6 +107,25 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         require(self.versions in ("check", "ignore"), "versions", self.versions, "check or ignore")
         require(self.wait_s >= 0, "wait_s", self.wait_s, "0 seconds or more")
+
+
+@dataclass(frozen=True)
+class FinalistsConfig(RecordsConfig):
+    """`walkforge finalists`."""
+
+    top_n: int = 10
+    seeds: int = 8
+    volume_share: float = 0.01
+    data: MovedConfig = field(default_factory=MovedConfig)
+    extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
+    worker: WorkerSpec = field(default_factory=WorkerSpec)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("top_n", self.top_n)
+        require(1 <= self.seeds <= MOST_SEEDS, "seeds", self.seeds, f"from 1 to {MOST_SEEDS}")
+        share = self.volume_share
+        require(0 < share <= 1, "volume_share", share, "above 0 and at most 1, of the volume of a bar")
 
 
 DataChanges, CostChanges, WindowChanges = (changes_of(kind) for kind in (DataSpec, CostSpec, WindowSpec))

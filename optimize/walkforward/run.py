@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.stress import NO_STRESS, Stress
 from envs.types import FloatArray, Market
 from optimize.agents.agent import Agent
 from optimize.agents.engines import Engine, local_engine
@@ -113,21 +114,24 @@ def run_window(
 
 
 def evaluate_window(
-    spec: RunSpec, windowed: WindowedMarket, window: Window, model: WindowModel
+    spec: RunSpec, windowed: WindowedMarket, window: Window, model: WindowModel, stress: Stress = NO_STRESS
 ) -> tuple[WindowResult, Trades]:
     """Run a trained agent over the test span of a window, net and at zero cost; return its trades as well."""
     started = time.perf_counter()
     market = scale_to_window(windowed, window, model.scaler, spec.feature.lookback)
-    result, trades = _evaluate(spec, market, window, model.agent)
+    result, trades = _evaluate(spec, market, window, model.agent, stress)
     return replace(result, seconds=time.perf_counter() - started), trades
 
 
-def _evaluate(spec: RunSpec, market: Market, window: Window, agent: Agent) -> tuple[WindowResult, Trades]:
+def _evaluate(
+    spec: RunSpec, market: Market, window: Window, agent: Agent, stress: Stress = NO_STRESS
+) -> tuple[WindowResult, Trades]:
     """Evaluate on the scaled market; the caller fills in the duration."""
     span = (window.test_first, window.test_last)
     env, reward, lookback = spec.env, spec.reward, spec.feature.lookback
-    net = rollout(agent, market, [span], env=env, cost=spec.cost, reward=reward, lookback=lookback)
-    free = replay_without_costs(net, market, env=env, reward=reward, lookback=lookback)
+    cost = spec.cost
+    net = rollout(agent, market, [span], env=env, cost=cost, reward=reward, lookback=lookback, stress=stress)
+    free = replay_without_costs(net, market, env=env, reward=reward, lookback=lookback, stress=stress)
     result = WindowResult(
         metrics=measure(market, window, net[0], free[0], market.sessions_per_year, spec.score.risk_free),
         returns=session_returns(market, net[0], window),

@@ -85,22 +85,8 @@ def check_sockets() -> None:
 
 def work(spec: StudySpec, slot: WorkerSlot) -> None:
     """Claim and run trials until the cap is full, the study fails or a stop is requested."""
-    asked_to_leave = threading.Event()
-    _answer_signals(asked_to_leave)
-    _follow_parent()
-    with patiently(lambda: _open_log(slot.log)) as stream:
-        os.dup2(stream.fileno(), OUT)
-        os.dup2(stream.fileno(), ERR)
-        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
-        logging.getLogger("optimize").setLevel(logging.INFO)
-        limit_threads(slot.threads)
-        if slot.device is not None:
-            limit_memory(slot.memory_fraction)
-        load_extensions(spec.extensions)
+    with worker_process(spec, slot) as (stopping, asked_to_leave):
         context = patiently(lambda: open_study(spec))
-
-        def stopping() -> bool:
-            return bool(slot.stop.value) or asked_to_leave.is_set()
 
         def enter(claimed: Claim) -> AbstractContextManager[None]:
             return trial_context(context, claimed, slot, stopping)
@@ -114,7 +100,33 @@ def work(spec: StudySpec, slot: WorkerSlot) -> None:
                 raise
             write_log(in_full(error))  # database unreachable or disk full for too long: no trial fails
             code = EXIT_SHORT
-        sys.exit(EXIT_LEFT if asked_to_leave.is_set() and not slot.stop.value else code)
+        sys.exit(exit_code(code, slot, asked_to_leave))
+
+
+@contextmanager
+def worker_process(spec: StudySpec, slot: WorkerSlot) -> Iterator[tuple[Callable[[], bool], threading.Event]]:
+    """Set up this process as a worker: signals, log, threads, device and extensions.
+
+    Yields the function that returns whether to stop, and the event of a request to this worker alone.
+    """
+    asked_to_leave = threading.Event()
+    _answer_signals(asked_to_leave)
+    _follow_parent()
+    with patiently(lambda: _open_log(slot.log)) as stream:
+        os.dup2(stream.fileno(), OUT)
+        os.dup2(stream.fileno(), ERR)
+        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("optimize").setLevel(logging.INFO)
+        limit_threads(slot.threads)
+        if slot.device is not None:
+            limit_memory(slot.memory_fraction)
+        load_extensions(spec.extensions)
+        yield lambda: bool(slot.stop.value) or asked_to_leave.is_set(), asked_to_leave
+
+
+def exit_code(code: int, slot: WorkerSlot, asked_to_leave: threading.Event) -> int:
+    """Return the exit code of a worker, which is another one where it alone was asked to leave."""
+    return EXIT_LEFT if asked_to_leave.is_set() and not slot.stop.value else code
 
 
 def _open_log(path: Path) -> TextIO:

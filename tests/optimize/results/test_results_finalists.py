@@ -24,6 +24,8 @@ from optimize.results.records import Outcome, forget_study
 from optimize.results.states import RunState
 from tests.optimize.results.factories import STUDY, complete_outcome, make_window, take
 
+EARLIER, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
 
 def make_finalist_run(seed: int = 0, **changes: Any) -> FinalistRun:
     values: dict[str, Any] = {
@@ -67,15 +69,19 @@ def make_finalist(rank: int = 1, **changes: Any) -> Finalist:
 
 def test_a_run_that_began_goes_on_under_its_uuid_and_a_failed_one_is_tried_again(engine: Engine) -> None:
     with engine.begin() as conn:
-        first = start_finalist(conn, make_finalist_run())
-        again = start_finalist(conn, make_finalist_run(run_uuid="other"))
-        assert (first, again.run_uuid) == (again, "uuid0")
+        first = start_finalist(conn, make_finalist_run(), EARLIER)
+        again = start_finalist(conn, make_finalist_run(run_uuid="other"), EARLIER)
+        assert first is not None
+        assert first.run_uuid == "uuid0"
+        assert again == first
         failed = Outcome(RunState.FAIL, 1.0, failure_kind="bug", failure_message="it broke")
         assert finish_finalist(conn, "uuid0", failed).failure_message == "it broke"
         assert ended_finalist_runs(conn, STUDY) == []
-        retried = start_finalist(conn, make_finalist_run(run_uuid="other"))
+        assert start_finalist(conn, make_finalist_run(), EARLIER) is None  # it failed in this launch
+        retried = start_finalist(conn, make_finalist_run(run_uuid="other"), LATER)
+        assert retried is not None
         assert (retried.run_uuid, retried.state, retried.failure_kind) == ("uuid0", RunState.RUNNING, None)
-        ended = finish_finalist(conn, "uuid0", complete_outcome(1.25), gate="drawdown")
+        ended = finish_finalist(conn, "uuid0", complete_outcome(1.25, gate="drawdown"))
         assert (ended.score, ended.gate, ended.metrics) == (
             1.25,
             "drawdown",
@@ -102,7 +108,7 @@ def test_windows_of_finalists_are_orphans_once_their_run_is_gone(engine: Engine,
         conn.execute(text("CREATE TABLE trials (trial_id INTEGER, study_id INTEGER, number INTEGER)"))
         conn.execute(text("INSERT INTO studies VALUES (1, :name)"), {"name": STUDY})
         conn.execute(text("INSERT INTO trials VALUES (1, 1, 0)"))
-        start_finalist(conn, make_finalist_run())
+        start_finalist(conn, make_finalist_run(), EARLIER)
         save_finalist_window(conn, replace(make_window(lease), run_uuid="uuid0"))
         save_stress(conn, StressRecord("uuid0", "costs_x2", 0.1))
         save_finalists(conn, STUDY, [make_finalist()])

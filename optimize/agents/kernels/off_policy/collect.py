@@ -96,7 +96,7 @@ class ReplayCollector(Generic[LearnerT]):
         self.replay = ReplayArrays._make(part.copy() for part in stored.replay)
 
     def _market(self) -> str:
-        return hash_arrays([*self.env_state.bars, self.env_state.features])
+        return hash_arrays([*self.env_state.bars.arrays, self.env_state.features])
 
     def last_step(self, ended: Sequence[dict[str, float]]) -> dict[str, Any]:
         """Return the locals of stable-baselines3 after the step just made, in which these episodes ended."""

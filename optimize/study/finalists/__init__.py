@@ -1,0 +1,1 @@
+"""Finalists: the best parameter sets of a study, retrained on fresh seeds and tested under worse markets."""

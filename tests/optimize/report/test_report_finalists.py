@@ -1,0 +1,29 @@
+from optimize.report.finalists import finalist_rows, shrinkage_line, shrinkage_of, stress_reasons
+from optimize.results.finalists import StressRecord
+from tests.optimize.results.test_results_finalists import make_finalist, make_finalist_run
+
+
+def test_the_shrinkage_is_of_the_finalists_that_have_both_scores() -> None:
+    found = [
+        make_finalist(1, search_score=2.0, fresh_score=1.0),
+        make_finalist(2, search_score=1.0, fresh_score=-0.5),
+        make_finalist(3, search_score=9.0, fresh_score=None),
+    ]
+    shrinkage = shrinkage_of(found)
+    assert shrinkage is not None
+    assert (shrinkage.search, shrinkage.fresh, shrinkage.difference) == (1.5, 0.25, 1.25)
+    assert "+1.50 on average became +0.25 on fresh seeds, a change of -1.25" in shrinkage_line(found)
+    assert shrinkage_of(found[2:]) is None
+    assert shrinkage_line(found[2:]) == "no finalist has a feasible fresh score"
+
+
+def test_a_row_has_the_median_of_its_seeds_under_each_stress() -> None:
+    runs = [make_finalist_run(seed, parameter_set="set1") for seed in range(3)]
+    stress = [
+        StressRecord(run.run_uuid, "delay_1", score) for run, score in zip(runs, (3.0, 1.0, 2.0), strict=True)
+    ]
+    stress += [StressRecord(run.run_uuid, "volume_0.01", None, reason="no volume") for run in runs]
+    (row,) = finalist_rows([make_finalist(1)], runs, stress)
+    assert row["stress"] == {"delay_1": 2.0, "volume_0.01": None}
+    assert row["trial_number"] == 3
+    assert stress_reasons(stress) == ["volume_0.01: no volume"]
