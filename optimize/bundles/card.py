@@ -16,6 +16,8 @@ from optimize.report.equity import Curve, write_picture
 from optimize.report.format import decimal, in_percent
 from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
+from optimize.report.verdict import luck_lines, set_line
+from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import conclude, evaluate_baselines
@@ -39,10 +41,16 @@ class StudyBaseline:
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """The search behind a trial: number of trials of all phases, and the best baseline; None: not known."""
+    """The search behind a trial: number of trials of all phases, best baseline, luck; None: not known."""
 
     tries: int | None = None
     baseline: StudyBaseline | None = None
+    luck: LuckTest | None = None  # of the study
+    sets: tuple[LuckRecord, ...] = ()  # luck of its parameter sets
+
+    def luck_of(self, run_uuid: str) -> LuckRecord | None:
+        """Return the luck of the parameter set that a run represents."""
+        return next((each for each in self.sets if each.run_uuid == run_uuid), None)
 
 
 NO_SEARCH = SearchSummary()
@@ -116,6 +124,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
             for each in inputs.baselines
         },
         "tries": search.tries,
+        **_plain_luck(inputs),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         "parameters": dict(inputs.run.parameters),
         "entropy": list(inputs.run.entropy),
@@ -129,7 +138,7 @@ def _label(baseline: Baseline) -> str:
 
 
 def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
-    """Return CARD.md, which depends on the run alone: another export writes the same text."""
+    """Return CARD.md of a run, with the luck of its search at the time of the export."""
     run, spec, market = inputs.run, inputs.spec, inputs.windowed.market
     symbols, agent = ", ".join(market.symbols), spec.agent.name.upper()
     train_end = inputs.windowed.windows[-1].dates.train_end
@@ -145,6 +154,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_selection_notes(inputs, metrics)}",
+        *_luck_section(inputs),
         "![Equity against holding](equity.png)",
         "## Rules",
         _trading_rules(inputs),
@@ -210,6 +220,23 @@ def _selection_notes(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     depth = f"deepest loss {in_percent(own['max_drawdown'])} over session closes"
     bars = own["max_drawdown_bars"]
     return f"{chosen}{earned}; {depth}{'' if bars is None else f', {in_percent(bars)} over bar closes'}."
+
+
+def _plain_luck(inputs: BundleInputs) -> dict[str, Any]:
+    """Return the luck of the study and of the run's set as plain values, nothing where it was not measured."""
+    test, own = inputs.search.luck, inputs.search.luck_of(inputs.run.run_uuid)
+    if test is None:
+        return {}
+    return {"luck": {"study": asdict(test), "set": None if own is None else asdict(own)}}
+
+
+def _luck_section(inputs: BundleInputs) -> list[str]:
+    """Return the section on luck, nothing where it was not measured."""
+    test, own = inputs.search.luck, inputs.search.luck_of(inputs.run.run_uuid)
+    if test is None:
+        return []
+    lines = [f"This trial: {set_line(own)}.", ""] if own is not None else []
+    return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in luck_lines(test))])]
 
 
 def _trading_rules(inputs: BundleInputs) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from envs.plain import to_plain
 from envs.types import Market
@@ -13,12 +13,16 @@ from optimize.bundles.manifest import Manifest, read_json
 from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, spans_of
 from optimize.errors import BadInputError
 from optimize.evaluate.summary import WindowResult
+from optimize.report.verdict import VERDICT_WORDS
+from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
+from optimize.results.states import LuckVerdict
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.spec import RunSpec
 from optimize.walkforward.versions import CODE, source
 
 FEATURES_FILE, CARD_FILE = "features.json", "CARD.md"
+Luck = TypeVar("Luck", LuckTest, LuckRecord)
 FIGURE_TOLERANCE = 1e-9  # relative
 RUN_KEYS = ("parameters", "entropy")  # keys of metrics.json that restore the run together with the manifest
 
@@ -99,7 +103,32 @@ def _search_summary(stored: Mapping[str, Any]) -> SearchSummary:
         best = None if baseline is None else StudyBaseline(**baseline)
     except TypeError:  # other keys: the comparison of the figures fails later
         best = None
-    return SearchSummary(tries if isinstance(tries, int) else None, best)
+    test, sets = _luck(stored.get("luck"))
+    return SearchSummary(tries if isinstance(tries, int) else None, best, test, sets)
+
+
+def _luck(stored: Any) -> tuple[LuckTest | None, tuple[LuckRecord, ...]]:
+    """Return the stored luck of the study and of the set; nothing of a wrong form, which the figures show."""
+    if not isinstance(stored, Mapping):
+        return None, ()
+    test, own = _luck_record(LuckTest, stored.get("study")), _luck_record(LuckRecord, stored.get("set"))
+    return test, () if own is None else (own,)
+
+
+def _luck_record(kind: type[Luck], stored: Any) -> Luck | None:
+    """Return a record of plain values; None where a field is missing, is another's, or has a wrong type."""
+    hints = get_type_hints(kind)
+    if not isinstance(stored, Mapping) or stored.keys() != hints.keys():
+        return None
+    for name, hint in hints.items():
+        kinds = get_args(hint) or (hint,)
+        numbers = (int, float) if float in kinds else ()
+        value = stored[name]
+        if not isinstance(value, (*numbers, *kinds)) and not (
+            LuckVerdict in kinds and value in VERDICT_WORDS
+        ):
+            return None
+    return kind(**stored)
 
 
 def same_figures(stored: Any, expected: Any) -> bool:

@@ -26,8 +26,10 @@ from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.evaluate.captions import baseline_label
 from optimize.hashing import hash_file
 from optimize.report.commands import folder_words
+from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
+from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import LeaderboardRow, best_baseline, find_study
 from optimize.results.records import (
     ExportRecord,
@@ -94,6 +96,7 @@ def export_best(
     """
     require(top_n >= 1, "top_n", top_n, "at least 1")
     study = find_study(engine, study_name)
+    refresh_luck(engine, study)
     rows = gated_rows(engine, study, top_n, gates, echo)
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
@@ -175,10 +178,11 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
     tries = finished_trials(engine, study)
     with engine.connect() as conn:
         best = best_baseline(load_baselines(conn, study))
+        luck, sets = load_luck(conn, study), tuple(load_luck_sets(conn, study))
     if best is None or best.score is None:
-        return SearchSummary(tries)
+        return SearchSummary(tries, luck=luck, sets=sets)
     label = baseline_label(best.name, best.bought_anew)
-    return SearchSummary(tries, StudyBaseline(label, best.timeframe, best.score))
+    return SearchSummary(tries, StudyBaseline(label, best.timeframe, best.score), luck, sets)
 
 
 def _export(

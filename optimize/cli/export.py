@@ -11,7 +11,9 @@ from optimize.errors import require
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import name_extensions
 from optimize.report.format import format_score
+from optimize.report.verdict import luck_lines
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
+from optimize.results.luck import load_luck
 from optimize.results.queries import better_baseline, find_study
 from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
@@ -37,6 +39,9 @@ def export(config: ExportConfig) -> None:
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)
             debug = is_debug(typed_words(conn, study))
+            luck = load_luck(conn, study)
+        for line in [] if luck is None else luck_lines(luck):
+            _print_progress(line)
     finally:
         engine.dispose()
     warning = (

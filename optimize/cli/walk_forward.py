@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from envs.plain import to_plain
 from optimize.agents.threads import limit_threads
@@ -15,14 +18,18 @@ from optimize.data.market import refuse_leaking_features
 from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.sources.read_once import reading_once
 from optimize.database import Engine, open_engine
+from optimize.evaluate.baselines import Baseline
+from optimize.evaluate.captions import BUY_AND_HOLD
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.report.format import format_score, percent
+from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
+from optimize.report.verdict import luck_lines
 from optimize.results.states import TryKind
 from optimize.results.tables import create_tables
-from optimize.results.tries import Try, instruments_of, record_try
+from optimize.results.tries import Try, count_tries, instruments_of, record_try
 from optimize.results.views import refuse_foreign
 from optimize.schemas.studies import WalkForwardConfig, to_spec
 from optimize.study.context import cache_dir
@@ -78,12 +85,37 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
     result = _run(spec, windowed, folder, config.deterministic)
     baselines = evaluate_baselines(spec, windowed, spec.seed)
     show_result(spec, windowed, result, baselines, f"{spec.name}: {spec.agent.name} window by window")
+    for line in _luck_lines(spec, windowed, result, baselines):
+        say(line)
     say(f"models and returns: {folder}")
     scores = {each.name: each.score for each in baselines if each.score is not None}
     best = max(scores, key=lambda name: scores[name], default=None)
     if best is not None and result.score.value is not None and scores[best] > result.score.value:
         say(f"{spec.agent.name} does not beat the baseline {best}: nothing here is worth trading")
     return _verdict(result)
+
+
+def _luck_lines(
+    spec: StudySpec, windowed: WindowedMarket, result: TrialResult, baselines: Sequence[Baseline]
+) -> list[str]:
+    """Return the verdict on this configuration, after all tries on its instrument and dates."""
+    dates = [window.dates for window in windowed.windows]
+    symbols = instruments_of(to_plain(spec.data), windowed.market.symbols)
+    engine = open_engine(spec.database.url, read_only=True)
+    try:
+        with engine.connect() as conn:
+            tries = count_tries(conn, symbols, dates[0].test_start, dates[-1].test_end)
+    finally:
+        engine.dispose()
+    hold = next(each for each in baselines if each.name == BUY_AND_HOLD)
+    test = luck_of_run(
+        [np.concatenate([window.returns for window in repeat]) for repeat in result.measured],
+        np.concatenate(hold.returns),
+        tries,
+        windowed.market.sessions_per_year,
+        spec.score.risk_free,
+    )
+    return luck_lines(test)
 
 
 def _on_other_data(folder: Path, spec: StudySpec) -> str:

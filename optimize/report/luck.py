@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from optimize.database import Connection, Engine, SQLAlchemyError, has_table, open_engine
 from optimize.errors import WalkforgeError
 from optimize.results.luck import LuckRecord, LuckTest, is_fresh, load_luck, load_luck_sets, save_luck
-from optimize.results.queries import LeaderboardRow
-from optimize.results.records import StudyRecord
+from optimize.results.queries import LeaderboardRow, best_models
+from optimize.results.records import StudyRecord, load_study
 from optimize.results.runs import count_counted
 from optimize.results.states import LuckVerdict
 from optimize.results.tables import LUCK_TESTS
@@ -200,6 +200,15 @@ def record_luck(engine: Engine, record: StudyRecord, sessions_per_year: float) -
     if measured is not None:
         with engine.begin() as conn:
             save_luck(conn, measured.test, measured.sets)
+
+
+def refresh_luck(engine: Engine, study: str) -> None:
+    """Measure and store the luck of a study with a scored trial, unless what is stored is fresh."""
+    best = best_models(engine, study, 1)
+    with engine.connect() as conn:
+        record = load_study(conn, study)
+    if best and best[0].sessions_per_year is not None and record is not None:
+        record_luck(engine, record, best[0].sessions_per_year)
 
 
 def luck_now(

@@ -55,12 +55,16 @@ def _tested(windows: Sequence[WindowRecord]) -> tuple[date, date] | None:
     return min(each.test_start for each in windows), max(each.test_end for each in windows)
 
 
-def study_note(name: str, spec: RunSpec, space: Mapping[str, Any], n_trials: int) -> str:
-    """Return the paragraph that describes a study: its market, agent, score and costs."""
+def study_note(
+    name: str, spec: RunSpec, space: Mapping[str, Any], n_trials: int, luck: Sequence[str] = ()
+) -> str:
+    """Return the note of a study: its verdict on luck, then its market, agent, score and costs."""
     meaning = SCORES[spec.score.kind].format(k=spec.score.k)
     repeats = f", median over {spec.score.repeats} repeats" if spec.score.repeats > 1 else ""
     cost = spec.cost
+    verdict = "".join(f"- {line}\n" for line in luck)
     return (
+        f"{verdict}{chr(10) * bool(verdict)}"
         f"{market_line(dataclasses.asdict(spec.data), timeframe=_searched_timeframes(space))}\n\n"
         f"**{name}** searches {spec.agent.name.upper()} agents, up to "
         f"{n_trials} trials (COMPLETE + PRUNED). The score is {meaning}{repeats}; "

@@ -2,7 +2,7 @@
 
 from optimize.report.format import format_score, number, probability
 from optimize.report.tables import Column
-from optimize.results.luck import LuckTest
+from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.queries import LeaderboardRow
 from optimize.results.states import LuckVerdict
 from optimize.results.tries import Tries
@@ -15,7 +15,7 @@ LUCK_COLUMNS = (
     Column("p_buy_and_hold", "p (hold)", probability),
 )
 HELD = "the returns of {gone} of them are gone, and they count as independent ones"
-WORDS = {
+VERDICT_WORDS = {
     LuckVerdict.FOUND: "FOUND",
     LuckVerdict.LUCK: "LUCK",
     LuckVerdict.CANNOT_TELL: "CANNOT TELL",
@@ -41,10 +41,10 @@ def luck_lines(test: LuckTest) -> list[str]:
 
 def flat_line(test: LuckTest) -> str:
     """Return whether the best trial has skill at all."""
-    word = f"verdict: {WORDS[test.verdict]}"
-    if test.trial_number is None or test.p_flat is None:
-        return f"{word}: no parameter set has enough test sessions with returns that vary"
-    trial = f"trial {test.trial_number} (Sharpe ratio {format_score(test.sharpe)})"
+    word = f"verdict: {VERDICT_WORDS[test.verdict]}"
+    if test.p_flat is None:
+        return f"{word}: nothing has enough test sessions with returns that vary"
+    trial = f"{_subject(test.trial_number)} (Sharpe ratio {format_score(test.sharpe)})"
     chance = (
         f"after {_tries(test)} chance alone would show {format_score(test.chance_sharpe)}, and without any "
         f"skill the best of them does as well as this in {_cases(test.p_flat)} of 100 cases"
@@ -58,12 +58,13 @@ def flat_line(test: LuckTest) -> str:
 
 def hold_line(test: LuckTest) -> str:
     """Return whether the best trial earns more than buy-and-hold."""
-    if test.trial_buy_and_hold is None or test.p_buy_and_hold is None:
-        return f"against buy-and-hold: {WORDS[test.verdict_buy_and_hold]}: no returns to compare"
+    if test.p_buy_and_hold is None:
+        return f"against buy-and-hold: {VERDICT_WORDS[test.verdict_buy_and_hold]}: no returns to compare"
     found = test.verdict_buy_and_hold == LuckVerdict.FOUND
     earned = "earned more, beyond luck" if found else "is not shown to earn more"
     return (
-        f"against buy-and-hold: {WORDS[test.verdict_buy_and_hold]}: trial {test.trial_buy_and_hold} {earned} "
+        f"against buy-and-hold: {VERDICT_WORDS[test.verdict_buy_and_hold]}: "
+        f"{_subject(test.trial_buy_and_hold)} {earned} "
         f"(p {probability(test.p_buy_and_hold)} after all tries)"
     )
 
@@ -71,10 +72,11 @@ def hold_line(test: LuckTest) -> str:
 def tries_line(test: LuckTest) -> str:
     """Return how many tries stand behind the verdict."""
     gone = test.n_tries - test.n_held
+    as_of = f"; as of {test.as_of_trials} trials" if test.trial_number is not None else ""
     held = f"; {HELD.format(gone=gone)}" if gone > 0 else ""
     return (
         f"tries: {test.n_tries} on this instrument and these dates in the database, {test.n_tries_all} on "
-        f"all instruments{held}; as of {test.as_of_trials} trials"
+        f"all instruments{held}{as_of}"
     )
 
 
@@ -106,6 +108,22 @@ def planned_power_line(tries: Tries, planned: int, sessions: int, sessions_per_y
     annual = found * sessions_per_year**0.5
     before = f" ({tries.same_instrument} of them made before)" if tries.same_instrument else ""
     return power_line(annual if annual < float("inf") else None, sessions, total) + before
+
+
+def set_line(luck: LuckRecord) -> str:
+    """Return the luck of one parameter set in one line."""
+    interval = "no interval"
+    if luck.sharpe_low is not None and luck.sharpe_high is not None:
+        interval = f"95 % interval {format_score(luck.sharpe_low)} to {format_score(luck.sharpe_high)}"
+    return (
+        f"{interval}; PSR {probability(luck.psr)}, deflated Sharpe ratio "
+        f"{probability(luck.deflated_sharpe_ratio)} after {luck.n_tries} tries; p against flat "
+        f"{probability(luck.p_flat)}, against buy-and-hold {probability(luck.p_buy_and_hold)}"
+    )
+
+
+def _subject(trial: int | None) -> str:
+    return "this configuration" if trial is None else f"trial {trial}"
 
 
 def _tries(test: LuckTest) -> str:

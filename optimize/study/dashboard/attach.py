@@ -23,7 +23,9 @@ from optimize.atomic import replacing
 from optimize.report.equity import Curve, hold_curves, trial_curves, write_csv, write_picture
 from optimize.report.format import decimal, format_score
 from optimize.report.notes import study_note, trial_note
+from optimize.report.verdict import luck_lines
 from optimize.results.events import NoteFailed, events, log_event
+from optimize.results.luck import load_luck
 from optimize.results.queries import without_note
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import finished_runs, windows_of
@@ -162,7 +164,10 @@ def attach_study_report(context: StudyContext) -> list[int]:
     from optimize.report.figures import timeframe_figure, window_figure
 
     study, name = context.study, context.spec.name
-    save_note(study, study_note(name, context.spec, context.spec.space, context.spec.n_trials))
+    with context.engine.connect() as conn:
+        luck = load_luck(conn, name)
+    verdict = [] if luck is None else luck_lines(luck)
+    save_note(study, study_note(name, context.spec, context.spec.space, context.spec.n_trials, verdict))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # without a name the page shows "Objective 0"
         study.set_metric_names([f"Sharpe ratio ({context.spec.score.kind})"])

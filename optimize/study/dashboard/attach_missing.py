@@ -11,7 +11,7 @@ from optuna.exceptions import OptunaError
 from envs.plain import from_plain
 from optimize.database import Engine, SQLAlchemyError, has_table, open_engine
 from optimize.errors import WalkforgeError, message_of
-from optimize.report.luck import record_luck
+from optimize.report.luck import refresh_luck
 from optimize.report.selection import record_selection
 from optimize.results.queries import all_studies, best_models, health_of
 from optimize.results.records import load_study
@@ -34,7 +34,8 @@ def attach_figures(context: StudyContext, echo: Callable[[str], None]) -> None:
     try:
         with context.engine.connect() as conn:
             complete = health_of(conn, context.spec.name)["complete"]
-        _record_statistics(context)
+        _record_selection(context)
+        refresh_luck(context.engine, context.spec.name)
         best = attach_study_report(context)
         context.study.set_user_attr(DRAWN, complete)
         attach_reports(context, among=best)
@@ -46,16 +47,13 @@ def attach_figures(context: StudyContext, echo: Callable[[str], None]) -> None:
         )
 
 
-def _record_statistics(context: StudyContext) -> None:
-    """Store the selection walk-forward and the luck of a study that has a scored trial."""
+def _record_selection(context: StudyContext) -> None:
+    """Store the selection walk-forward of a study that has a scored trial."""
     best = best_models(context.engine, context.spec.name, 1)
     with context.engine.begin() as conn:
         record = load_study(conn, context.spec.name)
-        year = best[0].sessions_per_year if best else None
-        if year is not None and record is not None:
-            record_selection(conn, record, year)
-    if year is not None and record is not None:
-        record_luck(context.engine, record, year)
+        if best and best[0].sessions_per_year is not None and record is not None:
+            record_selection(conn, record, best[0].sessions_per_year)
 
 
 def attach_missing(

@@ -34,6 +34,7 @@ from optimize.study.control import refuse_stopped, resume_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
 from optimize.study.launch.code_equivalence import check_code
 from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
+from optimize.study.launch.power import planned_power
 from optimize.study.launch.preflight import offered_features, preflight, preflight_logged, preflight_on
 from optimize.study.launch.starting_points import check_starting_points, queue_starting_points, wide_space
 from optimize.study.launch.supervise import cluster_connection, supervise
@@ -268,6 +269,7 @@ def _run_to_cap(
     fitting = None if is_timeframe_phase(spec) else grid_words(spec.sampler, context.space, spec.n_trials)
     if fitting is not None:
         console.print(f"{spec.name}: {fitting}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{spec.name}: {planned_power(context, base)}", highlight=False, soft_wrap=True)
     if spec.preflight:
         console.print(f"{spec.name}: the preflight goes through every stage of a trial once", highlight=False)
         with preflight_logged(context):

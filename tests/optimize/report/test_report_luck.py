@@ -10,9 +10,13 @@ import pytest
 from sqlalchemy import Engine, delete, text
 
 from envs.types import FloatArray
+from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.evaluate.luck import sharpe_interval
+from optimize.evaluate.metrics import sharpe_ratio
 from optimize.report.luck import OF_ROW, StudyLuck, luck_now, measure_luck, record_luck, verdict_of, with_luck
+from optimize.report.notes import study_note
+from optimize.report.run_luck import luck_of_run
 from optimize.report.verdict import luck_lines, planned_power_line
 from optimize.results.luck import load_luck
 from optimize.results.queries import best_models
@@ -20,6 +24,7 @@ from optimize.results.records import StudyRecord, forget_study, load_study
 from optimize.results.states import LuckVerdict, TryKind
 from optimize.results.tables import LUCK
 from optimize.results.tries import Tries, Try, record_try
+from optimize.study.spec import StudySpec
 from tests.optimize.report.recorded import FIRST, YEAR, record_trials
 
 T, N = 250, 50
@@ -216,9 +221,7 @@ def test_a_database_without_the_tables_is_read(engine: Engine) -> None:
 def test_too_few_sessions_cannot_tell(engine: Engine) -> None:
     record_trials(engine, noise()[:, :15])
     lines = luck_lines(measured(engine).test)
-    assert lines[0] == (
-        "verdict: CANNOT TELL: no parameter set has enough test sessions with returns that vary"
-    )
+    assert lines[0] == "verdict: CANNOT TELL: nothing has enough test sessions with returns that vary"
     assert not any(line.startswith("power") for line in lines)
 
 
@@ -239,3 +242,31 @@ def test_stored_rows_are_those_of_the_study_alone(engine: Engine) -> None:
         record_luck(engine, study_of(engine, name), YEAR)
     with engine.begin() as conn:
         assert conn.execute(delete(LUCK).where(LUCK.c.study_name == "noise")).rowcount == 3
+
+
+def test_one_configuration_is_judged_after_all_tries_on_its_instrument() -> None:
+    returns, hold = noise()[0], noise(99, 1)[0]
+    strong = returns + 0.0026
+    alone, among = (luck_of_run([strong], hold, Tries(n, 2 * n), YEAR) for n in (1, 200))
+    assert (alone.verdict, among.verdict, alone.trial_number) == (FOUND, CANNOT_TELL, None)
+    first, second, third, _ = luck_lines(among)
+    assert first.startswith("verdict: CANNOT TELL: this configuration (Sharpe ratio +")
+    assert second.startswith("against buy-and-hold: ")
+    assert third == ("tries: 200 on this instrument and these dates in the database, 400 on all instruments")
+    constant = luck_of_run([np.zeros(T)], hold, Tries(1, 1), YEAR)
+    assert (constant.verdict, constant.sharpe) == (CANNOT_TELL, None)
+
+
+def test_of_several_repeats_the_lower_median_is_judged() -> None:
+    series = [noise(seed, 1)[0] for seed in range(4)]
+    ratios = sorted(sharpe_ratio(each, YEAR) for each in series)
+    assert luck_of_run(series, np.zeros(T), Tries(1, 1), YEAR).sharpe == ratios[1]
+
+
+def test_a_study_note_begins_with_the_verdict(engine: Engine) -> None:
+    record_trials(engine, noise(trials=3))
+    lines = luck_lines(measured(engine).test)
+    spec = StudySpec(name="noise", data=DataSpec(timeframe="1d"))
+    note = study_note("noise", spec, {}, 3, lines)
+    assert note.startswith(f"- {lines[0]}\n- {lines[1]}\n")
+    assert study_note("noise", spec, {}, 3) in note
