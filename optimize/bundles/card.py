@@ -223,7 +223,7 @@ def _selection_notes(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
 
 
 def _plain_luck(inputs: BundleInputs) -> dict[str, Any]:
-    """Return the luck of the study and of the run's set as plain values, nothing where it was not measured."""
+    """Return the luck of study and set as plain values, nothing where it was not measured."""
     test, own = inputs.search.luck, inputs.search.luck_of(inputs.run.run_uuid)
     if test is None:
         return {}

@@ -120,15 +120,17 @@ def _luck_record(kind: type[Luck], stored: Any) -> Luck | None:
     hints = get_type_hints(kind)
     if not isinstance(stored, Mapping) or stored.keys() != hints.keys():
         return None
-    for name, hint in hints.items():
-        kinds = get_args(hint) or (hint,)
-        numbers = (int, float) if float in kinds else ()
-        value = stored[name]
-        if not isinstance(value, (*numbers, *kinds)) and not (
-            LuckVerdict in kinds and value in VERDICT_WORDS
-        ):
-            return None
+    if not all(_fits(stored[name], hint) for name, hint in hints.items()):
+        return None
     return kind(**stored)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a plain value may be that of a field."""
+    kinds: tuple[Any, ...] = get_args(hint) or (hint,)
+    if LuckVerdict in kinds:
+        return isinstance(value, str) and value in VERDICT_WORDS
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)
 
 
 def same_figures(stored: Any, expected: Any) -> bool:

@@ -1,5 +1,6 @@
 """Export: only a bundle that replays in a new process is written, once, under its rank."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -26,6 +27,9 @@ from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.hashing import hash_file
+from optimize.report.luck import OF_ROW
+from optimize.report.verdict import luck_lines, set_line
+from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import best_models
 from optimize.results.records import (
     BaselineRecord,
@@ -75,6 +79,26 @@ def test_the_best_trials_are_exported_in_order_and_recorded(exports: Exports) ->
     assert [(r.rank, r.trial_number, r.score, r.manifest_sha256) for r in records[:2]] == [
         (one.rank, one.trial, one.score, hash_file(one.folder / MANIFEST_FILE)) for one in got
     ]
+
+
+def test_luck_is_the_same_on_the_board_in_sql_and_on_the_card(exports: Exports) -> None:
+    row = best_models(exports.context.engine, "tiny", 1)[0]
+    folder = exports.exported[0].folder
+    luck = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["luck"]
+    assert {name: luck["set"][name] for name in OF_ROW} == {name: getattr(row, name) for name in OF_ROW}
+    assert row.n_tries == 3
+    with exports.context.engine.connect() as conn:
+        view = conn.exec_driver_sql(
+            f"SELECT {', '.join(OF_ROW)} FROM best_models WHERE trial_number = {row.trial_number}"
+        ).one()
+        test, sets = load_luck(conn, "tiny"), load_luck_sets(conn, "tiny")
+    assert tuple(view) == tuple(getattr(row, name) for name in OF_ROW)
+    assert test is not None
+    assert luck["study"] == dataclasses.asdict(test)
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    own = next(each for each in sets if each.run_uuid == row.run_uuid)
+    for line in (*luck_lines(test), set_line(own)):
+        assert line in card
 
 
 def test_a_second_export_changes_nothing(exports: Exports) -> None:
