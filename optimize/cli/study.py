@@ -86,8 +86,9 @@ def _run(spec: StudySpec, typed: Sequence[str] | None) -> int:
     where = f"name={spec.name}{in_words(spec.database.url)}{folder_words(spec.output_dir)}"
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
-        f"  walkforge leaderboard {where}\n"
-        f"  walkforge export {where} top_n={min(3, spec.keep_models)}\n"
+        f"  walkforge leaderboard {where}  # with the verdict on luck\n"
+        f"  walkforge finalists {where}  # the best again, on fresh seeds\n"
+        f"  walkforge export {where} top_n={min(3, spec.keep_models)}  # of those that pass its gates\n"
         f"  walkforge dashboard {where}",
         highlight=False,
         markup=False,
