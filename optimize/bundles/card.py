@@ -9,7 +9,13 @@ import numpy as np
 
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import Baseline, has_session_exits
-from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT, ERROR_MEANINGS, baseline_label
+from optimize.evaluate.captions import (
+    BUY_AND_HOLD,
+    BUY_AND_HOLD_OVERNIGHT,
+    ERROR_MEANINGS,
+    baseline_label,
+    best_baseline,
+)
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import train_start
 from optimize.report.equity import Curve, write_picture
@@ -75,8 +81,7 @@ class BundleInputs:
     @property
     def best_baseline(self) -> Baseline | None:
         """Return the baseline with the highest score."""
-        scored = [each for each in self.baselines if each.score is not None]
-        return max(scored, key=lambda each: each.score or 0.0, default=None)
+        return best_baseline(self.baselines)
 
 
 def collect_inputs(

@@ -23,14 +23,14 @@ from optimize.bundles.write import write_bundle
 from optimize.database import Engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, WalkforgeError, require
-from optimize.evaluate.captions import baseline_label
+from optimize.evaluate.captions import baseline_label, best_baseline
 from optimize.hashing import hash_file
 from optimize.report.commands import folder_words
 from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
 from optimize.results.luck import load_luck, load_luck_sets
-from optimize.results.queries import LeaderboardRow, best_baseline, find_study
+from optimize.results.queries import LeaderboardRow, find_study
 from optimize.results.records import (
     ExportRecord,
     RunRecord,

@@ -5,13 +5,12 @@ from dataclasses import dataclass, fields
 
 from optimize.database import Connection, Engine
 from optimize.errors import WalkforgeError, require
-from optimize.evaluate.captions import BUY_AND_HOLD
+from optimize.evaluate.captions import BUY_AND_HOLD, best_baseline
 from optimize.report.format import decimal, format_score, in_percent
 from optimize.report.selection import selection_now
 from optimize.results.luck import load_luck_of_run
 from optimize.results.queries import (
     LeaderboardRow,
-    best_baseline,
     best_models,
     health_of,
     studies_of,

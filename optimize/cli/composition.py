@@ -1,5 +1,6 @@
 """Compose the configuration of a verb with Hydra, which reads settings here and runs nothing."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -27,9 +28,9 @@ from omegaconf.resolvers import oc
 from optimize.agents.hyperparameters import HYPERPARAMETERS
 from optimize.cli.debug_run import own_timeframe
 from optimize.cli.interpolations import check_interpolations, read_environment
-from optimize.cli.schema_keys import booleans, texts, type_of
+from optimize.cli.schema_keys import booleans, kinds_in, texts, type_of
 from optimize.cli.setting_checks import check_keys, check_lists, check_value, offers_files
-from optimize.cli.text_values import as_typed, swept_as_typed
+from optimize.cli.text_values import as_typed, as_whole, swept_as_typed
 from optimize.cli.yaml_files import (
     INSTANTIATED,
     SCHEME,
@@ -107,7 +108,8 @@ def _config(verb: str, words: Sequence[str], hydra: Hydra) -> Any:
     """Return the checked configuration of a verb; a debug run's is that of its source's own timeframe."""
     schema = schema_of(verb)
     try:
-        config: Any = to_config(compose_tree(verb, words, hydra).config, schema)
+        tree = compose_tree(verb, words, hydra).config
+        config: Any = to_config(copy.deepcopy(tree), schema)
     except (BadInputError, HydraException, OmegaConfBaseException):
         names = _stored_extensions(words, hydra) if verb == "study" else []
         if not names:
@@ -117,7 +119,8 @@ def _config(verb: str, words: Sequence[str], hydra: Hydra) -> Any:
     timeframe = own_timeframe(verb, config, words)
     if timeframe is not None:
         words = [f"data.timeframe={timeframe}", *words]
-        config = to_config(compose_tree(verb, words, hydra).config, schema)
+        OmegaConf.update(tree, "data.timeframe", timeframe)  # the months and phases of the file refer to it
+        config = to_config(tree, schema)
     return _with_group_files(verb, config, words, hydra)
 
 
@@ -183,12 +186,14 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
 
 
 def _as_hydra_takes_it(verb: str, word: str, override: Override) -> str:
-    """Return a word with its text quoted; ++ adds a key that the file of the agent leaves out."""
+    """Return a word with text quoted, 1e2 as 100; ++ adds a key that the file of the agent lacks."""
     key = override.key_or_group
     if key in texts(verb):
         return as_typed(word, override)
     group, _, name = key.partition(".")
     added = group == "agent" and name in HYPERPARAMETERS and type_of(verb, "agent") is not None
+    kind = HYPERPARAMETERS[name].kind if added else type_of(verb, key)
+    word = as_whole(word, override, kinds_in(kind))
     return f"++{word}" if added and word.startswith(key) else word
 
 

@@ -8,13 +8,14 @@ from optimize.bundles.card import TRUST
 from optimize.bundles.export import Exported, export_best
 from optimize.database import open_engine
 from optimize.errors import require
+from optimize.evaluate.captions import better_baseline
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import name_extensions
 from optimize.report.format import format_score
 from optimize.report.verdict import luck_lines
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.luck import load_luck
-from optimize.results.queries import better_baseline, find_study
+from optimize.results.queries import find_study
 from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
 from optimize.schemas.records import ExportConfig

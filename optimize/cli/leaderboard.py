@@ -8,7 +8,7 @@ from optimize.cli.timeframe_verdict import show_evidence
 from optimize.database import Engine, open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
-from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label
+from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
 from optimize.report.format import format_score, number, percent, share
 from optimize.report.luck import StudyLuck, luck_now, with_luck
 from optimize.report.market_line import stored_line
@@ -33,7 +33,6 @@ from optimize.results.queries import (
     LeaderboardRow,
     all_studies,
     best_score,
-    better_baseline,
     find_study,
     health_of,
     studies_of,

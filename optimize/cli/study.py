@@ -6,7 +6,7 @@ from rich.console import Console
 
 from optimize.cli.arguments import read_command
 from optimize.cli.composition import compose_jobs
-from optimize.cli.typed_keys import searched_words, typed_keys
+from optimize.cli.typed_keys import BY_PHASE, phase_words, searched_words, typed_keys
 from optimize.data.sources.read_once import reading_once
 from optimize.database import open_engine
 from optimize.database.address import in_words
@@ -49,7 +49,12 @@ def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
         spec = resumed_spec(stored, spec, keys)
         load_stored(spec.extensions, f"study {spec.name!r}")
     if typed is not None:
-        for line in searched_words(typed, {each.path for each in parse_space(spec.space).parameters}):
+        searched = {each.path for each in parse_space(spec.space).parameters}
+        if spec.phase.kind != "single":
+            for line in phase_words(typed, spec.phase.timeframe):
+                say(line)
+            searched -= BY_PHASE.keys()
+        for line in searched_words(typed, searched):
             say(line)
     with lasting_output():
         return _run(spec, typed)

@@ -1,6 +1,7 @@
-"""Values of text keys as they were typed: Hydra and YAML would read 2024_01 as a number, and ON as true."""
+"""Values as they were typed: Hydra and YAML read 2024_01 as a number, ON as true, and 1e2 as 100.0."""
 
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -25,6 +26,16 @@ def as_typed(word: str, override: Override) -> str:
         if len(texts) == len(value):
             pairs = zip(value, texts, strict=True)
             return f"{key}=[{','.join(hydra_quoted(t) if isinstance(v, READ_AS) else t for v, t in pairs)}]"
+    return word
+
+
+def as_whole(word: str, override: Override, kinds: Collection[Any]) -> str:
+    """Return the word of a key of whole numbers with 1e2 written as 100."""
+    if {*kinds} - {types.NoneType} != {int} or override.is_delete() or override.is_sweep_override():
+        return word
+    value = override.value()
+    if isinstance(value, float) and value.is_integer():
+        return f"{word.partition('=')[0]}={int(value)}"
     return word
 
 

@@ -8,8 +8,11 @@ import yaml
 
 from optimize.cli.arguments import read_command
 from optimize.cli.comments import explain_file
+from optimize.cli.layout import spell_value
 from optimize.cli.yaml_files import conf_folder
+from optimize.search.spec import LOOKBACK, TIMEFRAME, TimeframePhaseSpec
 
+BY_PHASE = {TIMEFRAME: "timeframes", LOOKBACK: "lookbacks"}  # keys of phase.timeframe
 WRITTEN = ("experiment", "debug")  # groups whose files state differences only, no defaults
 
 
@@ -42,6 +45,23 @@ def searched_words(words: Sequence[str], searched: Collection[str]) -> list[str]
             lines.append(
                 f"{key}={value} is searched, for the space lists it: "
                 f"space.{key}=null keeps {value} in every trial"
+            )
+    return lines
+
+
+def phase_words(words: Sequence[str], phase: TimeframePhaseSpec) -> list[str]:
+    """Return a line for each key that a command sets although phase 1 searches it by a key of its own."""
+    lines = []
+    for word in read_command("study", words).words:
+        key, _, value = word.partition("=")
+        name = key.lstrip("+~")
+        own = BY_PHASE.get(name.removeprefix("space."))
+        if name == TIMEFRAME and value in phase.timeframes:  # it is tried, and its multiples may be
+            continue
+        if own is not None:
+            lines.append(
+                f"{name}={value} is not what a study of two phases tries: phase 1 searches "
+                f"phase.timeframe.{own}={spell_value(getattr(phase, own))}; set that key"
             )
     return lines
 

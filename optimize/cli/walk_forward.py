@@ -19,7 +19,7 @@ from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.sources.read_once import reading_once
 from optimize.database import Engine, open_engine
 from optimize.evaluate.baselines import Baseline
-from optimize.evaluate.captions import BUY_AND_HOLD
+from optimize.evaluate.captions import BUY_AND_HOLD, better_baseline
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
@@ -88,10 +88,9 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
     for line in _luck_lines(spec, windowed, result, baselines):
         say(line)
     say(f"models and returns: {folder}")
-    scores = {each.name: each.score for each in baselines if each.score is not None}
-    best = max(scores, key=lambda name: scores[name], default=None)
-    if best is not None and result.score.value is not None and scores[best] > result.score.value:
-        say(f"{spec.agent.name} does not beat the baseline {best}: nothing here is worth trading")
+    score = result.score.value
+    if score is not None and (best := better_baseline(baselines, score)) is not None:
+        say(f"{spec.agent.name} does not beat the baseline {best.name}: nothing here is worth trading")
     return _verdict(result)
 
 

@@ -16,7 +16,7 @@ from optimize.database import has_table, reading
 from optimize.database.address import in_words, url_text
 from optimize.errors import BadInputError, require
 from optimize.results.orphans import renamed_studies, stored_studies
-from optimize.results.records import SCORE_ERROR, BaselineRecord
+from optimize.results.records import SCORE_ERROR
 from optimize.results.states import FINISHED
 from optimize.results.tables import RUNS, STUDIES, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
@@ -225,18 +225,6 @@ def _reading(engine: Engine) -> Iterator[Connection]:
         )
     with reading(engine) as conn:
         yield conn
-
-
-def best_baseline(baselines: Sequence[BaselineRecord]) -> BaselineRecord | None:
-    """Return the baseline of the highest score over all timeframes of a study, or None where none has one."""
-    scored = [each for each in baselines if each.score is not None]
-    return max(scored, key=lambda each: each.score or 0.0, default=None)
-
-
-def better_baseline(baselines: Sequence[BaselineRecord], score: float) -> BaselineRecord | None:
-    """Return the best baseline where it scores at least as well as a trial, else None."""
-    best = best_baseline(baselines)
-    return best if best is not None and best.score is not None and best.score >= score else None
 
 
 _WITHOUT = text(

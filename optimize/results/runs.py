@@ -166,6 +166,16 @@ def windows_of(conn: Connection, run_uuid: str) -> list[WindowRecord]:
     return load_rows(conn, WindowRecord, WINDOWS, rows)
 
 
+def windows_of_study(conn: Connection, study: str) -> dict[str, list[WindowRecord]]:
+    """Return the windows of every run of a study, by run and then by window and repeat."""
+    runs = select(RUNS.c.run_uuid).where(RUNS.c.study_name == study)
+    rows = select(WINDOWS).where(WINDOWS.c.run_uuid.in_(runs))
+    found: dict[str, list[WindowRecord]] = {}
+    for window in load_rows(conn, WindowRecord, WINDOWS, rows.order_by(WINDOWS.c.window, WINDOWS.c.repeat)):
+        found.setdefault(window.run_uuid, []).append(window)
+    return found
+
+
 def with_windows(conn: Connection, study: str, numbers: Collection[int]) -> set[int]:
     """Return those of the trials of which some run finished a window."""
     done = select(RUNS.c.trial_number).join(WINDOWS, WINDOWS.c.run_uuid == RUNS.c.run_uuid)

@@ -28,7 +28,7 @@ from optimize.results.events import NoteFailed, events, log_event
 from optimize.results.luck import load_luck
 from optimize.results.queries import without_note
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
-from optimize.results.runs import finished_runs, windows_of
+from optimize.results.runs import finished_runs, windows_of, windows_of_study
 from optimize.results.states import RunState
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.search.storage import trial_id
@@ -174,7 +174,7 @@ def attach_study_report(context: StudyContext) -> list[int]:
     with context.engine.connect() as conn:
         runs = [run for run in finished_runs(conn, name) if run.state == RunState.COMPLETE]
         runs.sort(key=lambda run: (-(run.score or 0.0), run.trial_number))
-        windows = {run.run_uuid: windows_of(conn, run.run_uuid) for run in runs}
+        windows = windows_of_study(conn, name)
         baselines = load_baselines(conn, name)
         evidence = stored_evidence(conn, name)
     if evidence is not None:

@@ -12,15 +12,16 @@ from envs.plain import to_plain
 from optimize.data.describe import SourceSummary, check_timeframes, source_line, summarise_source
 from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce_report, inspect_bars
+from optimize.data.resample import resampling_error
 from optimize.data.sources.read_once import reading_once, release_rows
 from optimize.database import check_reachable, open_engine
-from optimize.errors import BadInputError, StudyStoppedError
+from optimize.errors import BadInputError, OtherStudyError, StudyStoppedError
 from optimize.report.format import format_score, number
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.results import launches
 from optimize.results.events import LaunchEvent, SourceDescribed, log_event
 from optimize.results.orphans import has_tables
-from optimize.results.queries import all_studies
+from optimize.results.queries import all_studies, best_score
 from optimize.results.records import load_study
 from optimize.results.states import RunState
 from optimize.results.timeframe_verdict import Verdict, record_evidence
@@ -28,7 +29,7 @@ from optimize.search.parse import Choices
 from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys
 from optimize.search.samplers import check_sampler, grid_words
 from optimize.search.space import SearchSpace, apply, grid, parse_space
-from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME
+from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE
 from optimize.study.context import StudyContext, cap_of, enroll, open_study
 from optimize.study.control import refuse_stopped, resume_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
@@ -138,24 +139,36 @@ def _refuse_taken(spec: StudySpec) -> None:
         )
 
 
-def _is_stored(spec: StudySpec) -> bool:
-    """Return whether the database holds this study, or its model phase."""
+def _is_stored(spec: StudySpec, phases: Sequence[str] = (MODEL_PHASE,)) -> bool:
+    """Return whether the database holds this study, or one of its phases."""
     try:
         engine = open_engine(spec.database.url, read_only=True)
     except BadInputError:  # there is no database yet
         return False
     try:
         with engine.connect() as conn:
-            names = (spec.name, f"{spec.name}.{MODEL_PHASE}")
+            names = (spec.name, *(f"{spec.name}.{phase}" for phase in phases))
             return has_tables(conn) and any(load_study(conn, name) is not None for name in names)
     finally:
         engine.dispose()
+
+
+def _refuse_coarser(spec: StudySpec, source: SourceSummary) -> None:
+    """Refuse to resume a study on bars from which its timeframe cannot be made, before any other check."""
+    if resampling_error(source.source_timeframe, source.timeframe) is None:
+        return
+    if _is_stored(spec, (MODEL_PHASE, TIMEFRAME_PHASE)):
+        raise OtherStudyError(
+            f"study {spec.name!r} has bars of {source.timeframe}, which cannot be made of {source.source} "
+            f"with bars of {source.source_timeframe}: go on with its own data, or choose another name"
+        )
 
 
 def _run_phases(spec: StudySpec, console: Console, on_run_end: OnRunEnd, typed: Sequence[str] | None) -> str:
     report = inspect_bars(spec.data, spec.session)
     source = summarise_source(report, spec.data) if report.coverage else None
     if source is not None:
+        _refuse_coarser(spec, source)
         console.print(source_line(source), highlight=False, markup=False, soft_wrap=True)
     opened = spec if spec.phase.kind == "single" else timeframe_study(spec)
     enforce_report(
@@ -266,6 +279,11 @@ def _run_to_cap(
     if counted(context) >= spec.n_trials and not counts(context.study)[RunState.RUNNING]:
         console.print(f"{spec.name}: {_done(context, spec.n_trials)}, nothing to run", highlight=False)
         return
+    if counted(context):
+        with context.engine.connect() as conn:
+            best = best_score(conn, spec.name)
+        so_far = "" if best is None else f", best score so far {format_score(best)}"
+        console.print(f"{spec.name}: {_done(context, spec.n_trials)}{so_far}", highlight=False)
     fitting = None if is_timeframe_phase(spec) else grid_words(spec.sampler, context.space, spec.n_trials)
     if fitting is not None:
         console.print(f"{spec.name}: {fitting}", highlight=False, markup=False, soft_wrap=True)

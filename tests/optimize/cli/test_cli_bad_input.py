@@ -109,7 +109,7 @@ BAD = [
     ),
     (["study", "name=x", "notify={url: a}"], "there is no key 'notify.url'"),
     (["study", "name=x", "worker={zzz: 1}"], "there is no key 'worker.zzz': `walkforge study --help` lists"),
-    (["study", "name=x", "n_trials=1e2"], "n_trials='1e2' is not allowed: n_trials must be a whole number"),
+    (["study", "name=x", "n_trials=1e-2"], "n_trials='1e-2' is not allowed: n_trials must be a whole number"),
     (["study", "name=x", "preflight=1e2"], "preflight='1e2' is not allowed: preflight must be true or false"),
     (["study", "name=x", "phase.timeframe.lookbacks=[0,1]"], "phase.timeframe.lookbacks=[0, 1] is not"),
     (["study", "name=x", "phase.timeframe.timeframes=[no]"], "phase.timeframe.timeframes='no' is not"),

@@ -108,6 +108,10 @@ def test_a_resume_by_name_knows_the_keys_of_the_stored_extensions(
     code, _, error = run("study", "name=waves", place, "feature.wave_length=9")
     assert (code, error.splitlines()[-1]) == (2, "  feature.wave_length: started with 7, now 9")
     _forget()
+    code, _, error = run("study", "name=waves", place, "feature.wave_lenght=9")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "did you mean feature.wave_length?" in error
+    _forget()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     code, _, error = run("study", "name=waves", place, "feature.wave_length=9")
     assert code == 2

@@ -51,3 +51,10 @@ def test_a_file_means_the_words_that_stand_in_it(tmp_path: Path) -> None:
 def test_numbers_and_null_stay_what_they_are() -> None:
     config = study("n_trials=1_000", "data.symbols=[]", "data.start=null")
     assert (config.n_trials, config.data.symbols, config.data.start) == (1000, [], None)
+
+
+def test_a_whole_number_may_have_an_exponent() -> None:
+    config = study("agent.n_steps=1e2", "agent.learning_starts=2e3", "n_trials=1e1")
+    assert [config.agent["n_steps"], config.agent["learning_starts"], config.n_trials] == [100, 2000, 10]
+    assert {type(config.agent[key]) for key in ("n_steps", "learning_starts")} == {int}
+    assert study("agent.learning_rate=1e-4").agent["learning_rate"] == 1e-4

@@ -11,11 +11,19 @@ from filelock import FileLock
 from optuna.storages import RDBStorage
 from optuna.trial import Trial
 from optuna_dashboard import get_note
+from sqlalchemy import event
 
 from optimize.results.queries import without_note
 from optimize.search.storage import trial_id
 from optimize.study.context import StudyContext
-from optimize.study.dashboard.attach import ARTIFACTS, REPORTS_LOCK, TOP, artifact_store, attach_reports
+from optimize.study.dashboard.attach import (
+    ARTIFACTS,
+    REPORTS_LOCK,
+    TOP,
+    artifact_store,
+    attach_reports,
+    attach_study_report,
+)
 from optimize.study.dashboard.attach_missing import DRAWN, attach_figures, attach_missing, attaching
 from optimize.study.spec import StudySpec
 from optimize.study.workers.supervisor import Supervisor
@@ -148,3 +156,17 @@ def test_a_worker_loads_neither_pictures_nor_the_dashboard(tmp_path: Path) -> No
     loaded = {name.partition(".")[0] for name in (tmp_path / "modules.txt").read_text().split()}
     assert "stable_baselines3" in loaded
     assert not loaded & {"matplotlib", "plotly", "optuna_dashboard"}
+
+
+def test_the_report_of_a_study_reads_all_windows_in_one_query(tmp_path: Path) -> None:
+    context = opened(small_spec(tmp_path))
+    play(context, 3)
+    read: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        read.extend([statement] if "FROM wf_windows" in statement else [])
+
+    event.listen(context.engine, "before_cursor_execute", note)
+    attach_study_report(context)
+    assert len(read) == 1
+    assert rows(context.spec, EQUITY) > [(0,)]

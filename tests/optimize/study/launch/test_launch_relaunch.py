@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from optimize.errors import OtherStudyError
 from optimize.results.events import VersionsChanged, events
 from optimize.results.records import load_study, set_cap
 from optimize.results.timeframe_verdict import Verdict, record_evidence
@@ -39,6 +40,22 @@ def end(context: StudyContext, *, well: bool) -> str:
         record(context, found, 1.0)
         return "COMPLETE"
     return fail_claimed(context, found.lease, "bug", "the cause that was mended").state
+
+
+def test_a_second_launch_shows_what_is_kept_and_names_bars_that_it_cannot_use(tmp_path: Path) -> None:
+    spec = dataclasses.replace(small_spec(tmp_path), preflight=False)
+    play(context := opened(spec), 1)
+    context.close()
+    lines = Console(file=io.StringIO(), width=200)
+    run_study(spec, lines)
+    ((best,),) = rows(spec, "SELECT MAX(value) FROM trial_values WHERE trial_id = 1")
+    said = lines.file.getvalue()  # type: ignore[attr-defined]
+    assert f"{spec.name}: 1 of {spec.n_trials} trials done, best score so far {best:+.2f}" in said
+    coarser = dataclasses.replace(spec.data, source_timeframe="4h")
+    again = Console(file=io.StringIO(), width=200)
+    with pytest.raises(OtherStudyError, match=r"has bars of 1h, which cannot be made of .* with bars of 4h"):
+        run_study(dataclasses.replace(spec, data=coarser), again)
+    assert again.file.getvalue() == ""  # type: ignore[attr-defined]
 
 
 def test_a_model_phase_that_stopped_itself_is_resumed_by_a_launch(small: Small) -> None:
