@@ -56,7 +56,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         lease = run_to_end(engine, number, outcome, sharpes=(value, 1.0))
         with engine.begin() as conn:
             save_returns(conn, lease.run_uuid, 1, 0, [value, -1 / 3])
-    gated = study.ask({"gated": IntDistribution(0, 9)})
+    gated = study.ask({"gated": IntDistribution(3, 3)})
     run_to_end(engine, gated.number, complete_outcome(9.0, gate="max_drawdown", flags="drift"))
     study.tell(gated, 9.0)
     add(study, {}, score=0.5)  # the defaults, and told by hand
