@@ -155,6 +155,15 @@ VERBS: dict[str, Verb] = {
             ("name=mine confirm=true", "remove all phases, and keep the exported bundles"),
         ),
     ),
+    "report": Verb(
+        "optimize.cli.report:report",
+        "write one HTML file to look at, of a study, a trial or a bundle",
+        (
+            ("name=mine open=true", "the study, in a browser"),
+            ("name=mine trial=7", "one trial"),
+            ("bundle=studies/mine/exports/01_trial_0000", "a bundle, without the database"),
+        ),
+    ),
     "dashboard": Verb(
         "optimize.cli.dashboard:dashboard",
         "open optuna-dashboard on a study",

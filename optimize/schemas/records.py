@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from optimize.bundles.gates import GateSpec
 from optimize.database import DatabaseSpec
-from optimize.errors import LARGEST_COUNT, require, require_count
+from optimize.errors import LARGEST_COUNT, BadInputError, require, require_count
 
 FORMATS = ("table", "csv", "json")
 TO_FILE = "parquet"
@@ -145,6 +145,31 @@ class ReplayConfig(RecordsConfig):
         super().__post_init__()
         trial = self.trial
         require(trial is None or 0 <= trial <= LARGEST_COUNT, "trial", trial, f"from 0 to {LARGEST_COUNT}")
+
+
+@dataclass(frozen=True)
+class ReportConfig(StoredStudyConfig):
+    """`walkforge report`."""
+
+    trial: int | None = None  # of study `name`; None: the study
+    bundle: str | None = None  # the folder of a bundle; no database is opened
+    file: str | None = None  # to write; None: in the folder of the study, or beside the bundle
+    open: bool = False
+    shuffles: int = 20  # of each feature
+    data: MovedConfig = field(default_factory=MovedConfig)
+    extensions: list[str] = field(default_factory=list)
+    trust: bool = False  # run the code that a bundle carries
+
+    def __post_init__(self) -> None:
+        named = bool(self.name.strip("?"))
+        if self.bundle is not None and (named or self.trial is not None):
+            raise BadInputError(
+                f"bundle={self.bundle!r}: a report is of bundle=FOLDER, or of name=STUDY, where trial=NUMBER "
+                "may be given, not of both"
+            )
+        trial = self.trial
+        require(trial is None or 0 <= trial <= LARGEST_COUNT, "trial", trial, f"from 0 to {LARGEST_COUNT}")
+        require(0 <= self.shuffles <= 10_000, "shuffles", self.shuffles, "from 0 to 10000")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ SCHEMAS: dict[str, str] = {  # module of this package and class; imported for th
     "replay": "records:ReplayConfig",
     "evaluate": "studies:EvaluateConfig",
     "act": "studies:ActConfig",
+    "report": "records:ReportConfig",
     "dashboard": "records:DashboardConfig",
     "doctor": "records:DoctorConfig",
 }
