@@ -11,7 +11,7 @@ from optimize.report.luck import StudyLuck, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.selection import selection_line, selection_now
 from optimize.report.verdict import luck_lines
-from optimize.results.finalists import finalists_of
+from optimize.results.finalists import ranked_finalists
 from optimize.results.queries import best_models, health_of
 from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import finished_runs, run_of_trial, windows_of
@@ -51,7 +51,7 @@ def study_content(
             keys=keys,
             luck=None if luck is None else luck.test,
             evidence=stored_evidence(conn, name),
-            finalists=finalists_of(conn, name),
+            finalists=ranked_finalists(conn, name),
             searched=_searched(conn, name),
         )
 
@@ -71,7 +71,5 @@ def _judged(
 
 def _searched(conn: Connection, name: str) -> str:
     health = health_of(conn, name)
-    return (
-        f"{health['complete']} trials are complete and {health['pruned']} pruned, of at most {health['cap']}, "
-        f"and {health['failed']} failed."
-    )
+    ended = f"{health['complete']} trials are complete and {health['pruned']} pruned"
+    return f"{ended}, of at most {health['cap']}; {health['failed']} failed."

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.types import DateArray, FloatArray
+from envs.types import DateArray, FloatArray, IntArray
 from optimize.evaluate.luck.resampling import optimal_block, stationary_draws
 from optimize.evaluate.metrics import sharpe_error, sharpe_ratio
 from optimize.results.study_views import ERRORS
@@ -71,7 +71,7 @@ def worst_drawdowns(sessions: DateArray, returns: FloatArray, most: int = WORST)
     begins = np.flatnonzero(under[1:] & ~under[:-1])
     ends = np.flatnonzero(under[:-1] & ~under[1:])
     found = []
-    for begin, end in zip(begins, ends, strict=True):
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         lowest = begin + int(np.argmin(depth[begin:end]))
         back = sessions[end] if end < len(depth) else None
         peak = sessions[max(begin - 1, 0)]
@@ -121,6 +121,6 @@ def cost_sensitivity(
     ]
 
 
-def thinned(count: int, most: int = MOST_POINTS) -> np.ndarray:  # type: ignore[type-arg]
+def thinned(count: int, most: int = MOST_POINTS) -> IntArray:
     """Return at most so many places of a series, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))

@@ -161,7 +161,7 @@ def _search_sections(content: StudyContent) -> Iterator[Section]:
             "Importance of the searched keys",
             figure_html(figure, "importance", height)
             + paragraph(
-                "Share of each key in the difference between good and other trials (PED-ANOVA). The mark shows "
+                "Share of each key in the difference between good and other trials (PED-ANOVA). The mark is "
                 "the span of 95 % of the same measurement with shuffled scores: a bar within it is noise."
             ),
         )

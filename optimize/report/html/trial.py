@@ -190,7 +190,7 @@ def _return_sections(content: TrialContent) -> Iterator[Section]:
             "Cost sensitivity",
             figure_html(cost_figure(points), "Sharpe ratio by cost", 260)
             + paragraph(
-                "Measured at 0 and 1; at other multiples the cost of each session is scaled, while the actions "
+                "Measured at 0 and 1; at other multiples the cost of each session is scaled, and the actions "
                 "stay the same."
             ),
         )

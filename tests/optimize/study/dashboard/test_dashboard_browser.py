@@ -1,7 +1,6 @@
 """The dashboard as people see it: a real server, a real Chromium."""
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,21 +12,14 @@ from urllib.error import URLError
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from optimize.study.dashboard.attach import attach_study_report
+from tests.optimize.browser import PATIENCE_S, browser, wait_for
 from tests.optimize.study.gallery import add_trial, close, make_context
 
+__all__ = ["browser"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-PATIENCE_S = 60.0
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--hide-scrollbars",
-)  # fmt: skip
 SERVE = (
     "import sys; from optimize.study.dashboard.serve import serve; "
     "serve(sys.argv[1], sys.argv[2], '127.0.0.1', int(sys.argv[3]), 'gallery')"
@@ -76,27 +68,6 @@ def wait_until_answered(address: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = Options()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000"):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    try:
-        yield browser
-    finally:
-        browser.quit()
-
-
-def wait_for(browser: webdriver.Chrome, script: str) -> None:
-    """Wait until a JavaScript expression is true."""
-    WebDriverWait(browser, PATIENCE_S).until(lambda page: page.execute_script(f"return {script}"), script)
 
 
 def wait_for_text(browser: webdriver.Chrome, *texts: str) -> None:
