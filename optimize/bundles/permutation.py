@@ -15,7 +15,7 @@ from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import WindowModel, evaluate_window
 from optimize.walkforward.spec import RunSpec
 
-INTERVAL = (0.025, 0.975)
+SHUFFLED_SPAN = (0.025, 0.975)
 FEWEST_BLOCKS = 4  # of a test span; shorter blocks where it has fewer sessions
 
 
@@ -55,7 +55,7 @@ def permute_features(
         ]
         defined = [loss for loss in losses if np.isfinite(loss)]
         if defined:
-            low, high = np.quantile(defined, INTERVAL)
+            low, high = np.quantile(defined, SHUFFLED_SPAN)
             found.append(FeatureImportance(name, float(np.mean(defined)), float(low), float(high)))
     return sorted(found, key=lambda each: -each.mean)
 

@@ -23,7 +23,7 @@ from optimize.walkforward.files import run_folder
 REPORTS = "reports"  # folder of the pages, in the folder of their study
 
 
-def report(config: ReportConfig) -> None:
+def write_report(config: ReportConfig) -> None:
     """Write the page, name its file, and open it where asked."""
     path, page = _of_study(config) if config.bundle is None else _of_bundle(config, Path(config.bundle))
     path = path if config.file is None else Path(config.file)

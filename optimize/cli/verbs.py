@@ -156,7 +156,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "report": Verb(
-        "optimize.cli.report:report",
+        "optimize.cli.report:write_report",
         "write one HTML file to look at, of a study, a trial or a bundle",
         (
             ("name=mine open=true", "the study, in a browser"),

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from envs.types import DateArray
+from optimize.data.sessions import DAYS_PER_YEAR
 from optimize.database import Connection
 from optimize.report.equity import Curve, hold_curves, trial_curves
 from optimize.report.html.trial import TrialContent, words_of
@@ -16,8 +17,6 @@ from optimize.results.luck import load_luck_of_run
 from optimize.results.records import RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import windows_of
 from optimize.walkforward.files import TRADES, find_returns
-
-DAYS_PER_YEAR = 365.25
 
 
 def trial_content(conn: Connection, folder: Path, run: RunRecord, place: str) -> TrialContent:

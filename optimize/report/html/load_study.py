@@ -17,7 +17,7 @@ from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import finished_runs, run_of_trial, windows_of
 from optimize.results.timeframe_verdict import stored_evidence
 
-MOST_ROWS = 30  # of the table of best models
+BOARD_ROWS = 30  # of the table of best models
 MOST_CURVES = 5
 
 
@@ -25,7 +25,7 @@ def study_content(
     engine: Engine, url: str, name: str, folder: Path, keys: Sequence[SearchedKey]
 ) -> StudyContent:
     """Return the content of a study whose folder this is; `keys` are the importances of its searched keys."""
-    rows = best_models(engine, name, MOST_ROWS)
+    rows = best_models(engine, name, BOARD_ROWS)
     with engine.connect() as conn:
         luck, lines = _judged(conn, url, name, rows[0].sessions_per_year if rows else None)
         rows = rows if luck is None else with_luck(rows, luck.sets)

@@ -13,7 +13,7 @@ BAND = (0.025, 0.975)  # quantiles of the luck band
 PATHS = 1000
 ROLLING_SESSIONS = 63  # a quarter of a year on an exchange
 FEWEST_ROLLING = 20
-MOST_POINTS = 500  # of a drawn line
+MOST_DRAWN = 500  # of a drawn line
 WORST = 5
 COST_MULTIPLES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
@@ -121,6 +121,6 @@ def cost_sensitivity(
     ]
 
 
-def thinned(count: int, most: int = MOST_POINTS) -> IntArray:
+def thinned(count: int, most: int = MOST_DRAWN) -> IntArray:
     """Return at most so many places of a series, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))

@@ -13,7 +13,7 @@ from optimize.report.html.page import Figure, Section, Tile, figure_html, paragr
 from optimize.report.html.series import Band, luck_band, thinned
 from optimize.report.html.study_figures import cost_scatter, history_figure
 from optimize.report.html.trial import baseline_table
-from optimize.report.html.trial_figures import FAINT, band_traces, days_of, interval_figure
+from optimize.report.html.trial_figures import SHADED, band_traces, days_of, interval_figure
 from optimize.report.tables import FIGURES, ZERO_COST, spell
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.report.verdict import LUCK_LEGEND, interval_of
@@ -101,7 +101,7 @@ def _sections(content: StudyContent) -> Iterator[Section]:
             days_of(first.sessions[kept]),
             Band(band.low[kept], band.high[kept]),
             "luck band of the best",
-            FAINT,
+            SHADED,
         )
         figure = {**figure, "data": [*shade, *figure["data"]]}
         yield Section(

@@ -12,7 +12,7 @@ from optimize.report.html.series import Band, Drawdown, RollingSharpe, thinned
 from optimize.results.records import WindowRecord
 
 NET, HOLD, FREE, GREY, BAD = "#3b82c4", "#c07f2a", "#2a9d8f", "#8a94a0", "#d1574b"
-FAINT, SHADE = "rgba(138,148,160,0.22)", "rgba(209,87,75,0.16)"
+SHADED, SHADE = "rgba(138,148,160,0.22)", "rgba(209,87,75,0.16)"
 NET_BAND = "rgba(59,130,196,0.18)"
 FOUR = 4  # digits of a drawn number
 
@@ -29,7 +29,9 @@ def equity_figure_of(
     curve = curves[shown]
     kept = thinned(len(curve.sessions))
     days = days_of(curve.sessions[kept])
-    data = [*band_traces(days, Band(band.low[kept], band.high[kept]), "luck band: 95 % without skill", FAINT)]
+    data = [
+        *band_traces(days, Band(band.low[kept], band.high[kept]), "luck band: 95 % without skill", SHADED)
+    ]
     for name, hold in holds.items():
         data.append(_curve(name, hold, {"color": HOLD, "width": 1.6, "dash": "dot"}))
     if free is not None:
@@ -73,7 +75,7 @@ def drawdown_figure(sessions: DateArray, depth: FloatArray, worst: Sequence[Draw
     for place, each in enumerate(worst, start=1):
         end = sessions[-1] if each.back is None else each.back
         span = {"x0": str(each.first), "x1": str(end), "y0": 0, "y1": 1}
-        shade = {"fillcolor": FAINT, "line": {"width": 0}, "layer": "below"}
+        shade = {"fillcolor": SHADED, "line": {"width": 0}, "layer": "below"}
         shapes.append({"type": "rect", "xref": "x", "yref": "paper", **span, **shade})
         notes.append(
             {"x": str(each.deepest), "y": each.depth, "text": str(place), "showarrow": False, "yshift": -9}

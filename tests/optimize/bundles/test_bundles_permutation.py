@@ -48,10 +48,10 @@ def test_a_folder_without_models_has_no_importance(exports: Exports, tmp_path: P
 def test_the_page_of_a_bundle_stands_beside_it_and_the_bundle_stays_whole(
     exports: Exports, bundle: Path
 ) -> None:
-    from optimize.cli.report import report
+    from optimize.cli.report import write_report
     from optimize.schemas.records import ReportConfig
 
-    report(ReportConfig(bundle=str(bundle), shuffles=1))
+    write_report(ReportConfig(bundle=str(bundle), shuffles=1))
     page = bundle.with_name("bundle.html").read_text(encoding="utf-8")
     assert "Feature importance" in page
     assert f"{load_bundle(bundle).manifest.score:+.2f}" in page
