@@ -14,7 +14,7 @@ PATHS = 1000
 ROLLING_SESSIONS = 63  # a quarter of a year on an exchange
 FEWEST_ROLLING = 20
 MOST_DRAWN = 500  # of a drawn line
-WORST = 5
+DRAWDOWNS_SHOWN = 5
 COST_MULTIPLES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -64,7 +64,7 @@ def underwater(returns: FloatArray) -> FloatArray:
     return np.asarray((equity / np.maximum.accumulate(equity) - 1.0)[1:])
 
 
-def worst_drawdowns(sessions: DateArray, returns: FloatArray, most: int = WORST) -> list[Drawdown]:
+def worst_drawdowns(sessions: DateArray, returns: FloatArray, most: int = DRAWDOWNS_SHOWN) -> list[Drawdown]:
     """Return the deepest drawdowns, deepest first; each begins at a peak and ends where equity is back."""
     depth = underwater(returns)
     under = np.concatenate(([False], depth < 0, [False]))

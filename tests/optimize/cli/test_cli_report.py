@@ -39,7 +39,12 @@ def test_a_page_that_no_browser_opens_is_named(
     run: Run, filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or False)
+
+    def find_none(address: str) -> bool:
+        opened.append(address)
+        return False
+
+    monkeypatch.setattr("webbrowser.open", find_none)
     out = run("report", "name=btc", "open=true", filled)[1]
     assert out.endswith("no browser was found: open the file yourself\n")
     assert opened[0].startswith("file://")

@@ -29,7 +29,7 @@ def test_pages_open_without_an_error(
         write_page(tmp_path / f"{number}.html", page)
         browser.get((tmp_path / f"{number}.html").as_uri())
         wait_for(browser, DRAWN)
-        assert browser.get_log("browser") == []
+        assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
         assert browser.execute_script("return window.hit") is None
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
