@@ -51,6 +51,7 @@ class SearchSummary:
 
     tries: int | None = None
     baseline: StudyBaseline | None = None
+    holdout_openings: int | None = None  # before the export
     luck: LuckTest | None = None  # of the study
     sets: tuple[LuckRecord, ...] = ()  # luck of its parameter sets
 
@@ -131,6 +132,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         "tries": search.tries,
         **_plain_luck(inputs),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
+        **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
         "parameters": dict(inputs.run.parameters),
         "entropy": list(inputs.run.entropy),
         "windows": _windows(inputs),
@@ -340,8 +342,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _holdout(inputs: BundleInputs) -> str:
-    span = inputs.windowed.plan.holdout
-    return f"holdout {span[0]} to {span[1]} in no window" if span else "no holdout"
+    span, count = inputs.windowed.plan.holdout, inputs.search.holdout_openings
+    if span is None:
+        return "no holdout"
+    opened = "" if count is None else f", opened {count} time{'s' * (count != 1)} before this export"
+    return f"holdout {span[0]} to {span[1]} in no window{opened}"
 
 
 def _finite(value: float) -> float | None:

@@ -104,7 +104,9 @@ def _search_summary(stored: Mapping[str, Any]) -> SearchSummary:
     except TypeError:  # other keys: the comparison of the figures fails later
         best = None
     test, sets = _luck(stored.get("luck"))
-    return SearchSummary(tries if isinstance(tries, int) else None, best, test, sets)
+    opened = stored.get("holdout_openings")
+    counts = [each if isinstance(each, int) else None for each in (tries, opened)]
+    return SearchSummary(counts[0], best, counts[1], test, sets)
 
 
 def _luck(stored: Any) -> tuple[LuckTest | None, tuple[LuckRecord, ...]]:

@@ -29,6 +29,7 @@ from optimize.report.commands import folder_words
 from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
+from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import LeaderboardRow, find_study
 from optimize.results.records import (
@@ -179,10 +180,14 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
     with engine.connect() as conn:
         best = best_baseline(load_baselines(conn, study))
         luck, sets = load_luck(conn, study), tuple(load_luck_sets(conn, study))
-    if best is None or best.score is None:
-        return SearchSummary(tries, luck=luck, sets=sets)
-    label = baseline_label(best.name, best.bought_anew)
-    return SearchSummary(tries, StudyBaseline(label, best.timeframe, best.score), luck, sets)
+        record = load_study(conn, study)
+        stated = [] if record is None else record.spec.get("window", {}).get("holdout", [])
+        kept = holdout_of_study(conn, study, stated)
+        opened = None if kept is None else len(openings_of(conn, kept.instruments, kept.first, kept.end))
+    baseline = None
+    if best is not None and best.score is not None:
+        baseline = StudyBaseline(baseline_label(best.name, best.bought_anew), best.timeframe, best.score)
+    return SearchSummary(tries, baseline, opened, luck, sets)
 
 
 def _export(

@@ -1,7 +1,6 @@
 """`walkforge evaluate`."""
 
 import dataclasses
-import socket
 from pathlib import Path
 
 from optimize.agents.threads import limit_threads
@@ -13,6 +12,7 @@ from optimize.bundles.evaluate import (
     plan_evaluation,
     run_evaluation,
 )
+from optimize.bundles.holdout import open_holdout
 from optimize.bundles.load import Bundle, load_bundle
 from optimize.bundles.replay import replay_bundle
 from optimize.cli.window_results import show_result
@@ -26,7 +26,6 @@ from optimize.errors import BadInputError
 from optimize.evaluate.windows import inline_file
 from optimize.extensions import name_extensions
 from optimize.report.tables import say
-from optimize.results.holdout import HoldoutOpening, log_opening
 from optimize.results.tables import create_tables
 from optimize.schemas.studies import ActConfig, EvaluateConfig
 from optimize.walkforward.spec import RunSpec
@@ -78,7 +77,7 @@ def changed_spec(theirs: RunSpec, config: EvaluateConfig) -> RunSpec:
     window = config.window
     listed = theirs.window
     if window.file is not None or window.spans:  # type: ignore[attr-defined]  # a made dataclass
-        listed = dataclasses.replace(listed, kind="rolling", spans=[], holdout_share=0.0)
+        listed = dataclasses.replace(listed, kind="rolling", spans=[], holdout_share=0.0, holdout=[])
     return dataclasses.replace(
         theirs,
         data=data_here(theirs.data, config.data),
@@ -128,33 +127,16 @@ def _refuse_other_symbol(theirs: DataSpec, here: DataSpec) -> None:
 
 
 def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: EvaluationPlan) -> None:
-    """Store that a part of the holdout is read, before it is; print how often that has happened.
-
-    It counts for the bundle's symbols under whatever name the bars are read.
-    """
+    """Store that a part of the holdout is read, before it is; print how often that has happened."""
     if plan.opened is None:
         return
-    opening = HoldoutOpening(
-        symbols=list(dict.fromkeys([*bundle.spec.data.symbols, *plan.market.symbols])),
-        first=plan.opened.first,
-        end=plan.opened.end,
-        study_name=bundle.manifest.study,
-        run_uuid=bundle.manifest.run_uuid,
-        bundle=str(bundle.folder.resolve()),
-        purpose="evaluate",
-        host=socket.gethostname(),
-    )
     engine = open_engine(config.database.url)
     try:
         create_tables(engine)
-        with engine.begin() as conn:
-            count = log_opening(conn, opening)
+        _, line = open_holdout(engine, bundle, plan, "evaluate")
     finally:
         engine.dispose()
-    say(
-        f"the holdout of {', '.join(opening.symbols)}, {opening.first} to {opening.end} (exclusive), is "
-        f"opened for the {_ordinal(count)} time; each time makes its result worth less"
-    )
+    say(line)
 
 
 def _say_short(plan: EvaluationPlan) -> None:
@@ -162,8 +144,3 @@ def _say_short(plan: EvaluationPlan) -> None:
     sessions = sum(window.dates.test_sessions for window in plan.windows)
     if sessions < plan.spec.score.min_periods:
         say(f"{sessions} sessions: no score below score.min_periods={plan.spec.score.min_periods}")
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
-    return f"{number}{ending}"

@@ -6,7 +6,8 @@ import sys
 
 from optimize.bundles.card import TRUST
 from optimize.bundles.export import Exported, export_best
-from optimize.database import open_engine
+from optimize.bundles.holdout import HoldoutResult, measure_holdout
+from optimize.database import Engine, open_engine
 from optimize.errors import require
 from optimize.evaluate.captions import better_baseline
 from optimize.extensions import FOLDER as EXTENSIONS
@@ -37,6 +38,7 @@ def export(config: ExportConfig) -> None:
         exported = export_best(
             engine, config.output_dir, study, config.top_n, _print_progress, extensions, config
         )
+        opened = [_measured(engine, one) for one in exported] if config.holdout else []
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)
             debug = is_debug(typed_words(conn, study))
@@ -57,10 +59,26 @@ def export(config: ExportConfig) -> None:
         cut = f"the study was cut down by debug=tiny: {NO_MEANING}"
         warning = f"{warning}\n{cut}" if warning else cut
     if config.format == "json":
-        print(json.dumps([dataclasses.asdict(one) for one in exported], indent=2, default=str))
+        plain = [dataclasses.asdict(one) for one in exported]
+        for row, result in zip(plain, opened, strict=False):
+            row["holdout_score"] = result.score
+        print(json.dumps(plain, indent=2, default=str))
         print(warning, end="\n" if warning else "", file=sys.stderr)
     else:
         print("\n".join(_lines(exported, warning)))
+        for one, result in zip(exported, opened, strict=False):
+            earned = format_score(result.score) if result.score is not None else f"no score ({result.reason})"
+            print(
+                f"trial {one.trial} on its holdout: score {earned}, buy_and_hold "
+                f"{format_score(result.buy_and_hold)}, in its windows {format_score(one.score)}"
+            )
+
+
+def _measured(engine: Engine, one: Exported) -> HoldoutResult:
+    """Open the holdout of a bundle, and print how often that has happened."""
+    result = measure_holdout(engine, one.folder)
+    _print_progress(result.line)
+    return result
 
 
 def _print_progress(line: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from envs.costs import CostSpec
 from optimize.cli.timeframe_verdict import show_evidence
-from optimize.database import Engine, open_engine
+from optimize.database import Connection, Engine, open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
@@ -28,6 +28,7 @@ from optimize.report.tables import (
 )
 from optimize.report.unscored import why_unscored
 from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of, luck_lines
+from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
@@ -38,7 +39,7 @@ from optimize.results.queries import (
     studies_of,
 )
 from optimize.results.queries import best_models as best_rows
-from optimize.results.records import BaselineRecord, load_baselines, load_study
+from optimize.results.records import BaselineRecord, StudyRecord, load_baselines, load_study
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.schemas.records import LeaderboardConfig
 
@@ -186,6 +187,8 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     ]
     if selection is not None:
         lines.append(selection_line(selection, record))
+    with engine.connect() as conn:
+        lines += _holdout(conn, name, record)
     lines += [
         f"baseline {_label(baseline)} at {baseline.timeframe}: score {format_score(baseline.score)}, "
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
@@ -197,6 +200,16 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     if unbeaten is not None:
         lines.append(f"no trial beats the baseline {_label(unbeaten)}: nothing here is worth trading")
     return lines
+
+
+def _holdout(conn: Connection, name: str, record: StudyRecord) -> list[str]:
+    """Return a line on the holdout of a study and how often it was opened, none for an older study."""
+    kept = holdout_of_study(conn, name, record.spec.get("window", {}).get("holdout", ()))
+    if kept is None:
+        return []
+    count = len(openings_of(conn, kept.instruments, kept.first, kept.end))
+    opened = f"opened {count} time{'s' * (count != 1)}" if count else "never opened"
+    return [f"holdout: {kept.first} to {kept.end} (exclusive), in no window, {opened}"]
 
 
 def _label(baseline: BaselineRecord) -> str:

@@ -33,6 +33,7 @@ from optimize.results.tries import Try, count_tries, instruments_of, record_try
 from optimize.results.views import refuse_foreign
 from optimize.schemas.studies import WalkForwardConfig, to_spec
 from optimize.study.context import cache_dir
+from optimize.study.holdout import enter_holdout, with_kept_holdout
 from optimize.study.launch.markets import training_engine
 from optimize.study.spec import StudySpec
 from optimize.study.workers.gpus import devices_of
@@ -72,6 +73,9 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
             say(source_line(summarise_source(report, spec.data)))
         enforce_report(report, say, reads_volume=reads_volume(spec.feature.indicators))
         windowed = build_windowed_market(spec, cache_dir(spec))
+        held = with_kept_holdout(spec, windowed, say)
+        if held != spec:
+            spec, windowed = held, build_windowed_market(held, cache_dir(held))
         refuse_leaking_features(spec.data, spec.feature, spec.session)
     if config.dry_run:
         _show_plan(windowed)
@@ -135,6 +139,7 @@ def _run(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic:
     try:
         refuse_foreign(engine)
         create_tables(engine)  # before the training: it is counted as a try by its first window
+        enter_holdout(spec, engine, windowed, say, keep=False)
         with replacing_folder(folder) as partial:
             return _train(spec, windowed, partial, deterministic, engine)
     finally:

@@ -34,6 +34,13 @@ class WindowSpec:
     holdout_share: float = setting(
         0.15, RUN, "Last part of the sessions, which is in no window.", unit="of the sessions", low=0, below=1
     )
+    holdout: list[str] = setting(
+        [],
+        RUN,
+        "First session of the holdout and the day after its last; empty: the last holdout_share of the "
+        "sessions. A study takes the holdout that its database keeps for its bars.",
+        unit="ISO dates",
+    )
     min_train_bars: int = setting(200, RUN, "Fewest bars of a train span.", unit="bars", low=1)
     min_test_bars: int = setting(20, RUN, "Fewest bars of a test span.", unit="bars", low=1)
     spans: list[dict[str, str]] = setting(
@@ -48,6 +55,8 @@ class WindowSpec:
 
     def __post_init__(self) -> None:
         check_ranges(self, "window")
+        if self.holdout:
+            holdout_dates(self.holdout)
         if self.file is not None:
             require(not self.spans, "window.file", self.file, "left out when window.spans is given")
         elif self.kind == "canonical":
@@ -103,16 +112,37 @@ def purge_bars(fill: str, horizon: int) -> int:
 
 def plan_windows(spec: WindowSpec, session_date: DateArray) -> WindowPlan:
     """Plan the windows on the calendar sessions (S,) alone, so that no searched parameter moves them."""
-    total = len(session_date)
-    held_out = max(1, round(total * spec.holdout_share)) if spec.holdout_share > 0 else 0
-    usable = total - held_out
+    usable, held_end = _holdout_ordinals(spec, session_date)
     if spec.kind == "canonical" or spec.file is not None:
         ordinals = _listed_ordinals(spec, session_date, usable)
     else:
         ordinals = _regular_ordinals(spec, usable)
     windows = tuple(_dates(session_date, index, edges) for index, edges in enumerate(ordinals))
-    holdout = (_edge_date(session_date, usable), _edge_date(session_date, total)) if held_out else None
+    held = usable < held_end
+    holdout = (_edge_date(session_date, usable), _edge_date(session_date, held_end)) if held else None
     return WindowPlan(windows, holdout)
+
+
+def holdout_dates(stated: Sequence[str]) -> tuple[date, date]:
+    """Return the dates of window.holdout, the end exclusive."""
+    allowed = "two ISO dates, the end exclusive, such as [2024-01-01,2024-07-01], or empty"
+    try:
+        first, end = (date.fromisoformat(str(day)) for day in stated)
+    except ValueError:
+        raise BadInputError(f"window.holdout={list(stated)} is not allowed: it must be {allowed}") from None
+    require(first <= end, "window.holdout", list(stated), allowed)
+    return first, end
+
+
+def _holdout_ordinals(spec: WindowSpec, session_date: DateArray) -> tuple[int, int]:
+    """Return the session ordinals of the holdout, equal where there is none; windows end at the first."""
+    total = len(session_date)
+    if spec.holdout:
+        first, end = (
+            int(np.searchsorted(session_date, np.datetime64(day))) for day in holdout_dates(spec.holdout)
+        )
+        return first, end
+    return total - (max(1, round(total * spec.holdout_share)) if spec.holdout_share > 0 else 0), total
 
 
 def place_windows(

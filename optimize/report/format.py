@@ -65,3 +65,9 @@ def share(value: float | None) -> str:
 def gigabytes(size_bytes: float) -> str:
     """Return a size of files or memory as text."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def ordinal(number: int) -> str:
+    """Return 1st, 2nd, 3rd and so on."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"

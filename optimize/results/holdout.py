@@ -1,39 +1,117 @@
-"""Openings of holdouts: each use of bars that are kept from the search is logged first and counted."""
+"""The vault of holdouts: spans that no study trains or tests on, and the log of each time one was opened.
 
+A holdout is kept by instrument and dates for every study of the database, from its first cut on; newer data
+do not move it. Once opened it is spent: it may be trained on, and the next holdout begins after its end.
+"""
+
+import getpass
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from optimize.clock import now
-from optimize.results.tables import HOLDOUT_OPENINGS, load_rows, values_of
+from optimize.database import has_table
+from optimize.results.tables import HOLDOUT_OPENINGS, HOLDOUTS, load_rows, values_of
+
+
+def user_at_host() -> str:
+    """Return who opens a holdout: the user and the machine."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True)
 class HoldoutOpening:
     """One use of a part of a holdout; the end is exclusive."""
 
-    symbols: list[str]
+    symbols: list[str]  # instruments
     first: date
     end: date
     study_name: str
     run_uuid: str
     bundle: str
     purpose: str
-    host: str
+    host: str = field(default_factory=user_at_host)
     opened_at: datetime = field(default_factory=now)
     score: float | None = None  # on the opened span; None: not measured
 
 
+@dataclass(frozen=True)
+class KeptHoldout:
+    """A holdout of one or more instruments, as it was first cut; the end is exclusive."""
+
+    instruments: list[str]
+    first: date
+    end: date
+    study_name: str  # the study that cut it
+    cut_at: datetime = field(default_factory=now)
+    spent_at: datetime | None = None  # None: never opened
+
+    def overlaps(self, first: date, end: date) -> bool:
+        """Return whether it has a session in [first, end)."""
+        return self.first < end and self.end > first
+
+
+def keep_holdout(conn: Connection, holdout: KeptHoldout) -> bool:
+    """Store a holdout unless an instrument has one of these sessions in another; return whether it did."""
+    if holdouts_of(conn, holdout.instruments, holdout.first, holdout.end):
+        return False
+    conn.execute(insert(HOLDOUTS).values(values_of(holdout)))
+    return True
+
+
+def holdouts_of(conn: Connection, instruments: Sequence[str], first: date, end: date) -> list[KeptHoldout]:
+    """Return the holdouts that share an instrument and a session in [first, end), by their first session."""
+    if not has_table(conn, HOLDOUTS.name):  # of an older version
+        return []
+    stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("first", "holdout_id"))
+    return [each for each in stored if each.overlaps(first, end) and set(each.instruments) & set(instruments)]
+
+
+def holdout_of_study(conn: Connection, study: str, stated: Sequence[str] = ()) -> KeptHoldout | None:
+    """Return the holdout that a study cut, or the kept one of the stated dates; None for an older study."""
+    if not has_table(conn, HOLDOUTS.name):
+        return None
+    stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("holdout_id"))
+    name, dates = study.partition(".")[0], list(stated)
+    same = [each for each in stored if each.study_name == name and not dates]
+    return next(iter(same or [each for each in stored if dates == [str(each.first), str(each.end)]]), None)
+
+
 def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
-    """Store an opening; return how many there are by now of any of its symbols and sessions."""
+    """Store an opening, which spends the holdout; return how many there are by now of any of its sessions.
+
+    The span of a study whose holdout no launch has stored is kept as spent.
+    """
     conn.execute(insert(HOLDOUT_OPENINGS).values(values_of(opening)))
+    of_study = (list(opening.symbols), opening.first, opening.end, opening.study_name)
+    keep_holdout(conn, KeptHoldout(*of_study, cut_at=opening.opened_at))
+    stored = conn.execute(select(HOLDOUTS).where(HOLDOUTS.c.spent_at.is_(None))).mappings().all()
+    for row in stored:
+        same = set(row["instruments"]) & set(opening.symbols)
+        if same and row["first"] < opening.end and row["end"] > opening.first:
+            spent = HOLDOUTS.c.holdout_id == row["holdout_id"]
+            conn.execute(update(HOLDOUTS).where(spent).values(spent_at=opening.opened_at))
     return len(openings_of(conn, opening.symbols, opening.first, opening.end))
 
 
+def score_opening(conn: Connection, opening: HoldoutOpening, score: float | None) -> None:
+    """Store the score that an opened span gave."""
+    same = (HOLDOUT_OPENINGS.c.bundle == opening.bundle, HOLDOUT_OPENINGS.c.opened_at == opening.opened_at)
+    conn.execute(update(HOLDOUT_OPENINGS).where(*same).values(score=score))
+
+
 def openings_of(conn: Connection, symbols: Sequence[str], first: date, end: date) -> list[HoldoutOpening]:
-    """Return the openings that share a symbol and a session in [first, end), oldest first."""
+    """Return the openings that share an instrument and a session in [first, end), oldest first."""
+    if not has_table(conn, HOLDOUT_OPENINGS.name):
+        return []
     stored = load_rows(
         conn, HoldoutOpening, HOLDOUT_OPENINGS, select(HOLDOUT_OPENINGS).order_by("opening_id")
     )

@@ -103,6 +103,7 @@ class ExportConfig(GateSpec, RecordsConfig):
 
     top_n: int = 3
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
+    holdout: bool = False  # open the holdout of each bundle: logged, counted and spent
 
     def __post_init__(self) -> None:
         GateSpec.__post_init__(self)

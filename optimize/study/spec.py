@@ -116,6 +116,15 @@ class NotifySpec:
 
 
 @dataclass(frozen=True)
+class HoldoutSpec:
+    """Use of a holdout that another study keeps."""
+
+    open: bool = setting(
+        False, EXECUTION, "Let windows reach into a kept holdout, which opens it: logged, counted and spent."
+    )
+
+
+@dataclass(frozen=True)
 class ExecutionSpec:
     """Settings without effect on results: the cap, limits, workers, folders and database of a study."""
 
@@ -150,6 +159,7 @@ class ExecutionSpec:
     output_dir: str = setting("studies", EXECUTION, "Folder of the studies' own folders.", changeable=False)
     database: DatabaseSpec = group(DatabaseSpec, "Database of trials and results.", role=EXECUTION)
     worker: WorkerSpec = group(WorkerSpec, "Processes that run the trials.", role=EXECUTION)
+    holdout: HoldoutSpec = group(HoldoutSpec, "Holdouts that the database keeps.", role=EXECUTION)
     notify: NotifySpec = group(NotifySpec, "Notifications about the study.", role=EXECUTION)
 
     def __post_init__(self) -> None:

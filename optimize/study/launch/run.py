@@ -33,6 +33,7 @@ from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHA
 from optimize.study.context import StudyContext, cap_of, enroll, open_study
 from optimize.study.control import refuse_stopped, resume_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
+from optimize.study.holdout import enter_holdout, with_kept_holdout
 from optimize.study.launch.code_equivalence import check_code
 from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
 from optimize.study.launch.power import planned_power
@@ -220,6 +221,10 @@ def run_phase(
     for line in work_ahead(spec, space):
         echo(line)
     markets = build_markets(spec, space)
+    held = with_kept_holdout(spec, next(iter(markets.values())), echo)
+    if held != spec:
+        spec = held
+        probe, markets = _probe(spec, space), build_markets(spec, space)
     if (budget := phase_budget(spec, next(iter(markets.values())))) is not None:
         echo(f"{spec.name}: {budget}")
     make_folder(spec.folder)
@@ -227,6 +232,8 @@ def run_phase(
     with ExitStack() as failed:
         failed.callback(context.close)
         _enter(context, next(iter(markets.values())), source, echo)
+        keep = not launches.is_debug(typed)
+        enter_holdout(spec, context.engine, next(iter(markets.values())), echo, keep=keep)
         with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
             _run_to_cap(context, markets, probe, console, evidence_of, on_run_end)
         failed.pop_all()

@@ -15,7 +15,7 @@ from optimize.cli.evaluate import data_here
 from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.errors import BadInputError
-from optimize.results.holdout import openings_of
+from optimize.results.holdout import holdout_of_study, openings_of
 from tests.optimize.bundles.in_process import replays_in_this_process
 from tests.optimize.cli.conftest import Run
 from tests.optimize.study.bundles import Exports, run_all, tiny_spec, write_prices
@@ -272,3 +272,26 @@ def test_act_refuses_nonsense_in_one_line(run: Run, bundle: str, words: list[str
 
 def _scores(out: str) -> list[str]:
     return [line for line in out.splitlines() if line.strip().startswith("ppo")]
+
+
+def test_an_export_opens_the_holdout_by_name_alone(run: Run, exports: Exports) -> None:
+    place = (f"database.url={exports.context.spec.database.url}", f"output_dir={exports.output_dir}")
+    words = ("export", "name=tiny", "top_n=1", "gate=none", *place)
+    _, out, err = run(*words)
+    assert "holdout" not in out + err
+    code, out, err = run(*words, "holdout=true")
+    assert code == 0
+    assert f"{HOLDOUT[0]} to {HOLDOUT[1]} (exclusive), is opened for the 1st time" in err
+    assert "trial 0 on its holdout: score" in out
+    rows = json.loads(run(*words, "holdout=true", "format=json")[1])
+    with exports.context.engine.connect() as conn:
+        first, second = openings_of(conn, ["TINY_PRICES"], date(2022, 2, 11), date(2022, 2, 12))
+        kept = holdout_of_study(conn, "tiny")
+    assert (first.purpose, first.bundle) == ("export", str(exports.exported[0].folder.resolve()))
+    assert first.score == second.score == rows[0]["holdout_score"]
+    assert kept is not None
+    assert kept.spent_at == first.opened_at
+    board = run("leaderboard", "name=tiny", *place)[1]
+    assert "holdout: 2022-02-11 to 2022-02-18 (exclusive), in no window, opened 2 times" in " ".join(
+        board.split()
+    )

@@ -1,0 +1,177 @@
+"""The vault: a holdout is kept for every study of the database, opened by name alone, and then spent."""
+
+import dataclasses
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from optimize.database import DatabaseSpec, Engine, open_engine
+from optimize.errors import BadInputError
+from optimize.evaluate.windows import WindowSpec
+from optimize.results.holdout import (
+    HoldoutOpening,
+    KeptHoldout,
+    holdout_of_study,
+    holdouts_of,
+    keep_holdout,
+    log_opening,
+    openings_of,
+)
+from optimize.results.tables import create_tables
+from optimize.study.holdout import enter_holdout, with_kept_holdout
+from optimize.study.spec import HoldoutSpec, StudySpec
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from tests.optimize.study.bundles import tiny_spec, write_prices
+from tests.optimize.study.databases import Small
+
+OWN = (date(2022, 2, 11), date(2022, 2, 18))  # the last 15 % of 48 days
+LATER = date(2022, 3, 2)  # the end of 60 days
+ALL = (date(2022, 1, 1), date(2023, 1, 1))
+NAMES = ["TINY_PRICES"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vault:
+    folder: Path
+    engine: Engine
+    said: list[str]
+
+    def spec(self, name: str, days: int = 48, *, opens: bool = False, **window: object) -> StudySpec:
+        prices = self.folder / f"days_{days}" / "tiny_prices.parquet"
+        if not prices.exists():
+            prices.parent.mkdir()
+            write_prices(prices, days)
+        keys = {"count": 2, "train_ratio": 2.0, "min_train_bars": 50, **window}
+        spec = tiny_spec(self.folder, prices, name=name, window=WindowSpec(**keys))  # type: ignore[arg-type]
+        database = DatabaseSpec(url=str(self.engine.url.render_as_string(hide_password=False)))
+        return dataclasses.replace(spec, database=database, holdout=HoldoutSpec(open=opens))
+
+    def launch(self, spec: StudySpec, *, debug: bool = False) -> tuple[StudySpec, WindowedMarket]:
+        """Go through the part of a launch that concerns the holdout."""
+        held = with_kept_holdout(spec, build_windowed_market(spec, None), self.said.append)
+        windowed = build_windowed_market(held, None)
+        enter_holdout(held, self.engine, windowed, self.said.append, keep=not debug)
+        return held, windowed
+
+    def kept(self) -> list[tuple[date, date, bool]]:
+        with self.engine.connect() as conn:
+            return [
+                (each.first, each.end, each.spent_at is not None) for each in holdouts_of(conn, NAMES, *ALL)
+            ]
+
+
+@pytest.fixture
+def vault(tmp_path: Path, small: Small) -> Vault:
+    engine = open_engine(small().database.url)
+    create_tables(engine)
+    return Vault(tmp_path, engine, [])
+
+
+def opened(vault: Vault, first: date = OWN[0], end: date = OWN[1]) -> int:
+    opening = HoldoutOpening(NAMES, first, end, "one", "run", "bundle", "export")
+    with vault.engine.begin() as conn:
+        return log_opening(conn, opening)
+
+
+def test_the_first_cut_is_kept_and_newer_data_do_not_move_it(vault: Vault) -> None:
+    first, windowed = vault.launch(vault.spec("one"))
+    assert first.window.holdout == []
+    assert windowed.plan.holdout == OWN
+    assert vault.kept() == [(*OWN, False)]
+    again, _ = vault.launch(vault.spec("one"))
+    assert again == first
+
+    newer, windowed = vault.launch(vault.spec("two", days=60))
+    assert newer.window.holdout == ["2022-02-11", "2022-02-18"]
+    assert windowed.plan.holdout == OWN
+    assert max(window.test_end for window in windowed.plan.windows) <= OWN[0]
+    assert vault.kept() == [(*OWN, False)]
+    assert "its 12 later sessions are in none either" in vault.said[-1]
+    with vault.engine.connect() as conn:
+        assert holdout_of_study(conn, "one.model") == holdout_of_study(conn, "x", newer.window.holdout)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"holdout_share": 0.0},
+        {
+            "kind": "canonical",
+            "holdout_share": 0.0,
+            "spans": [
+                dict(
+                    train_start="2022-01-10",
+                    train_end="2022-02-01",
+                    test_start="2022-02-01",
+                    test_end="2022-02-13",
+                )
+            ],
+        },
+    ],
+)
+def test_windows_that_reach_into_a_kept_holdout_are_refused_unless_they_open_it(
+    vault: Vault, window: dict[str, object]
+) -> None:
+    vault.launch(vault.spec("one"))
+    with pytest.raises(
+        BadInputError, match=r"2022-02-11 to 2022-02-18 .*study one cut it.*holdout\.open=true"
+    ):
+        vault.launch(vault.spec("two", **window))
+    assert vault.kept() == [(*OWN, False)]
+    vault.launch(vault.spec("two", opens=True, **window))
+    assert vault.kept() == [(*OWN, True)]
+    assert vault.said[-1].endswith("is opened for the 1st time")
+    with vault.engine.connect() as conn:
+        (logged,) = openings_of(conn, NAMES, *OWN)
+    assert (logged.purpose, logged.study_name) == ("study", "two")
+    assert "@" in logged.host
+    vault.launch(vault.spec("two", opens=True, **window))  # spent: it is not opened again
+    with vault.engine.connect() as conn:
+        assert len(openings_of(conn, NAMES, *OWN)) == 1
+
+
+def test_a_spent_holdout_may_be_trained_on_and_the_next_begins_after_its_end(vault: Vault) -> None:
+    vault.launch(vault.spec("one"))
+    assert (opened(vault), opened(vault)) == (1, 2)
+    assert vault.kept() == [(*OWN, True)]
+    weekly, windowed = vault.launch(vault.spec("two", days=60, holdout_share=0.3))
+    assert windowed.plan.holdout == (OWN[1], LATER)
+    assert weekly.window.holdout == ["2022-02-18", "2022-03-02"]
+    assert max(window.test_end for window in windowed.plan.windows) == OWN[1]
+    assert vault.kept() == [(*OWN, True), (OWN[1], LATER, False)]
+
+
+def test_where_no_session_is_left_there_is_no_holdout_and_all_may_be_used(vault: Vault) -> None:
+    vault.launch(vault.spec("one"))
+    opened(vault)
+    _, windowed = vault.launch(vault.spec("two"))
+    assert windowed.plan.holdout is None
+    assert max(window.test_end for window in windowed.plan.windows) == OWN[1]
+    assert "no session is left for a new one" in vault.said[-1]
+    assert vault.kept() == [(*OWN, True)]
+
+
+def test_a_span_that_was_opened_before_any_launch_stored_it_is_spent(vault: Vault) -> None:
+    opened(vault)
+    assert vault.kept() == [(*OWN, True)]
+
+
+def test_other_instruments_other_dates_and_debug_runs_keep_nothing_back(vault: Vault) -> None:
+    vault.launch(vault.spec("tiny_run"), debug=True)
+    assert vault.kept() == []
+    other = KeptHoldout(["OTHER"], *OWN, "other")
+    past = KeptHoldout(NAMES, date(2020, 1, 1), date(2020, 2, 1), "past")
+    with vault.engine.begin() as conn:
+        assert keep_holdout(conn, other)
+        assert keep_holdout(conn, past)
+        assert not keep_holdout(conn, dataclasses.replace(past, study_name="again"))
+    held, windowed = vault.launch(vault.spec("one"))
+    assert held.window.holdout == []
+    assert windowed.plan.holdout == OWN
+
+
+def test_a_holdout_by_dates_is_checked() -> None:
+    for wrong in (["2022-01-01"], ["2022-01-01", "soon"], ["2022-02-01", "2022-01-01"]):
+        with pytest.raises(BadInputError, match=r"window\.holdout="):
+            WindowSpec(holdout=wrong)
