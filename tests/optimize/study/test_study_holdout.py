@@ -3,6 +3,7 @@
 import dataclasses
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,13 +38,13 @@ class Vault:
     engine: Engine
     said: list[str]
 
-    def spec(self, name: str, days: int = 48, *, opens: bool = False, **window: object) -> StudySpec:
+    def spec(self, name: str, days: int = 48, *, opens: bool = False, **window: Any) -> StudySpec:
         prices = self.folder / f"days_{days}" / "tiny_prices.parquet"
         if not prices.exists():
             prices.parent.mkdir()
             write_prices(prices, days)
         keys = {"count": 2, "train_ratio": 2.0, "min_train_bars": 50, **window}
-        spec = tiny_spec(self.folder, prices, name=name, window=WindowSpec(**keys))  # type: ignore[arg-type]
+        spec = tiny_spec(self.folder, prices, name=name, window=WindowSpec(**keys))
         database = DatabaseSpec(url=str(self.engine.url.render_as_string(hide_password=False)))
         return dataclasses.replace(spec, database=database, holdout=HoldoutSpec(open=opens))
 
@@ -111,7 +112,7 @@ def test_the_first_cut_is_kept_and_newer_data_do_not_move_it(vault: Vault) -> No
     ],
 )
 def test_windows_that_reach_into_a_kept_holdout_are_refused_unless_they_open_it(
-    vault: Vault, window: dict[str, object]
+    vault: Vault, window: dict[str, Any]
 ) -> None:
     vault.launch(vault.spec("one"))
     with pytest.raises(
