@@ -28,7 +28,7 @@ def equity_figure(study: str, curves: Mapping[str, Curve], holds: Mapping[str, C
     for name, hold in holds.items():
         if len(hold.sessions):
             figure.add_trace(_line(name, hold, {"color": hold_style(name)[1], "width": 2, "dash": "dot"}))
-    return _laid_out(figure, f"{study}: equity of the top {len(curves)}", y="equity, from 1")
+    return laid_out(figure, f"{study}: equity of the top {len(curves)}", y="equity, from 1")
 
 
 def window_figure(
@@ -54,7 +54,7 @@ def window_figure(
     title = f"{study}: Sharpe ratio by window"
     if len(runs) > MOST_ROWS:
         title += f", best {MOST_ROWS} of {len(runs)}"
-    figure = _laid_out(go.Figure(heat), title, height=max(HEIGHT, 140 + 22 * len(shown)))
+    figure = laid_out(go.Figure(heat), title, height=max(HEIGHT, 140 + 22 * len(shown)))
     figure.update_yaxes(autorange="reversed")
     return figure
 
@@ -84,7 +84,7 @@ def timeframe_figure(evidence: Verdict) -> Any:
     figure.update_xaxes(categoryorder="array", categoryarray=[_pair(each) for each in shown])
     title = f"{evidence.study_name}: Sharpe ratio by timeframe x lookback"
     verdict = f"{verdict_lines(evidence)[0]}; dropped where p is {1 - evidence.confidence:.2g} or less"
-    return _laid_out(figure, f"{title}<br><sub>{verdict}</sub>", y="annualised Sharpe ratio")
+    return laid_out(figure, f"{title}<br><sub>{verdict}</sub>", y="annualised Sharpe ratio")
 
 
 def _means(name: str, color: str, group: Sequence[Combination]) -> Any:
@@ -113,7 +113,8 @@ def _line(name: str, curve: Curve, line: dict[str, Any]) -> Any:
     return go.Scatter(x=days, y=equity, mode="lines", name=name, line=line)
 
 
-def _laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any:
+def laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any:
+    """Return a figure with its title, in the colors and margins that all figures of the dashboard share."""
     grid = {"gridcolor": "#e5e5e5", "zeroline": False}
     figure.update_layout(
         template="none",
@@ -125,7 +126,7 @@ def _laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any
         legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
         margin={"l": 80, "r": 30, "t": 60, "b": 90},
         xaxis={"showgrid": False},
-        yaxis={**grid, "title": {"text": y}, "automargin": True},
+        yaxis={**grid, **({"title": {"text": y}} if y else {}), "automargin": True},
     )
     return figure
 

@@ -65,7 +65,25 @@ SELECT o.opening_id, s.value AS symbol, o.first AS first_session, o."end" AS end
 FROM wf_holdout_openings o JOIN (<symbol_rows>)
 """
 
+# One row a finalist, with the loss from search score to fresh score and its stress tests.
+FINALISTS_RANKED = """
+SELECT f.study_name, f.rank, f.trial_number, f.search_score, f.fresh_score,
+  f.search_score - f.fresh_score AS winners_curse, f.lower_bound, f.upper_bound, f.score_mean,
+  f.score_deviation, f.score_min, f.score_max, f.seeds, f.infeasible, f.random_quantile, f.gate, f.flags,
+  (SELECT s.score FROM wf_finalist_stress s WHERE s.run_uuid = f.run_uuid AND s.scenario = 'costs_x2')
+    AS score_costs_x2,
+  (SELECT s.score FROM wf_finalist_stress s WHERE s.run_uuid = f.run_uuid AND s.scenario = 'costs_x3')
+    AS score_costs_x3,
+  (SELECT s.score FROM wf_finalist_stress s WHERE s.run_uuid = f.run_uuid AND s.scenario = 'delay_1')
+    AS score_delay_1,
+  (SELECT s.score FROM wf_finalist_stress s WHERE s.run_uuid = f.run_uuid AND s.scenario = 'worst_price')
+    AS score_worst_price,
+  f.parameters_json AS parameters, f.run_uuid, f.measured_at
+FROM wf_finalists f
+"""
+
 STUDY_VIEWS = {
+    "finalists": FINALISTS_RANKED,
     "parameter_sets": PARAMETER_SETS,
     "selection_walk_forward": SELECTION_WALK_FORWARD,
     "holdout_openings": HOLDOUT_OPENED,

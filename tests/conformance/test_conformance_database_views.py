@@ -16,6 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
 from optimize.results.events import SelectionMeasured, log_event
+from optimize.results.finalists import Finalist, StressRecord, save_finalists, save_stress
 from optimize.results.holdout import HoldoutOpening, log_opening
 from optimize.results.queries import best_models, list_queries, query_parameters, run_query
 from optimize.results.records import Outcome, save_study
@@ -76,6 +77,8 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         for end in (date(2020, 2, 1), date(2020, 3, 1)):
             log_opening(conn, opening(date(2020, 1, 15), end))
         log_opening(conn, opening(date(2020, 3, 1), date(2020, 4, 1)))
+        save_finalists(conn, STUDY, [FINALIST])
+        save_stress(conn, StressRecord("median", "costs_x2", 1 / 7))
     storage.engine.dispose()
     reader = open_engine(url, read_only=True)
     found = {name: ask(reader, f"SELECT * FROM {name}") for name in VIEWS}
@@ -96,6 +99,14 @@ def run_again(study: optuna.Study) -> None:
         add(study, parameters, score)
     used = {name: DISTRIBUTIONS[name] for name in parameters}
     study.add_trial(create_trial(state=TrialState.PRUNED, params=parameters, distributions=used))
+
+
+FINALIST = Finalist(
+    study_name=STUDY, parameter_set="aa", rank=1, trial_number=3, parameters={"a.rate": 0.1 + 0.2},
+    search_score=1.7, fresh_score=1 / 3, lower_bound=-0.2, upper_bound=None, score_mean=0.3,
+    score_deviation=None, score_min=0.1, score_max=0.4, random_quantile=0.9, seeds=3, infeasible=1,
+    run_uuid="median",
+)  # fmt: skip
 
 
 def opening(first: date, end: date) -> HoldoutOpening:

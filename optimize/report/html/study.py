@@ -148,14 +148,7 @@ def _search_sections(content: StudyContent) -> Iterator[Section]:
             "Windows of the best", figure_html(figure, "Sharpe ratio by window", 120 + 24 * len(shown))
         )
     if content.keys:
-        figure = interval_figure(
-            [escape(each.key) for each in content.keys],
-            [each.value for each in content.keys],
-            [0.0] * len(content.keys),
-            [each.shuffled_high for each in content.keys],
-            "importance",
-            "95 % of shuffled scores",
-        )
+        figure = importance_figure(content.keys)
         height = 90 + 30 * len(content.keys)
         yield Section(
             "Importance of the searched keys",
@@ -165,6 +158,18 @@ def _search_sections(content: StudyContent) -> Iterator[Section]:
                 "the span of 95 % of the same measurement with shuffled scores: a bar within it is noise."
             ),
         )
+
+
+def importance_figure(keys: Sequence[SearchedKey]) -> Figure:
+    """Draw the importance of each key beside the span of 95 % of the same with shuffled scores."""
+    return interval_figure(
+        [escape(each.key) for each in keys],
+        [each.value for each in keys],
+        [0.0] * len(keys),
+        [each.shuffled_high for each in keys],
+        "importance",
+        "95 % of shuffled scores",
+    )
 
 
 FINALIST_HEADER = (

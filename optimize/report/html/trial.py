@@ -250,6 +250,7 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
         "from",
         "to",
         "Sharpe",
+        "in-sample Sharpe",
         "zero-cost Sharpe",
         "return",
         "drawdown (sessions)",
@@ -267,6 +268,7 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
             str(row.test_start),
             str(row.test_end),
             format_score(row.sharpe),
+            format_score(row.sharpe_in_sample),
             format_score(row.sharpe_zero_cost),
             percent(row.total_return),
             percent(row.max_drawdown),
@@ -279,7 +281,9 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
         ]
         for row in windows
     ]
-    return table_html(header, rows, left=2) + paragraph(f"{FIGURES}.")
+    return table_html(header, rows, left=2) + paragraph(
+        f"{FIGURES}; in-sample Sharpe: of the same policy on its own train span."
+    )
 
 
 def baseline_table(baselines: Sequence[BaselineRecord]) -> str:

@@ -33,6 +33,7 @@ from optimize.results.states import RunState
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.search.storage import trial_id
 from optimize.study.context import StudyContext
+from optimize.study.importance import measure_importance
 from optimize.walkforward.files import run_folder
 
 ARTIFACTS = "artifacts"
@@ -181,6 +182,7 @@ def attach_study_report(context: StudyContext) -> list[int]:
         save_plotly_graph_object(study, timeframe_figure(evidence), graph_object_id="timeframes")
     if runs:
         _save_equity(context, runs[:TOP], windows, baselines)
+        _save_search(context, runs)
         save_plotly_graph_object(study, window_figure(name, runs, windows), graph_object_id="windows")
     return [run.trial_number for run in runs[:TOP]]
 
@@ -192,16 +194,40 @@ def _save_equity(
     baselines: Sequence[BaselineRecord],
 ) -> None:
     """Save the equity of the best trials; of several repeats the first is drawn."""
+    from optimize.report.dashboard_figures import best_figures
     from optimize.report.figures import equity_figure
 
-    curves = {}
+    curves, drawn = {}, set()
     for run in runs:
         found = trial_curves(context.spec.folder, windows[run.run_uuid])
         if found:
             curves[f"trial {run.trial_number} ({format_score(run.score)})"] = next(iter(found.values()))
+            drawn.add(run.run_uuid)
     if not curves:
         return
     best = next(iter(curves.values()))
     holds = hold_curves(baselines, runs[0].spec["data"]["timeframe"], best.sessions)
     figure = equity_figure(context.spec.name, curves, holds)
     save_plotly_graph_object(context.study, figure, graph_object_id="equity")
+    year = (runs[0].metrics or {}).get("sessions_per_year")
+    if year is not None and runs[0].run_uuid in drawn:
+        risk_free = context.spec.score.risk_free
+        for name, each in best_figures(
+            context.spec.name, runs[0].trial_number, best, holds, year, risk_free
+        ).items():
+            save_plotly_graph_object(context.study, each, graph_object_id=name)
+
+
+def _save_search(context: StudyContext, runs: Sequence[RunRecord]) -> None:
+    """Save the figures of all trials: costs, and the importance of the searched keys."""
+    from optimize.report.dashboard_figures import costs_figure, keys_figure
+    from optimize.report.html.study import SearchedKey
+
+    study, name = context.study, context.spec.name
+    save_plotly_graph_object(study, costs_figure(name, runs), graph_object_id="costs")
+    keys = [
+        SearchedKey(each.key, each.value, each.shuffled_mean, each.shuffled_high)
+        for each in measure_importance(study)
+    ]
+    if keys:
+        save_plotly_graph_object(study, keys_figure(name, keys), graph_object_id="importance")

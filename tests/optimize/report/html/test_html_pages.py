@@ -55,7 +55,7 @@ def test_the_page_of_a_trial_has_the_numbers_of_its_rows(gallery: StudyContext) 
     page = trial_page(content)
     (best,) = best_models(gallery.engine, gallery.spec.name, 1)
     assert f'<div class="value">{format_score(best.score)}</div>' in page
-    rows = [row for row in cells(page) if len(row) == 14 and row[1].isdecimal()]
+    rows = [row for row in cells(page) if len(row) == 15 and row[1].isdecimal()]
     assert [row[4] for row in rows] == [format_score(window.sharpe) for window in content.windows]
     figures = [json.loads(text) for text in FIGURE.findall(page)]
     net = next(trace for figure in figures for trace in figure["data"] if trace.get("name") == "net of costs")
