@@ -16,6 +16,8 @@ class MarketView(NamedTuple):
     timestamp: IntArray  # (T,)
     bar_end: IntArray  # (T,)
     open: FloatArray  # (T, A)
+    high: FloatArray  # (T, A)
+    low: FloatArray  # (T, A)
     close: FloatArray  # (T, A)
     tradable: BoolArray  # (T, A)
     spread: FloatArray  # (T, A)
@@ -41,7 +43,9 @@ def view_market(market: Market, stress: Stress, *, at_open: bool) -> MarketView:
 def open_accounts(n_envs: int, n_assets: int) -> Account:
     """Return N flat accounts of unit equity."""
     one, many = np.zeros(n_envs), np.zeros((n_envs, n_assets))
-    account = Account(one.copy(), many.copy(), one.copy(), one.copy(), many.copy(), one.copy(), many.copy())
+    account = Account(
+        one.copy(), many.copy(), one.copy(), one.copy(), many.copy(), one.copy(), many.copy(), many
+    )
     reset_accounts(np.ones(n_envs, dtype=np.bool_), account)
     return account
 
@@ -50,7 +54,9 @@ def empty_fill(n_envs: int, n_assets: int) -> Fill:
     """Return an all-zero fill (initial state)."""
     one, many = np.zeros(n_envs), np.zeros((n_envs, n_assets))
     order = (many.copy(), many.copy(), many.copy(), many.copy(), one.copy(), one.copy())
-    return Fill(*order, np.zeros(many.shape, np.bool_), many.copy(), many.copy(), many.copy(), many.copy())
+    forced, liquidated = np.zeros(many.shape, np.bool_), np.zeros(n_envs, np.bool_)
+    exits = (many.copy(), many.copy(), many.copy(), many.copy())
+    return Fill(*order, forced, *exits, one.copy(), liquidated)
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -71,6 +77,7 @@ def reset_accounts(wanted: BoolArray, account: Account) -> None:
             account.quantity[row] = 0.0
             account.weight[row] = 0.0
             account.order[row] = 0.0
+            account.entry[row] = 0.0
 
 
 @compiled
@@ -78,6 +85,8 @@ def clear_fill(row: int, fill: Fill) -> None:
     """Zero the fill of a row before its next step; prices are overwritten by each step."""
     fill.financing[row] = 0.0
     fill.turnover[row] = 0.0
+    fill.interest[row] = 0.0
+    fill.liquidated[row] = False
     for asset in range(fill.quantity.shape[1]):
         fill.quantity[row, asset] = 0.0
         fill.commission[row, asset] = 0.0

@@ -78,3 +78,9 @@ def financing(cash: float, short_value: float, elapsed_ns: int, rates: CostRates
         rates.borrow * max(-cash, 0.0) + rates.short * short_value - rates.cash * max(cash - short_value, 0.0)
     )
     return annual * (elapsed_ns / NS_PER_YEAR)
+
+
+@compiled
+def idle_interest(cash: float, short_value: float, elapsed_ns: int, rates: CostRates) -> float:
+    """Return the interest that idle cash earns over a time, which `financing` has as a negative part."""
+    return rates.cash * max(cash - short_value, 0.0) * (elapsed_ns / NS_PER_YEAR)

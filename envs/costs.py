@@ -105,9 +105,9 @@ class CostSpec:
         require(side < 10_000, "cost.spread_bps", self.spread_bps, allowed)
 
     @classmethod
-    def free(cls) -> "CostSpec":
-        """Return costs of zero."""
-        return cls(0.0, 0.0, 0.0, 0.0, 0.0)
+    def free(cls, cash_rate: float = 0.0) -> "CostSpec":
+        """Return costs of zero; idle cash earns its interest, which is no cost."""
+        return cls(0.0, 0.0, 0.0, 0.0, cash_rate)
 
     def describe(self) -> str:
         """Return the costs of each side of a trade in words."""

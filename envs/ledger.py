@@ -7,9 +7,9 @@ import math
 
 from envs.accounts import MarketView, clear_fill
 from envs.compiled import compiled
-from envs.cost_kernels import financing
+from envs.cost_kernels import financing, idle_interest
 from envs.costs import CostRates
-from envs.orders import OrderRules, exit_positions, fill_orders, must_exit, scale_target
+from envs.orders import OrderRules, exit_positions, fill_orders, liquidate, must_exit, scale_target
 from envs.outcomes import BAD_EQUITY, COMPLETED, RUINED
 from envs.rewards import floored_log_return
 from envs.types import Account, BoolArray, Fill, FloatArray, IntArray
@@ -35,6 +35,19 @@ def pay_financing(row: int, price: FloatArray, elapsed_ns: int, rates: CostRates
 
 
 @compiled
+def finance(
+    row: int, price: FloatArray, elapsed_ns: int, rates: CostRates, account: Account, fill: Fill
+) -> None:
+    """Pay the financing of a row and add it to the fill, with the interest that it contains."""
+    if rates.cash > 0.0:
+        short_value = 0.0
+        for asset in range(len(price)):
+            short_value += max(-account.quantity[row, asset] * price[asset], 0.0)
+        fill.interest[row] += idle_interest(account.cash[row], short_value, elapsed_ns, rates)
+    fill.financing[row] += pay_financing(row, price, elapsed_ns, rates, account)
+
+
+@compiled
 def mark_to_market(row: int, price: FloatArray, account: Account) -> float:
     """Return cash plus positions at price (A,)."""
     equity = account.cash[row]
@@ -53,6 +66,7 @@ def mark_account(row: int, previous: float, equity: float, price: FloatArray, ac
         equity = 0.0
         account.cash[row] = 0.0
         account.quantity[row] = 0.0
+        account.entry[row] = 0.0
     account.equity[row] = equity
     account.peak[row] = max(account.peak[row], equity)
     account.last_return[row] = floored_log_return(previous, equity)
@@ -89,13 +103,15 @@ def step_account(
     held_from = bars.bar_end[bar]
     if rules.at_open:
         gap_ns = bars.timestamp[after] - held_from
-        fill.financing[row] = pay_financing(row, bars.close[bar], gap_ns, rates, account)
+        finance(row, bars.close[bar], gap_ns, rates, account, fill)
         held_from = bars.timestamp[after]
     equity = mark_to_market(row, price, account)
     if equity > 0.0:
         exiting = must_exit(bar, bars, rules)
         fill_orders(row, equity, filled, closing, exiting, target, bars, rates, rules, account, fill)
-        fill.financing[row] += pay_financing(row, price, bars.bar_end[after] - held_from, rates, account)
+        finance(row, price, bars.bar_end[after] - held_from, rates, account, fill)
+        if rules.maintenance_margin > 0.0:
+            liquidate(row, after, bars, rates, rules, account, fill)
         equity = mark_to_market(row, bars.close[after], account)
     if equity > 0.0 and bars.exit_at_close[after]:
         exit_positions(row, equity, after, bars, rates, account, fill)

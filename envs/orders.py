@@ -20,6 +20,8 @@ class OrderRules(NamedTuple):
     long_only: bool
     max_weight: FloatArray  # (A,) of |exposure|, inf where there is no limit
     delay: int = 0  # bars that a rollout keeps each order back; a training never does
+    maintenance_margin: float = 0.0  # of the size of all holdings, below which they are liquidated; 0: never
+    max_drift: float = math.inf  # sum of |holdings| / equity above which they are cut back to their targets
 
 
 @compiled
@@ -49,11 +51,25 @@ def needs_order(target: float, drifted: float, order: float, rules: OrderRules) 
 
 
 @compiled
+def mean_entry(held: float, quantity: float, price: float, entry: float) -> float:
+    """Return the mean entry price after a trade at a price from `held` to `quantity` units, 0 without any."""
+    if quantity == 0.0:
+        return 0.0
+    if held * quantity <= 0.0:
+        return price
+    if abs(quantity) <= abs(held):
+        return entry
+    return (held * entry + (quantity - held) * price) / quantity
+
+
+@compiled
 def execute_order(
     row: int, asset: int, quantity: float, price: float, spread: float, rates: CostRates, account: Account
 ) -> tuple[float, float, float]:
     """Trade to a position of `quantity` units; return units traded, commission and slippage."""
-    traded = quantity - account.quantity[row, asset]
+    held = account.quantity[row, asset]
+    traded = quantity - held
+    account.entry[row, asset] = mean_entry(held, quantity, price, account.entry[row, asset])
     paid = commission(traded, price, spread, rates)
     slipped = slippage(traded, price, spread, rates)
     account.quantity[row, asset] = quantity
@@ -84,6 +100,17 @@ def target_scale(
 
 
 @compiled
+def has_drifted(row: int, equity: float, rules: OrderRules, account: Account, fill: Fill) -> bool:
+    """Return whether the holdings of a row, valued at fill.price, have outgrown max_drift."""
+    if rules.max_drift == math.inf:
+        return False
+    gross = 0.0
+    for asset in range(account.quantity.shape[1]):
+        gross += abs(account.quantity[row, asset] * fill.price[row, asset])
+    return gross > rules.max_drift * equity
+
+
+@compiled
 def fill_orders(
     row: int,
     equity: float,
@@ -111,6 +138,7 @@ def fill_orders(
     place = filled if len(worse.above) > 1 else 0
     limited = filled if len(worse.most_units) > 1 else 0
     room = target_scale(row, equity, target, tradable, rules, account, fill)
+    cut_back = has_drifted(row, equity, rules, account, fill)
     for asset in range(len(target)):
         held = account.quantity[row, asset]
         price = fill.price[row, asset]
@@ -121,8 +149,9 @@ def fill_orders(
                 continue
             fill.forced[row, asset] = forced and exposure != 0.0
             exposure = 0.0
-        elif not tradable[asset] or not needs_order(
-            exposure, held * price / equity, account.order[row, asset], rules
+        elif not tradable[asset] or not (
+            (cut_back and held != 0.0)
+            or needs_order(exposure, held * price / equity, account.order[row, asset], rules)
         ):
             continue
         quantity = exposure * equity / price
@@ -179,3 +208,35 @@ def exit_positions(
         fill.exit_price[row, asset] = price
         notional += abs(traded) * price
     fill.turnover[row] += notional / equity
+
+
+@compiled
+def liquidate(
+    row: int, bar: int, bars: MarketView, rates: CostRates, rules: OrderRules, account: Account, fill: Fill
+) -> None:
+    """Close the positions of a row at the worst price of a bar where equity falls below the margin there.
+
+    Long positions are valued at the bar's low, short ones at its high, all at once, and those that do not
+    trade at the close. The next order starts from a flat account, as after a forced exit.
+    """
+    worst, equity, gross = fill.exit_price[row], account.cash[row], 0.0
+    for asset in range(len(worst)):
+        held = account.quantity[row, asset]
+        worst[asset] = bars.low[bar, asset] if held > 0.0 else bars.high[bar, asset]
+        if not bars.tradable[bar, asset]:
+            worst[asset] = bars.close[bar, asset]
+        equity += held * worst[asset]
+        gross += abs(held * worst[asset])
+    fill.liquidated[row] = gross > 0.0 and equity < rules.maintenance_margin * gross
+    notional = 0.0
+    for asset in range(len(worst)):
+        if not fill.liquidated[row] or not bars.tradable[bar, asset] or account.quantity[row, asset] == 0.0:
+            worst[asset] = 0.0
+            continue
+        traded, fill.exit_commission[row, asset], fill.exit_slippage[row, asset] = execute_order(
+            row, asset, 0.0, worst[asset], bars.spread[bar, asset], rates, account
+        )
+        account.order[row, asset] = 0.0
+        fill.exit_quantity[row, asset] = traded
+        notional += abs(traded) * worst[asset]
+    fill.turnover[row] += notional / account.equity[row]

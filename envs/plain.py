@@ -40,6 +40,8 @@ def from_plain(kind: type[SpecT], plain: Mapping[str, Any], *, stored: bool = Tr
         before = setting_of(field).before
         if stored and before is not None:
             values[field.name] = before
+        elif stored and is_spec(hints[field.name]) and field.name not in plain:  # a group of later keys
+            values[field.name] = from_plain(typing.cast(Any, hints[field.name]), {}, stored=True)
     for key, value in flat_keys(kind, plain).items():
         hint = hints.get(key)
         if hint is None and opened is None:

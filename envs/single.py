@@ -67,7 +67,7 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return {
             "equity": float(account.equity[0]),
             "weight": account.weight[0].copy(),
-            "cost": float((orders + exits).sum() + fill.financing[0]),
+            "cost": float((orders + exits).sum() + fill.financing[0] + fill.interest[0]),
             "forced": fill.forced[0] | (fill.exit_quantity[0] != 0.0),
             "tradable": self._row.tradable[0],
         }

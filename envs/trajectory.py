@@ -46,6 +46,8 @@ def record_step(row: int, equity: FloatArray, weight: FloatArray, fill: Fill, tr
     trajectory.equity[row, step] = equity[row]
     made.financing[row, step] = fill.financing[row]
     made.turnover[row, step] = fill.turnover[row]
+    made.interest[row, step] = fill.interest[row]
+    made.liquidated[row, step] = fill.liquidated[row]
     for asset in range(weight.shape[1]):
         trajectory.weight[row, step, asset] = weight[row, asset]
         made.quantity[row, step, asset] = fill.quantity[row, asset]

@@ -80,24 +80,28 @@ class Account(NamedTuple):
     weight: FloatArray  # (N, A) position value / equity at the last close
     last_return: FloatArray  # (N,) log return of the last step
     order: FloatArray  # (N, A) the last target exposure that was ordered; 0 after a forced exit
+    entry: FloatArray  # (N, A) mean price at which the position was opened, 0 without one
 
 
 class Fill(NamedTuple):
     """Quantities traded and amounts paid in the last step; the ledger writes the arrays in place.
 
     The order fills at the open of the bar that ends the step, or at the close before it (env.fill=close);
-    exit_... is the forced exit at the close of that bar. Turnover and cash include both; the total cost is
-    commission + exit_commission + slippage + exit_slippage + financing.
+    exit_... is the forced exit at the close of that bar, or the liquidation within it at its high or low.
+    Turnover and cash include both; the total cost is commission + exit_commission + slippage +
+    exit_slippage + financing + interest.
     """
 
     quantity: FloatArray  # (N, A) signed units bought (+) or sold (-)
     price: FloatArray  # (N, A) price before slippage at which the order filled
     commission: FloatArray  # (N, A) >= 0
     slippage: FloatArray  # (N, A) >= 0, half the spread included
-    financing: FloatArray  # (N,) interest paid (+) or earned (-)
+    financing: FloatArray  # (N,) interest and fees paid (+) less interest earned (-)
     turnover: FloatArray  # (N,) traded notional / equity before the fill
     forced: BoolArray  # (N, A) closed by the session's exit, though the order was not 0
-    exit_quantity: FloatArray  # (N, A) signed units closed at the session's last close, else 0
+    exit_quantity: FloatArray  # (N, A) signed units closed by a forced exit or a liquidation, else 0
     exit_price: FloatArray  # (N, A) price before slippage of that exit, else 0
     exit_commission: FloatArray  # (N, A) >= 0
     exit_slippage: FloatArray  # (N, A) >= 0
+    interest: FloatArray  # (N,) >= 0 earned on idle cash; a part of financing, and no cost
+    liquidated: BoolArray  # (N,) whether the maintenance margin closed the positions

@@ -63,6 +63,14 @@ class EnvSpec:
         [], RUN, "Largest exposure of each asset, or one for all; empty sets no limit.",
         unit="of equity", above=0, allowed="finite numbers above 0, one for all assets or one for each",
     )  # fmt: skip
+    maintenance_margin: float = setting(
+        0.0, RUN, "Least equity; positions are closed at the worst price of a bar on which it is less there.",
+        unit="of the size of all holdings, 0 is off", low=0, below=1, fixed=EXAM,
+    )  # fmt: skip
+    max_drift: float | None = setting(
+        None, RUN, "Largest sum of the sizes of all holdings; above it they are cut back to their targets.",
+        unit="times max_leverage", low=1, null="holdings drift freely",
+    )  # fmt: skip
     episode: str = setting(
         "bars",
         RUN,
@@ -106,6 +114,8 @@ class EnvSpec:
             rebalance_band=float(self.rebalance_band),
             long_only=self.long_only,
             max_weight=self.weight_limits(n_assets),
+            maintenance_margin=float(self.maintenance_margin),
+            max_drift=math.inf if self.max_drift is None else float(self.max_drift * self.max_leverage),
         )
 
 

@@ -38,6 +38,8 @@ class Evaluation:
     commission: FloatArray  # (n,) of orders and exits at a session's last close, as are slippage and fills
     slippage: FloatArray  # (n,)
     financing: FloatArray  # (n,) paid (+) or earned (-)
+    interest: FloatArray  # (n,) earned on idle cash: a part of financing, and no cost
+    liquidated: BoolArray  # (n,) whether the maintenance margin closed the positions
     fills: IntArray  # (n,) trades
     quantity: FloatArray  # (n, A) signed units that orders bought (+) or sold (-)
     price: FloatArray  # (n, A) before slippage
@@ -130,15 +132,19 @@ def replay_without_costs(
     reward: RewardSpec,
     lookback: int,
     stress: Stress = NO_STRESS,
+    cash_rate: float = 0.0,
 ) -> tuple[Evaluation, ...]:
-    """Repeat the recorded actions at zero cost, for the zero-cost Sharpe ratio and the cost drag."""
+    """Repeat the recorded actions at zero cost, for the zero-cost Sharpe ratio and the cost drag.
+
+    Idle cash earns cash_rate in both, so that interest is no part of the difference.
+    """
     spans = [(int(evaluation.bar[0]), int(evaluation.bar[-1])) for evaluation in evaluations]
     return rollout(
         RecordedPolicy([evaluation.action for evaluation in evaluations]),
         market,
         spans,
         env=env,
-        cost=CostSpec.free(),
+        cost=CostSpec.free(cash_rate),
         reward=reward,
         lookback=lookback,
         stress=stress,
