@@ -16,9 +16,11 @@ from optimize.evaluate.captions import (
     baseline_label,
     best_baseline,
 )
+from optimize.evaluate.metrics import YearMetrics, by_year, sharpe_ratio
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import train_start
 from optimize.report.equity import Curve, write_picture
+from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import decimal, in_percent
 from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
@@ -102,7 +104,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
     hold = inputs.hold
     score = conclude(inputs.spec, inputs.windowed, inputs.measured, pruned_at=None).score
     year, search = inputs.windowed.market.sessions_per_year, inputs.search
-    in_all = summarise(inputs.measured, year, inputs.spec.score.risk_free)
+    in_all = summarise(inputs.measured, year, inputs.spec.score.risk_free, np.concatenate(list(hold.returns)))
     return {
         "score": inputs.run.score,
         "standard_error": inputs.run.standard_error,
@@ -129,6 +131,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
             }
             for each in inputs.baselines
         },
+        "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in years_of(inputs)],
         "tries": search.tries,
         **_plain_luck(inputs),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
@@ -167,8 +170,11 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         _trading_rules(inputs),
         "## Windows",
         _window_table(metrics),
+        "## Years",
+        _year_table(metrics),
         "## In all",
         _total_table(metrics),
+        _figures_table(metrics),
         f"Costs: {cost.describe()}, "
         f"{in_percent(cost.borrow_rate, 2)} a year on borrowed cash, "
         f"{in_percent(cost.short_rate, 2)} on short value; orders fill at the "
@@ -334,6 +340,41 @@ def _total_table(metrics: dict[str, Any]) -> str:
         for name, part in figures.items()
     ]
     return _table(["", "Score", "Sharpe", "Zero-cost Sharpe", "Return", "Cost"], rows)
+
+
+def years_of(inputs: BundleInputs) -> list[YearMetrics]:
+    """Return the metrics of each calendar year, of the repeat whose Sharpe ratio is the lower median."""
+    market, rate = inputs.windowed.market, inputs.spec.score.risk_free
+    sessions = np.concatenate(
+        [market.session_date[slice(*window.test_sessions)] for window in inputs.windowed.windows]
+    )
+    joined = [np.concatenate([window.returns for window in row]) for row in inputs.measured]
+    ratios = [sharpe_ratio(row, market.sessions_per_year, rate) for row in joined]
+    median = int(np.argsort(ratios, kind="stable")[(len(ratios) - 1) // 2])
+    return by_year(joined[median], sessions, market.sessions_per_year, rate)
+
+
+def _year_table(metrics: dict[str, Any]) -> str:
+    header = ["Year", "Sessions", "Sharpe", "Return", "Volatility", "Drawdown (sessions)", "Hit rate"]
+    rows = [
+        [
+            str(each["year"]),
+            str(each["sessions"]),
+            decimal(each["sharpe"]),
+            in_percent(each["total_return"]),
+            in_percent(each["volatility"]),
+            in_percent(each["max_drawdown"]),
+            in_percent(each["hit_rate"]),
+        ]
+        for each in metrics["years"]
+    ]
+    return _table(header, rows)
+
+
+def _figures_table(metrics: dict[str, Any]) -> str:
+    """Return the further figures of the trial over all windows, one a row."""
+    rows = [[figure.label, figure.write(metrics["in_all"].get(figure.key))] for figure in FIGURES_IN_ALL]
+    return _table(["Figure", "Over all windows"], rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

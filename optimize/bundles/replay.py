@@ -242,9 +242,8 @@ def evaluate_again(spec: RunSpec, windowed: WindowedMarket, folder: Path) -> lis
 
 def _evaluate(spec: RunSpec, windowed: WindowedMarket, window: Window, place: Path) -> WindowResult:
     scaler = load_scaler(place / SCALER, windowed.market.feature_names)
-    return evaluate_window(
-        spec, windowed, window, WindowModel(load_on_device(place, spec.agent.device), scaler)
-    )[0]
+    model = WindowModel(load_on_device(place, spec.agent.device), scaler)
+    return evaluate_window(spec, windowed, window, model, in_sample=True)[0]
 
 
 def load_on_device(place: Path, device: str) -> Agent:

@@ -184,7 +184,8 @@ def _sample(
 ) -> tuple[WindowResult, Trades]:
     """Evaluate the policy once more with its actions sampled."""
     agent = trained.agent.stochastic(seed_of([spec.seed, TRIAL], window.index, repeat))
-    return evaluate_window(spec, windowed, window, dataclasses.replace(trained, agent=agent))
+    model = dataclasses.replace(trained, agent=agent)
+    return evaluate_window(spec, windowed, window, model)
 
 
 def _told(measured: WindowResult) -> str:

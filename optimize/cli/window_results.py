@@ -1,13 +1,16 @@
 """Results window by window, and their score beside the baselines: the tables of walk-forward and evaluate."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from optimize.evaluate.baselines import Baseline
-from optimize.evaluate.captions import ERROR_MEANINGS, baseline_label
+from optimize.evaluate.captions import BUY_AND_HOLD, ERROR_MEANINGS, baseline_label
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import Window
+from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import format_score, number, percent, share
 from optimize.report.tables import (
     COST_UNIT,
@@ -31,6 +34,7 @@ WINDOW_COLUMNS = (
     Column("test", "test (end exclusive)", right=False),
     Column("sharpe", "Sharpe", format_score),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
+    Column("sharpe_in_sample", "in-sample Sharpe", format_score),
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown (sessions)", percent, detail=True),
     Column("max_drawdown_bars", "drawdown (bars)", percent),
@@ -72,10 +76,14 @@ def show_result(
     active = any(row["reward_active_share"] is not None for row in rows)
     columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
     show(rows, columns, "table", title)
-    total = summarise(result.measured, windowed.market.sessions_per_year, spec.score.risk_free)
+    hold = next((each for each in baselines if each.name == BUY_AND_HOLD), None)
+    held = None if hold is None else np.concatenate(list(hold.returns))
+    total = summarise(result.measured, windowed.market.sessions_per_year, spec.score.risk_free, held)
     agent = {"name": spec.agent.name, "score": result.score.value, **total}
     agent["standard_error"] = result.score.standard_error
     show([agent, *map(_baseline_row, baselines)], SUMMARY_COLUMNS, "table", "baselines, which learn nothing")
+    for line in figure_lines(total):
+        say(line)
     say(
         f"score ({spec.score.kind}): annualised Sharpe ratio of the session returns, net of all costs "
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
@@ -88,6 +96,12 @@ def show_result(
         say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
     if result.score.reason is not None:
         say(f"no score: {result.score.reason}")
+
+
+def figure_lines(total: Mapping[str, float]) -> list[str]:
+    """Return the further figures over all windows, four on a line."""
+    shown = [f"{each.label} {each.write(total.get(each.key))}" for each in FIGURES_IN_ALL]
+    return [f"  {'; '.join(shown[first : first + 4])}" for first in range(0, len(shown), 4)]
 
 
 def _baseline_row(baseline: Baseline) -> dict[str, Any]:

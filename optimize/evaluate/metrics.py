@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.types import FloatArray, Market
+from envs.types import DateArray, FloatArray, Market
 from optimize.errors import NumericError
 
 if TYPE_CHECKING:  # verbs that only read load no compiled kernels
@@ -25,7 +25,7 @@ class WindowMetrics:
     max_drawdown: float  # <= 0, over session closes
     volatility: float  # annual
     turnover: float  # sum of traded notional / equity
-    cost: float  # commission + slippage + financing, in units of starting equity
+    cost: float  # commission + slippage + financing without interest earned, in units of starting equity
     trades: int  # fills, exits at a session's last close among them
     exposure: float  # mean over bars of sum |weight|
     bars: int
@@ -34,6 +34,12 @@ class WindowMetrics:
     max_drawdown_bars: float | None = None  # <= 0, over bar closes; None: an older version measured it
     lowest: float | None = None  # equity at a bar close, from 1 at the start
     highest: float | None = None
+    largest_exposure: float | None = None  # of the sum of |weights| at a bar close
+    positions: int | None = None  # opened, those of forced exits and reversals counted anew
+    holding_bars: float | None = None  # mean length of a position; None without one
+    sharpe_in_sample: float | None = None  # of the same policy on its own train span, net of costs
+    liquidations: int | None = None  # bars on which the maintenance margin closed the positions
+    action_range: float | None = None  # largest minus smallest action of an asset, the largest of all assets
 
 
 def session_returns(market: Market, evaluation: "Evaluation", window: "Window") -> FloatArray:
@@ -41,7 +47,12 @@ def session_returns(market: Market, evaluation: "Evaluation", window: "Window") 
 
     A session ends with its last bar's close; one without bars carries equity forward and returns 0.
     """
-    ordinals = np.arange(*window.test_sessions)
+    return returns_of_sessions(market, evaluation, *window.test_sessions)
+
+
+def returns_of_sessions(market: Market, evaluation: "Evaluation", first: int, end: int) -> FloatArray:
+    """Return the simple return (end - first,) of every calendar session from one ordinal to another."""
+    ordinals = np.arange(first, end)
     finished_bars = np.searchsorted(market.session[evaluation.bar], ordinals, side="right")
     equity = np.concatenate(([1.0], evaluation.equity))[np.concatenate(([0], finished_bars))]
     before, after = equity[:-1], equity[1:]
@@ -117,6 +128,76 @@ def calmar_ratio(returns: FloatArray, periods_per_year: float) -> float:
     return cagr(returns, periods_per_year) / -depth if depth < 0 else float("nan")
 
 
+def drawdown_length(returns: FloatArray) -> int:
+    """Return the most sessions in a row that end below an earlier peak, the start included."""
+    wealth = np.concatenate(([1.0], np.cumprod(1.0 + returns, dtype=np.float64)))
+    at_peak = np.flatnonzero(wealth >= np.maximum.accumulate(wealth))
+    return int(np.max(np.diff(np.append(at_peak, len(wealth))), initial=1)) - 1
+
+
+def hit_rate(returns: FloatArray) -> float:
+    """Return the share of gains among the sessions that gained or lost, NaN where none did."""
+    gains, losses = np.count_nonzero(returns > 0), np.count_nonzero(returns < 0)
+    return gains / (gains + losses) if gains + losses else float("nan")
+
+
+def profit_factor(returns: FloatArray) -> float:
+    """Return the sum of gains over the sum of losses of sessions, NaN without a loss."""
+    lost = -float(np.sum(returns[returns < 0]))
+    return float(np.sum(returns[returns > 0])) / lost if lost > 0 else float("nan")
+
+
+def tail_ratio(returns: FloatArray) -> float:
+    """Return the size of the 95 % quantile over that of the 5 % quantile, NaN where the latter is 0."""
+    low, high = np.quantile(returns, [0.05, 0.95]) if len(returns) else (0.0, 0.0)
+    return float(abs(high) / abs(low)) if low != 0 else float("nan")
+
+
+def alpha_beta(
+    returns: FloatArray, market: FloatArray, periods_per_year: float, risk_free: float = 0.0
+) -> tuple[float, float]:
+    """Return annual alpha and beta of the excess returns to those of a market, NaN without its variance."""
+    rate = risk_free / periods_per_year
+    own, other = returns - rate, market - rate
+    if len(own) < 2 or float(np.std(other)) <= RELATIVE_ROUNDING * abs(float(np.mean(other))):
+        return float("nan"), float("nan")
+    beta = float(np.cov(own, other, ddof=1)[0, 1] / np.var(other, ddof=1))
+    return float((np.mean(own) - beta * np.mean(other)) * periods_per_year), beta
+
+
+@dataclass(frozen=True)
+class YearMetrics:
+    """Metrics of the test sessions in one calendar year; NaN where undefined."""
+
+    year: int
+    sessions: int
+    sharpe: float
+    total_return: float
+    volatility: float
+    max_drawdown: float  # <= 0, over session closes, from the first of these sessions
+    hit_rate: float
+
+
+def by_year(
+    returns: FloatArray, sessions: DateArray, periods_per_year: float, risk_free: float = 0.0
+) -> list[YearMetrics]:
+    """Return the metrics of session returns (T,) on dates (T,) for each calendar year, in order."""
+    years = sessions.astype("datetime64[Y]").astype(np.int64) + 1970
+    return [
+        YearMetrics(
+            year=int(year),
+            sessions=len(part),
+            sharpe=sharpe_ratio(part, periods_per_year, risk_free),
+            total_return=total_return(part),
+            volatility=volatility(part, periods_per_year),
+            max_drawdown=max_drawdown(part),
+            hit_rate=hit_rate(part),
+        )
+        for year in np.unique(years)
+        for part in [returns[years == year]]
+    ]
+
+
 def volatility(returns: FloatArray, periods_per_year: float) -> float:
     """Return the annualised standard deviation (ddof 1), NaN below two returns."""
     if len(returns) < 2:
@@ -137,7 +218,10 @@ def measure(
     _check_equity(free_evaluation, window)
     returns = session_returns(market, evaluation, window)
     free_returns = session_returns(market, free_evaluation, window)
-    paid = evaluation.commission + evaluation.slippage + evaluation.financing
+    side = np.sign(evaluation.weight)
+    before = np.vstack([np.zeros_like(side[:1]), side[:-1]])
+    positions = int(np.count_nonzero((side != 0) & (side != before)))
+    paid = evaluation.commission + evaluation.slippage + evaluation.financing + evaluation.interest
     return WindowMetrics(
         sharpe=_defined(sharpe_ratio(returns, periods_per_year, risk_free)),
         sharpe_zero_cost=_defined(sharpe_ratio(free_returns, periods_per_year, risk_free)),
@@ -153,6 +237,11 @@ def measure(
         max_drawdown_bars=equity_drawdown(evaluation.equity),
         lowest=float(np.min(evaluation.equity, initial=1.0)),
         highest=float(np.max(evaluation.equity, initial=1.0)),
+        positions=positions,
+        holding_bars=float(np.count_nonzero(side) / positions) if positions else None,
+        liquidations=int(np.count_nonzero(evaluation.liquidated)),
+        largest_exposure=float(np.max(np.sum(np.abs(evaluation.weight), axis=1), initial=0.0)),
+        action_range=float(np.max(np.ptp(evaluation.action.astype(np.float64), axis=0), initial=0.0)),
         forced_exits=int(np.count_nonzero(evaluation.forced) + np.count_nonzero(evaluation.exit_quantity)),
     )
 

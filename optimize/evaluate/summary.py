@@ -8,7 +8,21 @@ from typing import Protocol
 import numpy as np
 
 from envs.types import FloatArray
-from optimize.evaluate.metrics import WindowMetrics, max_drawdown, sharpe_ratio, total_return
+from optimize.evaluate.metrics import (
+    WindowMetrics,
+    alpha_beta,
+    cagr,
+    calmar_ratio,
+    drawdown_length,
+    hit_rate,
+    max_drawdown,
+    profit_factor,
+    sharpe_ratio,
+    sortino_ratio,
+    tail_ratio,
+    total_return,
+    volatility,
+)
 
 BAR_LEVEL = ("max_drawdown_bars", "lowest", "highest")
 SUMMED = ("cost", "turnover", "trades", "forced_exits")
@@ -27,15 +41,21 @@ class WindowResult:
 
 
 def summarise(
-    repeats: Sequence[Sequence[WindowResult]], sessions_per_year: float, risk_free: float
+    repeats: Sequence[Sequence[WindowResult]],
+    sessions_per_year: float,
+    risk_free: float,
+    hold: FloatArray | None = None,
 ) -> dict[str, float]:
-    """Return the metrics over all windows [repeat][window], median over repeats; NaN where undefined."""
-    rows = [_summarise_repeat(windows, sessions_per_year, risk_free) for windows in repeats]
+    """Return the metrics over all windows [repeat][window], median over repeats; NaN where undefined.
+
+    hold: session returns of buy-and-hold over the same windows, for alpha and beta.
+    """
+    rows = [_summarise_repeat(windows, sessions_per_year, risk_free, hold) for windows in repeats]
     return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
 
 
 def _summarise_repeat(
-    windows: Sequence[WindowResult], sessions_per_year: float, risk_free: float
+    windows: Sequence[WindowResult], sessions_per_year: float, risk_free: float, hold: FloatArray | None
 ) -> dict[str, float]:
     returns = np.concatenate([window.returns for window in windows])
     free = np.concatenate([window.free_returns for window in windows])
@@ -51,7 +71,74 @@ def _summarise_repeat(
         "max_drawdown_bars": bar_drawdown(windows),
         "exposure": exposure,
         "best_session": float(np.max(returns)) if len(returns) else float("nan"),
+        **_ratios(returns, free, sessions_per_year),
+        **_of_positions(windows),
+        **_overfitting(windows, returns, sessions_per_year, risk_free),
+        **_against(returns, hold, sessions_per_year, risk_free),
     }
+
+
+def _ratios(returns: FloatArray, free: FloatArray, sessions_per_year: float) -> dict[str, float]:
+    """Return the figures that follow from the joined session returns alone."""
+    return {
+        "sortino": sortino_ratio(returns, sessions_per_year),
+        "calmar": calmar_ratio(returns, sessions_per_year),
+        "cagr": cagr(returns, sessions_per_year),
+        "volatility": volatility(returns, sessions_per_year),
+        "drawdown_sessions": float(drawdown_length(returns)),
+        "hit_rate": hit_rate(returns),
+        "profit_factor": profit_factor(returns),
+        "tail_ratio": tail_ratio(returns),
+        "cost_drag": cagr(free, sessions_per_year) - cagr(returns, sessions_per_year),
+    }
+
+
+def _of_positions(windows: Sequence[WindowResult]) -> dict[str, float]:
+    """Return figures of the holdings, NaN where an older version measured a window."""
+    metrics = [window.metrics for window in windows]
+    exposures = [each.largest_exposure for each in metrics if each.largest_exposure is not None]
+    whole = len(exposures) == len(metrics)
+    held = sum((each.holding_bars or 0.0) * (each.positions or 0) for each in metrics)
+    positions = sum(each.positions or 0 for each in metrics)
+    return {
+        "largest_exposure": max(exposures) if whole and exposures else float("nan"),
+        "liquidations": float(sum(each.liquidations or 0 for each in metrics)) if whole else float("nan"),
+        "holding_bars": held / positions if positions else float("nan"),
+    }
+
+
+def _overfitting(
+    windows: Sequence[WindowResult], returns: FloatArray, sessions_per_year: float, risk_free: float
+) -> dict[str, float]:
+    """Return the in-sample Sharpe ratio, mean over windows, beside the joined one out of sample."""
+    measured = [window.metrics.sharpe_in_sample for window in windows]
+    known = [value for value in measured if value is not None]
+    inside = float(np.mean(known)) if len(known) == len(windows) else float("nan")
+    outside = sharpe_ratio(returns, sessions_per_year, risk_free)
+    own = [sharpe_ratio(window.returns, sessions_per_year, risk_free) for window in windows]
+    return {
+        "sharpe_in_sample": inside,
+        "degradation": inside - outside,
+        "walk_forward_efficiency": walk_forward_efficiency(inside, outside),
+        "window_spread": float(np.std(own, ddof=1)) if len(own) > 1 else float("nan"),
+    }
+
+
+def walk_forward_efficiency(inside: float | None, outside: float | None) -> float:
+    """Return the Sharpe ratio out of sample over that in sample, NaN where the latter is not above 0."""
+    if inside is None or outside is None or not inside > 0:
+        return float("nan")
+    return outside / inside
+
+
+def _against(
+    returns: FloatArray, hold: FloatArray | None, sessions_per_year: float, risk_free: float
+) -> dict[str, float]:
+    """Return alpha and beta to buy-and-hold, nothing where its returns are not given."""
+    if hold is None:
+        return {}
+    alpha, beta = alpha_beta(returns, hold[: len(returns)], sessions_per_year, risk_free)
+    return {"alpha": alpha, "beta": beta}
 
 
 class WindowFigures(Protocol):
@@ -93,6 +180,17 @@ def summarise_figures(windows: Sequence[WindowFigures]) -> dict[str, float]:
     }
     growth = [math.prod(1.0 + float(window.total_return or 0.0) for window in row) for row in repeats]
     return found | {"total_return": float(np.median(growth)) - 1.0}
+
+
+def lowest_equity(windows: Sequence[WindowResult]) -> float:
+    """Return the lowest equity at a bar close of the joined windows; NaN where one has no bar level."""
+    base, lowest = 1.0, 1.0
+    for window in windows:
+        if window.metrics.lowest is None:
+            return float("nan")
+        lowest = min(lowest, base * window.metrics.lowest)
+        base *= 1.0 + window.metrics.total_return
+    return lowest
 
 
 def bar_drawdown(windows: Sequence[WindowResult]) -> float:

@@ -16,6 +16,7 @@ from optimize.inputs import read_file
 
 WINDOW_KINDS = ("rolling", "expanding", "canonical")
 SPAN_EDGES = ("train_start", "train_end", "test_start", "test_end")
+_PARTS = 8  # of a train span that is played by its own policy
 SNAP_DAYS = 7  # a listed edge may lie in a weekend or holiday just outside the data
 
 
@@ -315,3 +316,21 @@ def _check_bars(window: Window, market: Market, spec: WindowSpec) -> None:
 def _spell(dates: WindowDates) -> str:
     train, test = f"{dates.train_start}..{dates.train_end}", f"{dates.test_start}..{dates.test_end}"
     return f"train {train}, test {test}, ends exclusive"
+
+
+def parts_of_sessions(
+    market: Market, first: int, last: int, parts: int = _PARTS
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return equal parts of a span of bars, cut between sessions, each as (its bars, its sessions).
+
+    Both are first and last; the bars include the last one, and the ordinals of sessions do not.
+    Each part is played from a flat account, so that a policy without a compiled form plays all at once.
+    """
+    ordinals = np.unique(market.session[first : last + 1])
+    found = []
+    for part in np.array_split(ordinals, min(parts, len(ordinals))):
+        low, end = int(part[0]), int(part[-1]) + 1
+        begin = max(first, int(np.searchsorted(market.session, low)))
+        stop = min(last, int(np.searchsorted(market.session, end)) - 1)
+        found.append(((begin, stop), (low, end)))
+    return found

@@ -20,12 +20,12 @@ from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.scaling import Scaler
 from optimize.data.sources.read_once import reading_once
 from optimize.evaluate.baselines import TURNOVERS, Baseline, measure_baselines
-from optimize.evaluate.metrics import measure, session_returns
+from optimize.evaluate.metrics import measure, returns_of_sessions, session_returns, sharpe_ratio
 from optimize.evaluate.rollout import replay_without_costs, rollout
 from optimize.evaluate.score import Score, running_score, score
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades, trades_table
-from optimize.evaluate.windows import Window
+from optimize.evaluate.windows import Window, parts_of_sessions
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window, scale_to_window
 from optimize.walkforward.spec import RunSpec
 
@@ -110,16 +110,28 @@ def run_window(
         engine=engine,
     )
     result, trades = _evaluate(spec, market, window, agent)
+    result = _with_in_sample(spec, market, window, agent, result)
     return WindowModel(agent, scaler), replace(result, seconds=time.perf_counter() - started), trades
 
 
 def evaluate_window(
-    spec: RunSpec, windowed: WindowedMarket, window: Window, model: WindowModel, stress: Stress = NO_STRESS
+    spec: RunSpec,
+    windowed: WindowedMarket,
+    window: Window,
+    model: WindowModel,
+    stress: Stress = NO_STRESS,
+    *,
+    in_sample: bool = False,
 ) -> tuple[WindowResult, Trades]:
-    """Run a trained agent over the test span of a window, net and at zero cost; return its trades as well."""
+    """Run a trained agent over the test span of a window, net and at zero cost; return its trades as well.
+
+    in_sample: measure its Sharpe ratio on the train span too.
+    """
     started = time.perf_counter()
     market = scale_to_window(windowed, window, model.scaler, spec.feature.lookback)
     result, trades = _evaluate(spec, market, window, model.agent, stress)
+    if in_sample:
+        result = _with_in_sample(spec, market, window, model.agent, result)
     return replace(result, seconds=time.perf_counter() - started), trades
 
 
@@ -131,7 +143,9 @@ def _evaluate(
     env, reward, lookback = spec.env, spec.reward, spec.feature.lookback
     cost = spec.cost
     net = rollout(agent, market, [span], env=env, cost=cost, reward=reward, lookback=lookback, stress=stress)
-    free = replay_without_costs(net, market, env=env, reward=reward, lookback=lookback, stress=stress)
+    free = replay_without_costs(
+        net, market, env=env, reward=reward, lookback=lookback, stress=stress, cash_rate=cost.cash_rate
+    )
     result = WindowResult(
         metrics=measure(market, window, net[0], free[0], market.sessions_per_year, spec.score.risk_free),
         returns=session_returns(market, net[0], window),
@@ -140,6 +154,29 @@ def _evaluate(
         reward_active_share=agent.reward_active_share,
     )
     return result, trades_table(net[0], market, env.fill)
+
+
+def _with_in_sample(
+    spec: RunSpec, market: Market, window: Window, agent: Agent, result: WindowResult
+) -> WindowResult:
+    """Return the result with the Sharpe ratio of the same policy on the train span of its window."""
+    spans = parts_of_sessions(market, window.train_first + 1, window.train_last)
+    played = rollout(
+        agent,
+        market,
+        [bars for bars, _ in spans],
+        env=spec.env,
+        cost=spec.cost,
+        reward=spec.reward,
+        lookback=spec.feature.lookback,
+    )
+    parts = [
+        returns_of_sessions(market, evaluation, *sessions)
+        for evaluation, (_, sessions) in zip(played, spans, strict=True)
+    ]
+    sharpe = sharpe_ratio(np.concatenate(parts), market.sessions_per_year, spec.score.risk_free)
+    known = float(sharpe) if np.isfinite(sharpe) else None
+    return replace(result, metrics=replace(result.metrics, sharpe_in_sample=known))
 
 
 def conclude(

@@ -9,13 +9,19 @@ import pytest
 from envs.types import FloatArray, Market
 from optimize.errors import NumericError
 from optimize.evaluate.metrics import (
+    alpha_beta,
+    by_year,
     cagr,
     calmar_ratio,
+    drawdown_length,
+    hit_rate,
     max_drawdown,
     measure,
+    profit_factor,
     session_returns,
     sharpe_ratio,
     sortino_ratio,
+    tail_ratio,
     total_return,
     volatility,
 )
@@ -50,6 +56,40 @@ def test_performance_by_hand() -> None:
     assert cagr(returns, 2) == pytest.approx(np.sqrt(1 + total_return(returns)) - 1)
 
 
+def test_gains_losses_and_tails_by_hand() -> None:
+    returns = np.array([0.10, -0.05, 0.0, 0.02, -0.01])
+    assert hit_rate(returns) == 0.5  # a session without a position counts neither way
+    assert profit_factor(returns) == pytest.approx(0.12 / 0.06)
+    assert tail_ratio(np.arange(-100, 101) / 1000.0) == pytest.approx(1.0)
+    assert np.isnan([hit_rate(np.zeros(3)), profit_factor(np.ones(3)), tail_ratio(np.zeros(3))]).all()
+
+
+def test_the_longest_time_below_a_peak() -> None:
+    assert drawdown_length(np.array([0.1, 0.1, 0.1])) == 0
+    assert drawdown_length(np.array([-0.1, 0.05, 0.3, -0.1, 0.01, 0.01, 0.01])) == 4  # it has not recovered
+    assert drawdown_length(np.array([-0.1, -0.1, 0.5, -0.1])) == 2
+    assert drawdown_length(np.zeros(5)) == 0
+
+
+def test_alpha_and_beta_of_a_levered_market() -> None:
+    market = np.random.default_rng(3).normal(0.0, 0.01, 400)
+    assert list(alpha_beta(2.0 * market + 0.0005, market, 250.0)) == pytest.approx([0.125, 2.0])
+    levered = 2.0 * (market - 0.0001) + 0.0001
+    assert list(alpha_beta(levered, market, 250.0, risk_free=0.025)) == pytest.approx([0.0, 2.0], abs=1e-12)
+    assert np.isnan(alpha_beta(market, np.zeros(400), 250.0)).all()
+
+
+def test_years_divide_the_sessions() -> None:
+    sessions = np.arange("2023-12-30", "2024-01-04", dtype="datetime64[D]")
+    returns = np.array([0.1, -0.1, 0.02, 0.01, -0.03])
+    first, second = by_year(returns, sessions, 365.0)
+    assert (first.year, first.sessions, first.hit_rate) == (2023, 2, 0.5)
+    assert first.total_return == pytest.approx(-0.01)
+    assert (second.year, second.sessions) == (2024, 3)
+    assert second.sharpe == sharpe_ratio(returns[2:], 365.0)
+    assert second.max_drawdown == pytest.approx(-0.03)
+
+
 @pytest.mark.parametrize("returns", [np.zeros(30), np.full(30, 0.01), np.full(7, 0.1 / 3), np.array([0.02])])
 def test_zero_variance_has_no_sharpe(returns: FloatArray) -> None:
     assert np.isnan(sharpe_ratio(returns, 252))
@@ -79,6 +119,8 @@ def evaluation_of(first: int, equity: list[float], ruined: bool = False) -> Eval
         commission=np.full(count, 0.001),
         slippage=np.full(count, 0.002),
         financing=np.full(count, -0.0005),
+        interest=np.full(count, 0.0005),
+        liquidated=np.zeros(count, dtype=np.bool_),
         fills=np.full(count, 2, dtype=np.int64),
         quantity=none + 1.0,
         price=none + 100.0,
@@ -124,9 +166,10 @@ def test_measure_by_hand() -> None:
     assert metrics.total_return == pytest.approx(-0.01)
     assert metrics.max_drawdown == pytest.approx(-0.1)
     assert metrics.volatility == pytest.approx(np.std(returns, ddof=1) * np.sqrt(365))
-    assert metrics.cost == pytest.approx(3 * 0.0025)
+    assert metrics.cost == pytest.approx(3 * 0.003)  # the interest earned is no cost
     assert (metrics.trades, metrics.forced_exits, metrics.bars, metrics.sessions) == (6, 3, 3, 2)
     assert (metrics.turnover, metrics.exposure) == (1.5, 1.0)
+    assert (metrics.positions, metrics.holding_bars, metrics.largest_exposure) == (2, 3.0, 1.0)
 
 
 def test_flat_has_no_sharpe() -> None:

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from optimize.agents.sb3.train import train as train_agent
-from optimize.evaluate.summary import WindowResult
-from optimize.evaluate.windows import Window
+from optimize.evaluate.metrics import returns_of_sessions, sharpe_ratio
+from optimize.evaluate.rollout import rollout
+from optimize.evaluate.summary import WindowResult, walk_forward_efficiency
+from optimize.evaluate.windows import Window, parts_of_sessions
+from optimize.results.runs import windows_of
 from optimize.study.spec import StudySpec
-from optimize.walkforward.run import Report, run_trial, seed_of
+from optimize.walkforward.markets import fit_to_window
+from optimize.walkforward.run import Report, evaluate_window, run_trial, run_window, seed_of
 from tests.optimize.study.studies import (
     change_windows,
     ground_of,
@@ -108,3 +112,47 @@ def test_nothing_is_reported_before_the_score_means_something(
     (trial,) = context.study.trials
     assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {})
     assert run_of(context, 0).reason == "undefined_sharpe"
+
+
+def test_a_window_has_the_sharpe_ratio_of_its_policy_on_its_own_train_span(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path)
+    windowed = ground_of(opened(spec), spec)
+    window = windowed.windows[1]
+    model, result, _ = run_window(spec, windowed, window, seed=3)
+    again, _ = evaluate_window(spec, windowed, window, model, in_sample=True)
+    assert again.metrics == result.metrics
+    _, market = fit_to_window(windowed, window, spec.feature.lookback)
+    parts = parts_of_sessions(market, window.train_first + 1, window.train_last)
+    bars = [np.arange(first, last + 1) for (first, last), _ in parts]
+    np.testing.assert_array_equal(
+        np.concatenate(bars), np.arange(window.train_first + 1, window.train_last + 1)
+    )
+    rules: dict[str, Any] = {"env": spec.env, "cost": spec.cost, "reward": spec.reward, "lookback": 2}
+    stepped = dataclasses.replace(model.agent, fused=False)
+    played = rollout(stepped, market, [span for span, _ in parts], **rules)
+    returns = [
+        returns_of_sessions(market, evaluation, *sessions)
+        for evaluation, (_, sessions) in zip(played, parts, strict=True)
+    ]
+    expected = sharpe_ratio(np.concatenate(returns), market.sessions_per_year)
+    assert result.metrics.sharpe_in_sample == pytest.approx(expected, rel=1e-4)
+    assert evaluate_window(spec, windowed, window, model)[0].metrics.sharpe_in_sample is None
+
+
+def test_a_run_stores_its_degradation_and_its_walk_forward_efficiency(tmp_path: Path) -> None:
+    context = opened(small_spec(tmp_path, n_trials=1))
+    play(context)
+    run = run_of(context, 0)
+    with context.engine.connect() as conn:
+        windows = windows_of(conn, run.run_uuid)
+    metrics = run.metrics or {}
+    inside = [window.sharpe_in_sample or 0.0 for window in windows]
+    assert metrics["sharpe_in_sample"] == pytest.approx(np.mean(inside))
+    assert metrics["degradation"] == pytest.approx(np.mean(inside) - (metrics["sharpe"] or 0.0))
+    assert metrics["window_spread"] == pytest.approx(np.std([w.sharpe or 0.0 for w in windows], ddof=1))
+    assert metrics["largest_exposure"] == max(window.largest_exposure or 0.0 for window in windows)
+
+
+def test_the_efficiency_has_no_meaning_where_the_train_span_earned_nothing() -> None:
+    assert walk_forward_efficiency(2.0, 0.5) == 0.25
+    assert np.isnan([walk_forward_efficiency(-1.0, 0.5), walk_forward_efficiency(None, 0.5)]).all()
