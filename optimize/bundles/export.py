@@ -26,6 +26,7 @@ from optimize.errors import BadInputError, WalkforgeError, require
 from optimize.evaluate.captions import baseline_label, best_baseline
 from optimize.hashing import hash_file
 from optimize.report.commands import folder_words
+from optimize.report.gates import refuse_flagged
 from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
@@ -88,6 +89,7 @@ def export_best(
     echo: Callable[[str], None] = lambda line: None,
     extensions: Sequence[str] | None = None,
     gates: GateSpec = NO_GATES,
+    accept: str | None = None,
 ) -> list[Exported]:
     """Export the best trials that pass the gates, one for each parameter set.
 
@@ -101,6 +103,7 @@ def export_best(
     rows = gated_rows(engine, study, top_n, gates, echo)
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
+    refuse_flagged(rows, accept)
     folder = Path(output_dir) / study
     if not folder.is_dir():
         raise BadInputError(

@@ -10,6 +10,7 @@ from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
 from optimize.report.format import format_score, number, percent, share
+from optimize.report.gates import gate_lines
 from optimize.report.luck import StudyLuck, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.selection import selection_line, selection_now
@@ -185,6 +186,8 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
         f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
+    with engine.connect() as conn:
+        lines += gate_lines(conn, name, rows)
     if selection is not None:
         lines.append(selection_line(selection, record))
     with engine.connect() as conn:

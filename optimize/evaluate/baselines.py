@@ -192,7 +192,9 @@ def _evaluate(
 ) -> Baseline:
     spans = [(window.test_first, window.test_last) for window in windows]
     paid = rollout(policy, market, spans, env=env, cost=cost, reward=BASELINE_REWARD, lookback=lookback)
-    free = replay_without_costs(paid, market, env=env, reward=BASELINE_REWARD, lookback=lookback)
+    free = replay_without_costs(
+        paid, market, env=env, reward=BASELINE_REWARD, lookback=lookback, cash_rate=cost.cash_rate
+    )
     year = market.sessions_per_year
     metrics = tuple(
         measure(market, window, with_cost, without, year, score_spec.risk_free)

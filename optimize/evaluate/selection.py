@@ -46,13 +46,15 @@ def selection_walk_forward(
     parameter_set: Sequence[str],
     rule: SelectionRule,
     sessions_per_year: float,
+    gated: BoolArray | None = None,
     seed: int = 0,
 ) -> Selection | None:
     """Choose a trial for every window but the first by the windows before it; None without a choice.
 
     returns: (N, R, T) simple session returns, NaN after the last window of a trial. window: (T,) ascending.
-    trades: (N, R, K). A trial can be chosen for window k if it has the windows 0 to k, also where it was
-    stopped later. Of several runs of a parameter set the one of the lower median counts, and a run that was
+    trades: (N, R, K). gated: (N, K) whether a gate blocks the windows up to this one. A trial can be chosen
+    for window k if it has the windows 0 to k and no gate blocks those before k, also where it was stopped or
+    blocked later. Of several runs of a parameter set the one of the lower median counts, and a run that was
     stopped before counts below every score.
     """
     windows = int(window[-1]) + 1
@@ -69,6 +71,8 @@ def selection_walk_forward(
         repeats = _sharpes(before, window[: starts[k]], rule, sessions_per_year)
         value = np.where(has[:, :k].all(axis=1), np.median(repeats, axis=1), np.nan)
         value = np.where(_feasible(before, trades[:, :, :k], rule, sessions_per_year), value, np.nan)
+        if gated is not None:
+            value = np.where(gated[:, k - 1], np.nan, value)
         best = _best(np.where(np.isfinite(value), value, -np.inf), there, of_set, len(names))
         if best is None:
             continue

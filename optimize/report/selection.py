@@ -32,6 +32,7 @@ def measure_selection(
         parameter_set=found.parameter_set,
         rule=rule,
         sessions_per_year=sessions_per_year,
+        gated=found.gated,
     )
     if measured is None:
         return SelectionMeasured(trials, sessions=0)

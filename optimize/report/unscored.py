@@ -16,10 +16,17 @@ def why_unscored(engine: Engine, study: str) -> str:
         return f"{study} has no finished trial yet, so there is nothing to export: run walkforge study first"
     counts = Counter(f"{run.state} {_gate(run)}" for run in runs)
     causes = ", ".join(f"{number} {cause}" for cause, number in counts.most_common())
-    if any(run.state == RunState.COMPLETE for run in runs):
+    scored = [run for run in runs if run.state == RunState.COMPLETE]
+    if scored and all(run.gate for run in scored):
         return (
-            f"{study} has no parameter set to export: of each that has a score, half of the runs were PRUNED "
-            f"or more; of {len(runs)} finished: {causes}: search further, or with pruner=none "
+            f"{study} has no trial to export: gates block every one that has a score; of {len(runs)} "
+            f"finished: {causes}: the view gated_trials lists them; search further, or set other gates "
+            "under a new name"
+        )
+    if scored:
+        return (
+            f"{study} has no parameter set to export: of each that has a score, half of the runs or more "
+            f"were PRUNED or blocked; of {len(runs)} finished: {causes}: search further, or with pruner=none "
             "under a new name"
         )
     return (
@@ -29,5 +36,7 @@ def why_unscored(engine: Engine, study: str) -> str:
 
 
 def _gate(run: RunRecord) -> str:
+    if run.gate is not None and run.state == RunState.COMPLETE:
+        return f"(gate.{run.gate})"
     cause = run.failure_kind if run.state == RunState.FAIL else (run.reason or "no reason")
     return f"({'pruner' if cause and cause.startswith('pruner') else cause})"

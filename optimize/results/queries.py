@@ -31,6 +31,8 @@ FROM_METRICS = (
     "max_drawdown_bars",
     "best_session",
     "sessions_per_year",
+    "sharpe_in_sample",
+    "walk_forward_efficiency",
 )  # of a run, that the views do not have
 
 
@@ -50,6 +52,8 @@ class LeaderboardRow:
     score: float
     runs: int  # of the set, that were COMPLETE or PRUNED
     pruned_runs: int
+    gated_runs: int  # of the set, that a gate blocks
+    flags: str | None  # names of what makes the result hard to believe, apart by commas
     score_min: float  # of the set's COMPLETE runs
     score_max: float
     seeds: str  # "single seed", or how many: of each run as many as it has repeats
@@ -69,6 +73,8 @@ class LeaderboardRow:
     exposure: float | None  # mean over bars of the sum of |weights|
     best_session: float | None  # its return; None: written by an older version
     sessions_per_year: float | None  # by which the score is annualised; None: written by an older version
+    sharpe_in_sample: float | None  # mean of the train spans; None: written by an older version
+    walk_forward_efficiency: float | None  # Sharpe ratio out of sample over that in sample
     seconds: float | None
     parameters: Mapping[str, Any]  # for reading: floats have 15 digits
     run_uuid: str | None  # None for a trial that was finished by hand

@@ -102,6 +102,7 @@ class ExportConfig(GateSpec, RecordsConfig):
     """`walkforge export`."""
 
     top_n: int = 3
+    accept: str | None = None  # "implausible": export flagged trials as well
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
     holdout: bool = False  # open the holdout of each bundle: logged, counted and spent
 
@@ -109,6 +110,7 @@ class ExportConfig(GateSpec, RecordsConfig):
         GateSpec.__post_init__(self)
         RecordsConfig.__post_init__(self)
         require_count("top_n", self.top_n)
+        require(self.accept in (None, "implausible"), "accept", self.accept, "null or implausible")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from envs.fields import EXAM, SEARCH, check_ranges, group, setting
 from optimize.data.timeframes import DAY_NS, HOUR_NS, timeframe_name, timeframe_ns
 from optimize.errors import LARGEST_COUNT, require
+from optimize.evaluate.gates import ResultGateSpec
 
 PRUNER_NAMES = ("median", "none", "successive_halving")
 SAMPLER_NAMES = ("tpe", "random", "qmc", "grid", "cmaes")
@@ -175,7 +176,7 @@ class StartSpec:
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """The search over configurations: space, sampler, pruner, phases and seed."""
+    """The search over configurations: space, sampler, pruner, gates, phases and seed."""
 
     seed: int = setting(
         0, SEARCH, "Seed that every random draw of the study starts from.", low=0, high=2**63 - 1,
@@ -185,6 +186,9 @@ class SearchSpec:
     sampler: SamplerSpec = group(SamplerSpec, "How trials are drawn.", role=SEARCH)
     pruner: PrunerSpec = group(PrunerSpec, "How trials are stopped early.", role=SEARCH)
     search: StartSpec = group(StartSpec, "Parameter sets that are tried first.", role=SEARCH)
+    gate: ResultGateSpec = group(
+        ResultGateSpec, "Limits beyond which a result is not ranked.", role=SEARCH, fixed=EXAM
+    )
     # The grid of phase 1 is its space, and a study with another space is refused.
     phase: PhaseSpec = group(PhaseSpec, "One study or two.", role=SEARCH, changeable=True)
 

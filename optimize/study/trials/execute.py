@@ -14,6 +14,7 @@ from typing import Self
 from envs.plain import to_plain
 from optimize.database import server_time, study_lock
 from optimize.errors import StaleRunError
+from optimize.evaluate.gates import blocking_gate
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
@@ -27,7 +28,7 @@ from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log
 from optimize.study.trials.claim import Claim
-from optimize.study.trials.outcome import outcome_of, window_record
+from optimize.study.trials.outcome import gate_rule, outcome_of, window_record
 from optimize.study.trials.settle import settle
 from optimize.study.trials.tell import tell
 from optimize.walkforward.files import (
@@ -149,6 +150,8 @@ def _run(
     own = copy.deepcopy(claim.trial)
     reported = own.last_step
     heartbeat.window = 0
+    ended = dict(finished)
+    gates = gate_rule(claim.spec, claim.spec.gate, claim.windowed.market.sessions_per_year)
 
     def keep(
         window: Window, repeat: int, trained: WindowModel, measured: WindowResult, trades: Trades
@@ -157,7 +160,10 @@ def _run(
         sessions = claim.windowed.market.session_date[slice(*window.test_sessions)]
         path = (target / RETURNS).relative_to(context.spec.folder)
         market = claim.windowed.market
+        ended[window.index, repeat] = measured
+        so_far = [ended[number, repeat] for number in range(window.index + 1)]
         record = window_record(claim.run.run_uuid, market, window, repeat, measured, str(path))
+        record = dataclasses.replace(record, gate=blocking_gate(gates, [so_far]))
 
         def store() -> None:
             _check_owned(heartbeat)
@@ -260,7 +266,7 @@ def _check_owned(heartbeat: Heartbeat) -> None:
 
 def _outcome(context: StudyContext, claim: Claim, result: TrialResult, seconds: float) -> Outcome:
     baselines = patiently(lambda: _baselines(context))
-    outcome = outcome_of(claim.spec, claim.windowed, result, seconds, baselines)
+    outcome = outcome_of(claim.spec, claim.windowed, result, seconds, baselines, claim.spec.gate)
     if result.pruned_at is None:
         return outcome
     reason = f"pruner: {PRUNED_FOR[claim.spec.pruner.name]} after window {result.pruned_at}"

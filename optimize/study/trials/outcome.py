@@ -3,8 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from envs.types import Market
+import numpy as np
+
+from envs.types import FloatArray, Market
 from optimize.evaluate.captions import BUY_AND_HOLD
+from optimize.evaluate.gates import GateRule, ResultGateSpec, blocking_gate, flags_of
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import Window, train_start
 from optimize.results.records import SCORE_ERROR, BaselineRecord, Outcome, WindowRecord
@@ -12,6 +15,8 @@ from optimize.results.states import RunState
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import TrialResult
 from optimize.walkforward.spec import RunSpec
+
+DEFAULT_GATES = ResultGateSpec()
 
 
 def window_record(
@@ -37,27 +42,55 @@ def window_record(
     )
 
 
+def gate_rule(spec: RunSpec, gates: ResultGateSpec, sessions_per_year: float) -> GateRule:
+    """Return the gates of a study with the settings of a run that they depend on."""
+    return GateRule(gates, spec.env.max_leverage, spec.score.risk_free, sessions_per_year)
+
+
 def outcome_of(
     spec: RunSpec,
     windowed: WindowedMarket,
     result: TrialResult,
     seconds: float,
     baselines: Sequence[BaselineRecord],
+    gates: ResultGateSpec = DEFAULT_GATES,
 ) -> Outcome:
     """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason.
 
     The reason of a run that a pruner stopped is left to the caller, which knows the pruner.
     """
     year, risk_free = windowed.market.sessions_per_year, spec.score.risk_free
-    metrics: dict[str, float | None] = {**summarise(result.measured, year, risk_free)}
     timeframe = spec.data.target
-    hold = [b.score for b in baselines if b.timeframe == timeframe and b.name == BUY_AND_HOLD]
-    metrics["buy_and_hold"] = hold[0] if hold else None
+    hold = next((b for b in baselines if b.timeframe == timeframe and b.name == BUY_AND_HOLD), None)
+    metrics: dict[str, float | None] = {**summarise(result.measured, year, risk_free, _returns_of(hold))}
+    metrics["buy_and_hold"] = None if hold is None else hold.score
     metrics["sessions_per_year"] = windowed.market.sessions_per_year
     metrics[SCORE_ERROR] = result.score.standard_error
-    outcome = Outcome(RunState.PRUNED, seconds, standard_error=result.score.standard_error, metrics=metrics)
+    flags = flags_of(
+        gates,
+        sharpe=metrics["sharpe"] or 0.0,
+        market=windowed.market,
+        provider=spec.data.provider,
+        cash_rate=spec.cost.cash_rate,
+        risk_free=risk_free,
+    )
+    outcome = Outcome(
+        RunState.PRUNED,
+        seconds,
+        standard_error=result.score.standard_error,
+        metrics=metrics,
+        gate=blocking_gate(gate_rule(spec, gates, year), result.measured),
+        flags=", ".join(flags) or None,
+    )
     if result.pruned_at is not None:
         return outcome
     if not result.score.feasible:
         return dataclasses.replace(outcome, reason=result.score.reason)
     return dataclasses.replace(outcome, state=RunState.COMPLETE, score=result.score.value)
+
+
+def _returns_of(baseline: BaselineRecord | None) -> FloatArray | None:
+    """Return the joined session returns of a baseline, None where they were not stored."""
+    windows = (None if baseline is None else baseline.windows) or {}
+    returns = windows.get("returns")
+    return None if not returns else np.concatenate([np.asarray(part, np.float64) for part in returns])

@@ -20,6 +20,7 @@ from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec, database_path, is_sqlite, open_engine
+from optimize.evaluate.gates import ResultGateSpec
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
@@ -61,6 +62,7 @@ def small_spec(folder: Path, **changes: Any) -> StudySpec:
         score=ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0),
         sampler=SamplerSpec(n_startup_trials=2),
         pruner=PrunerSpec(name="none"),
+        gate=ResultGateSpec(opposite_sign=False, constant_policy=False),  # it learned next to nothing
         database=DatabaseSpec(url=f"sqlite:///{folder / 'walkforge.db'}"),
         worker=WorkerSpec(count=2),
     )

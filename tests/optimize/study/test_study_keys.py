@@ -38,7 +38,7 @@ def test_the_hyperparameters_are_those_of_the_signatures() -> None:
 def test_the_exam_is_never_searchable_and_the_rest_of_market_and_run_is() -> None:
     keys = keys_of(StudySpec)
     exam = re.compile(
-        r"(cost|window|score|session)\.|data\.(?!timeframe$)|(seed|env\.fill)$"
+        r"(cost|gate|window|score|session)\.|data\.(?!timeframe$)|(seed|env\.(fill|maintenance_margin))$"
         r"|agent\.(total_timesteps|device|n_envs)$"
     )
     for path, key in keys.items():
