@@ -13,6 +13,7 @@ from optimize.report.format import format_score, number, percent, share
 from optimize.report.gates import gate_lines
 from optimize.report.luck import StudyLuck, luck_now, with_luck
 from optimize.report.market_line import stored_line
+from optimize.report.nested import nested_line, stored_nested
 from optimize.report.selection import selection_line, selection_now
 from optimize.report.tables import (
     COST_UNIT,
@@ -41,6 +42,7 @@ from optimize.results.queries import (
 )
 from optimize.results.queries import best_models as best_rows
 from optimize.results.records import BaselineRecord, StudyRecord, load_baselines, load_study
+from optimize.results.study_names import is_nested, searched_name
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.schemas.records import LeaderboardConfig
 
@@ -124,7 +126,8 @@ def _chosen(engine: Engine, config: LeaderboardConfig) -> str | None:
     if config.name.strip("?"):
         return find_study(engine, config.name)
     studies = all_studies(engine)
-    last = list({study.rpartition(".")[0] or study: study for study in studies}.values())  # of two phases
+    searched = [study for study in studies if not is_nested(study)]
+    last = list({searched_name(study): study for study in searched}.values())  # of two phases
     if len(last) == 1:
         return last[0]
     rows = []
@@ -171,6 +174,7 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     best = rows[0]
     with engine.connect() as conn:
         selection = selection_now(conn, record, best.sessions_per_year)
+        nested = stored_nested(conn, name)
     several = ""
     if any(row.runs > 1 for row in rows):
         several = "; score = lower median of the runs of a parameter set"
@@ -190,6 +194,8 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
         lines += gate_lines(conn, name, rows)
     if selection is not None:
         lines.append(selection_line(selection, record))
+    if nested is not None:
+        lines.append(nested_line(nested))
     with engine.connect() as conn:
         lines += _holdout(conn, name, record)
     lines += [
@@ -228,7 +234,7 @@ def _span(best: LeaderboardRow, baselines: Sequence[BaselineRecord]) -> str:
 
 def _searched(engine: Engine, name: str) -> str:
     """Return how many trials stand behind the best one, over all phases of the study."""
-    phases = studies_of(engine, name.rpartition(".")[0] or name)
+    phases = studies_of(engine, searched_name(name))
     parts = []
     with engine.connect() as conn:
         for phase in phases:

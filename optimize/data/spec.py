@@ -61,7 +61,7 @@ ADJUSTMENTS = ("raw", "split", "dividend", "all")
 EMBEDDED_FILE = "gym_anytrading/datasets/data/FOREX_EURUSD_1H_ASK.csv"  # of an installed package
 EMBEDDED_SYMBOL = "EURUSD"
 SYNTHETIC_SYMBOL = "SYNTH"  # of synthetic data whose data.symbols is empty
-SYNTHETIC_KINDS = ("random_walk", "known_optimum", "known_timeframe")
+SYNTHETIC_KINDS = ("random_walk", "known_optimum", "known_timeframe", "planted_edge")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SyntheticSpec:
     kind: str = setting(
         "random_walk",
         MARKET,
-        "Market to make: nothing to earn, a wave to follow, or one timeframe that pays.",
+        "Market to make: nothing to earn, a wave to follow, one timeframe that pays, a weak edge in noise.",
         choices=SYNTHETIC_KINDS,
     )
     bars: int = setting(5000, MARKET, "Length of the market.", unit="bars", low=2)
@@ -80,11 +80,16 @@ class SyntheticSpec:
     period: int = setting(
         24,
         MARKET,
-        "Length of one wave (known_optimum), or of one bar of the timeframe that pays (known_timeframe).",
+        "Length of one wave (known_optimum, planted_edge), or of one bar of the timeframe that pays "
+        "(known_timeframe).",
         unit="bars",
         allowed="an even number of bars >= 2",
         low=2,
     )
+    edge: float = setting(
+        0.1, MARKET, "Drift of a bar (planted_edge): up in the first half of a period, down in the second.",
+        unit="standard deviations of a bar", low=0, high=1,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.synthetic")

@@ -37,6 +37,8 @@ class EventKind(StrEnum):
     PHASE_EVIDENCE = "phase_evidence"
     SELECTION = "selection"
     STARTING_POINTS = "starting_points"
+    OUTER_WINDOW = "outer_window"
+    NESTED = "nested"
 
 
 class Progress(StrEnum):
@@ -232,6 +234,39 @@ class StartingPointsChosen(Event):
     kind = EventKind.STARTING_POINTS
     points: tuple[str, ...]  # the values of each set as JSON
     start_from: str | None = None  # the study that some of them come from
+
+
+@dataclass(frozen=True)
+class OuterWindowTraded(Event):
+    """The best trial of a study on the bars before an outer window traded the window."""
+
+    kind = EventKind.OUTER_WINDOW
+    window: int
+    n_trials: int  # cap of the study before the window
+    test_start: str
+    test_end: str  # exclusive
+    sessions: int
+    inner: str  # the study before the window
+    trials: int  # of it, that ended
+    score: float | None  # of its best parameter set; None: none has a score
+    sharpe: float | None  # annualised, of the trade
+    growth: float  # return of the trade
+    trader: str | None = None  # the study of the trade; None: nothing was traded
+    parameters: Mapping[str, Any] | None = None  # that traded
+
+
+@dataclass(frozen=True)
+class NestedMeasured(Event):
+    """All outer windows of a nested walk-forward were traded."""
+
+    kind = EventKind.NESTED
+    n_trials: int  # cap of the study before each window
+    windows: int
+    sessions: int
+    trials: int  # of all studies before windows
+    growth: float
+    sharpe: float | None = None  # annualised, of the joined sessions; None without variance
+    standard_error: float | None = None
 
 
 E = TypeVar("E", bound=Event)

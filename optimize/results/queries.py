@@ -18,6 +18,7 @@ from optimize.errors import BadInputError, require
 from optimize.results.orphans import renamed_studies, stored_studies
 from optimize.results.records import SCORE_ERROR
 from optimize.results.states import FINISHED
+from optimize.results.study_names import searched_name, typed_name
 from optimize.results.tables import RUNS, STUDIES, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
@@ -169,7 +170,7 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     found = [phase for phase in (f"{name}.timeframe", f"{name}.model") if phase in known]
     if found:
         return found
-    typed = list(dict.fromkeys(study.rpartition(".")[0] or study for study in known))
+    typed = list(dict.fromkeys(map(typed_name, known)))
     close = difflib.get_close_matches(name, [*typed, *known], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     where = f"this database holds no such study ({url_text(engine.url)})"
@@ -181,7 +182,7 @@ def studies_of(engine: Engine, name: str) -> list[str]:
 def refuse_renamed(conn: Connection, name: str) -> None:
     """Refuse a study that Optuna's tools renamed, by its old name, its new one, or that of its phases."""
     for record, present in renamed_studies(conn).items() if has_table(conn, STUDIES.name) else ():
-        if name in (record, present, record.rpartition(".")[0], present.rpartition(".")[0]):
+        if name in (record, present, searched_name(record), searched_name(present)):
             raise BadInputError(
                 f"name={name!r}: study {record!r} was renamed to {present!r} by Optuna's tools, and its "
                 f"records and folder bear the name {record!r}: `walkforge doctor repair=true"

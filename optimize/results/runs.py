@@ -256,6 +256,13 @@ def finished_runs(conn: Connection, study: str, running: Collection[int] | None 
     return load_rows(conn, RunRecord, RUNS, rows.order_by(RUNS.c.trial_number))
 
 
+def runs_alike(conn: Connection, run: RunRecord) -> list[RunRecord]:
+    """Return the runs of other studies with the parameters of a run, those that ended first."""
+    alike = (RUNS.c.parameter_set == parameter_set(run.parameters), RUNS.c.study_name != run.study_name)
+    rows = select(RUNS).where(*alike, RUNS.c.state.in_(COUNTED)).order_by(RUNS.c.finished_at)
+    return load_rows(conn, RunRecord, RUNS, rows)
+
+
 def _alike(value: Any) -> Any:
     """Return parameters with every number as a float, so that equal ones have equal text."""
     if isinstance(value, Mapping):

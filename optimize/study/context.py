@@ -30,6 +30,7 @@ from optimize.results.records import (
 )
 from optimize.results.returns import save_sessions
 from optimize.results.runs import fill_parameter_sets
+from optimize.results.study_names import phase_of
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views, refuse_foreign
 from optimize.search.parse import in_order_of
@@ -149,7 +150,7 @@ def enroll(
     plain = to_plain(spec)
     record = StudyRecord(
         study_name=spec.name,
-        phase=spec.name.rpartition(".")[2] if "." in spec.name else "single",
+        phase=phase_of(spec.name),
         n_trials=spec.n_trials,
         seed=spec.seed,
         max_failures=spec.failures_allowed,

@@ -18,6 +18,7 @@ from optimize.results.launches import command_of, living_leases, running_launch
 from optimize.results.queries import health_of, studies_of
 from optimize.results.records import load_study, newest_trial
 from optimize.results.states import StudyState
+from optimize.results.study_names import searched_name, typed_name
 from optimize.search.spec import MODEL_PHASE, TIMEFRAME_PHASE
 
 if TYPE_CHECKING:  # `walkforge status` reads this module and must not load Optuna
@@ -51,14 +52,17 @@ class StoppedByActionError(WalkforgeError):
 
 
 def phases_of(name: str) -> list[str]:
-    """Return every name that shares the state of a study: its own and those of its phases."""
-    base = base_name(name)
-    return [base, f"{base}.{TIMEFRAME_PHASE}", f"{base}.{MODEL_PHASE}"]
+    """Return every name that shares the state of a study: its own, those of its phases, and the search's own.
+
+    The studies of a nested walk-forward are stopped and resumed with the study that they belong to.
+    """
+    bases = dict.fromkeys([base_name(name), searched_name(name)])
+    return [f"{base}{phase}" for base in bases for phase in ("", f".{TIMEFRAME_PHASE}", f".{MODEL_PHASE}")]
 
 
 def base_name(name: str) -> str:
-    """Return the name of a study without the suffix of its phase."""
-    return name.removesuffix(f".{TIMEFRAME_PHASE}").removesuffix(f".{MODEL_PHASE}")
+    """Return the name that a person gave to a study."""
+    return typed_name(name)
 
 
 def state_of(conn: Connection, study: str) -> StudyState:
@@ -124,7 +128,8 @@ def _request_action(engine: Engine, study: str, action: str) -> str:
         health = health_of(conn, study)
         done, unfinished = health["complete"] + health["pruned"], health["running"] + health["waiting"]
         record = load_study(conn, study)
-        more = record is not None and record.phase == TIMEFRAME_PHASE  # its model phase may follow
+        # The model phase, or the studies of a nested walk-forward, may follow.
+        more = record is not None and (record.phase == TIMEFRAME_PHASE or bool(record.spec.get("nested")))
         if done >= (health["cap"] or 0) and not unfinished and not more:
             return f"{study} is at its cap ({done} of {health['cap']}): there is nothing to {action}"
         if before == STATE_AFTER[action]:

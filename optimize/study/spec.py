@@ -12,7 +12,8 @@ from envs.fields import EXECUTION, SEARCH, SECRET, check_ranges, group, setting
 from envs.plain import from_plain, to_plain
 from optimize.database import DatabaseSpec
 from optimize.errors import LARGEST_COUNT, BadInputError
-from optimize.search.spec import MODEL_PHASE, TIMEFRAME_PHASE, SearchSpec
+from optimize.results.study_names import typed_name
+from optimize.search.spec import SearchSpec
 from optimize.walkforward.spec import RunSpec, resolve_run, resolve_together
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -155,6 +156,11 @@ class ExecutionSpec:
     keep_models: int = setting(
         20, EXECUTION, "Best trials whose models are kept.", unit="trials", low=1, high=LARGEST_COUNT
     )
+    nested: bool = setting(
+        False,
+        EXECUTION,
+        "Run a whole study on the bars before each window, whose best trial trades the window.",
+    )
     preflight: bool = setting(True, EXECUTION, "Run the whole path once, tiny, before the first trial.")
     output_dir: str = setting("studies", EXECUTION, "Folder of the studies' own folders.", changeable=False)
     database: DatabaseSpec = group(DatabaseSpec, "Database of trials and results.", role=EXECUTION)
@@ -181,7 +187,7 @@ class StudySpec(RunSpec, SearchSpec, ExecutionSpec):
 
     def __post_init__(self) -> None:
         if self.name != MISSING_NAME:
-            check_name(self.name.removesuffix(f".{TIMEFRAME_PHASE}").removesuffix(f".{MODEL_PHASE}"))
+            check_name(typed_name(self.name))
         SearchSpec.__post_init__(self)
         ExecutionSpec.__post_init__(self)
 

@@ -24,6 +24,7 @@ from optimize.results.orphans import has_tables
 from optimize.results.queries import all_studies, best_score
 from optimize.results.records import load_study
 from optimize.results.states import RunState
+from optimize.results.study_names import PHASES
 from optimize.results.timeframe_verdict import Verdict, record_evidence
 from optimize.search.parse import Choices
 from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys
@@ -40,6 +41,7 @@ from optimize.study.launch.power import planned_power
 from optimize.study.launch.preflight import offered_features, preflight, preflight_logged, preflight_on
 from optimize.study.launch.starting_points import check_starting_points, queue_starting_points, wide_space
 from optimize.study.launch.supervise import cluster_connection, supervise
+from optimize.study.nested.run import base_market, run_nested
 from optimize.study.phases.run import (
     compare_combinations,
     model_study,
@@ -79,7 +81,22 @@ def run_study(
     with notifying(spec.notify, services, spec.name, words) as notifier:
         _check(spec)
         with cluster_connection(spec, words), reading_once():
-            return _run_phases(spec, console, notifier.run_ended, typed)
+            name = _run_phases(spec, console, notifier.run_ended, typed)
+            if spec.nested:
+                _run_nested(spec, name, console)
+            return name
+
+
+def _run_nested(spec: StudySpec, name: str, console: Console) -> None:
+    """Run the nested walk-forward of a study that is at its cap."""
+    windowed = base_market(_probe(spec, parse_space(spec.space)))
+
+    def launch(inner: StudySpec) -> str:
+        return _run_phases(inner, console, lambda run, total: None, None)
+
+    run_nested(
+        spec, name, windowed, launch, partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    )
 
 
 def _check(spec: StudySpec) -> None:
@@ -122,7 +139,7 @@ def _refuse_taken(spec: StudySpec) -> None:
             names = all_studies(engine) if has_tables(conn) else []
     finally:
         engine.dispose()
-    phases = [name for name in names if name.startswith(f"{spec.name}.")]
+    phases = [f"{spec.name}.{phase}" for phase in PHASES if f"{spec.name}.{phase}" in names]
     single = spec.phase.kind == "single"
     stored = spec.name in names
     if (phases and not stored) if single else (stored and not phases):

@@ -23,12 +23,14 @@ from optimize.results.records import BaselineRecord, Outcome, RunRecord, WindowR
 from optimize.results.returns import save_returns
 from optimize.results.runs import save_window
 from optimize.results.states import RunState, TryKind
+from optimize.results.study_names import is_nested
 from optimize.results.tries import Try, instruments_of, record_try
 from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log
 from optimize.study.trials.claim import Claim
 from optimize.study.trials.outcome import gate_rule, outcome_of, window_record
+from optimize.study.trials.reuse import trained_before
 from optimize.study.trials.settle import settle
 from optimize.study.trials.tell import tell
 from optimize.walkforward.files import (
@@ -201,7 +203,7 @@ def _run(
 
 
 def _adopt(context: StudyContext, claim: Claim, folder: Path) -> dict[WindowKey, WindowResult]:
-    """Take over the windows that lost runs finished: files first, then their results."""
+    """Take over the windows that lost runs finished, or another study trained identically: files first."""
     finished: dict[WindowKey, WindowResult] = {}
     for record in claim.adopted:
         source = context.spec.folder / (record.returns_path or "")
@@ -210,6 +212,15 @@ def _adopt(context: StudyContext, claim: Claim, folder: Path) -> dict[WindowKey,
         adopted = dataclasses.replace(record, returns_path=path)
         measured = read_returns(source)[1]
         patiently(partial(_copy, context, claim, source.parent, target, adopted, measured))
+        finished[record.window, record.repeat] = measured
+    with context.engine.connect() as conn:
+        alike = list(trained_before(context, conn, claim, finished))
+    for source, record in alike:
+        target = window_folder(folder, record.window, record.repeat)
+        path = str((target / RETURNS).relative_to(context.spec.folder))
+        own = dataclasses.replace(record, run_uuid=claim.run.run_uuid, returns_path=path, seconds=0.0)
+        measured = read_returns(source)[1]
+        patiently(partial(_copy, context, claim, source.parent, target, own, measured))
         finished[record.window, record.repeat] = measured
     return finished
 
@@ -233,7 +244,7 @@ def _try_of(claim: Claim, window: WindowRecord) -> Try:
     """Return the try of a run that evaluated a window."""
     return Try(
         run_uuid=claim.run.run_uuid,
-        kind=TryKind.TRIAL,
+        kind=TryKind.NESTED if is_nested(claim.run.study_name) else TryKind.TRIAL,
         study_name=claim.run.study_name,
         symbols=instruments_of(to_plain(claim.spec.data), claim.windowed.market.symbols),
         first=window.test_start,

@@ -84,6 +84,13 @@ def test_the_known_optimum_pays_its_volatility_a_bar() -> None:
     assert abs(log_return.mean()) < 1e-4
 
 
+def test_the_planted_edge_is_a_drift_that_follows_the_hour_of_the_day() -> None:
+    bars = random_walk(48_000, kind="planted_edge", volatility=0.01, period=24, edge=0.1)
+    rising = bars.timestamp[1:] // 3_600_000_000_000 % 24 < 12
+    earned = np.diff(np.log(bars.close[:, 0])) * np.where(rising, 1, -1)
+    assert earned.mean() / earned.std() == pytest.approx(0.1, abs=3 / np.sqrt(48_000))
+
+
 def test_the_known_timeframe_is_foreseen_by_its_own_bars_and_by_no_shorter_look() -> None:
     bars = random_walk(40_000, kind="known_timeframe", volatility=0.01, period=4)
     log_return = np.diff(np.log(bars.close[:, 0]), prepend=np.log(100.0)).reshape(-1, 4)

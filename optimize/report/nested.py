@@ -1,0 +1,36 @@
+"""The nested walk-forward of a study in words: a line for each outer window, and one for all of them."""
+
+from optimize.database import Connection
+from optimize.report.format import format_score, percent
+from optimize.report.selection import ERRORS
+from optimize.results.events import NestedMeasured, OuterWindowTraded, last_event
+
+
+def outer_line(traded: OuterWindowTraded) -> str:
+    """Return the result of one outer window."""
+    where = f"outer window {traded.window}, {traded.test_start} to {traded.test_end}"
+    if traded.trader is None:
+        return f"{where}: no trial of {traded.inner} has a score, so nothing was traded"
+    return (
+        f"{where}: the best of {traded.trials} trials before it (score {format_score(traded.score)}) earned "
+        f"a Sharpe ratio of {format_score(traded.sharpe)} ({traded.sessions} sessions)"
+    )
+
+
+def nested_line(found: NestedMeasured) -> str:
+    """Return the joined result, for a leaderboard."""
+    interval = ""
+    if found.sharpe is not None and found.standard_error is not None:
+        low, high = (found.sharpe + side * ERRORS * found.standard_error for side in (-1, 1))
+        interval = f", 95 % interval {format_score(low)} to {format_score(high)}"
+    return (
+        f"nested walk-forward: a study of {found.n_trials} trials before each of {found.windows} windows, "
+        f"whose best trial trades the window, earned a Sharpe ratio of {format_score(found.sharpe)} "
+        f"({found.sessions} sessions, return {percent(found.growth)}{interval})"
+    )
+
+
+def stored_nested(conn: Connection, study: str) -> NestedMeasured | None:
+    """Return the newest nested walk-forward of a study, None without one."""
+    stored = last_event(conn, [study], [NestedMeasured])
+    return None if stored is None else stored.event

@@ -1,0 +1,1 @@
+"""Nested walk-forward: a whole study before each outer window, whose best trial trades the window."""

@@ -1,0 +1,206 @@
+"""A whole study before each window: no later bar is read, a kill changes nothing, windows train once."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from envs.types import FloatArray
+from optimize.data.spec import DataSpec
+from optimize.errors import BadInputError
+from optimize.evaluate.windows import Window, WindowSpec
+from optimize.results.events import OuterWindowTraded, events
+from optimize.results.queries import run_query
+from optimize.search.spec import StartSpec
+from optimize.study.nested.plan import inner_study, outer_windows
+from optimize.study.nested.run import base_market
+from optimize.study.spec import StudySpec, resolve
+from optimize.walkforward.markets import WindowedMarket
+from tests.optimize.study.batches import KilledError
+from tests.optimize.study.databases import Small
+from tests.optimize.study.nested.worlds import make_world, nest, nested_spec, noise, with_edge
+from tests.optimize.study.studies import expire, opened, rows
+
+
+def traded(spec: StudySpec) -> list[OuterWindowTraded]:
+    with opened(spec).engine.connect() as conn:
+        return [each.event for each in events(conn, spec.name, OuterWindowTraded)]
+
+
+def test_windows_of_equal_trials_are_trained_once(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = make_world(monkeypatch, noise)
+    spec = nested_spec(small)
+    found = nest(spec)
+    assert (found.windows, found.trials) == (3, 12)
+    assert len(trained) == 4 * 4 + 3  # every window of the study itself, and the three trades
+    assert all(name == "small" or ".trade_" in name for name, _ in trained)
+    kinds = dict(rows(spec, "SELECT kind, COUNT(*) FROM wf_tries GROUP BY kind"))
+    assert kinds == {"trial": 4, "nested": 3 * (4 + 1)}
+    _, listed = run_query(opened(spec).engine, "nested", {"name": "small"})
+    assert [row[2] for row in listed] == ["small.outer1", "small.outer2", "small.outer3"]
+    assert [row[3] for row in listed] == [each.score for each in traded(spec)]
+    trained.clear()
+    assert nest(spec) == found  # a second launch runs nothing
+    assert not trained
+    apart = nested_spec(small, name="apart", nested=False)
+    nest(apart, alone=True)
+    assert len(trained) == 4 * 3 + 3  # of the study before the last window, which has all windows before
+    assert [each.sharpe for each in traded(apart)] == [each.sharpe for each in traded(spec)]
+    assert [each.parameters for each in traded(apart)] == [each.parameters for each in traded(spec)]
+
+
+def test_a_walk_forward_that_is_killed_anywhere_resumes_to_the_same_returns(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        trained = make_world(patch, noise)
+        whole = nest(nested_spec(small, name="whole", n_trials=2))
+    trained = []
+    died: set[int] = set()
+
+    def fragile(spec: StudySpec, windowed: WindowedMarket, window: Window, seed: int) -> FloatArray:
+        if len(trained) in (3, 8, 9) and len(trained) not in died:
+            died.add(len(trained))
+            raise KilledError
+        return noise(spec, windowed, window, seed)
+
+    trained = make_world(monkeypatch, fragile)
+    spec = nested_spec(small, name="killed", n_trials=2)
+    for _ in range(8):
+        try:
+            found = nest(spec)
+            break
+        except KilledError:
+            for number in range(2):
+                expire(spec, number)
+    assert len(died) == 3
+    assert dataclasses.replace(found, growth=0.0) == dataclasses.replace(whole, growth=0.0)
+    assert found.growth == pytest.approx(whole.growth, abs=1e-15)
+
+
+def bars(folder: Path, garbage_from: str | None = None) -> DataSpec:
+    """Return a file of hourly bars, in which those from a date on are another random walk."""
+    stamps = pd.date_range("2022-01-01", periods=1440, freq="h", tz="UTC")
+    rng = np.random.default_rng(3)
+    log_return = rng.normal(0, 0.002, len(stamps))
+    other = np.random.default_rng(4).normal(0, 0.02, len(stamps))
+    if garbage_from is not None:
+        log_return = np.where(stamps >= pd.Timestamp(garbage_from, tz="UTC"), other, log_return)
+    close = 100 * np.exp(np.cumsum(log_return))
+    frame = pd.DataFrame({"timestamp": stamps, "open": np.r_[100.0, close[:-1]], "close": close})
+    frame["high"], frame["low"] = frame[["open", "close"]].max(axis=1), frame[["open", "close"]].min(axis=1)
+    path = folder / f"bars_{garbage_from}.csv"
+    frame.assign(volume=1.0).to_csv(path, index=False)
+    return DataSpec(provider="file", path=str(path), timeframe="1h", max_gap_days=30.0)
+
+
+def curious(spec: StudySpec, windowed: WindowedMarket, window: Window, seed: int) -> FloatArray:
+    """Return session returns that depend on every bar of the market: a later bar would change a choice."""
+    every = int(np.abs(windowed.market.close).sum() * 1e6) % 2**32
+    return noise(spec, windowed, window, (seed + every) % 2**32)
+
+
+def test_no_bar_of_an_outer_window_or_later_is_read_before_it_is_traded(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, str] = {}
+
+    def watching(spec: StudySpec, windowed: WindowedMarket, window: Window, seed: int) -> FloatArray:
+        seen[spec.name] = str(np.datetime64(int(windowed.market.timestamp[-1]), "ns"))
+        return curious(spec, windowed, window, seed)
+
+    make_world(monkeypatch, watching)
+    spec = nested_spec(small, name="clean", data=bars(tmp_path))
+    nest(spec, alone=True)
+    clean = traded(spec)
+    for each in clean:
+        assert seen[each.inner] < each.test_start <= seen[each.trader or ""] < each.test_end
+    # The last outer window begins at the garbage: the study before it chooses as if it were not there.
+    dirty = nested_spec(small, name="dirty", data=bars(tmp_path, clean[-1].test_start))
+    nest(dirty, alone=True)
+    chosen = [(each.parameters, each.score) for each in traded(dirty)]
+    assert chosen == [(each.parameters, each.score) for each in clean]
+    assert [each.sharpe for each in traded(dirty)[:-1]] == [each.sharpe for each in clean[:-1]]
+    assert traded(dirty)[-1].sharpe != clean[-1].sharpe
+    # From the window before on, the last choice sees the garbage: this test can fail.
+    early = nested_spec(small, name="early", data=bars(tmp_path, clean[-2].test_start))
+    nest(early, alone=True)
+    assert traded(early)[-1].score != clean[-1].score
+
+
+def test_a_raised_cap_runs_the_rest(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = make_world(monkeypatch, noise)
+    spec = nested_spec(small, n_trials=1, window=WindowSpec(count=2, train_ratio=2.0, min_train_bars=20))
+    nest(spec)
+    trained.clear()
+    raised = nest(dataclasses.replace(spec, n_trials=2))
+    assert (raised.n_trials, raised.trials) == (2, 2)
+    assert trained
+
+
+@pytest.mark.slow
+def test_noise_earns_less_than_an_edge_and_an_edge_is_found(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        make_world(patch, noise)
+        fair = nest(nested_spec(small, name="fair"))
+    make_world(monkeypatch, with_edge)
+    rich = nest(nested_spec(small, name="rich"))
+    assert (rich.sharpe or 0.0) > (fair.sharpe or 0.0)
+    assert (rich.sharpe or 0.0) > (rich.standard_error or np.inf)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_on_noise_the_joined_score_is_centred_at_zero(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_world(monkeypatch, noise)
+    joined, best = [], []
+    for seed in range(40):
+        spec = nested_spec(small, name=f"noise_{seed}", seed=seed, n_trials=8)
+        found = nest(spec)
+        assert found.sharpe is not None
+        joined.append(found.sharpe)
+        best.append(rows(spec, "SELECT MAX(score) FROM best_models WHERE study_name = :n", n=spec.name)[0][0])
+    error = np.std(joined, ddof=1) / np.sqrt(len(joined))
+    assert abs(np.mean(joined)) < 2.5 * error
+    assert np.mean(best) > 5 * error  # the best score is not
+
+
+def test_real_training_gives_the_same_with_and_without_reuse(small: Small) -> None:
+    window = WindowSpec(count=3, train_ratio=2.0, min_train_bars=20)
+    spec = nested_spec(small, name="reused", n_trials=2, window=window)
+    nest(spec)
+    reused = rows(spec, "SELECT COUNT(*) FROM wf_windows w JOIN wf_runs r ON r.run_uuid = w.run_uuid "
+                        "WHERE r.study_name LIKE 'reused.outer%' AND w.seconds = 0")  # fmt: skip
+    assert reused == [(2 * 1 + 2 * 2,)]
+    alone = nested_spec(small, name="alone", n_trials=2, window=window, nested=False)
+    nest(alone, alone=True)  # the study itself is not run: its windows cannot be reused
+    assert [each.sharpe for each in traded(alone)] == [each.sharpe for each in traded(spec)]
+    assert [each.score for each in traded(alone)] == [each.score for each in traded(spec)]
+
+
+def test_a_study_before_a_window_ends_before_it_and_takes_no_sets_of_another(small: Small) -> None:
+    first_sets = StartSpec(start_from="other", enqueue=[{"agent.learning_rate": 0.001}])
+    spec = nested_spec(small, search=first_sets)
+    plan = base_market(spec).plan
+    outer = outer_windows(spec, plan)[0]
+    months = dataclasses.replace(spec, data=dataclasses.replace(spec.data, months=1))
+    inner = inner_study(months, plan, outer, "2022-01-15")
+    assert inner.search.start_from is None
+    assert inner.search.enqueue
+    assert (inner.data.start, inner.data.months) == (
+        "2022-01-15",
+        None,
+    )  # months would count from the new end
+    assert (inner.data.end or "9") < outer.test_start.isoformat()
+    assert (inner.window.kind, len(inner.window.spans), inner.nested) == ("canonical", outer.index, False)
+    assert resolve(inner) == inner
+
+
+def test_a_single_window_is_refused(small: Small) -> None:
+    spec = small(nested=True, window=WindowSpec(count=1, train_ratio=2.0, min_train_bars=20))
+    with pytest.raises(BadInputError, match=r"nested=true needs .* at least score\.min_periods=2"):
+        outer_windows(spec, base_market(spec).plan)
