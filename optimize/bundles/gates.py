@@ -17,6 +17,7 @@ from optimize.results.queries import (
     window_sharpes,
 )
 from optimize.results.records import load_baselines, load_study
+from optimize.results.study_names import searched_name
 
 BEST_BASELINE = "best_baseline"
 RIVALS = (BUY_AND_HOLD, BEST_BASELINE)
@@ -147,7 +148,7 @@ def _report(
 
 def finished_trials(engine: Engine, study: str) -> int:
     """Return the number of COMPLETE and PRUNED trials over all phases of a study."""
-    phases = studies_of(engine, study.rpartition(".")[0] or study)
+    phases = studies_of(engine, searched_name(study))
     with engine.connect() as conn:
         found = [health_of(conn, phase) for phase in phases]
     return sum(each["complete"] + each["pruned"] for each in found)

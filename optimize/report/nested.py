@@ -2,8 +2,8 @@
 
 from optimize.database import Connection
 from optimize.report.format import format_score, percent
-from optimize.report.selection import ERRORS
 from optimize.results.events import NestedMeasured, OuterWindowTraded, last_event
+from optimize.results.study_views import ERRORS
 
 
 def outer_line(traded: OuterWindowTraded) -> str:
