@@ -29,7 +29,6 @@ from optimize.results.states import RunState
 from optimize.results.tables import RUNS, WINDOWS
 
 DEFAULT_OUTPUT = "studies"
-PHASES = ("timeframe", "model")
 P = TypeVar("P", bound=ProcessEvent)
 NO_MEANING = "its scores mean nothing"  # of a study that debug=tiny cut down
 

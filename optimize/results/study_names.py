@@ -7,7 +7,7 @@ The dot is reserved: `mine.model` is a phase of `mine`, `mine.outer2` the study 
 import re
 
 OUTER = re.compile(r"(?P<base>[^.]+)\.outer(?P<window>\d+)(?P<part>\.(timeframe|model|trade_[0-9a-f]{8}))?")
-PHASES = ("timeframe", "model")
+PHASE_NAMES = ("timeframe", "model")
 
 
 def outer_name(base: str, window: int) -> str:
@@ -43,4 +43,4 @@ def searched_name(name: str) -> str:
 def phase_of(name: str) -> str:
     """Return the phase of a study: timeframe, model or single."""
     last = name.rpartition(".")[2]
-    return last if "." in name and last in PHASES else "single"
+    return last if "." in name and last in PHASE_NAMES else "single"

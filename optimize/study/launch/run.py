@@ -24,7 +24,7 @@ from optimize.results.orphans import has_tables
 from optimize.results.queries import all_studies, best_score
 from optimize.results.records import load_study
 from optimize.results.states import RunState
-from optimize.results.study_names import PHASES
+from optimize.results.study_names import PHASE_NAMES
 from optimize.results.timeframe_verdict import Verdict, record_evidence
 from optimize.search.parse import Choices
 from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys
@@ -139,7 +139,7 @@ def _refuse_taken(spec: StudySpec) -> None:
             names = all_studies(engine) if has_tables(conn) else []
     finally:
         engine.dispose()
-    phases = [f"{spec.name}.{phase}" for phase in PHASES if f"{spec.name}.{phase}" in names]
+    phases = [f"{spec.name}.{phase}" for phase in PHASE_NAMES if f"{spec.name}.{phase}" in names]
     single = spec.phase.kind == "single"
     stored = spec.name in names
     if (phases and not stored) if single else (stored and not phases):

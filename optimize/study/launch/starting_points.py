@@ -27,7 +27,7 @@ from optimize.study.spec import StudySpec
 
 STARTING_POINT = "starting_point"  # user attribute: number of the set
 Point = dict[str, Scalar]
-Echo = Callable[[str], None]
+_Echo = Callable[[str], None]
 
 
 def check_starting_points(spec: StudySpec, space: SearchSpace) -> None:
@@ -58,7 +58,7 @@ def check_starting_points(spec: StudySpec, space: SearchSpace) -> None:
             engine.dispose()
 
 
-def queue_starting_points(context: StudyContext, source: SourceSummary | None, echo: Echo) -> None:
+def queue_starting_points(context: StudyContext, source: SourceSummary | None, echo: _Echo) -> None:
     """Queue the sets that the study has not queued yet; the first launch chooses and stores them."""
     search = context.spec.search
     if not search.enqueue and search.start_from is None:
@@ -80,7 +80,7 @@ def queue_starting_points(context: StudyContext, source: SourceSummary | None, e
                 context.study.enqueue_trial(point, user_attrs={STARTING_POINT: index})
 
 
-def _choose(context: StudyContext, source: SourceSummary | None, echo: Echo) -> list[Point]:
+def _choose(context: StudyContext, source: SourceSummary | None, echo: _Echo) -> list[Point]:
     """Return the sets of the study in the order in which they are tried; name those that are left out."""
     spec, space = context.spec, context.space
     given = _fitting(
@@ -100,7 +100,7 @@ def _choose(context: StudyContext, source: SourceSummary | None, echo: Echo) -> 
     return [complete_set(space, each, [spec.seed, index]) for index, each in enumerate([*given, *taken])]
 
 
-def _fitting(spec: StudySpec, space: SearchSpace, points: Sequence[Point], echo: Echo) -> list[Point]:
+def _fitting(spec: StudySpec, space: SearchSpace, points: Sequence[Point], echo: _Echo) -> list[Point]:
     """Return the sets that the space holds; print why the others are left out."""
     found = []
     for point in points:

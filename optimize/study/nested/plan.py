@@ -17,7 +17,7 @@ from optimize.results.study_names import outer_name, trade_name
 from optimize.search.spec import PhaseSpec, PrunerSpec, SamplerSpec, StartSpec
 from optimize.study.spec import StudySpec
 
-MIN_SESSIONS = 2  # of a trade: its Sharpe ratio is not the score of a search
+TRADE_SESSIONS = 2  # of a trade: its Sharpe ratio is not the score of a search
 
 
 def outer_windows(spec: StudySpec, plan: WindowPlan) -> tuple[WindowDates, ...]:
@@ -60,7 +60,7 @@ def trading_study(
     """
     best = from_plain(StudySpec, chosen)
     score = dataclasses.replace(
-        best.score, kind="joined", repeats=1, min_periods=MIN_SESSIONS, min_trades=0, min_volatility=0.0
+        best.score, kind="joined", repeats=1, min_periods=TRADE_SESSIONS, min_trades=0, min_volatility=0.0
     )
     return dataclasses.replace(
         best,

@@ -22,8 +22,8 @@ from optimize.study.nested.plan import inner_study, outer_windows, trading_study
 from optimize.study.spec import StudySpec
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
 
-Launch = Callable[[StudySpec], str]  # run a study to its cap, return the name of its results
-Echo = Callable[[str], None]
+_Launch = Callable[[StudySpec], str]  # run a study to its cap, return the name of its results
+_Echo = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Outer:
     plan: WindowPlan
     first: str  # date of the first bar
     sessions_per_year: float
-    launch: Launch
+    launch: _Launch
 
 
-def run_nested(spec: StudySpec, stored_as: str, windowed: WindowedMarket, launch: Launch, echo: Echo) -> None:
+def run_nested(
+    spec: StudySpec, stored_as: str, windowed: WindowedMarket, launch: _Launch, echo: _Echo
+) -> None:
     """Trade every outer window by the best trial of a study on the bars before it; store the joined result.
 
     A window that was traded at the same cap is not run again, and studies that were begun go on.
@@ -62,7 +64,7 @@ def base_market(spec: StudySpec) -> WindowedMarket:
     return build_windowed_market(spec, cache_dir(spec))
 
 
-def _trade(outer: Outer, window: WindowDates, engine: Engine, echo: Echo) -> OuterWindowTraded:
+def _trade(outer: Outer, window: WindowDates, engine: Engine, echo: _Echo) -> OuterWindowTraded:
     """Run the study before a window and trade the window, unless that was done at the same cap."""
     spec = outer.spec
     with engine.connect() as conn:

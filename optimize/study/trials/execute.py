@@ -174,8 +174,8 @@ def _run(
                 if claim.lease.losses:
                     leases.forget_losses(conn, claim.lease)
                 save_window(conn, claim.lease, record)
-                save_returns(conn, record.run_uuid, window.index, repeat, measured.returns)
                 record_try(conn, _try_of(claim, record))
+                save_returns(conn, record.run_uuid, window.index, repeat, measured.returns)
 
         patiently(store)  # retry: a full disk must not discard hours of training
         heartbeat.window = window.index + (repeat + 1 == claim.spec.score.repeats)
