@@ -26,6 +26,7 @@ from optimize.results.events import (
 from optimize.results.leases import Lease, active, is_lost, owner_alive
 from optimize.results.processes import host_name, identity, process_alive, this_host
 from optimize.results.states import RunState
+from optimize.results.study_names import PHASE_NAMES
 from optimize.results.tables import RUNS, WINDOWS
 
 DEFAULT_OUTPUT = "studies"
@@ -153,7 +154,7 @@ def in_sentence(typed: str | None, study: str, database: str) -> str:
 
 def _phases(study: str) -> list[str]:
     base = study.partition(".")[0]
-    return [base, *(f"{base}.{phase}" for phase in PHASES)]
+    return [base, *(f"{base}.{phase}" for phase in PHASE_NAMES)]
 
 
 _RUNNING_SCORES = text(
