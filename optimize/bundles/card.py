@@ -16,7 +16,7 @@ from optimize.evaluate.captions import (
     baseline_label,
     best_baseline,
 )
-from optimize.evaluate.metrics import YearMetrics, by_year, sharpe_ratio
+from optimize.evaluate.metrics import YearMetrics
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import train_start
 from optimize.report.equity import Curve, write_picture
@@ -28,7 +28,7 @@ from optimize.report.verdict import luck_lines, set_line
 from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.walkforward.markets import WindowedMarket
-from optimize.walkforward.run import conclude, evaluate_baselines
+from optimize.walkforward.run import conclude, evaluate_baselines, years_of
 from optimize.walkforward.spec import RunSpec
 
 TRUST = " trust=true"  # argument of a command on a bundle with code of its features
@@ -131,7 +131,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
             }
             for each in inputs.baselines
         },
-        "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in years_of(inputs)],
+        "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in _years(inputs)],
         "tries": search.tries,
         **_plain_luck(inputs),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
@@ -342,16 +342,8 @@ def _total_table(metrics: dict[str, Any]) -> str:
     return _table(["", "Score", "Sharpe", "Zero-cost Sharpe", "Return", "Cost"], rows)
 
 
-def years_of(inputs: BundleInputs) -> list[YearMetrics]:
-    """Return the metrics of each calendar year, of the repeat whose Sharpe ratio is the lower median."""
-    market, rate = inputs.windowed.market, inputs.spec.score.risk_free
-    sessions = np.concatenate(
-        [market.session_date[slice(*window.test_sessions)] for window in inputs.windowed.windows]
-    )
-    joined = [np.concatenate([window.returns for window in row]) for row in inputs.measured]
-    ratios = [sharpe_ratio(row, market.sessions_per_year, rate) for row in joined]
-    median = int(np.argsort(ratios, kind="stable")[(len(ratios) - 1) // 2])
-    return by_year(joined[median], sessions, market.sessions_per_year, rate)
+def _years(inputs: BundleInputs) -> list[YearMetrics]:
+    return years_of(inputs.windowed, inputs.measured, inputs.spec.score.risk_free)
 
 
 def _year_table(metrics: dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ TRIAL_COLUMNS = (
     *LUCK_COLUMNS,
     Column("spread", "windows min/med/max"),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score, detail=True),
+    Column("sharpe_in_sample", "in-sample Sharpe", format_score, detail=True),
     Column("cost", "cost", share),
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown (sessions)", percent, detail=True),

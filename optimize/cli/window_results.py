@@ -25,7 +25,7 @@ from optimize.report.tables import (
     show,
 )
 from optimize.walkforward.markets import WindowedMarket
-from optimize.walkforward.run import TrialResult
+from optimize.walkforward.run import TrialResult, years_of
 from optimize.walkforward.spec import RunSpec
 
 WINDOW_COLUMNS = (
@@ -45,6 +45,15 @@ WINDOW_COLUMNS = (
 )
 FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where sessions end flat
 ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward
+YEAR_COLUMNS = (
+    Column("year", "year"),
+    Column("sessions", "sessions"),
+    Column("sharpe", "Sharpe", format_score),
+    Column("total_return", "return", percent),
+    Column("volatility", "volatility", share),
+    Column("max_drawdown", "drawdown (sessions)", percent),
+    Column("hit_rate", "hit rate", share),
+)
 SUMMARY_COLUMNS = (
     Column("name", "policy", right=False),
     Column("score", "score", format_score),
@@ -76,6 +85,9 @@ def show_result(
     active = any(row["reward_active_share"] is not None for row in rows)
     columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
     show(rows, columns, "table", title)
+    years = years_of(windowed, result.measured, spec.score.risk_free)
+    if len(years) > 1:
+        show([dataclasses.asdict(each) for each in years], YEAR_COLUMNS, "table", "by calendar year")
     hold = next((each for each in baselines if each.name == BUY_AND_HOLD), None)
     held = None if hold is None else np.concatenate(list(hold.returns))
     total = summarise(result.measured, windowed.market.sessions_per_year, spec.score.risk_free, held)

@@ -20,7 +20,14 @@ from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.scaling import Scaler
 from optimize.data.sources.read_once import reading_once
 from optimize.evaluate.baselines import TURNOVERS, Baseline, measure_baselines
-from optimize.evaluate.metrics import measure, returns_of_sessions, session_returns, sharpe_ratio
+from optimize.evaluate.metrics import (
+    YearMetrics,
+    by_year,
+    measure,
+    returns_of_sessions,
+    session_returns,
+    sharpe_ratio,
+)
 from optimize.evaluate.rollout import replay_without_costs, rollout
 from optimize.evaluate.score import Score, running_score, score
 from optimize.evaluate.summary import WindowResult
@@ -191,6 +198,19 @@ def conclude(
         sessions_per_year=windowed.market.sessions_per_year,
     )
     return TrialResult(tuple(tuple(repeat) for repeat in measured), result, pruned_at)
+
+
+def years_of(
+    windowed: WindowedMarket, measured: Sequence[Sequence[WindowResult]], risk_free: float
+) -> list[YearMetrics]:
+    """Return the metrics of each calendar year, of the repeat whose Sharpe ratio is the lower median."""
+    market = windowed.market
+    sessions = [market.session_date[slice(*window.test_sessions)] for window in windowed.windows]
+    joined = [np.concatenate([window.returns for window in row]) for row in measured]
+    ratios = [sharpe_ratio(row, market.sessions_per_year, risk_free) for row in joined]
+    median = int(np.argsort(ratios, kind="stable")[(len(ratios) - 1) // 2])
+    dates = np.concatenate(sessions)[: len(joined[median])]
+    return by_year(joined[median], dates, market.sessions_per_year, risk_free)
 
 
 def _returns(measured: Sequence[Sequence[WindowResult]]) -> list[list[FloatArray]]:

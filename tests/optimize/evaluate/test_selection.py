@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from envs.types import FloatArray, IntArray
 from optimize.evaluate.metrics import sharpe_ratio
@@ -25,6 +26,7 @@ def select(
     sets: Sequence[str] | None = None,
     rule: SelectionRule = RULE,
     trades: FloatArray | None = None,
+    gated: NDArray[np.bool_] | None = None,
 ) -> Selection | None:
     shape = (*returns.shape[:2], WINDOWS)
     return selection_walk_forward(
@@ -34,6 +36,7 @@ def select(
         parameter_set=sets or [str(number) for number in range(len(returns))],
         rule=rule,
         sessions_per_year=YEAR,
+        gated=gated,
     )
 
 
@@ -143,3 +146,15 @@ def test_there_is_no_choice_from_one_window_or_without_a_scored_trial() -> None:
         sessions_per_year=YEAR,
     )
     assert one is None
+
+
+def test_a_trial_that_a_gate_blocks_is_not_chosen_after_that_window_and_was_before() -> None:
+    returns = noise(3)
+    returns[1, 0] += 0.01
+    gated = np.zeros((3, WINDOWS), np.bool_)
+    assert found(returns).chosen == (1, 1, 1)
+    gated[1, 1:] = True  # a loss in its second window: unknown when the trial of that window was chosen
+    chosen = found(returns, gated=gated).chosen
+    assert chosen[0] == 1
+    assert 1 not in chosen[1:]
+    assert select(returns, gated=np.ones((3, WINDOWS), np.bool_)) is None

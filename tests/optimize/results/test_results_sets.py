@@ -9,6 +9,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine, text, update
 
+from optimize.errors import WalkforgeError
+from optimize.report.gates import gate_lines, refuse_flagged
+from optimize.report.unscored import why_unscored
 from optimize.results.queries import best_models, best_score
 from optimize.results.records import Outcome
 from optimize.results.runs import (
@@ -209,3 +212,28 @@ def test_a_run_that_a_gate_blocks_counts_below_every_score(engine: Engine, study
         assert count_gated(conn, STUDY) == {"max_drawdown": 2}
     assert ranked == [parameter_set({"gamma": 0.5})]
     assert study.best_value == 9.0  # a gate changes neither state nor value
+
+
+def test_a_flagged_trial_is_ranked_and_export_asks_before_it_takes_it(
+    engine: Engine, study: optuna.Study
+) -> None:
+    add(engine, study, {"gamma": 0.5}, complete_outcome(9.0, flags="implausible_sharpe, interest"))
+    add(engine, study, {"gamma": 0.7}, complete_outcome(8.0, gate="min_equity"))
+    rows = best_models(engine, STUDY)
+    assert [row.flags for row in rows] == ["implausible_sharpe, interest"]
+    with pytest.raises(WalkforgeError, match=r"trial 0 \(rank 1\) is flagged as implausible.*accept="):
+        refuse_flagged(rows, None)
+    refuse_flagged(rows, "implausible")
+    with engine.connect() as conn:
+        lines = gate_lines(conn, STUDY, rows)
+    assert lines[0] == "blocked by gates and not ranked: 1 trial (gate.min_equity 1); see gated_trials"
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "rank 1 (trial 0) is flagged implausible_sharpe",
+        "rank 1 (trial 0) is flagged interest",
+    ]
+
+
+def test_a_study_that_gates_block_as_a_whole_says_so(engine: Engine, study: optuna.Study) -> None:
+    add(engine, study, {"gamma": 0.5}, complete_outcome(9.0, gate="max_drawdown"))
+    assert "gates block every one" in why_unscored(engine, STUDY)
+    assert "1 COMPLETE (gate.max_drawdown)" in why_unscored(engine, STUDY)
