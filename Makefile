@@ -14,6 +14,8 @@ quickstart: .venv/run  ## install, search, evaluate, show the leaderboard, expor
 	$(BIN)/walkforge leaderboard name=quickstart
 	$(BIN)/walkforge export name=quickstart top_n=3 gate=none  # its search earns nothing: no gate lets it pass
 
+# else each process that a test starts compiles the modules of the package again
+test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev  ## run the default tests, or with TIER=all every test that this machine can run
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(filter default all,$(TIER)),$(MARKS_$(TIER)),$(error TIER=$(TIER) is not allowed: default or all))
 
