@@ -55,13 +55,13 @@ TRIAL_COLUMNS = (
     Column("spread", "windows min/med/max"),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score, detail=True),
     Column("sharpe_in_sample", "in-sample Sharpe", format_score, detail=True),
-    Column("cost", "cost", share),
+    Column("cost", "cost", share, detail=True),
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown (sessions)", percent, detail=True),
     Column("max_drawdown_bars", "drawdown (bars)", percent),
-    Column("trades", "trades", number(0)),
+    Column("trades", "trades", number(0), detail=True),
     Column("exposure", "exposure", number(), detail=True),
-    Column("buy_and_hold", "buy_and_hold", format_score),
+    Column("buy_and_hold", "buy_and_hold", format_score, detail=True),
 )
 REPEATED = (  # shown where a set of parameters has several runs
     Column("runs", "runs"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
@@ -185,7 +185,8 @@ def lint_space(space: SearchSpace, spec: object, searchable: Callable[[str], str
     for parameter in space.parameters:
         path = parameter.path
         if parameter.options and path in fixed and not fixed[path]:
-            _check_options(parameter, getattr(spec, path), keys)
+            alone = {each.path.removeprefix(f"{path}.") for each in space.parameters}
+            _check_options(parameter, getattr(spec, path), keys, alone)
             continue
         group, _, name = path.rpartition(".")
         owner = _at(spec, group)
@@ -206,17 +207,21 @@ def lint_space(space: SearchSpace, spec: object, searchable: Callable[[str], str
             _check_default(parameter, getattr(owner, name))
 
 
-def _check_options(parameter: Parameter, owner: Any, keys: Mapping[str, Key]) -> None:
-    """Refuse a file that sets an unsearchable key or an invalid value, and a default that no file sets."""
+def _check_options(parameter: Parameter, owner: Any, keys: Mapping[str, Key], alone: Set[str]) -> None:
+    """Refuse a file that sets an unsearchable key or an invalid value, and a default that no file sets.
+
+    Keys that the space searches alone replace those of every file, as the lookback of phase 2 does.
+    """
     path, configured = parameter.path, []
     for choice, values in parameter.options.items():
         try:
             offered = from_plain(type(owner), values, stored=False)
         except BadInputError as error:
             raise invalid(path, f"offers {choice!r}: {error}") from None
-        configured.append(offered == owner)
         before, after = to_plain(owner), to_plain(offered)
-        for name in before.keys() | after.keys():
+        names = before.keys() | after.keys()
+        configured.append(all(before.get(name) == after.get(name) for name in names - alone))
+        for name in names:
             reason = key.unsearchable if (key := keys.get(f"{path}.{name}")) else None
             if reason and before.get(name) != after.get(name):
                 raise invalid(path, f"may not offer {choice!r}, which sets {path}.{name}: {reason}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,7 +11,7 @@ from optimize.errors import BadInputError, StudyStoppedError
 from optimize.results.events import events, log_event
 from optimize.results.timeframe_verdict import Verdict
 from optimize.search.space import parse_space
-from optimize.search.spec import LOOKBACK, TIMEFRAME, PhaseSpec, TimeframePhaseSpec
+from optimize.search.spec import LOOKBACK, TIMEFRAME, PhaseSpec, SamplerSpec, TimeframePhaseSpec
 from optimize.study.context import open_study
 from optimize.study.launch.run import run_study
 from optimize.study.phases.run import (
@@ -114,3 +115,31 @@ def test_timeframe_only_stops_after_phase_1(tmp_path: Path) -> None:
     assert states(opened(timeframe_study(spec))).total() == 2
     assert rows(spec, "SELECT study_name FROM studies") == [("first.timeframe",)]
     assert rows(spec, "SELECT COUNT(*) FROM wf_events WHERE kind = :kind", kind=Verdict.kind.value) == [(1,)]
+
+
+def test_files_of_features_are_tried_at_the_lookback_that_phase_1_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimize.study.launch.supervise.Supervisor", forking)
+    listed = {"narrow": ["returns"], "wide": ["returns", "range"]}
+    options = {name: {"lookback": 2, "indicators": indicators} for name, indicators in listed.items()}
+    space = {"feature": {"choices": list(options), "options": options}}
+    grid = TimeframePhaseSpec(n_trials=2, timeframes=["1h"], lookbacks=[3])
+    spec = small_spec(
+        tmp_path, name="two", n_trials=4, space=space, phase=PhaseSpec("two", grid), seed=1,
+        sampler=SamplerSpec(name="grid"),
+    )  # fmt: skip
+    assert run_study(spec, Console(quiet=True)) == "two.model"
+    context = opened(dataclasses.replace(spec, name="two.model", space=stored_space(spec)))
+    runs = [run_of(context, number) for number in range(4)]
+    assert {run.parameters["feature"] for run in runs} == set(listed)
+    for run in runs:
+        assert run.parameters[LOOKBACK] == run.spec["feature"]["lookback"] == 3
+        assert run.spec["feature"]["indicators"] == listed[run.parameters["feature"]]
+
+
+def stored_space(spec: StudySpec) -> dict[str, Any]:
+    """Return the space of the stored model phase."""
+    stored = stored_study(spec.database, spec.name)
+    assert stored is not None
+    return dict(stored.record.spec["space"])
