@@ -56,9 +56,10 @@ class StudyContent:
 
 def study_page(content: StudyContent) -> str:
     """Return the page of a study."""
-    lead = f'<p class="lead">{escape(content.market)}</p>' + "".join(
-        f'<p class="verdict">{escape(line)}</p>' for line in content.lines
-    )
+    verdict = "".join(map(paragraph, content.lines))
+    lead = f'<p class="lead">{escape(content.market)}</p>'
+    if verdict:
+        lead += f'<div class="verdict">{verdict}</div>'
     return render_page(f"study {content.name}", lead, list(_tiles(content)), list(_sections(content)))
 
 
@@ -213,7 +214,6 @@ BOARD: tuple[tuple[str, Callable[[LeaderboardRow], str]], ...] = (
     ("buy_and_hold", lambda row: format_score(row.buy_and_hold)),
     ("standard error", lambda row: number()(row.standard_error)),
     ("seeds", lambda row: row.seeds),
-    ("parameters", lambda row: spell(row.parameters)),
 )
 
 
@@ -223,7 +223,10 @@ def _spread(row: LeaderboardRow) -> tuple[float | None, float | None, float | No
 
 def _board(rows: Sequence[LeaderboardRow]) -> str:
     lines = [[write(row) for _, write in BOARD] for row in rows]
-    return table_html([title for title, _ in BOARD], lines, left=0)
+    parameters = [[str(row.trial_number), spell(row.parameters)] for row in rows]
+    return table_html([title for title, _ in BOARD], lines, left=0) + table_html(
+        ["trial", "parameters"], parameters, left=2
+    )
 
 
 def _plain(figure: Any) -> Figure:

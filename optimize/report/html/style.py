@@ -15,6 +15,8 @@ p{margin:6px 0;max-width:86ch;overflow-wrap:anywhere}
 .lead{color:var(--soft)}
 .verdict{border-left:4px solid var(--soft);background:var(--panel);padding:8px 12px;margin:10px 0;
  max-width:none}
+.verdict p{max-width:none;margin:3px 0}
+.verdict p:first-child{font-weight:600}
 #theme{position:absolute;right:20px;top:20px;border:1px solid var(--line);background:var(--panel);
  color:var(--ink);border-radius:6px;font-size:17px;padding:2px 9px;cursor:pointer}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;margin:16px 0}
@@ -46,7 +48,8 @@ body{font-size:12px}
 h2{break-after:avoid}
 .tiles{grid-template-columns:repeat(4,1fr)}
 table{font-size:9px}
-th,td{padding:2px 4px;white-space:normal}
+th,td{padding:2px 4px}
+th,td.l{white-space:normal}
 th{position:static}
 thead{display:table-header-group}
 .scroll.long tbody tr:nth-child(n+41){display:none}

@@ -170,7 +170,7 @@ def _return_sections(content: TrialContent) -> Iterator[Section]:
         + paragraph(
             "Luck band: the span of 95 % of equity paths that have the same sessions in random blocks and no "
             "mean return; equity inside it cannot be told from luck. Dotted lines: a new window "
-            f"begins. Score: {_meaning(content)}; {ZERO_COST}."
+            f"begins. A click on a name hides its line. Score: {_meaning(content)}; {ZERO_COST}."
         ),
     )
     worst = worst_drawdowns(curve.sessions, curve.returns)

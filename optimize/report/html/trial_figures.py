@@ -80,7 +80,7 @@ def drawdown_figure(sessions: DateArray, depth: FloatArray, worst: Sequence[Draw
         notes.append(
             {"x": str(each.deepest), "y": each.depth, "text": str(place), "showarrow": False, "yshift": -9}
         )
-    layout = {"shapes": shapes, "annotations": notes, "yaxis": {"tickformat": ".0%"}}
+    layout = {"shapes": shapes, "annotations": notes, "yaxis": {"tickformat": ".1%"}}
     return {"data": [line], "layout": layout}
 
 
@@ -139,7 +139,7 @@ def windows_figure(windows: Sequence[WindowRecord]) -> Figure:
             "x": names,
             "y": rounded(values),
             "name": name,
-            "marker": {"color": mark, "size": 11, "symbol": symbol, "line": {"width": 2}},
+            "marker": {"color": mark, "size": 11, "symbol": symbol, "line": {"width": 2, "color": mark}},
         }
         for name, mark, values, symbol in marks
     ]
