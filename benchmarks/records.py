@@ -1,10 +1,10 @@
 """What people read of a study, at 1,000 and 10,000 trials, on SQLite and PostgreSQL, in CPU-seconds.
 
-Databases hold the rows that workers leave: trials of eight parameters, four reports and four windows; a
-tenth is pruned, a quarter repeats the parameters of another. Each verb is measured in this
-process (the median of three) and as a whole process with its start; a server's share is counted with it.
-Targets: each under 5 CPU-seconds in this process, and at ten times the trials at most 12 times as much. It
-ends with one JSON line. `--quick` takes 200 and 2,000 trials.
+Databases hold the rows that workers leave: trials of eight parameters, four reports, four windows and a year
+of session returns; a tenth is pruned, a quarter repeats the parameters of another, and luck was measured
+after the launch. Each verb is measured in this process (the median of three) and as a whole process with its
+start; a server's share is counted with it. Targets: each under 5 CPU-seconds in this process, and at ten
+times the trials at most 12 times as much. It ends with one JSON line. `--quick` takes 200 and 2,000 trials.
 """
 
 import argparse
@@ -38,23 +38,47 @@ from sqlalchemy import Engine, insert  # noqa: E402
 
 from benchmarks.stored_trials import insert_trials  # noqa: E402
 from envs.plain import to_plain  # noqa: E402
+from envs.types import FloatArray  # noqa: E402
 from optimize import clock  # noqa: E402
 from optimize.cli.status import study_status  # noqa: E402
 from optimize.database import DatabaseSpec, open_engine  # noqa: E402
 from optimize.doctor.examination import treat  # noqa: E402
+from optimize.evaluate.captions import BUY_AND_HOLD  # noqa: E402
+from optimize.report.luck import luck_now, measure_luck, refresh_luck, with_luck  # noqa: E402
 from optimize.results.queries import best_models, run_query  # noqa: E402
-from optimize.results.records import RunRecord, StudyRecord, WindowRecord, save_study  # noqa: E402
+from optimize.results.records import (  # noqa: E402
+    BaselineRecord,
+    RunRecord,
+    StudyRecord,
+    WindowRecord,
+    load_study,
+    save_baselines,
+    save_study,
+)
+from optimize.results.returns import save_sessions  # noqa: E402
 from optimize.results.runs import load_run, parameter_set  # noqa: E402
-from optimize.results.states import RunState  # noqa: E402
-from optimize.results.tables import RUNS, WINDOWS, create_tables, values_of  # noqa: E402
+from optimize.results.states import RunState, TryKind  # noqa: E402
+from optimize.results.tables import (  # noqa: E402
+    RUNS,
+    SESSION_RETURNS,
+    TRIED_RUNS,
+    WINDOWS,
+    create_tables,
+    values_of,
+)
+from optimize.results.tries import Try  # noqa: E402
 from optimize.results.views import create_views  # noqa: E402
 from optimize.search.storage import load_or_create_study, open_storage  # noqa: E402
 from optimize.study.spec import StudySpec, resolve  # noqa: E402
 
 NAME = "records"
 N_WINDOWS, BATCH = 4, 200
+SESSIONS = 63  # of each window, so that a trial has a year of them
 LIMIT_CPU_S, LIMIT_GROWTH = 5.0, 12.0
 DAY = date(2024, 1, 2)
+DAYS = np.datetime64(DAY) + np.arange(N_WINDOWS * SESSIONS).reshape(N_WINDOWS, SESSIONS)
+LAST = date(2024, 12, 31)
+YEAR = 252.0
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "agent.net": CategoricalDistribution(["tiny", "small", "medium", "large"]),
     "feature.indicators": CategoricalDistribution(["returns", "trend", "all"]),
@@ -84,6 +108,10 @@ def fill(url: str, output_dir: Path, trials: int) -> None:
     storage.engine.dispose()
     with engine.begin() as conn:
         save_study(conn, StudyRecord(NAME, "single", trials, 0, 3, plain, {}, "", plain["score"], "", "", {}))
+        save_sessions(conn, NAME, dict(enumerate(DAYS)))
+        hold = {"sessions": DAYS.astype(str).tolist(), "returns": _returns(10**9).tolist()}
+        baseline = BaselineRecord(NAME, "None", BUY_AND_HOLD, 0.5, 0.5, 0.1, 0.0, 1.0, hold)
+        save_baselines(conn, [baseline])
     for first in range(0, trials, BATCH):
         numbers = range(first, min(first + BATCH, trials))
         runs = [_run(number, plain) for number in numbers]
@@ -94,6 +122,8 @@ def fill(url: str, output_dir: Path, trials: int) -> None:
                 insert(RUNS), [values_of(run) | of_set for run, of_set in zip(runs, sets, strict=True)]
             )
             conn.execute(insert(WINDOWS), [values_of(window) for window in windows])
+            conn.execute(insert(SESSION_RETURNS), [row for run in runs for row in _stored_returns(run)])
+            conn.execute(insert(TRIED_RUNS), [values_of(_try_of(run)) for run in runs])
             insert_trials(conn, study_id, [_optuna_trial(run) for run in runs], first)
     engine.dispose()
 
@@ -105,7 +135,7 @@ def _run(number: int, plain: dict[str, Any]) -> RunRecord:
         str(uuid.UUID(int=number << 96)), NAME, number, parameters_of(number), plain, [0, number], {}, "",
         state=RunState.PRUNED if pruned else RunState.COMPLETE, score=score, standard_error=0.5, seconds=1.0,
         reason="pruner: below the median after window 1" if pruned else None,
-        metrics={"exposure": 0.5}, finished_at=clock.now(),
+        metrics={"exposure": 0.5, "sessions_per_year": YEAR}, finished_at=clock.now(),
     )  # fmt: skip
 
 
@@ -116,6 +146,21 @@ def _windows(run: RunRecord, folder: Path) -> Iterator[WindowRecord]:
         path = place / f"{window}.parquet"
         (folder / path).write_bytes(b"PAR1 PAR1")
         yield WindowRecord(run.run_uuid, window, 0, *(DAY,) * 4, 400, 100, *(0.5,) * 10, str(path))
+
+
+def _returns(number: int) -> FloatArray:
+    """Return the session returns of a trial by window."""
+    return np.random.default_rng([2, number]).normal(0, 0.01, (N_WINDOWS, SESSIONS))
+
+
+def _stored_returns(run: RunRecord) -> Iterator[dict[str, Any]]:
+    windows = 2 if run.state == RunState.PRUNED else N_WINDOWS
+    for window, returns in enumerate(_returns(run.trial_number)[:windows]):
+        yield {"run_uuid": run.run_uuid, "window": window, "repeat": 0, "returns": returns.tolist()}
+
+
+def _try_of(run: RunRecord) -> Try:
+    return Try(run.run_uuid, TryKind.TRIAL, NAME, ["EURUSD"], DAY, LAST, run.trial_number)
 
 
 def _optuna_trial(run: RunRecord) -> FrozenTrial:
@@ -142,8 +187,27 @@ def _all_rows(view: str) -> Verb:
     return read
 
 
+def _board(engine: Engine, url: str, folder: Path) -> object:
+    """Read a leaderboard with its luck, which is fresh."""
+    rows = best_models(engine, NAME, 10)
+    with engine.connect() as conn:
+        record = load_study(conn, NAME)
+        assert record is not None
+        found = luck_now(conn, url, record, None)
+    assert found is not None
+    return with_luck(rows, found.sets)
+
+
+def _measured_luck(engine: Engine, url: str, folder: Path) -> object:
+    with engine.connect() as conn:
+        record = load_study(conn, NAME)
+        assert record is not None
+        return measure_luck(conn, record, YEAR)
+
+
 VERBS: dict[str, Verb] = {
-    "leaderboard": lambda engine, url, folder: best_models(engine, NAME, 10),
+    "leaderboard": _board,
+    "luck, measured anew": _measured_luck,
     "query best_models": lambda engine, url, folder: run_query(engine, "best_models", {"name": NAME}),
     "query windows_of": lambda engine, url, folder: run_query(engine, "windows_of", {"name": NAME}),
     "best_models, all rows": _all_rows("best_models"),
@@ -244,6 +308,9 @@ def main() -> None:
                 folder, url = Path(name) / f"studies_{trials}", create(trials)
                 print(f"{kind}, {trials} trials: writing them", flush=True)
                 fill(url, folder, trials)
+                writing = open_engine(url)
+                refresh_luck(writing, NAME)
+                writing.dispose()
                 detail.setdefault(kind, {})[str(trials)] = measure(url, folder, Spent(server))
     print(json.dumps(summary(few, detail)))
 
