@@ -14,11 +14,20 @@ from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.evaluate.luck import sharpe_interval
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.report.luck import OF_ROW, StudyLuck, luck_now, measure_luck, record_luck, verdict_of, with_luck
+from optimize.report.luck import (
+    OF_ROW,
+    StudyLuck,
+    luck_now,
+    measure_luck,
+    record_luck,
+    refresh_luck,
+    verdict_of,
+    with_luck,
+)
 from optimize.report.notes import study_note
 from optimize.report.run_luck import luck_of_run
 from optimize.report.verdict import luck_lines, planned_power_line
-from optimize.results.luck import load_luck
+from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
 from optimize.results.states import LuckVerdict, TryKind
@@ -193,6 +202,27 @@ def test_the_view_has_the_luck_to_the_last_digit(engine: Engine) -> None:
     interval = sharpe_interval(returns=series)
     assert best.sharpe_low == interval.lower * np.sqrt(YEAR)
     assert interval.lower < best.score / np.sqrt(YEAR) < interval.upper
+
+
+def test_both_databases_hold_the_luck_that_was_measured(database_url: str) -> None:
+    made = open_engine(database_url)
+    try:
+        record_trials(made, noise(trials=4), hold=noise(99, 1)[0], pruned={2})
+        found = measured(made)
+        refresh_luck(made, "noise")
+        rows = best_models(made, "noise")
+        assert len(rows) == 3
+        assert [asdict(row) for row in rows] == [asdict(row) for row in with_luck(rows, found.sets)]
+        with made.connect() as conn:
+            assert load_luck(conn, "noise") == found.test
+            names = ", ".join(OF_ROW)
+            best = f"SELECT {names} FROM best_models WHERE trial_number = {rows[0].trial_number}"
+            assert tuple(conn.exec_driver_sql(best).one()) == tuple(getattr(rows[0], name) for name in OF_ROW)
+        refresh_luck(made, "noise")  # fresh: nothing changes
+        with made.begin() as conn:
+            save_luck(conn, found.test, found.sets)  # and storing the same again replaces it
+    finally:
+        made.dispose()
 
 
 def test_a_set_whose_median_run_changed_has_no_stale_luck(engine: Engine) -> None:

@@ -65,6 +65,8 @@ def test_reading_draws_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.
     attach_missing(url, folder, lines.append)
     assert drawn(context.spec) == [("2",)]
     assert rows(context.spec, EQUITY) > [(0,)]
+    assert rows(context.spec, "SELECT as_of_trials, n_tries, n_held FROM wf_luck_tests") == [(2, 2, 2)]
+    assert get_note(context.study).startswith("- verdict: ")
 
     def refuse(again: object) -> None:
         raise OSError("No space left on device")
