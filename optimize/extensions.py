@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any, TypeVar
 
 from optimize.errors import BadInputError
@@ -147,6 +149,14 @@ def refuse_untrusted(folder: Path, names: Sequence[str]) -> None:
         )
 
 
+class _Uncached(SourceFileLoader):
+    """Loader that neither reads nor writes bytecode, which would be a foreign file in a verified bundle."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _run(path: Path, digest: str, together: Sequence[str]) -> Loaded:
     """Run a file and return its entries, which replace those of an earlier version of it."""
     from envs.rewards import REWARDS, try_reward  # loads numba, which declaring a key must not
@@ -154,7 +164,7 @@ def _run(path: Path, digest: str, together: Sequence[str]) -> Loaded:
     registries = [REWARDS, *_REGISTRIES]
     before = [dict(registry) for registry in registries]
     name = f"{MODULE}_{path.stem}_{digest[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
     assert spec is not None, "a path that ends in .py has a loader"
     assert spec.loader is not None, "a path that ends in .py has a loader"
     module = importlib.util.module_from_spec(spec)

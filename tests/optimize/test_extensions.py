@@ -56,6 +56,12 @@ def test_an_extension_is_loaded_once_and_again_when_it_was_edited(tmp_path: Path
     assert FEATURES["mine"].compute.__module__ == first.compute.__module__
 
 
+def test_no_bytecode_is_written_beside_an_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    load_extensions([write(tmp_path / "my_features.py")])
+    assert [path.name for path in tmp_path.iterdir()] == ["my_features.py"]
+
+
 def test_its_code_counts_in_the_market_and_comments_do_not(tmp_path: Path) -> None:
     name = write(tmp_path / "my_features.py")
     data, feature, session = DataSpec(), FeatureSpec(indicators=["returns", "mine"]), SessionSpec()
