@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from envs.types import DateArray, FloatArray, IntArray
 from optimize.database import has_table
@@ -16,7 +16,7 @@ from optimize.evaluate.metrics import sharpe_ratio
 from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import parameter_set
 from optimize.results.states import COUNTED, RunState
-from optimize.results.tables import RUNS, SESSION_RETURNS, TEST_SESSIONS, TRIED_RUNS
+from optimize.results.tables import FINALIST_RUNS, RUNS, SESSION_RETURNS, TEST_SESSIONS, TRIED_RUNS
 from optimize.results.tries import Tries, count_tries, tried_span
 
 RUNS_AT_ONCE = 500  # runs whose returns are read by one statement
@@ -54,7 +54,7 @@ class _Tried:
     """A run of a study with the instruments of its try."""
 
     run: FamilyRun
-    tries: int  # of its parameter set
+    tries: int  # of its parameter set, finalists among them
 
 
 def load_family(conn: Connection, study: str) -> Family | None:
@@ -118,9 +118,23 @@ def _medians(conn: Connection, study: str) -> Iterator[_Tried]:
         timeframe = str((parameters or {}).get(_TIMEFRAME, default))
         run = FamilyRun(study, name, uuid, number, ranked, state != RunState.COMPLETE, timeframe)
         sets.setdefault(name, []).append(run)
-    for runs in sets.values():
+    retrained = _retrained(conn, study)
+    for name, runs in sets.items():
         runs.sort(key=lambda each: (-math.inf if each.score is None else each.score, each.trial_number))
-        yield _Tried(runs[(len(runs) - 1) // 2], len(runs))
+        yield _Tried(runs[(len(runs) - 1) // 2], len(runs) + retrained.get(name, 0))
+
+
+def _retrained(conn: Connection, study: str) -> dict[str, int]:
+    """Return how many tries of finalists each parameter set has; its column stands for them too."""
+    if not has_table(conn, FINALIST_RUNS.name):
+        return {}
+    counted = (
+        select(FINALIST_RUNS.c.parameter_set, func.count())
+        .join(TRIED_RUNS, TRIED_RUNS.c.run_uuid == FINALIST_RUNS.c.run_uuid)
+        .where(FINALIST_RUNS.c.study_name == study)
+        .group_by(FINALIST_RUNS.c.parameter_set)
+    )
+    return {name: count for name, count in conn.execute(counted)}
 
 
 def _sessions(conn: Connection, study: str) -> dict[int, DateArray]:

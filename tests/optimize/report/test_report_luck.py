@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, delete, text
+from sqlalchemy import Engine, delete, insert, text
 
 from envs.types import FloatArray
+from optimize import clock
 from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.evaluate.luck import sharpe_interval
@@ -30,8 +31,8 @@ from optimize.report.verdict import luck_lines, planned_power_line
 from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
-from optimize.results.states import LuckVerdict, TryKind
-from optimize.results.tables import LUCK
+from optimize.results.states import LuckVerdict, RunState, TryKind
+from optimize.results.tables import FINALIST_RUNS, LUCK
 from optimize.results.tries import Tries, Try, record_try
 from optimize.study.spec import StudySpec
 from tests.optimize.report.recorded import FIRST, YEAR, record_trials
@@ -163,6 +164,24 @@ def test_several_runs_of_a_set_are_one_column_of_the_lower_median(engine: Engine
     assert (found.test.n_tries, found.test.n_sets, found.test.n_held) == (6, 4, 6)
     rows = best_models(engine, "noise")
     assert {row.run_uuid for row in rows} == {each.run_uuid for each in found.sets}
+
+
+def test_finalists_count_and_their_set_stands_for_them(engine: Engine) -> None:
+    record_trials(engine, noise(trials=4))
+    before = measured(engine)
+    values = {
+        "run_uuid": "fresh", "study_name": "noise", "parameter_set": before.sets[0].parameter_set, "seed": 0,
+        "trial_number": 0, "state": RunState.COMPLETE, "started_at": clock.now(), "data_fingerprint": "",
+    }  # fmt: skip
+    days = (date(2020, 3, 1), date(2020, 4, 1))
+    with engine.begin() as conn:
+        conn.execute(insert(FINALIST_RUNS).values(values))
+        record_try(conn, Try("fresh", TryKind.FINALIST, "noise", ["BTC-USD"], *days, trial_number=0))
+    test = measured(engine).test
+    assert (test.n_tries, test.n_held, test.n_sets) == (5, 5, 4)
+    assert test.p_flat == before.test.p_flat
+    assert test.chance_sharpe is not None
+    assert test.chance_sharpe > (before.test.chance_sharpe or 0.0)
 
 
 def test_it_is_stored_read_while_fresh_and_measured_anew_when_a_try_is_added(engine: Engine) -> None:
