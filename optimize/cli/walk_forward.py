@@ -20,10 +20,11 @@ from optimize.data.sources.read_once import reading_once
 from optimize.database import Engine, open_engine
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.captions import BUY_AND_HOLD, better_baseline
-from optimize.evaluate.summary import WindowResult
+from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.report.format import format_score, percent
+from optimize.report.gates import mark_lines
 from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
 from optimize.report.verdict import luck_lines
@@ -36,6 +37,7 @@ from optimize.study.context import cache_dir
 from optimize.study.holdout import enter_holdout, with_kept_holdout
 from optimize.study.launch.markets import training_engine
 from optimize.study.spec import StudySpec
+from optimize.study.trials.outcome import marks_of
 from optimize.study.workers.gpus import devices_of
 from optimize.walkforward.files import window_folder, write_json, write_window
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
@@ -89,6 +91,9 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
     result = _run(spec, windowed, folder, config.deterministic)
     baselines = evaluate_baselines(spec, windowed, spec.seed)
     show_result(spec, windowed, result, baselines, f"{spec.name}: {spec.agent.name} window by window")
+    total = summarise(result.measured, windowed.market.sessions_per_year, spec.score.risk_free)
+    for line in mark_lines(*marks_of(spec, windowed, result, spec.gate, total["sharpe"])):
+        say(line)
     for line in _luck_lines(spec, windowed, result, baselines):
         say(line)
     say(f"models and returns: {folder}")

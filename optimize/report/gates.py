@@ -25,6 +25,12 @@ def gate_lines(conn: Connection, study: str, rows: Sequence[LeaderboardRow]) -> 
     ]
 
 
+def mark_lines(gate: str | None, flags: str | None) -> list[str]:
+    """Return the lines on one result: the gate that keeps it out of a ranking, and its flags."""
+    blocked = [] if gate is None else [f"gate.{gate} blocks this result: no ranking and no export takes it"]
+    return blocked + [f"flagged {flag}: {FLAG_MEANINGS[flag]}" for flag in split_flags(flags)]
+
+
 def blocked_line(blocked: dict[str, int]) -> str:
     """Return which gate blocks how many trials, empty where none does."""
     if not blocked:

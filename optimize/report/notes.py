@@ -9,6 +9,7 @@ from optimize.database.address import in_words
 from optimize.evaluate.captions import baseline_label
 from optimize.evaluate.summary import summarise_figures
 from optimize.report.format import SOLID, decimal, in_percent
+from optimize.report.gates import mark_lines
 from optimize.report.market_line import market_line
 from optimize.results.records import SCORE_ERROR, BaselineRecord, RunRecord, WindowRecord
 from optimize.results.states import RunState
@@ -98,7 +99,9 @@ def _verdict(run: RunRecord) -> str:
     kind = run.spec.get("score", {}).get("kind", "joined")
     meaning = "annualised Sharpe ratio" if kind == "joined" else f"{kind} of the annualised Sharpe ratio"
     error = (run.metrics or {}).get(SCORE_ERROR)  # an older version stored that of another figure
-    return f"**Score {decimal(run.score, 3)}** ({meaning}), standard error {decimal(error, 3)}, {run.state}."
+    marks = "".join(f"\n\n**{line}.**" for line in mark_lines(run.gate, run.flags))
+    scored = f"**Score {decimal(run.score, 3)}** ({meaning})"
+    return f"{scored}, standard error {decimal(error, 3)}, {run.state}.{marks}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

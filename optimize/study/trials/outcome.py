@@ -66,27 +66,40 @@ def outcome_of(
     metrics["buy_and_hold"] = None if hold is None else hold.score
     metrics["sessions_per_year"] = windowed.market.sessions_per_year
     metrics[SCORE_ERROR] = result.score.standard_error
-    flags = flags_of(
-        gates,
-        sharpe=metrics["sharpe"] or 0.0,
-        market=windowed.market,
-        provider=spec.data.provider,
-        cash_rate=spec.cost.cash_rate,
-        risk_free=risk_free,
-    )
+    gate, flags = marks_of(spec, windowed, result, gates, metrics["sharpe"])
     outcome = Outcome(
         RunState.PRUNED,
         seconds,
         standard_error=result.score.standard_error,
         metrics=metrics,
-        gate=blocking_gate(gate_rule(spec, gates, year), result.measured),
-        flags=", ".join(flags) or None,
+        gate=gate,
+        flags=flags,
     )
     if result.pruned_at is not None:
         return outcome
     if not result.score.feasible:
         return dataclasses.replace(outcome, reason=result.score.reason)
     return dataclasses.replace(outcome, state=RunState.COMPLETE, score=result.score.value)
+
+
+def marks_of(
+    spec: RunSpec,
+    windowed: WindowedMarket,
+    result: TrialResult,
+    gates: ResultGateSpec,
+    sharpe: float | None,
+) -> tuple[str | None, str | None]:
+    """Return the first gate that blocks a result and its flags as stored; None where it has none."""
+    flags = flags_of(
+        gates,
+        sharpe=sharpe or 0.0,
+        market=windowed.market,
+        provider=spec.data.provider,
+        cash_rate=spec.cost.cash_rate,
+        risk_free=spec.score.risk_free,
+    )
+    rule = gate_rule(spec, gates, windowed.market.sessions_per_year)
+    return blocking_gate(rule, result.measured), ", ".join(flags) or None
 
 
 def _returns_of(baseline: BaselineRecord | None) -> FloatArray | None:
