@@ -28,6 +28,7 @@ from optimize.report.verdict import luck_lines, set_line
 from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.refit import RefitPlan
 from optimize.walkforward.run import conclude, evaluate_baselines, years_of
 from optimize.walkforward.spec import RunSpec
 
@@ -35,6 +36,10 @@ TRUST = " trust=true"  # argument of a command on a bundle with code of its feat
 LABEL = (
     "trained on the last window, first repeat; score not measured on this very model: "
     "it is the evidence of the models of all windows"
+)
+REFIT_LABEL = (
+    "refit: trained on every session before {until} with the seed of the median repeat; score not measured "
+    "on this very model: it is the evidence of the models of all windows"
 )
 
 
@@ -75,6 +80,12 @@ class BundleInputs:
     measured: tuple[tuple[WindowResult, ...], ...]  # [repeat][window]
     baselines: tuple[Baseline, ...]  # on the same windows with the same costs
     search: SearchSummary = NO_SEARCH
+    refit: RefitPlan | None = None  # of the deployable policy; None: that of the last window, first repeat
+
+    @property
+    def label(self) -> str:
+        """Return the origin of the deployable policy."""
+        return LABEL if self.refit is None else REFIT_LABEL.format(until=self.refit.trained_until)
 
     @property
     def hold(self) -> Baseline:
@@ -93,10 +104,11 @@ def collect_inputs(
     windowed: WindowedMarket,
     measured: Sequence[Sequence[WindowResult]],
     search: SearchSummary = NO_SEARCH,
+    refit: RefitPlan | None = None,
 ) -> BundleInputs:
     """Evaluate the baselines and join them with a trial's results."""
     found = evaluate_baselines(spec, windowed, run.entropy[0])
-    return BundleInputs(spec, run, windowed, tuple(tuple(row) for row in measured), found, search)
+    return BundleInputs(spec, run, windowed, tuple(tuple(row) for row in measured), found, search, refit)
 
 
 def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
@@ -136,10 +148,15 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         **_plain_luck(inputs),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
+        **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
         "parameters": dict(inputs.run.parameters),
         "entropy": list(inputs.run.entropy),
         "windows": _windows(inputs),
     }
+
+
+def _plain_refit(plan: RefitPlan) -> dict[str, Any]:
+    return {"trained_until": str(plan.trained_until), "repeat": plan.repeat, "seed": plan.seed}
 
 
 def _label(baseline: Baseline) -> str:
@@ -151,7 +168,8 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     """Return CARD.md of a run, with the luck of its search at the time of the export."""
     run, spec, market = inputs.run, inputs.spec, inputs.windowed.market
     symbols, agent = ", ".join(market.symbols), spec.agent.name.upper()
-    train_end = inputs.windowed.windows[-1].dates.train_end
+    last = inputs.windowed.windows[-1].dates.train_end
+    train_end = last if inputs.refit is None else inputs.refit.trained_until
     cost, engine = spec.cost, run.versions.get("engine")  # None: not stored by older versions
     sections = [
         f"# {run.study_name}, trial {run.trial_number}",
@@ -184,7 +202,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"{utc_text(market.timestamp[0])} to {utc_text(market.timestamp[-1])}, "
         f"{len(market.session_date)} sessions, {_holdout(inputs)}.\nFingerprint `{market.fingerprint}`.",
         "## The deployable policy",
-        f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {LABEL}. "
+        f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {inputs.label}. "
         f"Its training ended before {train_end}. `features.json` lists its {len(market.feature_names)} "
         f"features in order; it sees the last {spec.feature.lookback} bars of them."
         f"{f' Its training ran on the engine `{engine}`.' if engine else ''}",

@@ -9,8 +9,8 @@ from envs.plain import to_plain
 from envs.types import Market
 from optimize.bundles.card import SearchSummary, StudyBaseline, card_of, collect_inputs, metrics_of
 from optimize.bundles.closes import CLOSES_FILE, closes_of, plain_closes
-from optimize.bundles.manifest import Manifest, read_json
-from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, spans_of
+from optimize.bundles.manifest import MANIFEST_FILE, Manifest, read_json
+from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, read_spans, spans_of
 from optimize.errors import BadInputError
 from optimize.evaluate.summary import WindowResult
 from optimize.report.verdict import VERDICT_WORDS
@@ -18,6 +18,7 @@ from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.results.states import LuckVerdict
 from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.refit import plan_refit, refit_end
 from optimize.walkforward.spec import RunSpec
 from optimize.walkforward.versions import CODE, source
 
@@ -61,7 +62,12 @@ def check_consistency(
     """
     expected: dict[str, dict[str, Any]] = {FEATURES_FILE: features_of(spec, windowed.market)}
     if (folder / SPANS_FILE).is_file():  # not written by version 0.1
-        expected[SPANS_FILE] = plain_spans(spans_of(windowed))
+        refit_until = None if read_spans(folder).refit_until is None else refit_end(windowed)
+        spans = spans_of(windowed, refit_until)
+        expected[SPANS_FILE] = plain_spans(spans)
+        dates = (str(spans.trained_until), str(spans.eligible_from))
+        if manifest.format > 1 and (manifest.trained_until, manifest.eligible_from) != dates:
+            raise _forged(folder / MANIFEST_FILE)
     if (folder / CLOSES_FILE).is_file():  # nor this one by earlier ones
         expected[CLOSES_FILE] = plain_closes(closes_of(windowed.market))
     for name, content in expected.items():
@@ -96,7 +102,12 @@ def _check_figures(
         score=manifest.score,
         standard_error=manifest.standard_error,
     )
-    inputs = collect_inputs(spec, run, windowed, again, _search_summary(stored))
+    plan = None
+    if read_spans(folder).refit_until is not None:
+        plan = plan_refit(windowed, spec.feature.lookback, again, stored["entropy"])
+    inputs = collect_inputs(spec, run, windowed, again, _search_summary(stored), plan)
+    if plan is not None and manifest.deployable != inputs.label:
+        raise _forged(folder / MANIFEST_FILE)
     computed = metrics_of(inputs)
     if not same_figures(stored, computed):
         raise _forged(folder / METRICS_FILE)

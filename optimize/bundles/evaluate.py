@@ -29,6 +29,7 @@ from optimize.walkforward.run import (
 )
 from optimize.walkforward.spec import RunSpec
 
+REFIT = -1  # in place of a window: the deployable policy, which is that of no window
 HOLDOUT, NEW, EVERY_WINDOW = "holdout", "new", "windows"
 SPAN_CHOICES = "windows, holdout, new, or two dates such as 2024-01-01..2024-07-01 (end exclusive)"
 
@@ -120,7 +121,7 @@ def _evaluate(
     seed: int | None,
 ) -> WindowResult:
     """Evaluate the policy and scaler of one window and repeat of the bundle on one span."""
-    place = window_folder(bundle.folder, model, repeat)
+    place = bundle.folder if model == REFIT else window_folder(bundle.folder, model, repeat)
     agent = load_on_device(place, spec.agent.device)
     if seed is not None:
         agent = agent.stochastic(seed_of([seed], window.index, repeat))
@@ -181,10 +182,15 @@ def _are_own(bundle: Bundle, windows: Sequence[Window]) -> bool:
 
 def _models(bundle: Bundle, windows: Sequence[Window], span: str) -> tuple[int, ...]:
     """Return the newest model trained before each window; for any other span the deployable model."""
-    ends = bundle.spans.train_ends
+    ends, until = bundle.spans.train_ends, bundle.spans.refit_until
     chosen = []
     for window in windows:
         start = window.dates.test_start
+        if until is not None and span != EVERY_WINDOW:
+            words = f"on {until} or later, where the training of the bundle's refit had ended"
+            require(start >= until, "span", span, f"a span that begins {words}")
+            chosen.append(REFIT)
+            continue
         trained = [index for index, end in enumerate(ends) if end <= start]
         last = len(ends) - 1
         if not trained or (span != EVERY_WINDOW and trained[-1] != last):

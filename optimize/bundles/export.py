@@ -19,6 +19,7 @@ from optimize.bundles.card import SearchSummary, StudyBaseline
 from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
 from optimize.bundles.replay import Replay, WindowedMarkets, replay_bundle, trust_bundle
+from optimize.bundles.spans import read_spans
 from optimize.bundles.write import write_bundle
 from optimize.database import Engine
 from optimize.database.address import in_words
@@ -90,10 +91,12 @@ def export_best(
     extensions: Sequence[str] | None = None,
     gates: GateSpec = NO_GATES,
     accept: str | None = None,
+    refitted: bool = False,
 ) -> list[Exported]:
     """Export the best trials that pass the gates, one for each parameter set.
 
-    Raises WalkforgeError where a replay differs or no trial passes.
+    Raises WalkforgeError where a replay differs or no trial passes. `refitted` trains each deployable policy
+    on every session before the holdout.
 
     `echo` receives progress lines, as building a market and replaying on it take a while.
     """
@@ -115,7 +118,7 @@ def export_best(
     try:
         with FileLock(exports / LOCK, timeout=EXPORT_LOCK_TIMEOUT_S):
             _remove_leftovers(exports)
-            return _export(engine, study, candidates, echo, extensions)
+            return _export(engine, study, candidates, echo, extensions, refitted)
     except Timeout:
         raise WalkforgeError(
             f"another export has held {exports / LOCK} for over {EXPORT_LOCK_TIMEOUT_S:g} s: end it, or "
@@ -199,9 +202,10 @@ def _export(
     candidates: Sequence[Candidate],
     echo: Callable[[str], None],
     extensions: Sequence[str] | None,
+    refitted: bool,
 ) -> list[Exported]:
     """Keep existing bundles, write the others under partial names, replay and then rename them."""
-    done = {c.rank: outcome for c in candidates if (outcome := _existing_outcome(c)) is not None}
+    done = {c.rank: outcome for c in candidates if (outcome := _existing_outcome(c, refitted)) is not None}
     waiting = [c for c in candidates if c.rank not in done]
     _refuse_dropped(engine, study, waiting)
     search = _search_summary(engine, study)
@@ -213,7 +217,7 @@ def _export(
             echo(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
             asides.append(partial_of(candidate.target))
             run, source = candidate.run, candidate.source
-            write_bundle(asides[-1], run, candidate.score, source, markets, extensions, search)
+            write_bundle(asides[-1], run, candidate.score, source, markets, extensions, search, refitted)
         replays = replay_in_new_process(asides)
         for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
             echo(
@@ -267,20 +271,22 @@ def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
     return Candidate(row.rank, run, row.score, source, folder / EXPORTS_FOLDER / name)
 
 
-def _existing_outcome(candidate: Candidate) -> str | None:
+def _existing_outcome(candidate: Candidate, refitted: bool) -> str | None:
     """Return the outcome of an intact bundle of this run, moved to its rank; None if it must be written."""
-    if _is_whole(candidate.target, candidate.run.run_uuid):
+    if _is_whole(candidate.target, candidate.run.run_uuid, refitted):
         return UNCHANGED
     for other in sorted(candidate.target.parent.glob(f"[0-9]*_trial_{candidate.trial:04d}")):
-        if other != candidate.target and _is_whole(other, candidate.run.run_uuid):
+        if other != candidate.target and _is_whole(other, candidate.run.run_uuid, refitted):
             put_folder(other, candidate.target)
             return MOVED
     return None
 
 
-def _is_whole(folder: Path, run_uuid: str) -> bool:
+def _is_whole(folder: Path, run_uuid: str, refitted: bool) -> bool:
+    """Return whether a folder holds the bundle of a run with the deployable policy that is asked for."""
     try:
-        return verify_bundle(folder).run_uuid == run_uuid
+        same = verify_bundle(folder).run_uuid == run_uuid
+        return same and (read_spans(folder).refit_until is not None) == refitted
     except BadInputError:  # absent or damaged
         return False
 

@@ -16,7 +16,8 @@ from optimize.errors import BadInputError
 from optimize.hashing import hash_file, hash_object
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT, READ_FORMATS = 2, (1, 2)  # the second one states the dates of the deployable policy
+LATER_FIELDS = ("trained_until", "eligible_from")  # that a manifest of format 1 lacks
 MANY_FILES = 100_000
 MOST_BYTES = 2 << 30  # of one file: 8 times a policy of 64 million weights
 MOST_JSON_BYTES = 64 << 20
@@ -52,6 +53,8 @@ class Manifest:
     trained_with: dict[str, str]
     commit: str | None
     files: dict[str, dict[str, Any]]  # path in the bundle -> bytes, sha256
+    trained_until: str | None = None  # first session after the training of the deployable policy
+    eligible_from: str | None = None  # first session after all data of the study
 
 
 def verify_bundle(folder: Path) -> Manifest:
@@ -167,9 +170,12 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _problem(plain: dict[str, Any]) -> str | None:
     """Return the first error of a manifest, None if it is valid."""
-    if plain.get("format") != FORMAT:
-        return f"its format is {str(plain.get('format'))[:40]}, not {FORMAT}"
+    stated = plain.get("format")
+    if type(stated) is not int or stated not in READ_FORMATS:
+        return f"its format is {str(stated)[:40]}, not {FORMAT}"
     fields = {field.name: field.type for field in dataclasses.fields(Manifest)}
+    if stated == 1:
+        fields = {name: kind for name, kind in fields.items() if name not in LATER_FIELDS}
     for name in sorted(fields.keys() ^ plain.keys()):
         return f"{name[:40]!r} is {'missing' if name in fields else 'unknown'}"
     for name, kind in fields.items():
@@ -213,5 +219,7 @@ def _fits(value: Any, kind: int) -> bool:
 
 def _render(manifest: Manifest) -> bytes:
     plain = dataclasses.asdict(manifest)
+    if manifest.format == 1:
+        plain = {name: value for name, value in plain.items() if name not in LATER_FIELDS}
     content = plain | {"manifest_sha256": hash_object(plain)}
     return f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=False)}\n".encode()

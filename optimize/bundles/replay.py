@@ -17,6 +17,7 @@ from optimize.agents.sb3.archive import check_archive
 from optimize.agents.threads import limit_threads
 from optimize.bundles.consistency import check_consistency
 from optimize.bundles.manifest import MANIFEST_FILE, Manifest, read_json, verify_bundle
+from optimize.bundles.spans import SPANS_FILE, read_spans
 from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, DamagedReturnsError, WalkforgeError
 from optimize.evaluate.summary import WindowResult
@@ -113,6 +114,11 @@ def replay_bundle(
     )
     written = read_config(folder)  # the card has the original path of the data
     unproven = check_consistency(folder, manifest, written, windowed, again)
+    if (until := read_spans(folder).refit_until) is not None:
+        unproven = (
+            *unproven,
+            f"the deployable policy is a refit up to {until}, which no window has measured",
+        )
     return dataclasses.replace(replay, windows=windows, unproven=unproven)
 
 
@@ -174,9 +180,13 @@ def read_window_result(path: Path) -> WindowResult:
 
 
 def check_deployed(folder: Path, manifest: Manifest, last: int) -> None:
-    """Refuse a deployable policy or scaler that differs from those of the last window, first repeat."""
+    """Refuse a deployable policy or scaler that differs from those of the last window, first repeat.
+
+    That of a refit was measured nowhere: its label and its dates are checked alone.
+    """
     proven = window_folder(Path(), last, 0)
-    for name in (WEIGHTS, SPEC, SCALER):
+    refitted = (folder / SPANS_FILE).is_file() and read_spans(folder).refit_until is not None
+    for name in () if refitted else (WEIGHTS, SPEC, SCALER):
         of_window = manifest.files.get((proven / name).as_posix(), {})
         if manifest.files.get(name, {}).get("sha256") != of_window.get("sha256", ""):
             raise BadInputError(

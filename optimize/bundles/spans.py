@@ -22,14 +22,15 @@ class Spans:
     windows_until: date  # first session after the last test span of the search
     holdout: tuple[date, date] | None  # None: no holdout, or not stored by an older version
     eligible_from: date | None  # first session after all data of the study; None: not stored
+    refit_until: date | None = None  # end of the refit's training; None: the last window's policy is deployed
 
     @property
     def trained_until(self) -> date:
         """Return the first session after the training of the deployable policy."""
-        return self.train_ends[-1]
+        return self.refit_until or self.train_ends[-1]
 
 
-def spans_of(windowed: WindowedMarket) -> Spans:
+def spans_of(windowed: WindowedMarket, refit_until: date | None = None) -> Spans:
     """Return the spans of a study's windows and market."""
     last: date = windowed.market.session_date[-1].item()
     return Spans(
@@ -37,12 +38,15 @@ def spans_of(windowed: WindowedMarket) -> Spans:
         windows_until=windowed.windows[-1].dates.test_end,
         holdout=windowed.plan.holdout,
         eligible_from=last + timedelta(days=1),
+        refit_until=refit_until,
     )
 
 
 def plain_spans(spans: Spans) -> dict[str, Any]:
     """Return the content of spans.json: ISO dates."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(spans), default=str))
+    if spans.refit_until is None:  # as every bundle had it before there were refits
+        del plain["refit_until"]
     return plain
 
 
@@ -61,9 +65,11 @@ def read_spans(folder: Path) -> Spans:
         windows, eligible = (date.fromisoformat(plain[name]) for name in ("windows_until", "eligible_from"))
         held = plain["holdout"]
         holdout = None if held is None else (date.fromisoformat(held[0]), date.fromisoformat(held[1]))
+        until = plain.get("refit_until")
+        refit_until = None if until is None else date.fromisoformat(until)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _damaged(folder / SPANS_FILE, error) from None
-    return Spans(ends, windows, holdout, eligible)
+    return Spans(ends, windows, holdout, eligible, refit_until)
 
 
 def _of_metrics(path: Path) -> Spans:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from envs.plain import to_plain
 from envs.types import Market
+from optimize.agents.threads import limit_threads
 from optimize.atomic import sync_tree
 from optimize.bundles.card import (
-    LABEL,
     NO_SEARCH,
     BundleInputs,
     SearchSummary,
@@ -40,8 +40,9 @@ from optimize.evaluate.summary import WindowResult
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import copies_in
 from optimize.results.records import RunRecord
-from optimize.walkforward.files import RETURNS, read_returns, window_folder, write_json
+from optimize.walkforward.files import RETURNS, SCALER, read_returns, window_folder, write_json
 from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.refit import plan_refit, refit
 from optimize.walkforward.run import conclude
 from optimize.walkforward.spec import RunSpec, read_run
 from optimize.walkforward.versions import CODE, commit, versions
@@ -56,11 +57,12 @@ def write_bundle(
     markets: WindowedMarkets,
     extensions: Sequence[str] | None = None,
     search: SearchSummary = NO_SEARCH,
+    refitted: bool = False,
 ) -> None:
     """Write the bundle of a run, whose files are in `source`, into a new folder, durably.
 
     `extensions` are the paths of its features' files, if not those of the launch; `search` is the search
-    behind the trial.
+    behind the trial. `refitted` trains the deployable policy on every session before the holdout.
     """
     given = read_run(run.spec)
     if extensions is not None:
@@ -79,7 +81,14 @@ def write_bundle(
     run = dataclasses.replace(
         run, standard_error=conclude(spec, windowed, measured, None).score.standard_error
     )
-    _describe(folder, collect_inputs(spec, run, windowed, measured, search), score)
+    plan = None
+    if refitted:
+        plan = plan_refit(windowed, spec.feature.lookback, measured, run.entropy)
+        limit_threads(int(run.versions.get("threads", 1)))
+        model = refit(spec if not spec.extensions else given, windowed, plan, run.versions)
+        model.agent.save(folder)
+        model.scaler.save(folder / SCALER)
+    _describe(folder, collect_inputs(spec, run, windowed, measured, search, plan), score)
     sync_tree(folder)
 
 
@@ -160,7 +169,8 @@ def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
     write_json(folder / CONFIG, to_plain(spec))
     write_json(folder / FEATURES_FILE, features_of(spec, market))
     write_json(folder / METRICS_FILE, metrics)
-    write_spans(folder, spans_of(inputs.windowed))
+    spans = spans_of(inputs.windowed, None if inputs.refit is None else inputs.refit.trained_until)
+    write_spans(folder, spans)
     write_json(folder / CLOSES_FILE, plain_closes(closes_of(market)))
     (folder / CARD_FILE).write_text(card_of(inputs, metrics), encoding="utf-8")
     draw_equity(folder / PICTURE_FILE, inputs)
@@ -173,10 +183,12 @@ def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
         standard_error=run.standard_error,
         returns_sha256=returns_hash(inputs.measured),
         data_fingerprint=run.data_fingerprint,
-        deployable=LABEL,
+        deployable=inputs.label,
         versions=versions() | source_hashes(spec.feature.indicators, spec.extensions),
         trained_with=dict(run.versions),
         commit=commit(),
         files={},
+        trained_until=str(spans.trained_until),
+        eligible_from=str(spans.eligible_from),
     )
     write_manifest(folder, manifest)

@@ -36,7 +36,15 @@ def export(config: ExportConfig) -> None:
         extensions = None if config.extensions is None else name_extensions(config.extensions)
         _print_progress(config.describe())
         exported = export_best(
-            engine, config.output_dir, study, config.top_n, _print_progress, extensions, config, config.accept
+            engine,
+            config.output_dir,
+            study,
+            config.top_n,
+            _print_progress,
+            extensions,
+            config,
+            config.accept,
+            config.refit,
         )
         opened = [_measured(engine, one) for one in exported] if config.holdout else []
         with engine.connect() as conn:

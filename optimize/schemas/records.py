@@ -104,6 +104,7 @@ class ExportConfig(GateSpec, RecordsConfig):
     top_n: int = 3
     accept: str | None = None  # "implausible": export flagged trials as well
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
+    refit: bool = False  # train each deployable policy on every session before the holdout
     holdout: bool = False  # open the holdout of each bundle: logged, counted and spent
 
     def __post_init__(self) -> None:

@@ -1,0 +1,86 @@
+"""Train a deployable policy on every session before the holdout, with the seed of the median repeat."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+
+from optimize.agents.sb3.train import train
+from optimize.data.scaling import fit_scaler, scale_market
+from optimize.errors import BadInputError
+from optimize.evaluate.summary import WindowResult
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.run import WindowModel, seed_of
+from optimize.walkforward.spec import RunSpec
+from optimize.walkforward.versions import engine_again
+
+
+@dataclass(frozen=True)
+class RefitPlan:
+    """The span and the seed of a refit; the end is exclusive."""
+
+    trained_until: date
+    repeat: int  # of the lower median Sharpe ratio, which stands for the trial
+    seed: int
+    bars: tuple[int, int]  # first and last of the training, the last one purged
+
+
+def plan_refit(
+    windowed: WindowedMarket,
+    lookback: int,
+    measured: Sequence[Sequence[WindowResult]],
+    entropy: Sequence[int],
+) -> RefitPlan:
+    """Plan a refit up to the holdout, or over all sessions without one; measured: [repeat][window].
+
+    The seed is that of the window after the last one, of the median repeat.
+    """
+    market, last, until = windowed.market, windowed.windows[-1], refit_end(windowed)
+    sessions = int(np.searchsorted(market.session_date, np.datetime64(until)))
+    end = int(np.searchsorted(market.session, sessions))
+    repeat = _median_repeat(measured)
+    bars = (lookback - 1, end - 1 - last.purge_bars)
+    if bars[0] >= bars[1]:
+        raise BadInputError(f"refit=true: no bar before {until} is left to train on: export without it")
+    return RefitPlan(until, repeat, seed_of(entropy, last.index + 1, repeat), bars)
+
+
+def refit_end(windowed: WindowedMarket) -> date:
+    """Return the first session of the holdout, or the day after the last session without one."""
+    newest: date = windowed.market.session_date[-1].item()
+    held = windowed.plan.holdout
+    return newest + timedelta(days=1) if held is None else held[0]
+
+
+def _median_repeat(measured: Sequence[Sequence[WindowResult]]) -> int:
+    """Return the repeat of the lower median Sharpe ratio over its joined windows."""
+    ratios = []
+    for row in measured:
+        returns = np.concatenate([window.returns for window in row])
+        deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
+        ratios.append(float(returns.mean()) / deviation if deviation > 0 else -math.inf)
+    return int(np.argsort(ratios, kind="stable")[(len(ratios) - 1) // 2])
+
+
+def refit(
+    spec: RunSpec, windowed: WindowedMarket, plan: RefitPlan, trained_with: Mapping[str, str]
+) -> WindowModel:
+    """Fit the scaler and train the agent on the planned span, on the engine of the trial."""
+    first, last = plan.bars
+    lookback = spec.feature.lookback
+    scaler = fit_scaler(windowed.market, first, last + 1)
+    market = scale_market(windowed.market, scaler, max(0, first - lookback + 1), last + 1)
+    agent = train(
+        spec.agent,
+        market,
+        plan.bars,
+        env=spec.env,
+        cost=spec.cost,
+        reward=spec.reward,
+        lookback=lookback,
+        seed=plan.seed,
+        engine=engine_again(spec.agent, trained_with),
+    )
+    return WindowModel(agent, scaler)
