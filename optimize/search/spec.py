@@ -8,7 +8,7 @@ from typing import Any
 from envs.fields import EXAM, SEARCH, check_ranges, group, setting
 from optimize.data.timeframes import DAY_NS, HOUR_NS, timeframe_name, timeframe_ns
 from optimize.errors import LARGEST_COUNT, require
-from optimize.evaluate.gates import ResultGateSpec
+from optimize.evaluate.gate_spec import ResultGateSpec
 
 PRUNER_NAMES = ("median", "none", "successive_halving")
 SAMPLER_NAMES = ("tpe", "random", "qmc", "grid", "cmaes")

@@ -7,7 +7,8 @@ import numpy as np
 
 from envs.types import FloatArray, Market
 from optimize.evaluate.captions import BUY_AND_HOLD
-from optimize.evaluate.gates import GateRule, ResultGateSpec, blocking_gate, flags_of
+from optimize.evaluate.gate_spec import ResultGateSpec
+from optimize.evaluate.gates import GateRule, blocking_gate, flags_of
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import Window, train_start
 from optimize.results.records import SCORE_ERROR, BaselineRecord, Outcome, WindowRecord

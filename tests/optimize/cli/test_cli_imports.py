@@ -46,3 +46,8 @@ def test_explaining_a_key_loads_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 def test_a_reading_verb_loads_no_engine(words: list[str], folder: Path) -> None:
     assert loaded_by(words, folder) & set(ENGINES) == set()
+
+
+@pytest.mark.parametrize("words", [["status"], ["query", "sql=best_models", "name=old"]])
+def test_status_and_queries_load_no_numpy(words: list[str], folder: Path) -> None:
+    assert "numpy" not in loaded_by(words, folder)

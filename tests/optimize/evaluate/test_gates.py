@@ -14,11 +14,11 @@ from envs.rewards import RewardSpec
 from envs.types import FloatArray, IntArray, Market
 from envs.vector import EnvSpec
 from optimize.errors import BadInputError
+from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.evaluate.gates import (
     INTEREST,
     SMOOTHED_PRICES,
     GateRule,
-    ResultGateSpec,
     are_smoothed,
     blocking_gate,
     flags_of,

@@ -20,7 +20,7 @@ from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec, database_path, is_sqlite, open_engine
-from optimize.evaluate.gates import ResultGateSpec
+from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
