@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.evaluate.gates import ResultGateSpec
+from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window
 from optimize.report.gates import mark_lines
