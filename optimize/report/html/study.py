@@ -10,10 +10,10 @@ from optimize.report.equity import Curve
 from optimize.report.figures import equity_figure, timeframe_figure, window_figure
 from optimize.report.format import format_score, number, percent, probability, share
 from optimize.report.html.page import Figure, Section, Tile, figure_html, paragraph, render_page, table_html
-from optimize.report.html.series import Band, luck_band, thinned
+from optimize.report.html.series import luck_band
 from optimize.report.html.study_figures import cost_scatter, history_figure
 from optimize.report.html.trial import baseline_table
-from optimize.report.html.trial_figures import SHADED, band_traces, days_of, interval_figure
+from optimize.report.html.trial_figures import interval_figure, luck_traces
 from optimize.report.tables import FIGURES, ZERO_COST, spell
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.report.verdict import LUCK_LEGEND, interval_of
@@ -81,7 +81,8 @@ def _tiles(content: StudyContent) -> Iterator[Tile]:
     luck = content.luck
     if luck is not None:
         yield Tile("chance shows", format_score(luck.chance_sharpe), f"as the best of {luck.n_tries} tries")
-        yield Tile("p against flat", probability(luck.p_flat), f"trial {luck.trial_number}")
+        if luck.p_flat is not None:
+            yield Tile("p against flat", probability(luck.p_flat), f"trial {luck.trial_number}")
         yield Tile(
             "detectable", format_score(luck.detectable_sharpe), f"Sharpe ratio, {luck.n_sessions} sessions"
         )
@@ -97,13 +98,7 @@ def _sections(content: StudyContent) -> Iterator[Section]:
     if content.curves:
         figure = _plain(equity_figure(content.name, content.curves, content.holds))
         first = next(iter(content.curves.values()))
-        band, kept = luck_band(first.returns), thinned(len(first.sessions))
-        shade = band_traces(
-            days_of(first.sessions[kept]),
-            Band(band.low[kept], band.high[kept]),
-            "luck band of the best",
-            SHADED,
-        )
+        shade = luck_traces(first, luck_band(first.returns), "luck band of the best")
         figure = {**figure, "data": [*shade, *figure["data"]]}
         yield Section(
             "Equity of the best",

@@ -114,11 +114,9 @@ def _tiles(content: TrialContent) -> Iterator[Tile]:
     if run.random_quantile is not None:
         yield Tile("random policies", share(run.random_quantile), "of equal turnover score lower")
     if luck is not None:
-        yield Tile(
-            "95 % interval",
-            f"{format_score(luck.sharpe_low)} to {format_score(luck.sharpe_high)}",
-            "of its Sharpe ratio",
-        )
+        if luck.sharpe_low is not None and luck.sharpe_high is not None:
+            interval = f"{format_score(luck.sharpe_low)} to {format_score(luck.sharpe_high)}"
+            yield Tile("95 % interval", interval, "of its Sharpe ratio")
         yield Tile("chance shows", format_score(luck.chance_sharpe), f"as the best of {luck.n_tries} tries")
         yield Tile("deflated Sharpe", probability(luck.deflated_sharpe_ratio), f"PSR {probability(luck.psr)}")
         yield Tile(

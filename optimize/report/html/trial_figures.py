@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from envs.types import DateArray, FloatArray
-from optimize.report.equity import Curve
+from optimize.report.equity import Curve, hold_style
 from optimize.report.html.page import Figure
 from optimize.report.html.series import Band, Drawdown, RollingSharpe, thinned
 from optimize.results.records import WindowRecord
@@ -27,13 +27,9 @@ def equity_figure_of(
 ) -> Figure:
     """Draw equity with its luck band beside holding and the same actions without costs."""
     curve = curves[shown]
-    kept = thinned(len(curve.sessions))
-    days = days_of(curve.sessions[kept])
-    data = [
-        *band_traces(days, Band(band.low[kept], band.high[kept]), "luck band: 95 % without skill", SHADED)
-    ]
+    data = luck_traces(curve, band, "luck band: 95 % without skill")
     for name, hold in holds.items():
-        data.append(_curve(name, hold, {"color": HOLD, "width": 1.6, "dash": "dot"}))
+        data.append(_curve(name, hold, {"color": hold_style(name)[1], "width": 1.6, "dash": "dot"}))
     if free is not None:
         data.append(_curve("zero cost", free, {"color": FREE, "width": 1.4, "dash": "dash"}))
     for repeat, other in curves.items():
@@ -69,7 +65,7 @@ def drawdown_figure(sessions: DateArray, depth: FloatArray, worst: Sequence[Draw
         "fillcolor": SHADE,
         "line": {"color": BAD, "width": 1.4},
         "showlegend": False,
-        "hovertemplate": "%{x}: %{y:.1%}<extra></extra>",
+        "hovertemplate": "%{x}: %{y:.2%}<extra></extra>",
     }
     shapes, notes = [], []
     for place, each in enumerate(worst, start=1):
@@ -80,7 +76,7 @@ def drawdown_figure(sessions: DateArray, depth: FloatArray, worst: Sequence[Draw
         notes.append(
             {"x": str(each.deepest), "y": each.depth, "text": str(place), "showarrow": False, "yshift": -9}
         )
-    layout = {"shapes": shapes, "annotations": notes, "yaxis": {"tickformat": ".1%"}}
+    layout = {"shapes": shapes, "annotations": notes, "yaxis": {"tickformat": ".2~%"}}
     return {"data": [line], "layout": layout}
 
 
@@ -205,6 +201,13 @@ def band_traces(days: Sequence[str], band: Band, name: str, fill: str) -> list[d
     ]
 
 
+def luck_traces(curve: Curve, band: Band, name: str) -> list[dict[str, Any]]:
+    """Return the luck band of a curve, from 1 on the day before its first session."""
+    kept = thinned(len(curve.sessions) + 1)
+    low, high = (np.concatenate(([1.0], edge))[kept] for edge in (band.low, band.high))
+    return band_traces(days_of(curve.drawn[0][kept]), Band(low, high), name, SHADED)
+
+
 def days_of(sessions: DateArray) -> list[str]:
     """Return sessions as ISO dates."""
     return [str(day) for day in sessions.astype("datetime64[D]")]
@@ -217,12 +220,13 @@ def rounded(values: Any) -> list[float | None]:
 
 
 def _curve(name: str, curve: Curve, line: dict[str, Any], opacity: float = 1.0) -> dict[str, Any]:
-    kept = thinned(len(curve.sessions))
+    days, equity = curve.drawn
+    kept = thinned(len(days))
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": days_of(curve.sessions[kept]),
-        "y": rounded(curve.equity[kept]),
+        "x": days_of(days[kept]),
+        "y": rounded(equity[kept]),
         "name": name,
         "line": line,
         "opacity": opacity,
