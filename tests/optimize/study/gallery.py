@@ -30,7 +30,7 @@ from optimize.study.dashboard.attach import attach_report
 from optimize.study.spec import StudySpec
 from optimize.walkforward.files import RETURNS, run_folder, window_folder, write_returns
 
-UNSTORED = ("sessions", "forced_exits", "lowest", "highest")  # metrics that no column of a window holds
+STORED = {each.name for each in dataclasses.fields(WindowRecord)} - {"forced_exits"}  # columns of a window
 WINDOWS, SESSIONS = 3, 40
 FIRST = np.datetime64("2017-06-01")
 SPACE = {"agent": {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}}
@@ -97,7 +97,7 @@ def store_window(
         test_bars=metrics.pop("bars"),
         seconds=0.1,
         returns_path=str((target / RETURNS).relative_to(context.spec.folder)),
-        **{key: value for key, value in metrics.items() if key not in UNSTORED},
+        **{key: value for key, value in metrics.items() if key in STORED},
     )
     with context.engine.begin() as conn:
         save_window(conn, lease, record)
