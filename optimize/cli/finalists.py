@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from optimize.database.address import in_words
-from optimize.report.commands import folder_words
 from optimize.report.finalists import (
     MEANING,
     SAME_WINDOWS,
@@ -97,8 +95,7 @@ def _show(config: FinalistsConfig, results: FinalistResults) -> None:
     say("; ".join(f"{name}: {meanings[name]}" for name in scenarios if name in meanings))
     for line in stress_reasons(results.stress):
         say(line)
-    where = f"name={config.name}{in_words(config.database.url)}{folder_words(config.output_dir)}"
-    say(f"picture: {results.picture}; `walkforge export {where}` exports the best of them")
+    say(f"picture: {results.picture}")
 
 
 def _of_volume(volume_share: float) -> str:

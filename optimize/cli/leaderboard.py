@@ -38,6 +38,7 @@ from optimize.results.queries import (
     best_score,
     find_study,
     health_of,
+    set_spreads,
     studies_of,
 )
 from optimize.results.queries import best_models as best_rows
@@ -58,13 +59,16 @@ TRIAL_COLUMNS = (
     Column("cost", "cost", share, detail=True),
     Column("total_return", "return", percent),
     Column("max_drawdown", "drawdown (sessions)", percent, detail=True),
-    Column("max_drawdown_bars", "drawdown (bars)", percent),
+    Column("max_drawdown_bars", "drawdown (bars)", percent, detail=True),
     Column("trades", "trades", number(0), detail=True),
     Column("exposure", "exposure", number(), detail=True),
     Column("buy_and_hold", "buy_and_hold", format_score, detail=True),
+    Column("random_quantile", "above random", share),
 )
 REPEATED = (  # shown where a set of parameters has several runs
     Column("runs", "runs"),
+    Column("mean", "mean score", format_score),
+    Column("deviation", "deviation", number()),
     Column("seeds", "seeds", right=False),
 )
 LISTED_COLUMNS = (
@@ -112,7 +116,10 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
     say(market)
     for line in [] if luck is None else luck_lines(luck.test):
         say(line)
-    columns = (*TRIAL_COLUMNS, *REPEATED) if any(row.runs > 1 for row in rows) else TRIAL_COLUMNS
+    columns: Sequence[Column] = TRIAL_COLUMNS
+    if any(row.runs > 1 for row in rows):
+        spreads, columns = set_spreads(engine, name), (*TRIAL_COLUMNS, *REPEATED)
+        shown = [each | spreads.get(each["trial_number"], {}) for each in shown]
     show(shown, columns, "table", title=f"best of study {name}")
     for row in rows:
         say(f"  rank {row.rank} (trial {row.trial_number}): {spell(row.parameters)}")
@@ -200,7 +207,8 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     with engine.connect() as conn:
         lines += _holdout(conn, name, record)
     lines += [
-        f"baseline {_label(baseline)} at {baseline.timeframe}: score {format_score(baseline.score)}, "
+        f"baseline {_label(baseline)} at {baseline.timeframe}: score {format_score(baseline.score)}"
+        f"{_spread_of_seeds(baseline)}, "
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
         for baseline in baselines
     ]
@@ -220,6 +228,14 @@ def _holdout(conn: Connection, name: str, record: StudyRecord) -> list[str]:
     count = len(openings_of(conn, kept.instruments, kept.first, kept.end))
     opened = f"opened {count} time{'s' * (count != 1)}" if count else "never opened"
     return [f"holdout: {kept.first} to {kept.end} (exclusive), in no window, {opened}"]
+
+
+def _spread_of_seeds(baseline: BaselineRecord) -> str:
+    """Return how many random policies a baseline is the median of, and where most of their scores lie."""
+    if baseline.seeds is None:
+        return ""
+    low, high = format_score(baseline.score_low), format_score(baseline.score_high)
+    return f" (median of {baseline.seeds} random policies, 5 to 95 %: {low} to {high})"
 
 
 def _label(baseline: BaselineRecord) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.captions import BUY_AND_HOLD, ERROR_MEANINGS, baseline_label
+from optimize.evaluate.random_policies import HIGH_SHARE, LOW_SHARE, RandomScores
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import Window
 from optimize.report.figures_in_all import FIGURES_IN_ALL
@@ -104,6 +105,9 @@ def show_result(
     say(f"{FIGURES}; {ZERO_COST}; {COST_UNIT}; {EXPOSURE}")
     if any(baseline.turnover is not None for baseline in baselines):
         say(RANDOM)
+    spreads = [_spread_of(each, each.random) for each in baselines if each.random is not None]
+    if spreads:
+        say(f"5 to 95 % of the scores of the random policies: {', '.join(spreads)}")
     if active:
         say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
     if result.score.reason is not None:
@@ -125,6 +129,11 @@ def _baseline_row(baseline: Baseline) -> dict[str, Any]:
         "cost": baseline.cost,
         "turnover": sum(window.turnover for window in baseline.windows),
     }
+
+
+def _spread_of(baseline: Baseline, random: RandomScores) -> str:
+    low, high = format_score(random.quantile(LOW_SHARE)), format_score(random.quantile(HIGH_SHARE))
+    return f"{_label(baseline)} {low} to {high}"
 
 
 def _label(baseline: Baseline) -> str:

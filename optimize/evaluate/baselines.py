@@ -6,28 +6,33 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.actions import ActionSpace, flat_action
+from envs.actions import ActionSpace
 from envs.costs import CostSpec
 from envs.env_state import EnvState
 from envs.fused_rollout import replay_actions
 from envs.observations import ObservationLayout, observation_layout
 from envs.policy import FusedRollout, Policy
-from envs.rewards import RewardFunction, RewardSpec
-from envs.trajectory import Trajectory
+from envs.rewards import RewardFunction
 from envs.types import FloatArray, Market
 from envs.vector import EnvSpec
 from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT
 from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
+from optimize.evaluate.random_policies import (
+    BASELINE_REWARD,
+    RANDOM_NAME,
+    RandomPolicy,
+    RandomScores,
+    flat_actions,
+    measure_random,
+)
 from optimize.evaluate.rollout import replay_without_costs, rollout
 from optimize.evaluate.score import ScoreSpec, score
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import Window
 
-TURNOVERS = (0.02, 0.1, 0.5)
-BASELINE_REWARD = RewardSpec()  # unused by baselines; the default needs no train span
+TURNOVERS = (0.004, 0.02, 0.1, 0.5, 1.0)  # probabilities per bar of a new random target
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,52 +75,6 @@ class BuyAndHoldPolicy:
 
 
 @dataclass(frozen=True, eq=False)
-class RandomPolicy:
-    """Draw a new uniform action at a fraction of the bars, else keep the last one; start flat."""
-
-    space: ActionSpace
-    turnover: float  # probability per bar of a new action
-    seed: int
-
-    def act(
-        self, observation: NDArray[np.float32], state: Any, start: NDArray[np.bool_]
-    ) -> tuple[NDArray[Any], Any]:
-        """Pass (generator, action) through the state, so that one seed gives one sequence."""
-        flat = flat_actions(self.space, len(observation))
-        generator, kept = state or (np.random.default_rng(self.seed), flat)
-        fresh = generator.random(len(observation)) < self.turnover
-        drawn = self._draw(generator, flat.shape)
-        rows = (slice(None), *[None] * (flat.ndim - 1))
-        action = np.where(fresh[rows], drawn, np.where(start[rows], flat, kept))
-        return action, (generator, action)
-
-    def fuse(self, env: EnvState, reward: RewardFunction) -> FusedRollout:
-        """Return a rollout with all actions drawn ahead, since they do not depend on observations."""
-
-        def fused(env: EnvState, trajectory: Trajectory) -> None:
-            rows, steps = trajectory.equity.shape
-            nothing = np.empty((rows, 0), np.float32)
-            start, state = np.ones(rows, np.bool_), None
-            for step in range(steps):
-                action, state = self.act(nothing, state, start)
-                trajectory.action[:, step] = action.reshape(rows, -1)
-                start = np.zeros(rows, np.bool_)
-            replay_actions(env, trajectory)
-
-        return fused
-
-    def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
-        if isinstance(self.space, spaces.Discrete):
-            return generator.integers(int(self.space.n), size=shape)
-        return generator.uniform(self.space.low, self.space.high, size=shape).astype(np.float32)
-
-
-def flat_actions(space: ActionSpace, count: int) -> NDArray[Any]:
-    """Return actions (count, ...) that order no exposure."""
-    return np.full((count, *(space.shape or ())), flat_action(space), dtype=space.dtype)
-
-
-@dataclass(frozen=True, eq=False)
 class Baseline:
     """One policy over all windows, each entered flat at unit equity."""
 
@@ -129,6 +88,7 @@ class Baseline:
     sharpe_zero_cost: float | None
     windows: tuple[WindowMetrics, ...]
     returns: tuple[FloatArray, ...]  # per window (sessions,) simple returns
+    random: RandomScores | None = None  # of all random policies of this turnover, of which this is the median
 
 
 def measure_baselines(
@@ -142,7 +102,10 @@ def measure_baselines(
     seed: int,
     turnovers: Sequence[float] = TURNOVERS,
 ) -> tuple[Baseline, ...]:
-    """Evaluate flat, buy-and-hold and random policies, all windows in one batch each."""
+    """Evaluate flat, buy-and-hold and random policies, all windows in one batch each.
+
+    A random baseline is the median of many random policies of one turnover.
+    """
     space = env.action_space(market.n_assets)  # once: gymnasium's spaces are slow to build
     weight = buy_and_hold_weight(env, market.n_assets)
     # With this band drift and opening gaps do not trade; only an asset that is not held yet does.
@@ -156,11 +119,25 @@ def measure_baselines(
     ]
     if has_session_exits(market):
         policies.append((BUY_AND_HOLD_OVERNIGHT, None, holder, hold_env, _without_exits(market)))
-    policies += [("random", level, RandomPolicy(space, level, seed), env, market) for level in turnovers]
-    return tuple(
+    found = [
         _evaluate(name, level, policy, open_market, windows, rules, cost, lookback, score_spec)
         for name, level, policy, rules, open_market in policies
-    )
+    ]
+    for place, level in enumerate(turnovers):
+        scores = measure_random(
+            market,
+            windows,
+            env=env,
+            cost=cost,
+            lookback=lookback,
+            score_spec=score_spec,
+            turnover=level,
+            seed=(seed, place),
+        )
+        median = RandomPolicy(space, level, (seed, place, scores.median_seed))
+        one = _evaluate(RANDOM_NAME, level, median, market, windows, env, cost, lookback, score_spec)
+        found.append(replace(one, score=scores.median, random=scores))
+    return tuple(found)
 
 
 def has_session_exits(market: Market) -> bool:

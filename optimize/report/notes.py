@@ -168,7 +168,18 @@ def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequ
         "over session closes and over bar closes; cost is in % of what a window starts with, turnover in "
         "units of equity; baselines are over all windows"
     )
-    return f"{table}\n\n{trades} trades; {units}."
+    return f"{table}\n\n{trades} trades; {units}.{_among_random(run, baselines)}"
+
+
+def _among_random(run: RunRecord, baselines: Sequence[BaselineRecord]) -> str:
+    """Return where a trial stands among random policies, empty where that was not measured."""
+    seeds = next((row.seeds for row in baselines if row.seeds is not None), None)
+    if run.random_quantile is None or seeds is None:
+        return ""
+    return (
+        f"\n\nIt scores above {in_percent(run.random_quantile)} of the random policies of its turnover; a "
+        f"`random` baseline is the median of {seeds}."
+    )
 
 
 def _baseline_rows(run: RunRecord, baselines: Sequence[BaselineRecord]) -> Iterator[list[str]]:

@@ -27,7 +27,10 @@ FILLS = {"open": "", "close": "; orders filled at the very close that was observ
 COST_UNIT = "cost: commission, slippage and financing, in % of what a window starts with, summed over windows"
 EXPOSURE = "exposure: mean over bars of the sum of |weights|"
 ZERO_COST = "zero-cost Sharpe: of the same actions without any cost"
-RANDOM = "random_0.02: a new random target at 2 % of the bars"
+RANDOM = (
+    "random_0.02: median of 200 policies with a new random target at 2 % of the bars; above random: share of "
+    "the random policies of a trial's own turnover that score lower"
+)
 FIGURES = (
     "return: net, compounded over the test windows; drawdown: the deepest loss from a peak, over session "
     "closes and over bar closes; trades: fills, forced exits among them"

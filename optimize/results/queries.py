@@ -23,6 +23,7 @@ from optimize.results.tables import RUNS, STUDIES, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
 _BEST = "SELECT * FROM best_models WHERE study_name = :name ORDER BY score DESC, trial_number LIMIT :limit"
+_SPREADS = "SELECT trial_number, mean, deviation FROM parameter_sets WHERE study_name = :name"
 _BEST_SCORE = "SELECT MAX(score) FROM best_models WHERE study_name = :name"
 _HEALTH = "SELECT * FROM study_health WHERE study_name = :name"
 _SPREAD = text('SELECT "window", sharpe FROM wf_windows WHERE run_uuid = :run_uuid ORDER BY "window", repeat')
@@ -89,6 +90,7 @@ class LeaderboardRow:
     p_buy_and_hold: float | None
     n_tries: int | None  # on this instrument and these dates
     as_of_trials: int | None  # of the study that had ended when it was measured
+    random_quantile: float | None  # share of random policies of its turnover that score lower; None: unknown
 
 
 def list_queries() -> list[tuple[str, str]]:
@@ -141,6 +143,13 @@ def best_models(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
             _row(rank, row, window_sharpes(conn, row["run_uuid"]), _metrics(conn, row["run_uuid"]))
             for rank, row in enumerate(best, start=1)
         ]
+
+
+def set_spreads(engine: Engine, study_name: str) -> dict[int, dict[str, float | None]]:
+    """Return mean and deviation of the scores of each parameter set, by the trial that represents it."""
+    with _reading(engine) as conn:
+        found = conn.execute(text(with_views(conn, _SPREADS)), {"name": study_name}).mappings()
+        return {row["trial_number"]: {"mean": row["mean"], "deviation": row["deviation"]} for row in found}
 
 
 def best_score(conn: Connection, study_name: str) -> float | None:

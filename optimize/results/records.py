@@ -5,7 +5,7 @@ Storing the same record again changes nothing.
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
@@ -251,6 +251,14 @@ def load_baselines(conn: Connection, study: str) -> list[BaselineRecord]:
     """Return the baselines of a study, by timeframe and name."""
     found = load_rows(conn, BaselineRecord, BASELINES, where(BASELINES, study_name=study))
     return sorted(found, key=lambda each: (each.timeframe, each.name))  # a server may sort by a language
+
+
+def random_levels(
+    baselines: Iterable[BaselineRecord], timeframe: str
+) -> list[tuple[float, Sequence[float | None]]]:
+    """Return (turnover, scores) of each random baseline of a timeframe."""
+    mine = (each for each in baselines if each.timeframe == timeframe and each.scores)
+    return [(each.turnover or 0.0, each.scores) for each in mine]
 
 
 def save_export(conn: Connection, export: ExportRecord) -> None:

@@ -144,6 +144,11 @@ def count_gated(conn: Connection, study: str) -> dict[str, int]:
     return {gate: number for gate, number in rows}
 
 
+def set_random_quantile(conn: Connection, run_uuid: str, quantile: float | None) -> None:
+    """Store the share of random policies of a run's own turnover that score lower."""
+    conn.execute(update(RUNS).where(RUNS.c.run_uuid == run_uuid).values(random_quantile=quantile))
+
+
 def seconds_of(conn: Connection, run_uuid: str) -> float:
     """Return the seconds since a run started."""
     run = load_run(conn, run_uuid)

@@ -20,7 +20,12 @@ from optimize.results.tables import LUCK, RUNS, WINDOWS, refuse_newer
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
-ADDED_TO_RUNS = ("gate", "flags", "max_drawdown_bars")  # columns that an older version did not write
+ADDED_TO_RUNS = (
+    "gate",
+    "flags",
+    "max_drawdown_bars",
+    "random_quantile",
+)  # columns that an older version did not write
 CLOSED = "closed"  # user attribute of a trial over a lowered cap: FAIL to Optuna, but not counted as failed
 
 
@@ -174,6 +179,7 @@ SELECT t.study_name, t.number AS trial_number, t.score, t.runs, t.pruned_runs, t
     ELSE CAST(t.runs * (<repeats>) AS TEXT) || ' seeds' END AS seeds,
   r.standard_error, r.total_return, r.max_drawdown, r.cost, r.trades, r.turnover, r.sharpe_zero_cost,
   r.buy_and_hold, (<parameters>) AS parameters, r.run_uuid, t.gated_runs, (<run.flags>) AS flags,
+  (<run.random_quantile>) AS random_quantile,
   (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = r.run_uuid) AS windows,
   r.seconds, r.finished_at, l.sharpe_low, l.sharpe_high, l.psr, l.deflated_sharpe_ratio, l.chance_sharpe,
   l.p_flat, l.p_buy_and_hold, l.n_tries, l.as_of_trials

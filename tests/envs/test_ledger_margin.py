@@ -11,7 +11,8 @@ from envs.env_state import EnvState
 from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
-from optimize.evaluate.baselines import FlatPolicy, RandomPolicy
+from optimize.evaluate.baselines import FlatPolicy
+from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, replay_without_costs, rollout
 from tests.envs.environments import make_env, play, with_exits, with_gaps
 from tests.markets import make_market, random_walk

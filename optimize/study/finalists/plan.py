@@ -10,6 +10,7 @@ from typing import Any
 from optimize import clock
 from optimize.database import Engine
 from optimize.errors import BadInputError, WalkforgeError
+from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.report.unscored import why_unscored
 from optimize.results.finalists import set_of_run
 from optimize.results.queries import LeaderboardRow, best_models
@@ -44,6 +45,7 @@ class FinalistPlan:
     entrants: tuple[Entrant, ...]
     seeds: int
     volume_share: float  # of a bar's volume, in the stress test that limits orders by it
+    gates: ResultGateSpec = dataclasses.field(default_factory=ResultGateSpec)  # of the study
     launched_at: datetime = dataclasses.field(default_factory=clock.now)
 
     def runs(self) -> Iterator[tuple[Entrant, int]]:

@@ -88,7 +88,7 @@ def _retrain(
     try:
         done = _finished(place, run, folder)
         _count_attempt(folder, len(done))
-        outcome = _train(place, run, entrant, folder, market_of(entrant), done, stopping)
+        outcome = _train(place, plan, run, entrant, folder, market_of(entrant), done, stopping)
     except StopRequestedError:
         (folder / ATTEMPTS).unlink(missing_ok=True)
         raise
@@ -123,6 +123,7 @@ def _begin(place: Place, plan: FinalistPlan, entrant: Entrant, seed: int) -> Fin
 
 def _train(
     place: Place,
+    plan: FinalistPlan,
     run: FinalistRun,
     entrant: Entrant,
     folder: Path,
@@ -160,7 +161,7 @@ def _train(
     seconds = earlier + time.perf_counter() - began
     with place.engine.connect() as conn:
         baselines = load_baselines(conn, run.study_name)
-    return outcome_of(entrant.spec, windowed, result, seconds, baselines)
+    return outcome_of(entrant.spec, windowed, result, seconds, baselines, plan.gates)
 
 
 def _try_of(run: FinalistRun, window: WindowRecord, windowed: WindowedMarket) -> Try:

@@ -72,7 +72,9 @@ def run_finalists(settings: FinalistSettings, echo: Callable[[str], None]) -> Fi
     try:
         with FileLock(folder / FINALISTS_LOCK, timeout=0), closing(open_study(spec)) as context:
             entrants = choose_entrants(context.engine, spec, settings.top_n, settings.data_path)
-            plan = FinalistPlan(spec.name, spec.seed, entrants, settings.seeds, settings.volume_share)
+            plan = FinalistPlan(
+                spec.name, spec.seed, entrants, settings.seeds, settings.volume_share, spec.gate
+            )
             if len(entrants) < settings.top_n:
                 echo(f"top_n={settings.top_n} were asked for; {len(entrants)} parameter sets are feasible")
             waiting = _waiting(context.engine, plan)

@@ -9,8 +9,11 @@ from optimize.agents.budget import budget_lines
 from optimize.agents.engines import choose_engine
 from optimize.agents.kernels.compile_first import must_compile_first
 from optimize.data.cache import cached_market
+from optimize.database import Connection
 from optimize.evaluate.baselines import Baseline
-from optimize.results.records import BaselineRecord, load_baselines, save_baselines
+from optimize.evaluate.random_policies import HIGH_SHARE, LOW_SHARE, RANDOM_NAME, random_quantile
+from optimize.results.records import BaselineRecord, load_baselines, random_levels, save_baselines
+from optimize.results.runs import finished_runs, set_random_quantile
 from optimize.search.parse import Choices, Range
 from optimize.search.space import SearchSpace, Value, apply, configured_value, expand
 from optimize.search.spec import LOOKBACK, TIMEFRAME
@@ -93,10 +96,15 @@ def fingerprint(spec: StudySpec) -> str:
 
 
 def store_baselines(context: StudyContext, markets: dict[MarketKey, WindowedMarket]) -> None:
-    """Evaluate and store the flat, buy-and-hold and random policies once for each timeframe of the study."""
+    """Evaluate and store the flat, buy-and-hold and random policies once for each timeframe of the study.
+
+    Those of an older version, whose random policies are single ones, are measured again.
+    """
     spec = context.spec
     with context.engine.connect() as conn:
-        stored = {baseline.timeframe for baseline in load_baselines(conn, spec.name)}
+        known = load_baselines(conn, spec.name)
+    single = {each.timeframe for each in known if each.name.startswith(RANDOM_NAME) and each.seeds is None}
+    stored = {each.timeframe for each in known} - single
     for (timeframe, lookback, _), windowed in markets.items():
         if timeframe in stored:
             continue
@@ -104,6 +112,20 @@ def store_baselines(context: StudyContext, markets: dict[MarketKey, WindowedMark
         found = evaluate_baselines(apply(spec, {LOOKBACK: lookback}), windowed, spec.seed)
         with context.engine.begin() as conn:
             save_baselines(conn, [baseline_record(spec.name, timeframe, windowed, each) for each in found])
+            _fill_quantiles(conn, spec.name, timeframe)
+
+
+def _fill_quantiles(conn: Connection, study: str, timeframe: str) -> None:
+    """Store the quantile of trials that ended before the random policies of their timeframe were measured."""
+    levels = random_levels(load_baselines(conn, study), timeframe)
+    for run in finished_runs(conn, study):
+        if (
+            run.score is not None
+            and run.random_quantile is None
+            and run.spec["data"]["timeframe"] == timeframe
+        ):
+            turnover = (run.metrics or {}).get("turnover")
+            set_random_quantile(conn, run.run_uuid, random_quantile(levels, turnover, run.score))
 
 
 def baseline_record(
@@ -111,6 +133,7 @@ def baseline_record(
 ) -> BaselineRecord:
     """Return the row of one baseline, its session returns included."""
     dates = [windowed.market.session_date[slice(*window.test_sessions)] for window in windowed.windows]
+    random = baseline.random
     return BaselineRecord(
         study_name=study,
         timeframe=timeframe,
@@ -119,7 +142,11 @@ def baseline_record(
         sharpe_zero_cost=baseline.sharpe_zero_cost,
         total_return=baseline.total_return,
         cost=baseline.cost,
-        turnover=sum(window.turnover for window in baseline.windows),
+        turnover=sum(each.turnover for each in baseline.windows) if random is None else random.turnover,
+        seeds=None if random is None else len(random.scores),
+        score_low=None if random is None else random.quantile(LOW_SHARE),
+        score_high=None if random is None else random.quantile(HIGH_SHARE),
+        scores=None if random is None else list(random.scores),
         windows={
             "sessions": [[str(day) for day in window] for window in dates],
             "returns": [window.tolist() for window in baseline.returns],

@@ -9,9 +9,10 @@ from envs.types import FloatArray, Market
 from optimize.evaluate.captions import BUY_AND_HOLD
 from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.evaluate.gates import GateRule, blocking_gate, flags_of
+from optimize.evaluate.random_policies import random_quantile
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import Window, train_start
-from optimize.results.records import SCORE_ERROR, BaselineRecord, Outcome, WindowRecord
+from optimize.results.records import SCORE_ERROR, BaselineRecord, Outcome, WindowRecord, random_levels
 from optimize.results.states import RunState
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import TrialResult
@@ -80,7 +81,9 @@ def outcome_of(
         return outcome
     if not result.score.feasible:
         return dataclasses.replace(outcome, reason=result.score.reason)
-    return dataclasses.replace(outcome, state=RunState.COMPLETE, score=result.score.value)
+    value = result.score.value
+    quantile = random_quantile(random_levels(baselines, timeframe), metrics["turnover"], value)
+    return dataclasses.replace(outcome, state=RunState.COMPLETE, score=value, random_quantile=quantile)
 
 
 def marks_of(

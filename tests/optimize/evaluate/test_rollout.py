@@ -14,8 +14,9 @@ from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.errors import NumericError
-from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, buy_and_hold_weight
+from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, buy_and_hold_weight
 from optimize.evaluate.metrics import session_returns
+from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, replay_without_costs, rollout
 from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows
 from tests.markets import make_market, random_walk

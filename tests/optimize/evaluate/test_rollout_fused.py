@@ -17,7 +17,8 @@ from envs.rewards import RewardSpec
 from envs.types import Market
 from envs.vector import EnvSpec
 from optimize.errors import NumericError
-from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, RandomPolicy, buy_and_hold_weight
+from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, buy_and_hold_weight
+from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, RecordedPolicy, replay_without_costs, rollout
 from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk

@@ -21,7 +21,7 @@ from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.market import load_bars, market_of
 from optimize.data.spec import DataSpec
-from optimize.evaluate.baselines import RandomPolicy
+from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, rollout
 from optimize.evaluate.trades import trades_table
 from tests.optimize.data.samples import bars_at, rows_of, stamps

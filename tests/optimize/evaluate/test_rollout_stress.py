@@ -14,7 +14,7 @@ from envs.rewards import RewardSpec
 from envs.stress import NO_STRESS, Stress
 from envs.types import Market
 from envs.vector import EnvSpec
-from optimize.evaluate.baselines import RandomPolicy
+from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, RecordedPolicy, rollout
 from tests.markets import make_market, random_walk
 from tests.optimize.evaluate.policies import Acted

@@ -13,8 +13,9 @@ from optimize.data.bars import join_bars
 from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.market import market_of
-from optimize.evaluate.baselines import FlatPolicy, RandomPolicy
+from optimize.evaluate.baselines import FlatPolicy
 from optimize.evaluate.metrics import measure
+from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, rollout
 from optimize.evaluate.trades import SCHEMA, Trades, trades_table
 from optimize.evaluate.windows import WindowSpec, place_windows, plan_windows

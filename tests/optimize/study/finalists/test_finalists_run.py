@@ -13,10 +13,12 @@ import pytest
 
 from optimize.database import open_engine
 from optimize.errors import BadInputError, StudyStoppedError
+from optimize.evaluate.random_policies import random_quantile
 from optimize.results.finalists import finalist_runs, ranked_finalists, stress_of
 from optimize.results.queries import best_models
+from optimize.results.records import load_baselines, random_levels
 from optimize.results.returns import returns_of_run
-from optimize.results.runs import windows_of
+from optimize.results.runs import finished_runs, windows_of
 from optimize.results.states import COUNTED, RunState
 from optimize.study.context import StudyContext
 from optimize.study.finalists.plan import FinalistPlan, choose_entrants, finalist_folder
@@ -106,6 +108,24 @@ def test_a_run_that_was_stopped_after_a_window_goes_on_to_the_same_results(
     assert sorted(trained) == [0, 0, 0, 1, 1, 1, 1]
     with place.engine.connect() as conn:
         assert begun.run_uuid in {run.run_uuid for run in finalist_runs(conn, study.name)}
+    place.engine.dispose()
+
+
+def test_every_trial_and_finalist_has_its_quantile_among_random_policies(study: StudySpec) -> None:
+    place = place_of(study)
+    work(study, place, plan_of(study, place, seeds=1, top_n=1))
+    with place.engine.connect() as conn:
+        levels = random_levels(load_baselines(conn, study.name), "1h")
+        assert [len(scores) for _, scores in levels] == [200] * 5
+        trials = finished_runs(conn, study.name)
+        ended = [*trials, *(run.as_run for run in finalist_runs(conn, study.name))]
+    assert len(ended) == 4
+    for run in ended:
+        turnover = (run.metrics or {})["turnover"]
+        assert run.random_quantile == random_quantile(levels, turnover, run.score)
+        assert run.random_quantile is not None
+    in_view = {row.trial_number: row.random_quantile for row in best_models(place.engine, study.name)}
+    assert in_view == {run.trial_number: run.random_quantile for run in trials}
     place.engine.dispose()
 
 
