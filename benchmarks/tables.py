@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.discovery_table import discovery
 from benchmarks.markdown import table, times
 
 REQUIREMENTS = Path(__file__).resolve().parent / "peers"
@@ -282,4 +283,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "fuzz": fuzz,
     "small_study": small_study,
     "verbs": verbs,
+    "discovery": discovery,
 }

@@ -10,7 +10,9 @@ from optimize.database import Connection, Engine, open_engine, server_time
 from optimize.database.address import in_words
 from optimize.report.format import format_score, number
 from optimize.report.market_line import stored_line
+from optimize.report.nested import nested_line, stored_nested
 from optimize.report.tables import Column, duration, say, short, show, show_json
+from optimize.results.events import NestedMeasured
 from optimize.results.launches import in_sentence, preflighting, running_launch, time_left, typed_command
 from optimize.results.leases import Lease, active, is_future, is_lost, owner_alive
 from optimize.results.processes import host_name
@@ -80,7 +82,7 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
         preflight, launch = preflighting(conn, name), running_launch(conn, name)
         command = typed_command(conn, name)
         best, shortage = best_score(conn, name), short_now(conn, name)
-        market = stored_line(conn, name)
+        market, nested = stored_line(conn, name), stored_nested(conn, name)
     live = sum(worker["alive"] for worker in workers)
     where = in_words(engine.url)
     done, unfinished = health["complete"] + health["pruned"], health["running"] + health["waiting"]
@@ -89,6 +91,7 @@ def study_status(engine: Engine, name: str) -> dict[str, Any]:
         "name": name,
         "phase": health["phase"],
         "market": market,
+        "nested": None if nested is None else asdict(nested),
         "state": StudyState.FINISHED if done >= (health["cap"] or 0) and not unfinished else state,
         "stopped_itself": None if own is None else f"{own.message}: {remedy(own.event, name, where)}",
         "preflight": None if preflight is None else {"host": preflight[0], "pid": preflight[1]},
@@ -180,6 +183,8 @@ def _show(studies: list[dict[str, Any]], config: StatusConfig) -> None:
         show(workers, WORKER_COLUMNS, form)
     for study in studies:
         say(f"{study['name']}: {study['market']}")
+        if study["nested"]:
+            say(f"{study['name']}: {nested_line(NestedMeasured(**study['nested']))}")
         if study["failures"]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in study["failures"].items())
             why = f"`walkforge status name={study['name']}{where} failures=true` says why"
