@@ -94,7 +94,7 @@ def drift(edge: float) -> float:
     if edge == 0:
         return 0.0
     cost = TURNOVER * (COST.commission_bps + COST.slippage_bps) * 1e-4
-    return (edge / np.sqrt(YEAR) * VOLATILITY * np.sqrt(DAY) + cost) / DAY
+    return float((edge / np.sqrt(YEAR) * VOLATILITY * np.sqrt(DAY) + cost) / DAY)
 
 
 def spec_of(path: Path, size: Size, point: dict[str, Any]) -> StudySpec:
@@ -124,7 +124,7 @@ def spec_of(path: Path, size: Size, point: dict[str, Any]) -> StudySpec:
 
 def record(path: Path, size: Size) -> Table:
     """Train and evaluate every point of the grid with every seed, window by window."""
-    markets: dict[int, WindowedMarket] = {}
+    markets: dict[float, WindowedMarket] = {}
     returns, trades, seconds = [], [], []
     window = np.empty(0)
     step = len(POINTS) // size.points
