@@ -10,7 +10,7 @@ from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
 from optimize.report.format import format_score, number, percent, share
-from optimize.report.gates import gate_lines
+from optimize.report.gates import blocked_line, gate_lines
 from optimize.report.luck import StudyLuck, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.nested import nested_line, stored_nested
@@ -43,6 +43,7 @@ from optimize.results.queries import (
 )
 from optimize.results.queries import best_models as best_rows
 from optimize.results.records import BaselineRecord, StudyRecord, load_baselines, load_study
+from optimize.results.runs import count_gated
 from optimize.results.study_names import is_nested, searched_name
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.schemas.records import LeaderboardConfig
@@ -105,10 +106,13 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
     if not rows:
         seen = f"`walkforge status name={config.name}{in_words(config.database.url)}`"
         with engine.connect() as conn:
-            health = health_of(conn, name)
+            health, blocked = health_of(conn, name), blocked_line(count_gated(conn, name))
         ended = health["cap"] is not None and health["complete"] + health["pruned"] >= health["cap"]
         seen = f"{seen} shows where it is"
-        say(why_unscored(engine, name) if ended else f"study {name} has no complete trial yet; {seen}")
+        waiting = f"study {name} has no complete trial yet; {seen}"
+        if blocked:
+            waiting = f"study {name} has no trial yet that may be ranked; {blocked}; {seen}"
+        say(why_unscored(engine, name) if ended else waiting)
         return
     texts = [{"spread": _spread(row), "interval": interval_of(row)} for row in rows]
     shown = [each | text for each, text in zip(plain, texts, strict=True)]
