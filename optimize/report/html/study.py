@@ -17,7 +17,7 @@ from optimize.report.html.trial_figures import interval_figure, luck_traces
 from optimize.report.tables import FIGURES, ZERO_COST, spell
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.report.verdict import LUCK_LEGEND, interval_of
-from optimize.results.finalists import Finalist
+from optimize.results.finalists import Finalist, StressRecord
 from optimize.results.luck import LuckTest
 from optimize.results.queries import LeaderboardRow
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
@@ -51,6 +51,7 @@ class StudyContent:
     luck: LuckTest | None = None
     evidence: Verdict | None = None
     finalists: Sequence[Finalist] = ()
+    stress: Sequence[StressRecord] = ()
     searched: str = ""
 
 
@@ -117,7 +118,7 @@ def _sections(content: StudyContent) -> Iterator[Section]:
             + "".join(map(paragraph, verdict_lines(content.evidence))),
         )
     if content.finalists:
-        yield Section("Finalists", _finalists(content.finalists))
+        yield Section("Finalists", _finalists(content.finalists, content.stress))
     if content.baselines:
         yield Section("Baselines", baseline_table(content.baselines))
 
@@ -174,7 +175,7 @@ FINALIST_HEADER = (
 )  # fmt: skip
 
 
-def _finalists(found: Sequence[Finalist]) -> str:
+def _finalists(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str:
     """Return the finalists with the score of the search beside that of fresh seeds."""
     lines = [
         [
@@ -185,10 +186,28 @@ def _finalists(found: Sequence[Finalist]) -> str:
         ]
         for each in found
     ]  # fmt: skip
-    return table_html(FINALIST_HEADER, lines, left=0) + paragraph(
-        "Trained again on fresh seeds and ranked by the lower bound; search score less fresh score is the "
-        "part of the score that choosing the best has added."
+    return (
+        table_html(FINALIST_HEADER, lines, left=0)
+        + paragraph(
+            "Trained again on fresh seeds and ranked by the lower bound; search score less fresh score is the "
+            "part of the score that choosing the best has added."
+        )
+        + _stress(found, stress)
     )
+
+
+def _stress(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str:
+    """Return the score of each finalist's median seed under each stress test."""
+    scenarios = sorted({each.scenario for each in stress})
+    scores = {(each.run_uuid, each.scenario): each.score for each in stress}
+    lines = [
+        [
+            str(each.trial_number),
+            *(format_score(scores.get((str(each.run_uuid), name))) for name in scenarios),
+        ]
+        for each in found
+    ]
+    return table_html(["stress test of trial", *scenarios], lines, left=0) if scenarios else ""
 
 
 BOARD: tuple[tuple[str, Callable[[LeaderboardRow], str]], ...] = (

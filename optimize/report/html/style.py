@@ -26,6 +26,7 @@ p{margin:6px 0;max-width:86ch;overflow-wrap:anywhere}
 .scroll{overflow:auto;max-height:560px;margin:8px 0}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
+td.l:last-child{white-space:normal;min-width:200px}
 th{position:sticky;top:0;background:var(--bg);color:var(--soft);font-weight:600}
 .l{text-align:left}
 .r{text-align:right}

@@ -14,6 +14,7 @@ from optimize.report.html.load_study import study_content
 from optimize.report.html.page import figure_html, table_html, write_page
 from optimize.report.html.study import SearchedKey, StudyContent, study_page
 from optimize.report.html.trial import FeatureEffect, TrialContent, trial_page
+from optimize.results.finalists import Finalist, StressRecord
 from optimize.results.queries import best_models
 from optimize.results.runs import run_of_trial
 from optimize.study.context import StudyContext
@@ -86,6 +87,21 @@ def test_hostile_text_stays_text(gallery: StudyContext) -> None:
         assert "<script>window.hit" not in own
         assert "<img" not in own
         assert "&lt;/script&gt;&lt;script&gt;window.hit=1" in own
+
+
+def test_finalists_stand_beside_their_search_score_and_stress_tests(gallery: StudyContext) -> None:
+    finalist = Finalist(
+        study_name="gallery.model", parameter_set="a", rank=1, trial_number=2, parameters={HOSTILE: 1.0},
+        search_score=1.7, fresh_score=0.3, lower_bound=-0.2, upper_bound=0.9, score_mean=0.3,
+        score_deviation=0.1, score_min=0.1, score_max=0.4, random_quantile=0.9, seeds=3, infeasible=0,
+        run_uuid="median",
+    )  # fmt: skip
+    content = dataclasses.replace(
+        content_of_study(gallery), finalists=[finalist], stress=[StressRecord("median", "costs_x2", -0.45)]
+    )
+    rows = cells(study_page(content))
+    assert ["1", "2", "+1.70", "+0.30", "-0.20", "+0.90"] in [row[:6] for row in rows]
+    assert ["2", "-0.45"] in rows
 
 
 def test_a_trial_whose_files_are_gone_has_a_page(gallery: StudyContext, tmp_path: Path) -> None:

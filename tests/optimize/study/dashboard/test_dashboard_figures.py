@@ -42,6 +42,12 @@ def drawn(spec: StudySpec) -> list[tuple[str]]:
     return rows(spec, "SELECT value_json FROM study_user_attributes WHERE key = :key", key=DRAWN)
 
 
+def saved(spec: StudySpec) -> set[str]:
+    """Return the names of the figures on the page of the study."""
+    keys = rows(spec, "SELECT key FROM study_system_attributes WHERE key LIKE 'dashboard:plot_data:%'")
+    return {key.split(":")[2] for (key,) in keys}
+
+
 def test_a_launch_that_was_stopped_leaves_figures_of_what_it_finished(tmp_path: Path) -> None:
     spec = small_spec(tmp_path, n_trials=500)
     with forked_study(tmp_path, spec) as supervisor:
@@ -65,6 +71,7 @@ def test_reading_draws_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.
     attach_missing(url, folder, lines.append)
     assert drawn(context.spec) == [("2",)]
     assert rows(context.spec, EQUITY) > [(0,)]
+    assert {"equity", "windows", "costs", "best", "drawdown"} <= saved(context.spec)
     assert rows(context.spec, "SELECT as_of_trials, n_tries, n_held FROM wf_luck_tests") == [(2, 2, 2)]
     assert get_note(context.study).startswith("- verdict: ")
 
