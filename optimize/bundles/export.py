@@ -31,6 +31,7 @@ from optimize.report.gates import refuse_flagged
 from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
+from optimize.results.finalists import load_finalist_run
 from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import LeaderboardRow, find_study
@@ -45,7 +46,7 @@ from optimize.results.records import (
 )
 from optimize.results.runs import load_run
 from optimize.spawning import main_left_out
-from optimize.walkforward.files import run_folder
+from optimize.walkforward.files import finalist_folder, run_folder
 
 EXPORTS_FOLDER, LOCK = "exports", ".lock"
 OLDER_PARTIAL = ".aside_"  # prefix of the partial folders of version 0.1
@@ -262,13 +263,20 @@ def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) ->
 def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
     with engine.connect() as conn:
         run = None if row.run_uuid is None else load_run(conn, row.run_uuid)
+        finalist = None if run is not None else load_finalist_run(conn, row.run_uuid or "")
+    if finalist is not None:
+        source = finalist_folder(folder, finalist.parameter_set, finalist.seed)
+        return Candidate(row.rank, finalist.as_run, row.score, source, _target(row, folder))
     if run is None:
         raise WalkforgeError(
             f"trial {row.trial_number} of {row.study_name} lost its run while it was looked at: export again"
         )
-    name = f"{row.rank:02d}_trial_{row.trial_number:04d}"
     source = run_folder(folder, row.trial_number, run.run_uuid)
-    return Candidate(row.rank, run, row.score, source, folder / EXPORTS_FOLDER / name)
+    return Candidate(row.rank, run, row.score, source, _target(row, folder))
+
+
+def _target(row: LeaderboardRow, folder: Path) -> Path:
+    return folder / EXPORTS_FOLDER / f"{row.rank:02d}_trial_{row.trial_number:04d}"
 
 
 def _existing_outcome(candidate: Candidate, refitted: bool) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from optimize.bundles.finalist_rows import finalist_leaderboard
 from optimize.database import Connection, Engine
 from optimize.errors import WalkforgeError, require
 from optimize.evaluate.captions import BUY_AND_HOLD, best_baseline
@@ -111,7 +112,10 @@ def gated_rows(
 
 
 def _ranked(engine: Engine, study: str, first: int) -> Iterator[LeaderboardRow]:
-    """Yield the rows of a leaderboard, read in growing parts."""
+    """Yield the finalists where there are such, else the rows of a leaderboard, read in growing parts."""
+    if finalists := finalist_leaderboard(engine, study):
+        yield from finalists
+        return
     limit, seen = first, 0
     while True:
         rows = best_models(engine, study, limit)

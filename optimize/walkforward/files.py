@@ -28,6 +28,8 @@ from optimize.walkforward.run import WindowModel
 SCALER = "scaler.npz"
 RETURNS = "returns.parquet"
 TRADES = "trades.parquet"
+FINALISTS_FOLDER = "finalists"
+SET_DIGITS = 12  # of a parameter set's hash in the name of its folder
 SUMMARY_KEY = b"walkforge.measured"
 GONE = (None, errno.ENOENT, errno.ENOTDIR)  # None: the content is damaged; others, of the disk, may pass
 
@@ -40,6 +42,11 @@ def run_folder(study_folder: Path, number: int, run_uuid: str) -> Path:
 def run_folders(study_folder: Path, number: int) -> list[Path]:
     """Return the folders of all runs of a trial."""
     return sorted((study_folder / "trials").glob(f"{number:04d}_*"))
+
+
+def finalist_folder(study_folder: Path, of_set: str, seed: int) -> Path:
+    """Return the folder of a finalist's run, which holds its windows as that of a trial's run does."""
+    return study_folder / FINALISTS_FOLDER / of_set[:SET_DIGITS] / f"seed_{seed:02d}"
 
 
 def window_folder(folder: Path, window: int, repeat: int) -> Path:

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from optimize import clock
@@ -19,9 +18,7 @@ from optimize.results.runs import load_run, parameter_set
 from optimize.study.spec import StudySpec
 from optimize.walkforward.spec import RunSpec, read_run
 
-FINALISTS_FOLDER = "finalists"
 FRESH = 0x46494E41  # a word of the seeds that trials lack, whose entropy is two words long
-SET_DIGITS = 12  # of a parameter set's hash in the name of its folder
 
 
 @dataclass(frozen=True)
@@ -104,13 +101,3 @@ def _spec_of(spec: StudySpec, run: RunRecord, data_path: str | None) -> RunSpec:
         data = dataclasses.replace(data, path=data_path)
     score = dataclasses.replace(stored.score, repeats=1)
     return dataclasses.replace(stored, data=data, score=score, extensions=spec.extensions)
-
-
-def set_folder(study_folder: Path, of_set: str) -> Path:
-    """Return the folder of one finalist."""
-    return study_folder / FINALISTS_FOLDER / of_set[:SET_DIGITS]
-
-
-def finalist_folder(study_folder: Path, of_set: str, seed: int) -> Path:
-    """Return the folder of a finalist's run, which holds its windows as that of a trial's run does."""
-    return set_folder(study_folder, of_set) / f"seed_{seed:02d}"

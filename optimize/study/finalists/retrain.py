@@ -25,11 +25,12 @@ from optimize.results.states import COUNTED, FailureKind, TryKind
 from optimize.results.tries import Try, instruments_of, record_try
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import patiently
-from optimize.study.finalists.plan import Entrant, FinalistPlan, finalist_folder
+from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.trials.execute import StopRequestedError
 from optimize.study.trials.outcome import outcome_of, window_record
 from optimize.walkforward.files import (
     RETURNS,
+    finalist_folder,
     holds_agent,
     read_returns,
     window_folder,

@@ -20,13 +20,14 @@ from optimize.results.queries import find_study
 from optimize.results.records import load_study
 from optimize.results.states import COUNTED, RunState
 from optimize.study.context import open_study
-from optimize.study.finalists.plan import FINALISTS_FOLDER, FinalistPlan, choose_entrants
+from optimize.study.finalists.plan import FinalistPlan, choose_entrants
 from optimize.study.finalists.ranking import rank_finalists
 from optimize.study.finalists.work import work_on_finalists
 from optimize.study.launch.machine_compatibility import MachineSettings, spec_on_machine
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.workers.process import check_sockets
 from optimize.study.workers.supervisor import Supervisor
+from optimize.walkforward.files import FINALISTS_FOLDER
 
 FINALISTS_PICTURE = Path("figures") / "finalists.png"
 FINALISTS_LOCK = ".lock"

@@ -13,9 +13,9 @@ from optimize.errors import WalkforgeError
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.results.finalists import FinalistRun, StressRecord, save_stress, stress_of
 from optimize.study.failures.shortages import patiently
-from optimize.study.finalists.plan import Entrant, FinalistPlan, finalist_folder
+from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.finalists.retrain import Place
-from optimize.walkforward.files import SCALER, window_folder
+from optimize.walkforward.files import SCALER, finalist_folder, window_folder
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import WindowModel, conclude, evaluate_window
 

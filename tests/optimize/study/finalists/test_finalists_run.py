@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimize.bundles.export import export_best
+from optimize.bundles.manifest import verify_bundle
 from optimize.database import open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.random_policies import random_quantile
@@ -21,7 +23,7 @@ from optimize.results.returns import returns_of_run
 from optimize.results.runs import finished_runs, windows_of
 from optimize.results.states import COUNTED, RunState
 from optimize.study.context import StudyContext
-from optimize.study.finalists.plan import FinalistPlan, choose_entrants, finalist_folder
+from optimize.study.finalists.plan import FinalistPlan, choose_entrants
 from optimize.study.finalists.retrain import ATTEMPTS, Place, _count_attempt
 from optimize.study.finalists.run import FinalistSettings, run_finalists
 from optimize.study.finalists.stress import scenarios_of
@@ -29,6 +31,7 @@ from optimize.study.finalists.work import entrant_markets, run_plan
 from optimize.study.launch.markets import store_baselines
 from optimize.study.spec import StudySpec
 from optimize.walkforward import run as run_module
+from optimize.walkforward.files import finalist_folder
 from tests.optimize.study.databases import close_studies
 from tests.optimize.study.studies import ground_of, opened, play, rows, small_spec
 
@@ -174,6 +177,25 @@ def test_the_verb_trains_ranks_and_goes_on_with_more_seeds(
     with engine.connect() as conn:
         assert ranked_finalists(conn, study.name) == again.finalists
     engine.dispose()
+
+
+@pytest.mark.usefixtures("replayed_here")
+def test_an_export_takes_the_finalists_by_their_median_seed(
+    study: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
+    settings = FinalistSettings(
+        study.name, top_n=2, seeds=3, output_dir=study.output_dir, database=study.database
+    )
+    found = run_finalists(settings, lambda line: None)
+    engine = open_engine(study.database.url)
+    exported = export_best(engine, study.output_dir, study.name, 2)
+    engine.dispose()
+    assert [(each.trial, each.score) for each in exported] == [
+        (each.trial_number, each.fresh_score) for each in found.finalists
+    ]
+    bundles = [verify_bundle(each.folder).run_uuid for each in exported]
+    assert bundles == [each.run_uuid for each in found.finalists]
 
 
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

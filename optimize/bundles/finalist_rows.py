@@ -1,0 +1,52 @@
+"""Leaderboard rows of finalists, which an export takes where `walkforge finalists` has ranked some."""
+
+from dataclasses import replace
+from typing import Any
+
+from optimize.database import Engine
+from optimize.results.finalists import Finalist, FinalistRun, load_finalist_run, ranked_finalists, set_of_run
+from optimize.results.queries import LeaderboardRow, best_models
+
+MOST_SETS = 1000  # of the leaderboard, among which the finalists are looked for
+FROM_RUN = (
+    "total_return", "max_drawdown", "max_drawdown_bars", "cost", "trades", "turnover", "exposure",
+    "sharpe_zero_cost", "best_session",
+)  # fmt: skip
+
+
+def finalist_leaderboard(engine: Engine, study: str) -> list[LeaderboardRow]:
+    """Return the finalists that no gate blocks, in their order, each by the run of its median fresh seed.
+
+    Luck and parameters are those of the search's own run; it is empty where no finalists were ranked.
+    """
+    with engine.connect() as conn:
+        finalists = {each.parameter_set: each for each in ranked_finalists(conn, study)}
+    if not finalists:
+        return []
+    rows = []
+    for row in best_models(engine, study, MOST_SETS):
+        with engine.connect() as conn:
+            of_set = None if row.run_uuid is None else set_of_run(conn, row.run_uuid)
+            finalist = None if of_set is None else finalists.get(of_set)
+            run = None if finalist is None else load_finalist_run(conn, finalist.run_uuid or "")
+        if finalist is not None and run is not None and finalist.gate is None:
+            rows.append(_row(row, finalist, run))
+    rows.sort(key=lambda row: row.rank)
+    return [replace(row, rank=rank) for rank, row in enumerate(rows, start=1)]
+
+
+def _row(row: LeaderboardRow, finalist: Finalist, run: FinalistRun) -> LeaderboardRow:
+    figures: dict[str, Any] = {name: (run.metrics or {}).get(name) for name in FROM_RUN}
+    return replace(
+        row,
+        rank=finalist.rank,
+        score=finalist.fresh_score if finalist.fresh_score is not None else row.score,
+        runs=finalist.seeds,
+        score_min=finalist.score_min if finalist.score_min is not None else row.score_min,
+        score_max=finalist.score_max if finalist.score_max is not None else row.score_max,
+        seeds=f"{finalist.seeds} seeds",
+        standard_error=run.standard_error,
+        random_quantile=finalist.random_quantile,
+        run_uuid=run.run_uuid,
+        **figures,
+    )
