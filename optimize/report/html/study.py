@@ -189,7 +189,7 @@ def _finalists(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str
     return (
         table_html(FINALIST_HEADER, lines, left=0)
         + paragraph(
-            "Trained again on fresh seeds and ranked by the lower bound; search score less fresh score is the "
+            "Trained again on fresh seeds and ranked by the lower bound; search less fresh score is the "
             "part of the score that choosing the best has added."
         )
         + _stress(found, stress)
@@ -199,12 +199,9 @@ def _finalists(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str
 def _stress(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str:
     """Return the score of each finalist's median seed under each stress test."""
     scenarios = sorted({each.scenario for each in stress})
-    scores = {(each.run_uuid, each.scenario): each.score for each in stress}
+    scores = {(each.run_uuid, each.scenario): format_score(each.score) for each in stress}
     lines = [
-        [
-            str(each.trial_number),
-            *(format_score(scores.get((str(each.run_uuid), name))) for name in scenarios),
-        ]
+        [str(each.trial_number), *(scores.get((str(each.run_uuid), name), "-") for name in scenarios)]
         for each in found
     ]
     return table_html(["stress test of trial", *scenarios], lines, left=0) if scenarios else ""
