@@ -76,23 +76,28 @@ class Agent:
             with np.printoptions(threshold=0, edgeitems=1):  # SB3 writes out whole spaces, for people to read
                 self.model.save(buffer)
             archive = buffer.getvalue()
-        description = _describe(self.spec, self.policy) | {"evaluation": FUSED if self.fused else LOCK_STEP}
-        files.write_files(folder, archive, self.policy.state_dict(), description)
+        files.write_files(folder, archive, self.policy.state_dict(), describe_agent(self))
 
 
 def load_agent(folder: Path, device: str = "cpu") -> Agent:
     """Rebuild an agent from policy.safetensors and spec.json, without pickle."""
     description = files.read_spec(folder)
+    agent = rebuild_agent(folder, description)
+    files.load_weights(folder, description, agent.policy)
+    agent.policy.set_training_mode(False)
+    return replace(agent, policy=agent.policy.to(device))
+
+
+def rebuild_agent(folder: Path, description: dict[str, Any]) -> Agent:
+    """Return the agent of a description in a folder, with arbitrary weights."""
     try:
         spec = from_plain(AgentSpec, description["agent"])
         policy = _rebuild(spec.name, description)
     except (KeyError, TypeError) as error:
         raise BadInputError(f"{folder / files.SPEC} is incomplete ({error}): train the agent again") from None
-    files.load_weights(folder, description, policy)
-    policy.set_training_mode(False)
     # Version 0.1 did not write the key and asked stock-trained agents bar by bar: their scores stay the same.
     former = LOCK_STEP if spec.engine == "stock" else FUSED
-    return Agent(spec, policy.to(device), fused=description.get("evaluation", former) == FUSED)
+    return Agent(spec, policy, fused=description.get("evaluation", former) == FUSED)
 
 
 def load_sb3(folder: Path) -> BaseAlgorithm:
@@ -102,8 +107,9 @@ def load_sb3(folder: Path) -> BaseAlgorithm:
     return find_algorithm(from_plain(AgentSpec, description["agent"]).name).load().load(path, device="cpu")
 
 
-def _describe(spec: AgentSpec, policy: BasePolicy) -> dict[str, Any]:
-    """Return the description from which the policy is rebuilt, as plain values."""
+def describe_agent(agent: Agent) -> dict[str, Any]:
+    """Return the description from which an agent is rebuilt, as plain values."""
+    spec, policy = agent.spec, agent.policy
     action = policy.action_space
     return {
         "agent": to_plain(spec),
@@ -117,6 +123,7 @@ def _describe(spec: AgentSpec, policy: BasePolicy) -> dict[str, Any]:
         "action_size": gymnasium.spaces.flatdim(action),
         "action_low": float(action.low.min()) if isinstance(action, gymnasium.spaces.Box) else None,
         "versions": {"torch": torch.__version__, "stable_baselines3": stable_baselines3.__version__},
+        "evaluation": FUSED if agent.fused else LOCK_STEP,
     }
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from optimize.agents.artifacts import WEIGHTS
-from optimize.atomic import partial_of, put_folder, remove_all_partials
+from optimize.atomic import partial_folder, partial_of, put_folder, remove_all_partials
 from optimize.bundles.card import SearchSummary, StudyBaseline
+from optimize.bundles.ensemble import Member, join_members
 from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
 from optimize.bundles.replay import Replay, WindowedMarkets, replay_bundle, trust_bundle
@@ -125,6 +126,40 @@ def export_best(
             f"another export has held {exports / LOCK} for over {EXPORT_LOCK_TIMEOUT_S:g} s: end it, or "
             "try again"
         ) from None
+
+
+def export_ensemble(
+    engine: Engine,
+    output_dir: str | Path,
+    study_name: str,
+    size: int,
+    echo: Callable[[str], None] = lambda line: None,
+    extensions: Sequence[str] | None = None,
+    gates: GateSpec = NO_GATES,
+) -> list[Exported]:
+    """Export one bundle that holds the mean of the targets of the best trials that pass the gates."""
+    require(size >= 2, "ensemble", size, "at least 2, or null")
+    study = find_study(engine, study_name)
+    rows = gated_rows(engine, study, size, gates, echo)
+    if not rows:
+        raise WalkforgeError(why_unscored(engine, study))
+    if len(rows) < size:
+        raise WalkforgeError(
+            f"ensemble={size}: {len(rows)} trials of {study} can be joined: give a smaller one"
+        )
+    folder = Path(output_dir) / study
+    found = [_candidate(engine, row, folder) for row in rows]
+    members = [Member(candidate.run, candidate.source) for candidate in found]
+    exports = folder / EXPORTS_FOLDER
+    exports.mkdir(parents=True, exist_ok=True)
+    with FileLock(exports / LOCK, timeout=EXPORT_LOCK_TIMEOUT_S):
+        _remove_leftovers(exports)
+        echo(f"joining {size} trials: {', '.join(str(member.run.trial_number) for member in members)}")
+        with partial_folder(exports / "ensemble_run") as source:
+            run = join_members(members, source, {})
+            target = exports / f"ensemble_{size:02d}"
+            joined = Candidate(1, run, float(run.score or 0.0), source, target)
+            return _export(engine, study, [joined], echo, extensions, refitted=False)
 
 
 def _remove_leftovers(exports: Path) -> None:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from envs.types import FloatArray
-from optimize.agents.agent import Agent, load_agent
+from optimize.agents.agent import Agent
 from optimize.agents.artifacts import MODEL, SPEC, WEIGHTS
+from optimize.agents.ensemble import ENSEMBLE, load_member_or_ensemble
 from optimize.agents.sb3.archive import check_archive
 from optimize.agents.threads import limit_threads
 from optimize.bundles.consistency import check_consistency
@@ -193,7 +194,8 @@ def check_deployed(folder: Path, manifest: Manifest, last: int) -> None:
                 f"{folder / name} is not {folder / proven / name}, the file that replays: "
                 "the deployable policy of this bundle is unproven, so export it again"
             )
-    check_archive(folder)
+    if MODEL in manifest.files or ENSEMBLE not in read_json(folder / SPEC):
+        check_archive(folder)  # an ensemble has no model.zip
 
 
 def _threads(manifest: Manifest, folder: Path) -> int:
@@ -259,9 +261,9 @@ def _evaluate(spec: RunSpec, windowed: WindowedMarket, window: Window, place: Pa
 def load_on_device(place: Path, device: str) -> Agent:
     """Load the agent on the device of its evaluation, or on the CPU if that device is missing."""
     try:
-        return load_agent(place, device)
+        return load_member_or_ensemble(place, device)
     except (AssertionError, RuntimeError):  # raised by torch without CUDA, or without that GPU
-        return load_agent(place)
+        return load_member_or_ensemble(place)
 
 
 def _compare(window: Window, repeat: int, stored: WindowResult, again: WindowResult) -> WindowReplay:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from envs.plain import to_plain
 from envs.types import Market
+from optimize.agents.artifacts import MODEL, SPEC, read_spec
+from optimize.agents.ensemble import ENSEMBLE
 from optimize.agents.threads import limit_threads
 from optimize.atomic import sync_tree
 from optimize.bundles.card import (
@@ -120,9 +122,8 @@ def _check_files(spec: RunSpec, run: RunRecord, windowed: WindowedMarket, source
         for repeat in range(spec.score.repeats)
     ]
     last = window_folder(source, windowed.windows[-1].index, 0)
-    wanted = [place / name for place in places for name in WINDOW_FILES] + [
-        last / name for name in POLICY_FILES
-    ]
+    wanted = [place / name for place in places for name in WINDOW_FILES]
+    wanted += [last / name for name in _policy_files(last)]
     for path in wanted:
         if not path.is_file():
             raise WalkforgeError(
@@ -141,7 +142,7 @@ def _copy(spec: RunSpec, windowed: WindowedMarket, source: Path, folder: Path) -
             for name in WINDOW_FILES:
                 shutil.copyfile(window_folder(source, window.index, repeat) / name, place / name)
     last = window_folder(source, windowed.windows[-1].index, 0)
-    for name in POLICY_FILES:
+    for name in _policy_files(last):
         shutil.copyfile(last / name, folder / name)
     return [
         [
@@ -150,6 +151,12 @@ def _copy(spec: RunSpec, windowed: WindowedMarket, source: Path, folder: Path) -
         ]
         for repeat in range(spec.score.repeats)
     ]
+
+
+def _policy_files(place: Path) -> tuple[str, ...]:
+    """Return the files of the deployable policy; an ensemble has no model.zip."""
+    joined = (place / SPEC).is_file() and ENSEMBLE in read_spec(place)
+    return tuple(name for name in POLICY_FILES if name != MODEL or not joined)
 
 
 def _copy_extensions(spec: RunSpec, folder: Path) -> RunSpec:

@@ -5,7 +5,7 @@ import json
 import sys
 
 from optimize.bundles.card import TRUST
-from optimize.bundles.export import Exported, export_best
+from optimize.bundles.export import Exported, export_best, export_ensemble
 from optimize.bundles.holdout import HoldoutResult, measure_holdout
 from optimize.database import Engine, open_engine
 from optimize.errors import require
@@ -35,17 +35,12 @@ def export(config: ExportConfig) -> None:
         create_tables(engine)  # tables that a database of an older version lacks
         extensions = None if config.extensions is None else name_extensions(config.extensions)
         _print_progress(config.describe())
-        exported = export_best(
-            engine,
-            config.output_dir,
-            study,
-            config.top_n,
-            _print_progress,
-            extensions,
-            config,
-            config.accept,
-            config.refit,
-        )
+        place = (engine, config.output_dir, study)
+        if config.ensemble is None:
+            refit = (config.accept, config.refit)
+            exported = export_best(*place, config.top_n, _print_progress, extensions, config, *refit)
+        else:
+            exported = export_ensemble(*place, config.ensemble, _print_progress, extensions, config)
         opened = [_measured(engine, one) for one in exported] if config.holdout else []
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)

@@ -104,11 +104,15 @@ class ExportConfig(GateSpec, RecordsConfig):
     top_n: int = 3
     accept: str | None = None  # "implausible": export flagged trials as well
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
+    ensemble: int | None = None  # one bundle of the mean target of so many trials; None: one bundle a trial
     refit: bool = False  # train each deployable policy on every session before the holdout
     holdout: bool = False  # open the holdout of each bundle: logged, counted and spent
 
     def __post_init__(self) -> None:
         GateSpec.__post_init__(self)
+        size = self.ensemble
+        require(size is None or 2 <= size <= LARGEST_COUNT, "ensemble", size, "at least 2, or null")
+        require(size is None or not self.refit, "refit", self.refit, "false where ensemble is given")
         RecordsConfig.__post_init__(self)
         require_count("top_n", self.top_n)
         require(self.accept in (None, "implausible"), "accept", self.accept, "null or implausible")
