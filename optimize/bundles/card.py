@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from optimize.bundles.luck import luck_section, plain_luck
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import Baseline, has_session_exits
 from optimize.evaluate.captions import (
@@ -24,7 +25,6 @@ from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import decimal, in_percent
 from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
-from optimize.report.verdict import luck_lines, set_line
 from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.walkforward.markets import WindowedMarket
@@ -145,7 +145,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         },
         "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in _years(inputs)],
         "tries": search.tries,
-        **_plain_luck(inputs),
+        **plain_luck(search.luck, search.luck_of(inputs.run.run_uuid)),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
         **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
@@ -182,7 +182,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_selection_notes(inputs, metrics)}",
-        *_luck_section(inputs),
+        *luck_section(inputs.search.luck, inputs.search.luck_of(run.run_uuid)),
         "![Equity against holding](equity.png)",
         "## Rules",
         _trading_rules(inputs),
@@ -251,23 +251,6 @@ def _selection_notes(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     depth = f"deepest loss {in_percent(own['max_drawdown'])} over session closes"
     bars = own["max_drawdown_bars"]
     return f"{chosen}{earned}; {depth}{'' if bars is None else f', {in_percent(bars)} over bar closes'}."
-
-
-def _plain_luck(inputs: BundleInputs) -> dict[str, Any]:
-    """Return the luck of study and set as plain values, nothing where it was not measured."""
-    test, own = inputs.search.luck, inputs.search.luck_of(inputs.run.run_uuid)
-    if test is None:
-        return {}
-    return {"luck": {"study": asdict(test), "set": None if own is None else asdict(own)}}
-
-
-def _luck_section(inputs: BundleInputs) -> list[str]:
-    """Return the section on luck, nothing where it was not measured."""
-    test, own = inputs.search.luck, inputs.search.luck_of(inputs.run.run_uuid)
-    if test is None:
-        return []
-    lines = [f"This trial: {set_line(own)}.", ""] if own is not None else []
-    return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in luck_lines(test))])]
 
 
 def _trading_rules(inputs: BundleInputs) -> str:

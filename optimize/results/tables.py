@@ -7,9 +7,7 @@ epoch seconds, because they are compared by arithmetic.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -21,23 +19,27 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
-    Select,
     Table,
     Text,
     inspect,
-    select,
-    text,
 )
 
-from optimize.database import has_table, lock_schema
-from optimize.database.address import url_text
-from optimize.errors import BadInputError
+from optimize.database import lock_schema
 from optimize.results.column_types import AnyText, DayText, FiniteFloat, JsonText, StateText, UtcText
+from optimize.results.rows import forget_columns
+from optimize.results.rows import insert_if_absent as insert_if_absent
+from optimize.results.rows import insert_into as insert_into
+from optimize.results.rows import load_one as load_one
+from optimize.results.rows import load_rows as load_rows
+from optimize.results.rows import replace_row as replace_row
+from optimize.results.rows import stored_columns as stored_columns
+from optimize.results.rows import values_of as values_of
+from optimize.results.rows import where as where
+from optimize.results.schema_version import VERSION_TABLE as VERSION_TABLE
+from optimize.results.schema_version import VERSIONS as VERSIONS
+from optimize.results.schema_version import refuse_newer as refuse_newer
+from optimize.results.schema_version import store_version, stored_version
 from optimize.results.states import LuckVerdict, RunState, TryKind
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-    from sqlalchemy.dialects import postgresql, sqlite
 
 METADATA = MetaData()
 
@@ -52,20 +54,6 @@ METRIC_COLUMNS = (
     "buy_and_hold",
     "max_drawdown_bars",  # over bar closes; max_drawdown is over session closes
 )
-
-VERSION_TABLE = "wf_alembic_version"
-VERSIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-)  # oldest first; each has a file in migrations/versions
-
-Record = TypeVar("Record", bound="DataclassInstance")
-_COMPLETE: WeakKeyDictionary[Engine, set[str]] = WeakKeyDictionary()  # tables known to have all columns
 
 
 def _text(name: str) -> Column[str]:
@@ -365,32 +353,17 @@ def create_tables(engine: Engine) -> None:
     """
     with engine.connect() as conn:
         refuse_newer(conn)
-        if _stored_version(conn) == VERSIONS[-1] and not _missing_tables(conn):
+        if stored_version(conn) == VERSIONS[-1] and not _missing_tables(conn):
             return
     with engine.connect() as conn, _schema_transaction(conn):
         missing = _missing_tables(conn)
-        if len(missing) < len(METADATA.tables) and _stored_version(conn) != VERSIONS[-1]:
+        if len(missing) < len(METADATA.tables) and stored_version(conn) != VERSIONS[-1]:
             from optimize.results.migrations import upgrade_tables  # Alembic loads slowly
 
             upgrade_tables(conn)
         METADATA.create_all(conn)
-        _store_version(conn)
-    _COMPLETE.pop(engine, None)
-
-
-def refuse_newer(bind: Engine | Connection) -> None:
-    """Raise BadInputError where a newer version of Walkforge made the tables."""
-    if isinstance(bind, Engine):
-        with bind.connect() as conn:
-            refuse_newer(conn)
-        return
-    version = _stored_version(bind)
-    if version is not None and version not in VERSIONS:
-        raise BadInputError(
-            f"database.url={url_text(bind.engine.url)}: its tables have version {version}, and this "
-            f"Walkforge reads versions up to {VERSIONS[-1]}: install the newer "
-            "Walkforge, or name another database"
-        )
+        store_version(conn)
+    forget_columns(engine)
 
 
 @contextmanager
@@ -405,86 +378,3 @@ def _schema_transaction(conn: Connection) -> Iterator[None]:
 
 def _missing_tables(conn: Connection) -> set[str]:
     return METADATA.tables.keys() - set(inspect(conn).get_table_names())
-
-
-def _stored_version(conn: Connection) -> str | None:
-    """Return the version of the tables; None where there are none, or version 0.1 made them."""
-    if not has_table(conn, VERSION_TABLE):
-        return None
-    return conn.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-
-
-def _store_version(conn: Connection) -> None:
-    """Store the version as Alembic does, without loading it for a new database."""
-    if _stored_version(conn) is None:
-        column = "version_num VARCHAR(32) NOT NULL"
-        key = f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num)"
-        conn.execute(text(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} ({column}, {key})"))
-        insert = text(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (:version)")
-        conn.execute(insert, {"version": VERSIONS[-1]})
-
-
-def stored_columns(conn: Connection, table: Table) -> list[Column[Any]]:
-    """Return the columns of a table that a database has, which an older version may have made."""
-    key = table.name
-    complete = _COMPLETE.setdefault(conn.engine, set())
-    if key in complete:
-        return list(table.columns)
-    lacking = _lacking(conn, table)
-    if not lacking:
-        complete.add(key)
-    return [column for column in table.columns if column not in lacking]
-
-
-def _lacking(conn: Connection, table: Table) -> list[Column[Any]]:
-    """Return the columns that the table in the database lacks."""
-    stored = {column["name"] for column in inspect(conn).get_columns(table.name)}
-    return [column for column in table.columns if column.name not in stored]
-
-
-def insert_into(conn: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
-    """Return an INSERT of the dialect, which supports ON CONFLICT."""
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects import sqlite
-
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql  # it loads every driver, too slow for verbs that only read
-
-    return postgresql.insert(table)
-
-
-def insert_if_absent(conn: Connection, table: Table, values: dict[str, Any]) -> bool:
-    """Insert a row unless its primary key is taken; return whether it was inserted."""
-    return conn.execute(insert_into(conn, table).values(values).on_conflict_do_nothing()).rowcount == 1
-
-
-def replace_row(conn: Connection, table: Table, values: dict[str, Any]) -> None:
-    """Insert a row, or overwrite the one that has its primary key."""
-    statement = insert_into(conn, table).values(values)
-    keys = list(table.primary_key)
-    rest = {name: statement.excluded[name] for name in values if name not in {column.key for column in keys}}
-    conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
-
-
-def values_of(record: "DataclassInstance") -> dict[str, Any]:
-    """Return the row of a record whose fields have the names of the columns."""
-    return {part.name: getattr(record, part.name) for part in fields(record)}
-
-
-def where(table: Table, **values: Any) -> Select[Any]:
-    """Select the rows of a table that have these values."""
-    return select(table).where(*(table.c[name] == value for name, value in values.items()))
-
-
-def load_rows(conn: Connection, kind: type[Record], table: Table, rows: Select[Any]) -> list[Record]:
-    """Return the selected rows as records."""
-    stored = {column.key for column in stored_columns(conn, table)}  # an older table may lack some
-    names = [part.name for part in fields(kind) if part.name in stored]
-    columns = rows.with_only_columns(*(table.c[name] for name in names))
-    return [kind(**{name: row[table.c[name]] for name in names}) for row in conn.execute(columns).mappings()]
-
-
-def load_one(conn: Connection, kind: type[Record], table: Table, **values: Any) -> Record:
-    """Return the one row that has these values as a record."""
-    (record,) = load_rows(conn, kind, table, where(table, **values))
-    return record

@@ -337,7 +337,7 @@ def with_views(conn: Connection, sql: str) -> str:
         if name in named:  # an older version did not write all columns
             written = {column["name"] for column in inspect(conn).get_columns(table.name)}
             lacking |= {column.name for column in table.columns} - written
-    if "best_models" in named and not has_table(conn, LUCK.name):
+    if "best_models" in named and ("parameter_set" in lacking or not has_table(conn, LUCK.name)):
         lacking.add(LUCK.name)
     views = [f"{name} AS ({view_body(name, conn.dialect.name, lacking)})" for name in named]
     return f"WITH {', '.join(views)}\n{sql}" if views else sql

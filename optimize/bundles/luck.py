@@ -1,0 +1,22 @@
+"""Luck on the card and in the metrics of a bundle: that of the study, and of the run's own parameter set."""
+
+from dataclasses import asdict
+from typing import Any
+
+from optimize.report.verdict import luck_lines, set_line
+from optimize.results.luck import LuckRecord, LuckTest
+
+
+def plain_luck(test: LuckTest | None, own: LuckRecord | None) -> dict[str, Any]:
+    """Return it as plain values under the key `luck`, nothing where it was not measured."""
+    if test is None:
+        return {}
+    return {"luck": {"study": asdict(test), "set": None if own is None else asdict(own)}}
+
+
+def luck_section(test: LuckTest | None, own: LuckRecord | None) -> list[str]:
+    """Return the heading and the section of the card, nothing where it was not measured."""
+    if test is None:
+        return []
+    lines = [f"This trial: {set_line(own)}.", ""] if own is not None else []
+    return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in luck_lines(test))])]
