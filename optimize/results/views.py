@@ -359,7 +359,8 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
     } | {f"run.{name}": "NULL" if name in lacking else f"r.{name}" for name in ADDED_TO_RUNS}
     body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
     body = body.replace("(<returns>)", words.returns.strip())
-    body = body.replace("(<luck>)", _NO_LUCK if LUCK.name in lacking else _LUCK.strip())
+    joined = _NO_LUCK if {LUCK.name, "parameter_set"} & set(lacking) else _LUCK.strip()
+    body = body.replace("(<luck>)", joined)
     for part in BARE_PARTS:
         body = body.replace(f"(<{part}>)", VIEW_PARTS[dialect][part])
     for part, sql in (parts | VIEW_PARTS[dialect]).items():
