@@ -164,6 +164,7 @@ def test_best_models_equal_a_count_in_python(database_url: str) -> None:
     medians = [each[(len(each) - 1) // 2] for each in runs.values()]  # the lower one of an even number
     best = sorted(medians, key=lambda trial: (-(trial.value or 0.0), trial.number))
     assert [row["trial_number"] for row in found] == [trial.number for trial in best]
+    assert median_sets(database_url) == [(row["trial_number"], row["score"]) for row in found]
     for row, trial in zip(found, best, strict=True):
         shown = json.loads(row["parameters"])
         assert row["score"] == trial.value
@@ -171,6 +172,15 @@ def test_best_models_equal_a_count_in_python(database_url: str) -> None:
         for name, value in trial.params.items():
             assert type(shown[name]) is type(value), (name, value)
             assert shown[name] == (pytest.approx(value, rel=1e-14) if isinstance(value, float) else value)
+
+
+def median_sets(url: str) -> list[tuple[int, float]]:
+    """Return trial and median of the parameter sets that have one, best first."""
+    engine = open_engine(url, read_only=True)
+    sql = "SELECT trial_number, median FROM parameter_sets WHERE median IS NOT NULL ORDER BY 2 DESC, 1"
+    _, rows = ask(engine, sql)
+    engine.dispose()
+    return [(row[0], row[1]) for row in rows]
 
 
 def documented_query(url: str) -> tuple[list[str], list[tuple[Any, ...]]]:
