@@ -20,7 +20,7 @@ REQUIRED = {
     "standard error",
 }  # fmt: skip
 LATER = {
-    "label", "deflated Sharpe ratio", "arena", "match", "champion", "challenger", "sandbox",
+    "label", "arena", "match", "champion", "challenger", "sandbox",
     "production", "operation",
 }  # fmt: skip
 
