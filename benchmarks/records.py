@@ -56,16 +56,10 @@ from optimize.results.records import (  # noqa: E402
     save_study,
 )
 from optimize.results.returns import save_sessions  # noqa: E402
+from optimize.results.rows import values_of  # noqa: E402
 from optimize.results.runs import load_run, parameter_set  # noqa: E402
 from optimize.results.states import RunState, TryKind  # noqa: E402
-from optimize.results.tables import (  # noqa: E402
-    RUNS,
-    SESSION_RETURNS,
-    TRIED_RUNS,
-    WINDOWS,
-    create_tables,
-    values_of,
-)
+from optimize.results.tables import RUNS, SESSION_RETURNS, TRIED_RUNS, WINDOWS, create_tables  # noqa: E402
 from optimize.results.tries import Try  # noqa: E402
 from optimize.results.views import create_views  # noqa: E402
 from optimize.search.storage import load_or_create_study, open_storage  # noqa: E402

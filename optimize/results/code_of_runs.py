@@ -6,8 +6,9 @@ from sqlalchemy import Connection, func, select, update
 
 from optimize.results.events import CodesEqual, events
 from optimize.results.records import RunRecord, WindowRecord, load_study
+from optimize.results.rows import load_rows
 from optimize.results.states import COUNTED
-from optimize.results.tables import RUNS, STUDIES, WINDOWS, load_rows
+from optimize.results.tables import RUNS, STUDIES, WINDOWS
 
 CANDIDATES = 64  # windows that a comparison may use, the quickest first
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin,
 from sqlalchemy import Connection, insert, select
 
 from optimize import clock
-from optimize.results.tables import EVENTS, where
+from optimize.results.rows import where
+from optimize.results.tables import EVENTS
 
 KEY = "key"  # metadata of a field whose key in the database is another
 

@@ -13,20 +13,9 @@ from sqlalchemy import Connection, delete, select, update
 from optimize import clock
 from optimize.database import has_table
 from optimize.results.records import Outcome, RunRecord, WindowRecord
+from optimize.results.rows import insert_if_absent, load_one, load_rows, replace_row, values_of, where
 from optimize.results.states import COUNTED, RunState
-from optimize.results.tables import (
-    FINALIST_RUNS,
-    FINALIST_STRESS,
-    FINALISTS,
-    RUNS,
-    WINDOWS,
-    insert_if_absent,
-    load_one,
-    load_rows,
-    replace_row,
-    values_of,
-    where,
-)
+from optimize.results.tables import FINALIST_RUNS, FINALIST_STRESS, FINALISTS, RUNS, WINDOWS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, insert, select, update
 
 from optimize.clock import now
 from optimize.database import has_table
-from optimize.results.tables import HOLDOUT_OPENINGS, HOLDOUTS, load_rows, values_of
+from optimize.results.rows import load_rows, values_of
+from optimize.results.tables import HOLDOUT_OPENINGS, HOLDOUTS
 
 
 def user_at_host() -> str:

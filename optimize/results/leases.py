@@ -17,8 +17,9 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, sele
 
 from optimize.errors import BadInputError, StaleRunError
 from optimize.results.processes import Identity, host_name, identity, process_alive, stands_still, this_host
+from optimize.results.rows import insert_into, stored_columns
 from optimize.results.states import RunState
-from optimize.results.tables import LEASES, RUNS, insert_into, stored_columns
+from optimize.results.tables import LEASES, RUNS
 
 ABANDONED_AT = 0.0
 FUTURE_S = 2.0  # a renewal this far ahead of the clock was stamped before the clock was set back

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete
 
 from optimize.database import has_table
+from optimize.results.rows import insert_into, load_rows, replace_row, values_of, where
 from optimize.results.runs import count_counted
 from optimize.results.states import LuckVerdict
-from optimize.results.tables import LUCK, LUCK_TESTS, insert_into, load_rows, replace_row, values_of, where
+from optimize.results.tables import LUCK, LUCK_TESTS
 from optimize.results.tries import Tries, count_tries, tried_span
 
 

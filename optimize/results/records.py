@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select, update
 from optimize import clock
 from optimize.errors import BadInputError, require
 from optimize.results.orphans import move_aside
+from optimize.results.rows import insert_if_absent, load_one, load_rows, replace_row, values_of, where
 from optimize.results.states import FINISHED, FailureKind, RunState
 from optimize.results.tables import (
     BASELINES,
@@ -31,12 +32,6 @@ from optimize.results.tables import (
     STUDIES,
     TEST_SESSIONS,
     WINDOWS,
-    insert_if_absent,
-    load_one,
-    load_rows,
-    replace_row,
-    values_of,
-    where,
 )
 
 

@@ -8,16 +8,9 @@ from sqlalchemy import Connection, null, select
 
 from envs.types import BoolArray, DateArray, FloatArray, IntArray
 from optimize.database import has_table
+from optimize.results.rows import insert_if_absent, replace_row, stored_columns
 from optimize.results.states import COUNTED, RunState
-from optimize.results.tables import (
-    RUNS,
-    SESSION_RETURNS,
-    TEST_SESSIONS,
-    WINDOWS,
-    insert_if_absent,
-    replace_row,
-    stored_columns,
-)
+from optimize.results.tables import RUNS, SESSION_RETURNS, TEST_SESSIONS, WINDOWS
 
 
 @dataclass(frozen=True, eq=False)

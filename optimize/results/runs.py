@@ -15,11 +15,7 @@ from optimize.errors import StaleRunError
 from optimize.hashing import hash_object
 from optimize.results.leases import Lease, abandon, check_token, fence
 from optimize.results.records import Outcome, RunRecord, WindowRecord
-from optimize.results.states import COUNTED, FINISHED, RunState
-from optimize.results.tables import (
-    METRIC_COLUMNS,
-    RUNS,
-    WINDOWS,
+from optimize.results.rows import (
     insert_if_absent,
     load_one,
     load_rows,
@@ -28,6 +24,8 @@ from optimize.results.tables import (
     values_of,
     where,
 )
+from optimize.results.states import COUNTED, FINISHED, RunState
+from optimize.results.tables import METRIC_COLUMNS, RUNS, WINDOWS
 
 
 def start_run(conn: Connection, lease: Lease, run: RunRecord) -> RunRecord:

@@ -27,18 +27,7 @@ from sqlalchemy import (
 from optimize.database import lock_schema
 from optimize.results.column_types import AnyText, DayText, FiniteFloat, JsonText, StateText, UtcText
 from optimize.results.rows import forget_columns
-from optimize.results.rows import insert_if_absent as insert_if_absent
-from optimize.results.rows import insert_into as insert_into
-from optimize.results.rows import load_one as load_one
-from optimize.results.rows import load_rows as load_rows
-from optimize.results.rows import replace_row as replace_row
-from optimize.results.rows import stored_columns as stored_columns
-from optimize.results.rows import values_of as values_of
-from optimize.results.rows import where as where
-from optimize.results.schema_version import VERSION_TABLE as VERSION_TABLE
-from optimize.results.schema_version import VERSIONS as VERSIONS
-from optimize.results.schema_version import refuse_newer as refuse_newer
-from optimize.results.schema_version import store_version, stored_version
+from optimize.results.schema_version import VERSIONS, refuse_newer, store_version, stored_version
 from optimize.results.states import LuckVerdict, RunState, TryKind
 
 METADATA = MetaData()

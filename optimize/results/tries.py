@@ -14,8 +14,9 @@ from optimize.clock import now
 from optimize.data.spec import EMBEDDED_SYMBOL, SYNTHETIC_SYMBOL
 from optimize.database import has_table
 from optimize.hashing import hash_object
+from optimize.results.rows import load_rows, replace_row, values_of, where
 from optimize.results.states import TryKind
-from optimize.results.tables import RUNS, TRIED_RUNS, load_rows, replace_row, values_of, where
+from optimize.results.tables import RUNS, TRIED_RUNS
 
 OWN_SYMBOLS = {"embedded": EMBEDDED_SYMBOL, "synthetic": SYNTHETIC_SYMBOL}  # of sources with one symbol
 

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, Engine, inspect, text
 from optimize.database import has_table, lock_schema
 from optimize.database.address import url_text
 from optimize.errors import BadInputError
+from optimize.results.schema_version import refuse_newer
 from optimize.results.study_views import BARE_PARTS, STUDY_VIEWS, VIEW_PARTS
-from optimize.results.tables import LUCK, RUNS, WINDOWS, refuse_newer
+from optimize.results.tables import LUCK, RUNS, WINDOWS
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from optimize.results.tables import METADATA, VERSION_TABLE
+from optimize.results.schema_version import VERSION_TABLE
+from optimize.results.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

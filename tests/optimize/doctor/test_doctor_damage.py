@@ -13,7 +13,8 @@ from optimize.doctor.examination import treat
 from optimize.doctor.findings import FAIL, OK, WARN, Finding, guarded_findings
 from optimize.errors import BadInputError
 from optimize.results.records import ExportRecord, load_exports
-from optimize.results.tables import EXPORTS, replace_row, values_of
+from optimize.results.rows import replace_row, values_of
+from optimize.results.tables import EXPORTS
 from optimize.study.context import StudyContext
 from tests.optimize.doctor.test_doctor import launched, levels, only, treated
 from tests.optimize.study.databases import Small

@@ -17,7 +17,8 @@ from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.results.migrations import known_versions
 from optimize.results.queries import best_models
-from optimize.results.tables import METADATA, VERSION_TABLE, VERSIONS, create_tables
+from optimize.results.schema_version import VERSION_TABLE, VERSIONS
+from optimize.results.tables import METADATA, create_tables
 
 ARCHIVE = Path("tests/versions/v0_1.zip")
 MAX_STATEMENTS = 200

@@ -7,7 +7,8 @@ from sqlalchemy.exc import StatementError
 
 from optimize.database import open_engine
 from optimize.results.events import NoteFailed, events, log_event
-from optimize.results.tables import METADATA, VERSION_TABLE, create_tables
+from optimize.results.schema_version import VERSION_TABLE
+from optimize.results.tables import METADATA, create_tables
 
 
 def _create(url: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
