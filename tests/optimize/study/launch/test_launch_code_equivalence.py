@@ -101,6 +101,60 @@ def test_code_that_gives_other_results_is_refused_by_name(
     assert stored_code(played) != source(["returns"])[CODE]
 
 
+def elsewhere(played: StudyContext) -> None:
+    """Let every run be of a machine with another processor."""
+    with played.engine.begin() as conn:
+        for row in conn.execute(RUNS.select()).mappings().all():
+            of_run = update(RUNS).where(RUNS.c.run_uuid == row["run_uuid"])
+            conn.execute(of_run.values(versions=row["versions"] | {"cpu_features": "another"}))
+
+
+def trains_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trial_module.run_window
+
+    def other(*arguments: object) -> object:
+        trained, measured, trades = real(*arguments)  # type: ignore[arg-type]
+        return trained, dataclasses.replace(measured, returns=measured.returns * 1.01), trades
+
+    monkeypatch.setattr(code_equivalence, "run_window", other)
+
+
+def test_on_another_processor_stored_agents_are_compared_where_training_differs(
+    played: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_otherwise(monkeypatch)
+    elsewhere(played)
+    here = source(["returns"])[CODE]
+    pretend(played, here.replace("optimize.data.features:", "optimize.data.features:0"))
+    lines = settled(played)
+    assert "cpu_features another" in lines[1]
+    assert "a stored agent earns equal returns" in lines[1]
+    assert stored_code(played) == here
+
+
+@pytest.mark.parametrize("damage", ["the code that trains", "the evaluation", "no agent"])
+def test_on_another_processor_nothing_is_taken_as_equal_without_proof(
+    played: StudyContext, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    trains_otherwise(monkeypatch)
+    elsewhere(played)
+    package = "optimize.agents" if damage == "the code that trains" else "optimize.data.features"
+    pretend(played, source(["returns"])[CODE].replace(f"{package}:", f"{package}:0"))
+    if damage == "the evaluation":
+        real = trial_module.evaluate_window
+
+        def other(*arguments: object) -> object:
+            measured, trades = real(*arguments)  # type: ignore[arg-type]
+            return dataclasses.replace(measured, returns=measured.returns * 1.0001), trades
+
+        monkeypatch.setattr(code_equivalence, "evaluate_window", other)
+    if damage == "no agent":
+        for path in played.spec.folder.rglob("scaler.npz"):
+            path.unlink()
+    with pytest.raises(BadInputError, match="differs when it is trained again; other differences"):
+        settled(played)
+
+
 def test_a_run_whose_files_are_gone_is_compared_by_its_row(
     played: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
