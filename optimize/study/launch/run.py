@@ -89,7 +89,10 @@ def run_study(
 
 def _run_nested(spec: StudySpec, name: str, console: Console) -> None:
     """Run the nested walk-forward of a study that is at its cap."""
-    windowed = base_market(_probe(spec, parse_space(spec.space)))
+    probe = _probe(spec, parse_space(spec.space))
+    windowed = base_market(probe)
+    if (held := with_kept_holdout(probe, windowed)) != probe:  # its windows end before the kept holdout
+        windowed = base_market(held)
 
     def launch(inner: StudySpec) -> str:
         return _run_phases(inner, console, lambda run, total: None, None)

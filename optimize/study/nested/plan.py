@@ -100,5 +100,6 @@ def _listed(window: WindowSpec, windows: Sequence[WindowDates]) -> WindowSpec:
         file=None,
         count=len(spans),
         holdout_share=0.0,
+        holdout=[],
         embargo_sessions=0,
     )

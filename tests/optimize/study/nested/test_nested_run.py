@@ -187,7 +187,8 @@ def test_a_study_before_a_window_ends_before_it_and_takes_no_sets_of_another(sma
     spec = nested_spec(small, search=first_sets)
     plan = base_market(spec).plan
     outer = outer_windows(spec, plan)[0]
-    months = dataclasses.replace(spec, data=dataclasses.replace(spec.data, months=1))
+    held = dataclasses.replace(spec.window, holdout=[str(plan.windows[-1].test_start), "2022-12-31"])
+    months = dataclasses.replace(spec, data=dataclasses.replace(spec.data, months=1), window=held)
     inner = inner_study(months, plan, outer, "2022-01-15")
     assert inner.search.start_from is None
     assert inner.search.enqueue
@@ -197,6 +198,7 @@ def test_a_study_before_a_window_ends_before_it_and_takes_no_sets_of_another(sma
     )  # months would count from the new end
     assert (inner.data.end or "9") < outer.test_start.isoformat()
     assert (inner.window.kind, len(inner.window.spans), inner.nested) == ("canonical", outer.index, False)
+    assert (inner.window.holdout, inner.window.holdout_share) == ([], 0.0)  # its bars end before that
     assert resolve(inner) == inner
 
 
