@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -178,7 +179,7 @@ def _launch_output_dir(engine: Engine, study: str) -> str:
     return f": its launch put the files of study {study} into output_dir={known.event.path}"
 
 
-def replay_in_new_process(folders: Sequence[Path]) -> Iterator[Replay | WalkforgeError]:
+def replay_in_new_process(folders: Sequence[Path]) -> Generator[Replay | WalkforgeError, None, None]:
     """Replay bundles in one new process, which shares no state with the export."""
     if not folders:
         return
@@ -254,17 +255,16 @@ def _export(
             asides.append(partial_of(candidate.target))
             run, source = candidate.run, candidate.source
             write_bundle(asides[-1], run, candidate.score, source, markets, extensions, search, refitted)
-        replays = replay_in_new_process(asides)
-        for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
-            echo(
-                f"replaying bundle {place} of {len(waiting)} in a process of its own: trial {candidate.trial}"
-            )
-            replay = next(replays)
-            if isinstance(replay, WalkforgeError) or not replay.bitwise:
-                refusals.append(_refusal(candidate, aside, replay))
-                continue
-            done[candidate.rank] = REWRITTEN if candidate.target.exists() else REPLAYED
-            put_folder(aside, candidate.target)
+        with closing(replay_in_new_process(asides)) as replays:
+            for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
+                of_all = f"{place} of {len(waiting)} in a process of its own"
+                echo(f"replaying bundle {of_all}: trial {candidate.trial}")
+                replay = next(replays)
+                if isinstance(replay, WalkforgeError) or not replay.bitwise:
+                    refusals.append(_refusal(candidate, aside, replay))
+                    continue
+                done[candidate.rank] = REWRITTEN if candidate.target.exists() else REPLAYED
+                put_folder(aside, candidate.target)
     finally:
         for aside in asides:
             shutil.rmtree(aside, ignore_errors=True)

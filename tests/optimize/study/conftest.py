@@ -21,7 +21,9 @@ def database_url(tmp_path: Path) -> str:
 @pytest.fixture
 def replayed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an export replay its bundles in this process; tests of the export start the new one."""
-    monkeypatch.setattr(export, "replay_in_new_process", lambda folders: map(export._replay, folders))
+    monkeypatch.setattr(
+        export, "replay_in_new_process", lambda folders: (export._replay(folder) for folder in folders)
+    )
 
 
 @pytest.fixture(autouse=True)
