@@ -67,6 +67,8 @@ def run_finalists(settings: FinalistSettings, echo: Callable[[str], None]) -> Fi
     """
     require(settings.worker.kind == "local", "worker", settings.worker.kind, "local: finalists train here")
     check_sockets()
+    if settings.worker.trial_timeout_s is not None or settings.worker.max_memory_mb is not None:
+        echo("worker.trial_timeout_s and worker.max_memory_mb hold for trials of a study, not for finalists")
     spec = _stored_spec(settings)
     folder = spec.folder / FINALISTS_FOLDER
     folder.mkdir(exist_ok=True)

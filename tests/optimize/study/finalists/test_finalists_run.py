@@ -169,7 +169,9 @@ def test_the_verb_trains_ranks_and_goes_on_with_more_seeds(
         assert each.fresh_score == min(scores)  # type: ignore[type-var]  # the lower median of two
     tested = {(each.run_uuid, each.scenario) for each in found.stress}
     assert tested == {(run.run_uuid, name) for run in found.runs for name in scenarios_of(SHARE)}
-    again = run_finalists(dataclasses.replace(settings, seeds=3, top_n=1), lines.append)
+    limited = dataclasses.replace(settings.worker, trial_timeout_s=60.0)
+    again = run_finalists(dataclasses.replace(settings, seeds=3, top_n=1, worker=limited), lines.append)
+    assert any(line.startswith("worker.trial_timeout_s and worker.max_memory_mb hold") for line in lines)
     assert "1 of 3 runs to train" in "\n".join(lines)
     seeds = {each.trial_number: each.seeds for each in again.finalists}
     best = max(searched, key=lambda number: searched[number])
