@@ -17,8 +17,7 @@ from optimize.evaluate.luck.sharpe_inference import (
 from optimize.evaluate.metrics import sharpe_ratio
 
 CONFIDENCE = 0.95
-N_BOOTSTRAPS, MOST_BOOTSTRAPS = 1000, 20_000
-EXCEEDING = 10  # bootstraps beyond the critical value, at the least, while their number stays below the most
+N_BOOTSTRAPS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +40,16 @@ class SharpeLuck:
 def assess_family(returns: FloatArray, *, n_tries: int, n_held: int) -> FamilyTest:
     """Test the columns of excess returns (T, N), which stand for `n_held` of `n_tries` tries.
 
-    Tries whose returns are gone count as independent ones (Sidak 1967): the p-value of the maximum becomes
-    1 - (1 - p)^(tries / held), and the critical value follows.
+    Each try whose returns are gone counts as one more independent try, however alike the held ones are.
     """
     require(n_held >= 1, "n_held", n_held, "at least 1")
-    more = max(n_tries / n_held, 1.0)
-    confidence = CONFIDENCE ** (1 / more)
-    wanted = math.ceil(EXCEEDING / (1 - confidence))
     test = bootstrap_maximum(
         returns=returns,
-        confidence=confidence,
-        n_bootstraps=min(max(N_BOOTSTRAPS, wanted), MOST_BOOTSTRAPS),
+        confidence=CONFIDENCE,
+        n_bootstraps=N_BOOTSTRAPS,
+        n_unknown=max(n_tries - n_held, 0),
     )
-    p_values = -np.expm1(more * np.log1p(-np.minimum(test.step_down, 1 - 1e-12)))
-    return FamilyTest(test, np.asarray(p_values, dtype=np.float64))
+    return FamilyTest(test, test.step_down)
 
 
 def chance_level(columns: Sequence[FloatArray], *, n_tries: int, n_observations: int) -> float:

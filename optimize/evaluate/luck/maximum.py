@@ -84,13 +84,17 @@ def bootstrap_maximum(
     seed: int = 0,
     block_length: float | None = None,
     min_sessions: int = 20,
+    n_unknown: int = 0,
 ) -> MaximumTest:
     """Test whether the best of the columns of returns (T, N) has a mean above that of the benchmark.
 
     A NaN return is a session that the trial did not reach; columns with fewer than `min_sessions` returns and
     constant ones have no statistic. `benchmark` is a return per session, or one for each session (T,). The
     stationary bootstrap draws whole sessions; without `block_length` the length follows Politis & White.
+    `n_unknown` further trials, whose returns are not known, count as independent standard normal statistics:
+    every replicate takes their maximum too.
     """
+    require(n_unknown >= 0, "n_unknown", n_unknown, "at least 0")
     require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
     require(n_bootstraps >= 1, "n_bootstraps", n_bootstraps, "at least 1")
     require(min_sessions >= 2, "min_sessions", min_sessions, "at least 2")
@@ -104,7 +108,8 @@ def bootstrap_maximum(
     statistics, single_step, step_down = (np.full(excess.shape[1], np.nan) for _ in range(3))
     critical = best = None
     if len(columns.index):
-        maxima, exceeded = _bootstrap(excess, columns, block_length, n_bootstraps, seed)
+        unknown = _unknown_maxima(n_unknown, n_bootstraps, seed)
+        maxima, exceeded = _bootstrap(excess, columns, block_length, unknown, seed)
         best = int(columns.index[-1])
         critical = _critical_value(maxima, confidence)
         higher = n_bootstraps - np.searchsorted(np.sort(maxima), columns.statistic, side="left")
@@ -238,14 +243,24 @@ def _normal_scores(statistic: FloatArray, degrees: FloatArray) -> FloatArray:
     return np.asarray(np.sign(statistic) * norm.isf(tail), dtype=np.float64)
 
 
+def _unknown_maxima(n_unknown: int, n_bootstraps: int, seed: int) -> FloatArray:
+    """Return a draw of the maximum of independent standard normals for each replicate; -inf for none."""
+    if not n_unknown:
+        return np.full(n_bootstraps, -np.inf)
+    below = np.random.default_rng([seed, n_unknown]).random(n_bootstraps)  # the replicates keep their draws
+    tail = np.maximum(-np.expm1(np.log(np.maximum(below, _SMALLEST_TAIL)) / n_unknown), _SMALLEST_TAIL)
+    return np.asarray(norm.isf(tail), dtype=np.float64)
+
+
 def _bootstrap(
-    excess: FloatArray, columns: _Columns, block_length: float, n_bootstraps: int, seed: int
+    excess: FloatArray, columns: _Columns, block_length: float, unknown: FloatArray, seed: int
 ) -> tuple[FloatArray, IntArray]:
     """Return the maximum of each replicate, and for each column how often the maximum reached it.
 
-    That maximum is over the column and those with a smaller statistic.
+    That maximum is over the column, those with a smaller statistic, and the one in `unknown` (replicates,).
     """
     generator = np.random.default_rng(seed)
+    n_bootstraps = len(unknown)
     maxima = np.empty(n_bootstraps)
     exceeded = np.zeros(len(columns.index), dtype=np.int64)
     for start in range(0, n_bootstraps, CHUNK_BOOTSTRAPS):
@@ -254,7 +269,7 @@ def _bootstrap(
             generator, n_bootstraps=size, n_sessions=len(excess), block_length=block_length
         )
         counts = session_counts(draws)
-        running = np.full(size, -np.inf)
+        running = unknown[start : start + size]
         for chunk in _chunks(columns.index):
             _, centred, _ = _filled(excess[:, columns.index[chunk]])
             replicated = counts @ centred
