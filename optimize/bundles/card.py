@@ -27,6 +27,7 @@ from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
 from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
+from optimize.results.runs import parameter_set
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.refit import RefitPlan
 from optimize.walkforward.run import conclude, evaluate_baselines, years_of
@@ -62,9 +63,10 @@ class SearchSummary:
     luck: LuckTest | None = None  # of the study
     sets: tuple[LuckRecord, ...] = ()  # luck of its parameter sets
 
-    def luck_of(self, run_uuid: str) -> LuckRecord | None:
-        """Return the luck of the parameter set that a run represents."""
-        return next((each for each in self.sets if each.run_uuid == run_uuid), None)
+    def luck_of(self, run: RunRecord) -> LuckRecord | None:
+        """Return the luck of a run's parameter set; that of a finalist is of the run that the search made."""
+        of_set = parameter_set(run.parameters)
+        return next((each for each in self.sets if of_set == each.parameter_set), None)
 
 
 NO_SEARCH = SearchSummary()
@@ -145,7 +147,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         },
         "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in _years(inputs)],
         "tries": search.tries,
-        **plain_luck(search.luck, search.luck_of(inputs.run.run_uuid)),
+        **plain_luck(search.luck, search.luck_of(inputs.run)),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
         **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
@@ -182,7 +184,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_selection_notes(inputs, metrics)}",
-        *luck_section(inputs.search.luck, inputs.search.luck_of(run.run_uuid)),
+        *luck_section(inputs.search.luck, inputs.search.luck_of(run), run.run_uuid),
         "![Equity against holding](equity.png)",
         "## Rules",
         _trading_rules(inputs),

@@ -137,13 +137,16 @@ def export_ensemble(
     echo: Callable[[str], None] = lambda line: None,
     extensions: Sequence[str] | None = None,
     gates: GateSpec = NO_GATES,
+    accept: str | None = None,
 ) -> list[Exported]:
     """Export one bundle that holds the mean of the targets of the best trials that pass the gates."""
     require(size >= 2, "ensemble", size, "at least 2, or null")
     study = find_study(engine, study_name)
+    refresh_luck(engine, study)
     rows = gated_rows(engine, study, size, gates, echo)
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
+    refuse_flagged(rows, accept)
     if len(rows) < size:
         raise WalkforgeError(
             f"ensemble={size}: {len(rows)} trials of {study} can be joined: give a smaller one"

@@ -1,16 +1,18 @@
 """Leaderboard rows of finalists, which an export takes where `walkforge finalists` has ranked some."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from optimize.database import Engine
 from optimize.results.finalists import Finalist, FinalistRun, load_finalist_run, ranked_finalists, set_of_run
-from optimize.results.queries import LeaderboardRow, best_models
+from optimize.results.queries import LeaderboardRow, best_models, window_sharpes
 
 MOST_SETS = 1000  # of the leaderboard, among which the finalists are looked for
 FROM_RUN = (
     "total_return", "max_drawdown", "max_drawdown_bars", "cost", "trades", "turnover", "exposure",
-    "sharpe_zero_cost", "best_session",
+    "sharpe_zero_cost", "best_session", "sharpe_in_sample", "walk_forward_efficiency",
 )  # fmt: skip
 
 
@@ -29,19 +31,27 @@ def finalist_leaderboard(engine: Engine, study: str) -> list[LeaderboardRow]:
             of_set = None if row.run_uuid is None else set_of_run(conn, row.run_uuid)
             finalist = None if of_set is None else finalists.get(of_set)
             run = None if finalist is None else load_finalist_run(conn, finalist.run_uuid or "")
+            sharpes = [] if run is None else window_sharpes(conn, run.run_uuid)
         if finalist is not None and run is not None and finalist.gate is None:
-            rows.append(_row(row, finalist, run))
+            rows.append(_row(row, finalist, run, sharpes))
     rows.sort(key=lambda row: row.rank)
     return [replace(row, rank=rank) for rank, row in enumerate(rows, start=1)]
 
 
-def _row(row: LeaderboardRow, finalist: Finalist, run: FinalistRun) -> LeaderboardRow:
+def _row(
+    row: LeaderboardRow, finalist: Finalist, run: FinalistRun, sharpes: Sequence[float]
+) -> LeaderboardRow:
     figures: dict[str, Any] = {name: (run.metrics or {}).get(name) for name in FROM_RUN}
     return replace(
         row,
         rank=finalist.rank,
         score=finalist.fresh_score if finalist.fresh_score is not None else row.score,
         runs=finalist.seeds,
+        pruned_runs=finalist.infeasible,
+        flags=finalist.flags,
+        window_sharpe_min=min(sharpes, default=None),
+        window_sharpe_median=statistics.median(sharpes) if sharpes else None,
+        window_sharpe_max=max(sharpes, default=None),
         score_min=finalist.score_min if finalist.score_min is not None else row.score_min,
         score_max=finalist.score_max if finalist.score_max is not None else row.score_max,
         seeds=f"{finalist.seeds} seeds",

@@ -9,7 +9,6 @@ from optimize.errors import WalkforgeError, require
 from optimize.evaluate.captions import BUY_AND_HOLD, best_baseline
 from optimize.report.format import decimal, format_score, in_percent
 from optimize.report.selection import selection_now
-from optimize.results.luck import load_luck_of_run
 from optimize.results.queries import (
     LeaderboardRow,
     best_models,
@@ -196,7 +195,7 @@ def _failed(conn: Connection, gates: GateSpec, row: LeaderboardRow) -> Iterator[
                 else f"it lost {in_percent(-lost)} from its peak"
             )
             yield f"max_drawdown={deepest:g}", why
-    yield from _lucky(conn, gates, row)
+    yield from _lucky(gates, row)
     if gates.beat is not None:
         yield from _unbeaten(conn, gates.beat, row)
 
@@ -211,15 +210,11 @@ def _at_least(name: str, least: float | None, value: float | None, words: str) -
         yield f"{name}={least:g}", words.format(f"{value:.6g}")
 
 
-def _lucky(conn: Connection, gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
-    """Yield the gates that a trial fails by what its luck explains."""
+def _lucky(gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
+    """Yield the gates that a trial fails by what its luck explains; a finalist has that of its search."""
     least, most = gates.min_deflated_sharpe, gates.max_luck_p
-    if least is None and most is None:
-        return
-    found = None if row.run_uuid is None else load_luck_of_run(conn, row.run_uuid)
-    deflated = None if found is None else found.deflated_sharpe_ratio
-    yield from _at_least("min_deflated_sharpe", least, deflated, "its deflated Sharpe ratio is {}")
-    p_value = None if found is None else found.p_flat
+    found, p_value = row.deflated_sharpe_ratio, row.p_flat
+    yield from _at_least("min_deflated_sharpe", least, found, "its deflated Sharpe ratio is {}")
     if most is not None and (p_value is None or p_value > most):
         chance = f"chance alone shows such a score in {in_percent(p_value)} of searches"
         why = f"its luck {NOT_MEASURED}" if p_value is None else chance

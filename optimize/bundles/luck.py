@@ -14,9 +14,11 @@ def plain_luck(test: LuckTest | None, own: LuckRecord | None) -> dict[str, Any]:
     return {"luck": {"study": asdict(test), "set": None if own is None else asdict(own)}}
 
 
-def luck_section(test: LuckTest | None, own: LuckRecord | None) -> list[str]:
+def luck_section(test: LuckTest | None, own: LuckRecord | None, run_uuid: str) -> list[str]:
     """Return the heading and the section of the card, nothing where it was not measured."""
     if test is None:
         return []
-    lines = [f"This trial: {set_line(own)}.", ""] if own is not None else []
+    same = own is not None and own.run_uuid == run_uuid
+    subject = "This trial" if same else "The run by which the search scored these parameters"
+    lines = [f"{subject}: {set_line(own)}.", ""] if own is not None else []
     return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in luck_lines(test))])]

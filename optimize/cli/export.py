@@ -40,7 +40,8 @@ def export(config: ExportConfig) -> None:
             refit = (config.accept, config.refit)
             exported = export_best(*place, config.top_n, _print_progress, extensions, config, *refit)
         else:
-            exported = export_ensemble(*place, config.ensemble, _print_progress, extensions, config)
+            size, accept = config.ensemble, config.accept
+            exported = export_ensemble(*place, size, _print_progress, extensions, config, accept)
         opened = [_measured(engine, one) for one in exported] if config.holdout else []
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)

@@ -9,7 +9,6 @@ from optimize.bundles import gates as module
 from optimize.bundles.export import export_best
 from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows
 from optimize.errors import BadInputError, WalkforgeError
-from optimize.results.luck import LuckRecord
 from optimize.results.queries import best_models
 from tests.optimize.study.bundles import Exports
 
@@ -72,11 +71,11 @@ def test_gates_that_every_trial_keeps_refuse_none(exports: Exports) -> None:
 
 def test_luck_decides_where_it_was_measured(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     gates = GateSpec(**OPEN, min_deflated_sharpe=0.9, max_luck_p=0.05)
-    luck = LuckRecord("tiny", "set", "run", 0, -1.0, 1.0, 0.97, 0.95, 0.5, 0.01, 0.2, 3, 3)
-    monkeypatch.setattr(module, "load_luck_of_run", lambda conn, run_uuid: luck)
-    assert said_of(exports, gates) == said_of(exports, NO_GATES)
-    unlucky = dataclasses.replace(luck, p_flat=0.2)
-    monkeypatch.setattr(module, "load_luck_of_run", lambda conn, run_uuid: unlucky)
+    rows = best_models(exports.context.engine, "tiny", 3)
+    lucky = [dataclasses.replace(row, deflated_sharpe_ratio=0.95, p_flat=0.01) for row in rows]
+    monkeypatch.setattr(module, "best_models", lambda engine, study, limit: lucky[:limit])
+    assert said_of(exports, gates) == ([row.trial_number for row in rows], [])
+    lucky[:] = [dataclasses.replace(row, p_flat=0.2) for row in lucky]
     with pytest.raises(WalkforgeError, match=r"refused by max_luck_p=0\.05"):
         said_of(exports, gates)
 
