@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.types import BoolArray, FloatArray, IntArray
-from optimize.evaluate.metrics import sharpe_error, sharpe_ratio
+from optimize.evaluate.metrics import RELATIVE_ROUNDING, sharpe_error, sharpe_ratio
 
 DRAWS = 200  # of random choices, for the comparison
 
@@ -120,7 +120,8 @@ def _ratio(returns: FloatArray, rule: SelectionRule, sessions_per_year: float) -
         return np.full(returns.shape[:-1], np.nan)
     mean = returns.mean(axis=-1) - rule.risk_free / sessions_per_year
     spread = returns.std(axis=-1, ddof=1)
-    ratio = np.divide(mean, spread, out=np.full_like(mean, np.nan), where=spread > 0)
+    varied = spread > RELATIVE_ROUNDING * np.abs(mean)
+    ratio = np.divide(mean, spread, out=np.full_like(mean, np.nan), where=varied)
     return np.asarray(ratio * math.sqrt(sessions_per_year))
 
 

@@ -158,3 +158,10 @@ def test_a_trial_that_a_gate_blocks_is_not_chosen_after_that_window_and_was_befo
     assert chosen[0] == 1
     assert 1 not in chosen[1:]
     assert select(returns, gated=np.ones((3, WINDOWS), np.bool_)) is None
+
+
+def test_a_constant_return_has_no_ratio_however_its_sums_round() -> None:
+    returns = noise(2) + 0.001
+    returns[0] = 0.0007  # its standard deviation over a window rounds to 1e-19, not to 0
+    rule = SelectionRule(kind="joined", risk_free=0.0, k=1.0, min_trades=None, min_volatility=0.0)
+    assert found(returns, rule=rule).chosen == (1, 1, 1)
