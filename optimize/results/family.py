@@ -1,13 +1,14 @@
 """Family of a study: one run of every parameter set of all studies on its instrument and test dates."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from envs.types import DateArray, FloatArray, IntArray
 from optimize.database import has_table
@@ -54,7 +55,7 @@ class _Tried:
     """A run of a study with the instruments of its try."""
 
     run: FamilyRun
-    tries: int  # of its parameter set, finalists among them
+    tries: int  # of its parameter set that overlap the span, finalists among them
 
 
 def load_family(conn: Connection, study: str) -> Family | None:
@@ -62,7 +63,8 @@ def load_family(conn: Connection, study: str) -> Family | None:
     span = tried_span(conn, study)
     if span is None or not has_table(conn, SESSION_RETURNS.name):
         return None
-    tried = [each for name in _studies(conn, span) for each in _medians(conn, name)]
+    studies, counted = _overlapping(conn, span)
+    tried = [each for name in studies for each in _medians(conn, name, counted)]
     dates = {name: _sessions(conn, name) for name in {each.run.study_name for each in tried}}
     every = [days for own in dates.values() for days in own.values()]
     if not every:
@@ -73,9 +75,9 @@ def load_family(conn: Connection, study: str) -> Family | None:
         days, values = series
         columns[np.searchsorted(sessions, days), place] = values
     present = np.flatnonzero(~np.isnan(columns).all(axis=0))
-    if not len(present):
-        return None
     kept = [tried[place] for place in present]
+    if not (held := sum(each.tries for each in kept)):
+        return None
     hold, hold_of = _buy_and_hold(conn, [each.run for each in kept], sessions)
     return Family(
         runs=tuple(each.run for each in kept),
@@ -84,25 +86,31 @@ def load_family(conn: Connection, study: str) -> Family | None:
         hold_of=hold_of,
         sessions=sessions,
         tries=count_tries(conn, *span),
-        n_held=sum(each.tries for each in kept),
+        n_held=held,
     )
 
 
-def _studies(conn: Connection, span: tuple[Sequence[str], date, date]) -> list[str]:
-    """Return the studies with a run that shares an instrument and a test session."""
+def _overlapping(
+    conn: Connection, span: tuple[Sequence[str], date, date]
+) -> tuple[list[str], frozenset[str]]:
+    """Return the runs of the tries that share an instrument and a test session, and the studies of trials."""
     symbols, first, end = span
-    rows = conn.execute(
-        select(RUNS.c.study_name, TRIED_RUNS.c.symbols)
-        .join(TRIED_RUNS, TRIED_RUNS.c.run_uuid == RUNS.c.run_uuid)
-        .where(TRIED_RUNS.c.first < end, TRIED_RUNS.c.end > first)
-        .group_by(RUNS.c.study_name, TRIED_RUNS.c.symbols)
-    )
     wanted = set(symbols)
-    return sorted({name for name, found in rows if wanted & set(found)})
+    rows = conn.execute(
+        select(TRIED_RUNS.c.run_uuid, TRIED_RUNS.c.symbols, RUNS.c.study_name)
+        .outerjoin(RUNS, RUNS.c.run_uuid == TRIED_RUNS.c.run_uuid)
+        .where(TRIED_RUNS.c.first < end, TRIED_RUNS.c.end > first)
+    )
+    found = [(uuid, name) for uuid, shared, name in rows if wanted & set(shared)]
+    return sorted({name for _, name in found if name is not None}), frozenset(uuid for uuid, _ in found)
 
 
-def _medians(conn: Connection, study: str) -> Iterator[_Tried]:
-    """Yield the run of the lower median of each parameter set; a run without a score is below every score."""
+def _medians(conn: Connection, study: str, counted: Set[str]) -> Iterator[_Tried]:
+    """Yield the run of the lower median of each parameter set; a run without a score is below every score.
+
+    The set stands for those of its runs that are `counted`: a run that was stopped before the span is no try
+    on it.
+    """
     record = load_study(conn, study)
     default = "" if record is None else str(record.spec.get("data", {}).get("timeframe"))
     columns = (RUNS.c.trial_number, RUNS.c.run_uuid, RUNS.c.state, RUNS.c.score, RUNS.c.gate)
@@ -118,23 +126,20 @@ def _medians(conn: Connection, study: str) -> Iterator[_Tried]:
         timeframe = str((parameters or {}).get(_TIMEFRAME, default))
         run = FamilyRun(study, name, uuid, number, ranked, state != RunState.COMPLETE, timeframe)
         sets.setdefault(name, []).append(run)
-    retrained = _retrained(conn, study)
+    retrained = _retrained(conn, study, counted)
     for name, runs in sets.items():
         runs.sort(key=lambda each: (-math.inf if each.score is None else each.score, each.trial_number))
-        yield _Tried(runs[(len(runs) - 1) // 2], len(runs) + retrained.get(name, 0))
+        tries = sum(run.run_uuid in counted for run in runs)
+        yield _Tried(runs[(len(runs) - 1) // 2], tries + retrained[name])
 
 
-def _retrained(conn: Connection, study: str) -> dict[str, int]:
-    """Return how many tries of finalists each parameter set has; its column stands for them too."""
+def _retrained(conn: Connection, study: str, counted: Set[str]) -> Counter[str]:
+    """Return how many counted tries of finalists each parameter set has; its column stands for them too."""
     if not has_table(conn, FINALIST_RUNS.name):
-        return {}
-    counted = (
-        select(FINALIST_RUNS.c.parameter_set, func.count())
-        .join(TRIED_RUNS, TRIED_RUNS.c.run_uuid == FINALIST_RUNS.c.run_uuid)
-        .where(FINALIST_RUNS.c.study_name == study)
-        .group_by(FINALIST_RUNS.c.parameter_set)
-    )
-    return {name: count for name, count in conn.execute(counted)}
+        return Counter()
+    of_study = FINALIST_RUNS.c.study_name == study
+    rows = conn.execute(select(FINALIST_RUNS.c.parameter_set, FINALIST_RUNS.c.run_uuid).where(of_study))
+    return Counter(name for name, uuid in rows if uuid in counted)
 
 
 def _sessions(conn: Connection, study: str) -> dict[int, DateArray]:

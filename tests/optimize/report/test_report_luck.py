@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, delete, insert, text
+from sqlalchemy import Engine, delete, insert, text, update
 
 from envs.types import FloatArray
 from optimize import clock
@@ -32,7 +32,7 @@ from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
 from optimize.results.states import LuckVerdict, RunState, TryKind
-from optimize.results.tables import FINALIST_RUNS, LUCK
+from optimize.results.tables import FINALIST_RUNS, LUCK, TRIED_RUNS
 from optimize.results.tries import Tries, Try, record_try
 from optimize.study.spec import StudySpec
 from tests.optimize.report.recorded import FIRST, YEAR, record_trials
@@ -144,6 +144,19 @@ def test_tries_of_other_names_and_of_deleted_studies_raise_the_bar(engine: Engin
         assert high is not None
         assert low < high
     assert "the returns of 49 of them are gone" in luck_lines(gone)[2]
+
+
+def test_runs_that_were_stopped_before_these_dates_hide_no_try_that_is_gone(engine: Engine) -> None:
+    record_trials(engine, noise(trials=5))
+    record_trials(engine, noise(2, trials=10), name="earlier", first=FIRST - T // 2)
+    stopped = TRIED_RUNS.c.study_name == "earlier", TRIED_RUNS.c.trial_number > 0
+    with engine.begin() as conn:  # all but one ended with the last session before the other study's first
+        conn.execute(update(TRIED_RUNS).where(*stopped).values(end=FIRST.astype(date)))
+    record_trials(engine, noise(3, trials=9), name="deleted")
+    with engine.begin() as conn:
+        forget_study(conn, "deleted")
+    test = measured(engine).test
+    assert (test.n_tries, test.n_held) == (5 + 1 + 9, 5 + 1)
 
 
 def test_a_study_on_other_dates_or_another_instrument_is_apart(engine: Engine) -> None:
