@@ -43,11 +43,12 @@ SELECT m.study_name, m.sharpe, m.standard_error, m.sharpe - {ERRORS} * m.standar
   m.sharpe + {ERRORS} * m.standard_error AS interval_high, m.random_choice, m.sessions, m.as_of_trials,
   (SELECT COUNT(*) FROM wf_runs r WHERE r.study_name = m.study_name AND r.state IN ('COMPLETE', 'PRUNED'))
     AS ended_trials,
-  CASE WHEN m.phase = '{SEARCH_PHASE}' OR m.sampler IN {LEARNING_SAMPLERS}
+  CASE WHEN m.phase = '{SEARCH_PHASE}' OR m.sampler IN {LEARNING_SAMPLERS} OR m.start_from IS NOT NULL
     THEN 'optimistic' ELSE 'exact' END AS meaning,
   m.measured_at
 FROM (
-  SELECT e.study_name, e.at AS measured_at, o.phase, (<sampler>) AS sampler, (<selection_figures>)
+  SELECT e.study_name, e.at AS measured_at, o.phase, (<sampler>) AS sampler, (<start_from>) AS start_from,
+    (<selection_figures>)
   FROM wf_events e LEFT JOIN wf_studies o ON o.study_name = e.study_name
   WHERE e.event_id = (
     SELECT MAX(l.event_id) FROM wf_events l
@@ -111,6 +112,7 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
     "sqlite": {
         "timeframe": "r.spec_json ->> '$.data.timeframe'",
         "sampler": "o.spec_json ->> '$.sampler.name'",
+        "start_from": "o.spec_json ->> '$.search.start_from'",
         "selection_figures": ", ".join(
             f"e.detail_json ->> '$.{key}' AS {name}" for name, key in _FIGURES.items()
         ),
@@ -120,6 +122,7 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
     "postgresql": {
         "timeframe": "CAST(r.spec_json AS json) -> 'data' ->> 'timeframe'",
         "sampler": "CAST(o.spec_json AS json) -> 'sampler' ->> 'name'",
+        "start_from": "CAST(o.spec_json AS json) -> 'search' ->> 'start_from'",
         "selection_figures": _figures_postgresql(),
         "symbol_rows": "LATERAL json_array_elements_text(CAST(o.symbols_json AS json)) AS s(value) ON TRUE",
         "symbols_of_p": "SELECT json_array_elements_text(CAST(p.symbols_json AS json)) AS value",

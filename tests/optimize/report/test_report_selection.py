@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text, update
 
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.report.selection import record_selection, selection_line, selection_now
 from optimize.results.events import SelectionMeasured, events
 from optimize.results.records import StudyRecord, load_study
 from optimize.results.returns import load_returns
+from optimize.results.tables import STUDIES
 from optimize.study.context import StudyContext
 from tests.optimize.study.databases import close_studies
 from tests.optimize.study.studies import opened, play, small_spec
@@ -76,3 +78,23 @@ def test_the_line_says_where_the_number_is_too_good(context: StudyContext) -> No
     assert selection_line(found, tpe).endswith(
         "optimistic: the sampler tpe has seen the scores of all windows, and so has phase 1"
     )
+
+
+def test_a_search_that_starts_from_chosen_sets_is_optimistic_on_the_board_and_in_sql(
+    context: StudyContext,
+) -> None:
+    record = study_of(context)
+    with context.engine.begin() as conn:
+        record_selection(conn, record, YEAR)
+    found = SelectionMeasured(trials=3, sessions=72, sharpe=0.5, standard_error=1.0, random_choice=None)
+    for start_from, meaning in ((None, "exact"), ("mine", "optimistic")):
+        assert "start_from" in record.spec["search"]
+        search = {**record.spec["search"], "start_from": start_from}
+        spec = {**record.spec, "sampler": {"name": "grid"}, "search": search}
+        with context.engine.begin() as conn:
+            conn.execute(update(STUDIES).values(spec=spec))
+            shown = conn.execute(text("SELECT meaning FROM selection_walk_forward")).scalar_one()
+        assert shown == meaning
+        line = selection_line(found, dataclasses.replace(record, spec=spec))
+        ending = "optimistic: the sets of mine were chosen by the scores of all of its windows"
+        assert line.endswith(ending) == (start_from is not None)
