@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from optimize.database import Engine
+from optimize.errors import WalkforgeError
 from optimize.results.finalists import Finalist, FinalistRun, load_finalist_run, ranked_finalists, set_of_run
 from optimize.results.queries import LeaderboardRow, best_models, window_sharpes
 
@@ -19,7 +20,8 @@ FROM_RUN = (
 def finalist_leaderboard(engine: Engine, study: str) -> list[LeaderboardRow]:
     """Return the finalists that no gate blocks, in their order, each by the run of its median fresh seed.
 
-    Luck and parameters are those of the search's own run; it is empty where no finalists were ranked.
+    Luck and parameters are those of the search's own run; it is empty where no finalists were ranked. Raises
+    WalkforgeError where each of them is blocked or has no fresh score: their search scores are no substitute.
     """
     with engine.connect() as conn:
         finalists = {each.parameter_set: each for each in ranked_finalists(conn, study)}
@@ -34,6 +36,12 @@ def finalist_leaderboard(engine: Engine, study: str) -> list[LeaderboardRow]:
             sharpes = [] if run is None else window_sharpes(conn, run.run_uuid)
         if finalist is not None and run is not None and finalist.gate is None:
             rows.append(_row(row, finalist, run, sharpes))
+    if not rows:
+        raise WalkforgeError(
+            f"no finalist of {study} can be exported: each of {len(finalists)} is blocked by a gate or has "
+            "no feasible fresh score (`walkforge finalists` shows them). Nothing is exported: search longer "
+            "or on other bars, or retrain more parameter sets with a larger top_n"
+        )
     rows.sort(key=lambda row: row.rank)
     return [replace(row, rank=rank) for rank, row in enumerate(rows, start=1)]
 
@@ -54,7 +62,7 @@ def _row(
         window_sharpe_max=max(sharpes, default=None),
         score_min=finalist.score_min if finalist.score_min is not None else row.score_min,
         score_max=finalist.score_max if finalist.score_max is not None else row.score_max,
-        seeds=f"{finalist.seeds} seeds",
+        seeds="single seed" if finalist.seeds == 1 else f"{finalist.seeds} seeds",
         standard_error=run.standard_error,
         random_quantile=finalist.random_quantile,
         run_uuid=run.run_uuid,

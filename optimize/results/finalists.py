@@ -60,7 +60,7 @@ class Finalist:
 
     study_name: str
     parameter_set: str
-    rank: int  # by lower_bound, best first; gated ones last
+    rank: int  # by lower_bound, best first; then those of a single seed; gated ones last
     trial_number: int
     parameters: Mapping[str, Any]
     search_score: float

@@ -38,17 +38,18 @@ def rank_finalists(engine: Engine, plan: FinalistPlan) -> list[Finalist]:
                 runs.setdefault(run.parameter_set, []).append(run)
         returns = {run.run_uuid: returns_of_run(conn, run.run_uuid) for each in runs.values() for run in each}
     found = [_measure(plan, scores[of_set], each, returns) for of_set, each in runs.items()]
-    found.sort(key=_place)
+    found.sort(key=rank_key)
     ranked = [dataclasses.replace(each, rank=rank) for rank, each in enumerate(found, start=1)]
     with engine.begin() as conn:
         save_finalists(conn, plan.study, ranked)
         return ranked_finalists(conn, plan.study)
 
 
-def _place(finalist: Finalist) -> tuple[bool, float, float]:
+def rank_key(finalist: Finalist) -> tuple[bool, bool, float, float]:
+    """Return the key of the order; the bound of a single seed lacks the error of the seed and comes later."""
     bounds = (finalist.lower_bound, finalist.fresh_score)
     low, fresh = (LAST if value is None else value for value in bounds)
-    return finalist.gate is not None, -low, -fresh
+    return finalist.gate is not None, finalist.seeds < 2, -low, -fresh
 
 
 def _measure(

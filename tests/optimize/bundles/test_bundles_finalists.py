@@ -1,6 +1,7 @@
 """Finalists of an export: their own flags and figures, and the luck of the run that the search made."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from optimize.database import open_engine
 from optimize.errors import WalkforgeError
 from optimize.report.gates import refuse_flagged
 from optimize.report.luck import refresh_luck
-from optimize.results.finalists import load_finalist_run, save_finalists, start_finalist
+from optimize.results.finalists import load_finalist_run, ranked_finalists, save_finalists, start_finalist
 from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import best_models
 from optimize.results.runs import parameter_set, run_of_trial
 from optimize.results.states import RunState
+from optimize.study.finalists.ranking import rank_key
 from tests.optimize.report.recorded import record_trials
 from tests.optimize.results.test_results_finalists import LATER, make_finalist, make_finalist_run
 
@@ -54,6 +56,29 @@ def test_a_finalist_has_the_flags_and_figures_of_its_median_seed(engine: Engine)
     assert row.window_sharpe_median is None  # of the fresh run, of which no window is stored here
     with pytest.raises(WalkforgeError, match="flagged as implausible"):
         refuse_flagged([row], None)
+
+
+@pytest.mark.parametrize("blocked", [{"gate": "max_drawdown"}, {"run_uuid": None, "fresh_score": None}])
+def test_no_run_of_the_search_takes_the_place_of_blocked_finalists(
+    engine: Engine, blocked: dict[str, Any]
+) -> None:
+    with engine.begin() as conn:
+        found = [replace(each, **blocked) for each in ranked_finalists(conn, "noise")]
+        save_finalists(conn, "noise", found)
+    with pytest.raises(WalkforgeError, match="no finalist of noise can be exported") as refused:
+        gated_rows(engine, "noise", 1, GateSpec(min_selection_score=None), print)
+    assert refused.value.exit_code == 1
+
+
+def test_a_single_seed_is_labelled_and_ranked_after_several(engine: Engine) -> None:
+    with engine.begin() as conn:
+        found = [replace(each, seeds=1, lower_bound=0.4) for each in ranked_finalists(conn, "noise")]
+        save_finalists(conn, "noise", found)
+    (row,) = finalist_leaderboard(engine, "noise")
+    assert row.seeds == "single seed"
+    several, weak = make_finalist(2, lower_bound=-0.2), make_finalist(3, lower_bound=-0.4)
+    gated = make_finalist(4, lower_bound=2.0, gate="min_equity")
+    assert sorted([gated, *found, weak, several], key=rank_key) == [several, weak, *found, gated]
 
 
 def test_the_luck_of_the_search_run_gates_a_finalist(engine: Engine) -> None:
