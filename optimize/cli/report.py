@@ -65,7 +65,7 @@ def _content_of(engine: Engine, name: str, folder: Path, config: ReportConfig, t
                 f"trial={trial}: {name} has no finished trial of that number; "
                 f"walkforge leaderboard name={name}{in_words(config.database.url)} lists the best"
             )
-        content = trial_content(conn, folder, run, in_words(config.database.url))
+        content = trial_content(conn, config.database.url, folder, run, in_words(config.database.url))
     return _with_features(content, config, run_folder(folder, trial, run.run_uuid), run)
 
 

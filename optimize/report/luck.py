@@ -9,7 +9,7 @@ from optimize.database import Connection, Engine, SQLAlchemyError, has_table, op
 from optimize.errors import WalkforgeError
 from optimize.results.luck import LuckRecord, LuckTest, is_fresh, load_luck, load_luck_sets, save_luck
 from optimize.results.queries import LeaderboardRow, best_models
-from optimize.results.records import StudyRecord, load_study
+from optimize.results.records import RunRecord, StudyRecord, load_study
 from optimize.results.runs import count_counted
 from optimize.results.states import LuckVerdict
 from optimize.results.tables import LUCK_TESTS
@@ -225,6 +225,14 @@ def luck_now(
     if measured is not None and has_table(conn, LUCK_TESTS.name):
         _try_to_store(url, measured)
     return measured
+
+
+def luck_of_set_now(conn: Connection, url: str, run: RunRecord) -> LuckRecord | None:
+    """Return the luck of the parameter set that a run represents, measured anew where it is stale."""
+    record = load_study(conn, run.study_name)
+    year = (run.metrics or {}).get("sessions_per_year")
+    found = None if record is None else luck_now(conn, url, record, year)
+    return next((each for each in found.sets if each.run_uuid == run.run_uuid), None) if found else None
 
 
 def _try_to_store(url: str, measured: StudyLuck) -> None:

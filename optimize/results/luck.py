@@ -83,13 +83,6 @@ def load_luck_sets(conn: Connection, study: str) -> list[LuckRecord]:
     return load_rows(conn, LuckRecord, LUCK, where(LUCK, study_name=study))
 
 
-def load_luck_of_run(conn: Connection, run_uuid: str) -> LuckRecord | None:
-    """Return the stored luck of the parameter set that a run represents, None where none was measured."""
-    if not has_table(conn, LUCK.name):
-        return None
-    return next(iter(load_rows(conn, LuckRecord, LUCK, where(LUCK, run_uuid=run_uuid))), None)
-
-
 def tries_of_study(conn: Connection, study: str) -> Tries:
     """Return the numbers of tries that overlap the test dates of a study."""
     span = tried_span(conn, study)

@@ -12,14 +12,14 @@ from optimize.data.sessions import DAYS_PER_YEAR
 from optimize.database import Connection
 from optimize.report.equity import Curve, hold_curves, trial_curves
 from optimize.report.html.trial import TrialContent, words_of
+from optimize.report.luck import luck_of_set_now
 from optimize.report.market_line import stored_line
-from optimize.results.luck import load_luck_of_run
 from optimize.results.records import RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import windows_of
 from optimize.walkforward.files import TRADES, find_returns
 
 
-def trial_content(conn: Connection, folder: Path, run: RunRecord, place: str) -> TrialContent:
+def trial_content(conn: Connection, url: str, folder: Path, run: RunRecord, place: str) -> TrialContent:
     """Return the content of a trial whose study has this folder; `place` names the database in a command."""
     windows = windows_of(conn, run.run_uuid)
     curves = trial_curves(folder, windows)
@@ -43,7 +43,7 @@ def trial_content(conn: Connection, folder: Path, run: RunRecord, place: str) ->
             words_of("walkforge", "replay", f"name={run.study_name}", f"trial={run.trial_number}") + place,
             f"run {run.run_uuid}, data {run.data_fingerprint[:12]}, seed entropy {list(run.entropy)}",
         ],
-        luck=load_luck_of_run(conn, run.run_uuid),
+        luck=luck_of_set_now(conn, url, run),
     )
     if not curves:
         return content

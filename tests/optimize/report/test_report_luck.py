@@ -15,6 +15,7 @@ from optimize.data.spec import DataSpec
 from optimize.database import open_engine
 from optimize.evaluate.luck import sharpe_interval
 from optimize.evaluate.metrics import sharpe_ratio
+from optimize.report.html.load import trial_content
 from optimize.report.luck import (
     OF_ROW,
     StudyLuck,
@@ -31,6 +32,7 @@ from optimize.report.verdict import luck_lines, planned_power_line
 from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
+from optimize.results.runs import run_of_trial
 from optimize.results.states import LuckVerdict, RunState, TryKind
 from optimize.results.tables import FINALIST_RUNS, LUCK, TRIED_RUNS
 from optimize.results.tries import Tries, Try, record_try
@@ -195,6 +197,20 @@ def test_finalists_count_and_their_set_stands_for_them(engine: Engine) -> None:
     assert test.p_flat == before.test.p_flat
     assert test.chance_sharpe is not None
     assert test.chance_sharpe > (before.test.chance_sharpe or 0.0)
+
+
+def test_the_page_of_a_trial_measures_stale_luck_anew(engine: Engine, tmp_path: Path) -> None:
+    record_trials(engine, noise(trials=5))
+    record_luck(engine, study_of(engine), YEAR)
+    record_trials(engine, noise(2, trials=20), name="more")
+    with engine.connect() as conn:
+        run = run_of_trial(conn, "noise", 0)
+        assert run is not None
+        luck = trial_content(conn, str(engine.url), tmp_path, run, "").luck
+        stored = load_luck(conn, "noise")
+    assert luck is not None
+    assert stored is not None
+    assert (luck.n_tries, stored.n_tries) == (25, 25)
 
 
 def test_it_is_stored_read_while_fresh_and_measured_anew_when_a_try_is_added(engine: Engine) -> None:

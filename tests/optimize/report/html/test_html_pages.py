@@ -34,7 +34,7 @@ def content_of_trial(context: StudyContext, number: int) -> TrialContent:
     with context.engine.connect() as conn:
         run = run_of_trial(conn, context.spec.name, number)
         assert run is not None
-        return trial_content(conn, context.spec.folder, run, "")
+        return trial_content(conn, context.spec.database.url, context.spec.folder, run, "")
 
 
 def cells(page: str) -> list[list[str]]:
