@@ -48,10 +48,12 @@ def shrinkage_line(finalists: Sequence[Finalist]) -> str:
     found = shrinkage_of(finalists)
     if found is None:
         return "no finalist has a feasible fresh score"
-    return (
+    line = (
         f"winner's curse: search scores of {format_score(found.search)} on average became "
         f"{format_score(found.fresh)} on fresh seeds, a change of {format_score(-found.difference)}"
     )
+    lost = len(finalists) - found.finalists
+    return f"{line}; {lost} more without a feasible fresh score are left out of both means" if lost else line
 
 
 def finalist_rows(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from optimize.database import Connection, Engine, SQLAlchemyError, has_table, open_engine
 from optimize.errors import WalkforgeError
-from optimize.results.luck import LuckRecord, LuckTest, is_fresh, load_luck, load_luck_sets, save_luck
+from optimize.results.luck import (
+    LuckRecord,
+    LuckTest,
+    is_fresh,
+    load_luck,
+    load_luck_sets,
+    save_luck,
+    tries_of_study,
+)
 from optimize.results.queries import LeaderboardRow, best_models
 from optimize.results.records import RunRecord, StudyRecord, load_study
 from optimize.results.runs import count_counted
@@ -220,7 +228,9 @@ def luck_now(
     """
     stored = load_luck(conn, record.study_name)
     if stored is not None and is_fresh(conn, stored):
-        return StudyLuck(stored, tuple(load_luck_sets(conn, record.study_name)))
+        tries = tries_of_study(conn, record.study_name)  # on other instruments, which no p-value depends on
+        current = replace(stored, n_tries_all=tries.all_instruments)
+        return StudyLuck(current, tuple(load_luck_sets(conn, record.study_name)))
     measured = None if sessions_per_year is None else measure_luck(conn, record, sessions_per_year)
     if measured is not None and has_table(conn, LUCK_TESTS.name):
         _try_to_store(url, measured)

@@ -27,3 +27,11 @@ def test_a_row_has_the_median_of_its_seeds_under_each_stress() -> None:
     assert row["stress"] == {"delay_1": 2.0, "volume_0.01": None}
     assert row["trial_number"] == 3
     assert stress_reasons(stress) == ["volume_0.01: no volume"]
+
+
+def test_the_winners_curse_states_how_many_finalists_are_left_out() -> None:
+    found = [make_finalist(1), make_finalist(2, fresh_score=None)]
+    assert shrinkage_line(found).endswith(
+        "; 1 more without a feasible fresh score are left out of both means"
+    )
+    assert "left out" not in shrinkage_line(found[:1])

@@ -199,6 +199,16 @@ def test_finalists_count_and_their_set_stands_for_them(engine: Engine) -> None:
     assert test.chance_sharpe > (before.test.chance_sharpe or 0.0)
 
 
+def test_tries_on_other_instruments_are_counted_when_fresh_luck_is_read(engine: Engine) -> None:
+    record_trials(engine, noise(trials=5))
+    record_luck(engine, study_of(engine), YEAR)
+    record_trials(engine, noise(2, trials=3), name="other", symbol="ETH-USD")
+    with engine.connect() as conn:
+        found = luck_now(conn, str(engine.url), study_of(engine), YEAR)
+    assert found is not None
+    assert (found.test.n_tries, found.test.n_tries_all) == (5, 8)
+
+
 def test_the_page_of_a_trial_measures_stale_luck_anew(engine: Engine, tmp_path: Path) -> None:
     record_trials(engine, noise(trials=5))
     record_luck(engine, study_of(engine), YEAR)
