@@ -52,6 +52,7 @@ class EvaluationPlan:
     models: tuple[int, ...]  # window of the bundle whose model is evaluated on each span
     opened: HoldoutPart | None
     notes: tuple[str, ...]
+    is_own: bool  # the spans are the bundle's own test windows
 
 
 def differences_of(bundle: RunSpec, here: RunSpec) -> list[str]:
@@ -87,7 +88,7 @@ def plan_evaluation(
     models = tuple(each.index for each in windows) if own else _models(bundle, windows, span)
     notes = about if own else (*about, *_notes(bundle, windows))
     opened = None if own else _opened(bundle, windows)
-    return EvaluationPlan(spec, market, windows, models, opened, notes)
+    return EvaluationPlan(spec, market, windows, models, opened, notes, own)
 
 
 def run_evaluation(

@@ -19,8 +19,9 @@ from optimize.atomic import partial_folder, partial_of, put_folder, remove_all_p
 from optimize.bundles.card import SearchSummary, StudyBaseline
 from optimize.bundles.ensemble import Member, join_members
 from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
+from optimize.bundles.holdout import refuse_to_train_on_kept
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
-from optimize.bundles.replay import Replay, WindowedMarkets, replay_bundle, trust_bundle
+from optimize.bundles.replay import Replay, WindowedMarkets, rebuild_checked, replay_bundle, trust_bundle
 from optimize.bundles.spans import read_spans
 from optimize.bundles.write import write_bundle
 from optimize.database import Engine
@@ -49,6 +50,7 @@ from optimize.results.records import (
 from optimize.results.runs import load_run
 from optimize.spawning import main_left_out
 from optimize.walkforward.files import finalist_folder, run_folder
+from optimize.walkforward.spec import read_run
 
 EXPORTS_FOLDER, LOCK = "exports", ".lock"
 OLDER_PARTIAL = ".aside_"  # prefix of the partial folders of version 0.1
@@ -110,11 +112,7 @@ def export_best(
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
     refuse_flagged(rows, accept)
-    folder = Path(output_dir) / study
-    if not folder.is_dir():
-        raise BadInputError(
-            f"output_dir={output_dir}: there is no folder {folder}{_launch_output_dir(engine, study)}"
-        )
+    folder = _existing_folder(engine, output_dir, study)
     candidates = [_candidate(engine, row, folder) for row in rows]
     exports = folder / EXPORTS_FOLDER
     exports.mkdir(parents=True, exist_ok=True)
@@ -151,7 +149,7 @@ def export_ensemble(
         raise WalkforgeError(
             f"ensemble={size}: {len(rows)} trials of {study} can be joined: give a smaller one"
         )
-    folder = Path(output_dir) / study
+    folder = _existing_folder(engine, output_dir, study)
     found = [_candidate(engine, row, folder) for row in rows]
     members = [Member(candidate.run, candidate.source) for candidate in found]
     exports = folder / EXPORTS_FOLDER
@@ -164,6 +162,16 @@ def export_ensemble(
             target = exports / f"ensemble_{size:02d}"
             joined = Candidate(1, run, float(run.score or 0.0), source, target)
             return _export(engine, study, [joined], echo, extensions, refitted=False)
+
+
+def _existing_folder(engine: Engine, output_dir: str | Path, study: str) -> Path:
+    """Return the folder of a study; raise BadInputError where there is none."""
+    folder = Path(output_dir) / study
+    if not folder.is_dir():
+        raise BadInputError(
+            f"output_dir={output_dir}: there is no folder {folder}{_launch_output_dir(engine, study)}"
+        )
+    return folder
 
 
 def _remove_leftovers(exports: Path) -> None:
@@ -257,6 +265,10 @@ def _export(
             echo(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
             asides.append(partial_of(candidate.target))
             run, source = candidate.run, candidate.source
+            if refitted:
+                where = f"trial {run.trial_number} of {study}"
+                windowed = rebuild_checked(read_run(run.spec), run.data_fingerprint, where, markets)
+                refuse_to_train_on_kept(engine, run, windowed)
             write_bundle(asides[-1], run, candidate.score, source, markets, extensions, search, refitted)
         with closing(replay_in_new_process(asides)) as replays:
             for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):

@@ -1,17 +1,27 @@
 """Open the holdout of a bundle: logged before a bar of it is read, then evaluated."""
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from envs.plain import to_plain
 from optimize.bundles.evaluate import HOLDOUT, EvaluationPlan, plan_evaluation, run_evaluation
 from optimize.bundles.load import Bundle, load_bundle
-from optimize.database import Engine
-from optimize.errors import BadInputError
+from optimize.database import Connection, Engine
+from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.captions import BUY_AND_HOLD
 from optimize.report.format import ordinal
-from optimize.results.holdout import HoldoutOpening, log_opening, score_opening
+from optimize.results.holdout import (
+    HoldoutOpening,
+    KeptHoldout,
+    holdouts_of,
+    log_opening,
+    score_opening,
+)
+from optimize.results.records import RunRecord
 from optimize.results.tries import instruments_of
+from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.refit import refit_end
 
 
 @dataclass(frozen=True)
@@ -34,21 +44,64 @@ def open_holdout(
     """
     if plan.opened is None:
         raise BadInputError(f"{bundle.folder}: the planned spans read no session of its holdout")
+    opening = _opening(bundle, plan, purpose, plan.opened.first, plan.opened.end)
+    return opening, _log(engine, opening)
+
+
+def other_holdouts(conn: Connection, bundle: Bundle, plan: EvaluationPlan) -> list[KeptHoldout]:
+    """Return the holdouts of other studies that the planned spans read and nobody has opened."""
+    spans = [] if plan.is_own else [(each.dates.test_start, each.dates.test_end) for each in plan.windows]
+    kept = holdouts_of(conn, _instruments(bundle, plan), date.min, date.max) if spans else []
+    return [each for each in kept if each.spent_at is None and any(each.overlaps(*span) for span in spans)]
+
+
+def open_other_holdouts(engine: Engine, bundle: Bundle, plan: EvaluationPlan, purpose: str) -> list[str]:
+    """Log that the planned spans read holdouts of other studies; return a line for each."""
+    with engine.connect() as conn:
+        found = other_holdouts(conn, bundle, plan)
+    first = min(each.dates.test_start for each in plan.windows)
+    end = max(each.dates.test_end for each in plan.windows)
+    parts = [(max(first, each.first), min(end, each.end)) for each in found]
+    return [_log(engine, _opening(bundle, plan, purpose, *part)) for part in parts]
+
+
+def _instruments(bundle: Bundle, plan: EvaluationPlan) -> list[str]:
     symbols = dict.fromkeys([*bundle.spec.data.symbols, *plan.market.symbols])
-    opening = HoldoutOpening(
-        symbols=instruments_of(to_plain(bundle.spec)["data"], list(symbols)),
-        first=plan.opened.first,
-        end=plan.opened.end,
+    return instruments_of(to_plain(bundle.spec)["data"], list(symbols))
+
+
+def _opening(bundle: Bundle, plan: EvaluationPlan, purpose: str, first: date, end: date) -> HoldoutOpening:
+    return HoldoutOpening(
+        symbols=_instruments(bundle, plan),
+        first=first,
+        end=end,
         study_name=bundle.manifest.study,
         run_uuid=bundle.manifest.run_uuid,
         bundle=str(bundle.folder.resolve()),
         purpose=purpose,
     )
+
+
+def _log(engine: Engine, opening: HoldoutOpening) -> str:
+    """Store an opening and return the line with its number."""
     with engine.begin() as conn:
         count = log_opening(conn, opening)
-    span = f"the holdout of {', '.join(symbols)}, {opening.first} to {opening.end} (exclusive)"
-    worth = "each time makes its result worth less"
-    return opening, f"{span}, is opened for the {ordinal(count)} time; {worth}"
+    span = f"the holdout of {', '.join(opening.symbols)}, {opening.first} to {opening.end} (exclusive)"
+    return f"{span}, is opened for the {ordinal(count)} time; each time makes its result worth less"
+
+
+def refuse_to_train_on_kept(engine: Engine, run: RunRecord, windowed: WindowedMarket) -> None:
+    """Raise WalkforgeError where a refit of a run would train on a holdout that nobody has opened."""
+    first, end = windowed.market.session_date[0].item(), refit_end(windowed)
+    with engine.connect() as conn:
+        found = holdouts_of(conn, instruments_of(run.spec["data"], windowed.market.symbols), first, end)
+    kept = next((each for each in found if each.spent_at is None), None)
+    if kept is not None:
+        raise WalkforgeError(
+            f"refit=true would train on the holdout of {', '.join(kept.instruments)}, {kept.first} to "
+            f"{kept.end} (exclusive), kept since study {kept.study_name} cut it: export without it, or give "
+            f"study {run.study_name} data that end before it"
+        )
 
 
 def measure_holdout(engine: Engine, folder: Path) -> HoldoutResult:

@@ -12,15 +12,16 @@ from optimize.bundles.evaluate import (
     plan_evaluation,
     run_evaluation,
 )
-from optimize.bundles.holdout import open_holdout
+from optimize.bundles.holdout import open_holdout, open_other_holdouts, other_holdouts
 from optimize.bundles.load import Bundle, load_bundle
 from optimize.bundles.replay import replay_bundle
 from optimize.cli.window_results import show_result
 from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce_report, inspect_bars
-from optimize.data.sources.files.parts import alike, stated_symbol
+from optimize.data.sources.files.parts import stated_symbol
 from optimize.data.sources.read_once import reading_once
 from optimize.data.spec import DataSpec
+from optimize.data.symbols import alike
 from optimize.database import open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import inline_file
@@ -127,16 +128,31 @@ def _refuse_other_symbol(theirs: DataSpec, here: DataSpec) -> None:
 
 
 def _log_opening(config: EvaluateConfig, bundle: Bundle, plan: EvaluationPlan) -> None:
-    """Store that a part of the holdout is read, before it is; print how often that has happened."""
-    if plan.opened is None:
+    """Store that a part of a holdout is read, before it is; print how often that has happened."""
+    if plan.opened is None and not _reads_others(config.database.url, bundle, plan):
         return
     engine = open_engine(config.database.url)
     try:
         create_tables(engine)
-        _, line = open_holdout(engine, bundle, plan, "evaluate")
+        lines = [] if plan.opened is None else [open_holdout(engine, bundle, plan, "evaluate")[1]]
+        lines += open_other_holdouts(engine, bundle, plan, "evaluate")
     finally:
         engine.dispose()
-    say(line)
+    for line in lines:
+        say(line)
+
+
+def _reads_others(url: str, bundle: Bundle, plan: EvaluationPlan) -> bool:
+    """Return whether the planned spans read a holdout of another study that nobody has opened."""
+    try:
+        engine = open_engine(url, read_only=True)
+    except BadInputError:  # there is no database yet
+        return False
+    try:
+        with engine.connect() as conn:
+            return bool(other_holdouts(conn, bundle, plan))
+    finally:
+        engine.dispose()
 
 
 def _say_short(plan: EvaluationPlan) -> None:

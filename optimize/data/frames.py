@@ -12,8 +12,8 @@ from envs.types import FloatArray, Market
 from optimize.atomic import replacing
 from optimize.data.bars import Bars, RawBars
 from optimize.data.quality.rows import checked_bars
-from optimize.data.sources.files.parts import alike
 from optimize.data.spec import DataSpec
+from optimize.data.symbols import alike
 from optimize.errors import BadInputError
 
 PRICES = ("open", "high", "low", "close")

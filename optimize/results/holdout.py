@@ -7,13 +7,14 @@ do not move it. Once opened it is spent: it may be trained on, and the next hold
 import getpass
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from sqlalchemy import Connection, insert, select, update
 
 from optimize.clock import now
+from optimize.data.symbols import share_symbol
 from optimize.database import has_table
 from optimize.results.rows import load_rows, values_of
 from optimize.results.tables import HOLDOUT_OPENINGS, HOLDOUTS
@@ -61,11 +62,26 @@ class KeptHoldout:
 
 
 def keep_holdout(conn: Connection, holdout: KeptHoldout) -> bool:
-    """Store a holdout unless an instrument has one of these sessions in another; return whether it did."""
-    if holdouts_of(conn, holdout.instruments, holdout.first, holdout.end):
-        return False
-    conn.execute(insert(HOLDOUTS).values(values_of(holdout)))
-    return True
+    """Store the sessions that no other holdout of an instrument keeps; return whether there are any."""
+    parts: dict[tuple[date, date], list[str]] = {}
+    for instrument in holdout.instruments:
+        others = holdouts_of(conn, [instrument], holdout.first, holdout.end)
+        for part in _gaps(holdout.first, holdout.end, others):
+            parts.setdefault(part, []).append(instrument)
+    for (first, end), instruments in parts.items():
+        part_kept = replace(holdout, instruments=instruments, first=first, end=end)
+        conn.execute(insert(HOLDOUTS).values(values_of(part_kept)))
+    return bool(parts)
+
+
+def _gaps(first: date, end: date, others: Sequence[KeptHoldout]) -> Iterator[tuple[date, date]]:
+    """Yield the parts of [first, end) that are in none of the holdouts, which are sorted by first session."""
+    for each in others:
+        if each.first > first:
+            yield first, each.first
+        first = max(first, each.end)
+    if first < end:
+        yield first, end
 
 
 def holdouts_of(conn: Connection, instruments: Sequence[str], first: date, end: date) -> list[KeptHoldout]:
@@ -73,7 +89,9 @@ def holdouts_of(conn: Connection, instruments: Sequence[str], first: date, end: 
     if not has_table(conn, HOLDOUTS.name):  # of an older version
         return []
     stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("first", "holdout_id"))
-    return [each for each in stored if each.overlaps(first, end) and set(each.instruments) & set(instruments)]
+    return [
+        each for each in stored if each.overlaps(first, end) and share_symbol(each.instruments, instruments)
+    ]
 
 
 def holdout_of_study(conn: Connection, study: str, stated: Sequence[str] = ()) -> KeptHoldout | None:
@@ -82,8 +100,9 @@ def holdout_of_study(conn: Connection, study: str, stated: Sequence[str] = ()) -
         return None
     stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("holdout_id"))
     name, dates = study.partition(".")[0], list(stated)
-    same = [each for each in stored if each.study_name == name and not dates]
-    return next(iter(same or [each for each in stored if dates == [str(each.first), str(each.end)]]), None)
+    found = [each for each in stored if not dates or dates == [str(each.first), str(each.end)]]
+    own = [each for each in found if each.study_name == name]
+    return next(iter(own or (found if dates else [])), None)
 
 
 def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
@@ -96,7 +115,7 @@ def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
     keep_holdout(conn, KeptHoldout(*of_study, cut_at=opening.opened_at))
     stored = conn.execute(select(HOLDOUTS).where(HOLDOUTS.c.spent_at.is_(None))).mappings().all()
     for row in stored:
-        same = set(row["instruments"]) & set(opening.symbols)
+        same = share_symbol(row["instruments"], opening.symbols)
         if same and row["first"] < opening.end and row["end"] > opening.first:
             spent = HOLDOUTS.c.holdout_id == row["holdout_id"]
             conn.execute(update(HOLDOUTS).where(spent).values(spent_at=opening.opened_at))
@@ -117,5 +136,7 @@ def openings_of(conn: Connection, symbols: Sequence[str], first: date, end: date
         conn, HoldoutOpening, HOLDOUT_OPENINGS, select(HOLDOUT_OPENINGS).order_by("opening_id")
     )
     return [
-        each for each in stored if each.first < end and each.end > first and set(each.symbols) & set(symbols)
+        each
+        for each in stored
+        if each.first < end and each.end > first and share_symbol(each.symbols, symbols)
     ]

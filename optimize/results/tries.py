@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select, update
 
 from optimize.clock import now
 from optimize.data.spec import EMBEDDED_SYMBOL, SYNTHETIC_SYMBOL
+from optimize.data.symbols import share_symbol
 from optimize.database import has_table
 from optimize.hashing import hash_object
 from optimize.results.rows import load_rows, replace_row, values_of, where
@@ -103,8 +104,7 @@ def count_tries(conn: Connection, symbols: Sequence[str], first: date, end: date
     rows = conn.execute(
         select(TRIED_RUNS.c.symbols, func.count()).where(*overlaps).group_by(TRIED_RUNS.c.symbols)
     ).all()
-    wanted = set(symbols)
     return Tries(
-        same_instrument=sum(count for found, count in rows if wanted & set(found)),
+        same_instrument=sum(count for found, count in rows if share_symbol(symbols, found)),
         all_instruments=sum(count for _, count in rows),
     )

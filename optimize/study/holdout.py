@@ -43,7 +43,7 @@ def with_kept_holdout(
         engine.dispose()
     kept = [each for each in found if each.spent_at is None]
     if kept and not spec.holdout.open:
-        return _kept(spec, windowed, kept[0], echo)
+        return _kept(spec, windowed, kept, echo)
     return _after_spent(spec, windowed, [each for each in found if each.spent_at is not None], echo)
 
 
@@ -64,24 +64,24 @@ def _pinned(spec: StudySpec, dates: list[str]) -> StudySpec:
 
 
 def _kept(
-    spec: StudySpec, windowed: WindowedMarket, kept: KeptHoldout, echo: Callable[[str], None]
+    spec: StudySpec, windowed: WindowedMarket, all_kept: list[KeptHoldout], echo: Callable[[str], None]
 ) -> StudySpec:
-    """Return the study with a holdout that another study has cut and nobody has opened."""
+    """Return the study with the first of the holdouts that other studies have cut and nobody has opened."""
+    listed = bool(spec.window.spans) or spec.window.file is not None
+    fixed = listed or spec.window.holdout_share == 0 or bool(spec.window.holdout)
+    reached = [each for each in all_kept if any(_reaches(window, each) for window in windowed.plan.windows)]
+    kept = next(iter(reached if fixed else []), all_kept[0])
     where = (
         f"the holdout of {', '.join(kept.instruments)}, {kept.first} to {kept.end} (exclusive), kept since "
         f"study {kept.study_name} cut it"
     )
     remedy = "holdout.open=true opens it, which is logged and counted on every card, and then it is spent"
-    if windowed.plan.holdout == (kept.first, kept.end):
-        return spec
-    listed = bool(spec.window.spans) or spec.window.file is not None
-    fixed = listed or spec.window.holdout_share == 0 or bool(spec.window.holdout)
-    if fixed and any(_reaches(window, kept) for window in windowed.plan.windows):
+    if fixed and reached:
         raise BadInputError(
             f"windows reach into {where}: end them before it, or give window.holdout_share=0.15 to a study "
             f"without listed windows; {remedy}"
         )
-    if not fixed:
+    if not fixed and windowed.plan.holdout != (kept.first, kept.end):
         if kept.first <= _span(windowed)[0]:
             raise BadInputError(f"all bars begin within {where}: {remedy}, or give earlier bars")
         later = int((windowed.market.session_date >= np.datetime64(kept.end)).sum())

@@ -73,6 +73,12 @@ def test_it_acts_and_refuses_a_flipped_byte(exports: Exports, joined: Exported, 
         load_bundle(copy)
 
 
+def test_a_wrong_output_dir_is_refused_and_not_made(exports: Exports, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there is no folder"):
+        export_ensemble(exports.context.engine, tmp_path / "nowhere", "tiny", 2)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_too_many_members_are_refused(exports: Exports, tmp_path: Path) -> None:
     folder = tmp_path / "studies"
     shutil.copytree(exports.output_dir, folder)

@@ -172,6 +172,49 @@ def test_other_instruments_other_dates_and_debug_runs_keep_nothing_back(vault: V
     assert windowed.plan.holdout == OWN
 
 
+def test_every_kept_holdout_is_guarded_not_the_first_alone(vault: Vault) -> None:
+    with vault.engine.begin() as conn:
+        keep_holdout(conn, KeptHoldout(NAMES, date(2022, 1, 3), date(2022, 1, 5), "past"))
+        keep_holdout(conn, KeptHoldout(NAMES, *OWN, "one"))
+    span = {"train_start": "2022-01-10", "train_end": "2022-02-01", "test_start": "2022-02-01"}
+    spans = [span | {"test_end": "2022-02-13"}]
+    with pytest.raises(BadInputError, match="2022-02-11 to 2022-02-18"):
+        vault.launch(vault.spec("two", kind="canonical", holdout_share=0.0, spans=spans))
+    assert not any(spent for *_, spent in vault.kept())
+
+
+def test_each_instrument_and_session_that_no_holdout_keeps_is_kept(vault: Vault) -> None:
+    later = (OWN[0], date(2022, 2, 20))
+    with vault.engine.begin() as conn:
+        keep_holdout(conn, KeptHoldout(["SPY"], *OWN, "one"))
+        assert keep_holdout(conn, KeptHoldout(["SPY", "QQQ"], *later, "two"))
+        assert not keep_holdout(conn, KeptHoldout(["SPY", "QQQ"], *later, "three"))
+        spans = {
+            name: [(each.first, each.end, each.study_name) for each in holdouts_of(conn, [name], *ALL)]
+            for name in ("SPY", "QQQ")
+        }
+    assert spans == {"SPY": [(*OWN, "one"), (OWN[1], later[1], "two")], "QQQ": [(*later, "two")]}
+
+
+def test_another_spelling_of_a_symbol_is_the_same_instrument(vault: Vault) -> None:
+    with vault.engine.begin() as conn:
+        keep_holdout(conn, KeptHoldout(["BTC-USD"], *OWN, "one"))
+        assert holdouts_of(conn, ["btcusd"], *ALL)
+        assert not keep_holdout(conn, KeptHoldout(["BTC/USD"], *OWN, "two"))
+        log_opening(conn, HoldoutOpening(["btc/usd"], *OWN, "two", "", "", "study"))
+        assert len(openings_of(conn, ["BTC-USD"], *OWN)) == 1
+        assert holdouts_of(conn, ["BTC-USD"], *ALL)[0].spent_at is not None
+
+
+def test_a_study_finds_its_own_holdout_where_another_instrument_has_the_same_dates(vault: Vault) -> None:
+    with vault.engine.begin() as conn:
+        keep_holdout(conn, KeptHoldout(["OTHER"], *OWN, "one"))
+        keep_holdout(conn, KeptHoldout(NAMES, *OWN, "two"))
+        found = holdout_of_study(conn, "two", list(map(str, OWN)))
+    assert found is not None
+    assert found.instruments == NAMES
+
+
 def test_a_holdout_by_dates_is_checked() -> None:
     for wrong in (["2022-01-01"], ["2022-01-01", "soon"], ["2022-02-01", "2022-01-01"]):
         with pytest.raises(BadInputError, match=r"window\.holdout="):

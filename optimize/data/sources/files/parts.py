@@ -63,11 +63,6 @@ def stated_symbol(path: str | None) -> str | None:
     return symbol_of("_".join(words)) if stated and len(words) > 1 else None
 
 
-def alike(symbol: str) -> str:
-    """Return a symbol in capitals without separators, so that BTC/USD, btc-usd and BTCUSD are equal."""
-    return re.sub(r"[^0-9A-Z]", "", symbol.upper())
-
-
 def join_parts(parts: Sequence[RawBars], source: str) -> RawBars:
     """Concatenate the parts of one symbol in order of time; refuse overlaps and different spacings."""
     if len(parts) == 1:
