@@ -11,7 +11,7 @@ from optimize.database import Engine
 from optimize.results.queries import studies_of
 from optimize.results.removal import count_rows, delete_rows
 from optimize.search.storage import open_storage
-from optimize.study.idle import idle_study, own_folder
+from optimize.study.idle import idle_study, no_finalists, own_folder
 from optimize.study.shared_folder import PROBE
 
 
@@ -50,7 +50,9 @@ def delete_study(
     for study in studies_of(engine, name):
         with idle_study(engine, database_url, study):
             (found,) = find_deletable(engine, output_dir, study, exports)
-            _delete_files(own_folder(engine, output_dir, study), found.paths)
+            folder = own_folder(engine, output_dir, study)
+            with no_finalists(folder, study):
+                _delete_files(folder, found.paths)
             with engine.begin() as conn:
                 delete_rows(conn, study, exports)
             _delete_from_optuna(database_url, study)
@@ -66,7 +68,10 @@ def _delete_files(folder: Path, paths: tuple[Path, ...]) -> None:
         else:
             path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        place = folder.resolve()
+        if folder.is_symlink():  # the folder lies on another disk
+            folder.unlink()
+        place.rmdir()
 
 
 def _delete_from_optuna(database_url: str, study: str) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from optimize.bundles.export import EXPORTS_FOLDER
 from optimize.database import Connection, Engine, study_lock
 from optimize.errors import BadInputError, WalkforgeError
@@ -12,7 +14,7 @@ from optimize.results.events import FolderMarked, last_event
 from optimize.results.launches import living_leases, running_launch
 from optimize.study.control import base_name
 from optimize.study.shared_folder import holds_token
-from optimize.walkforward.files import run_folder
+from optimize.walkforward.files import FINALISTS_FOLDER, FINALISTS_LOCK, run_folder
 
 
 @contextmanager
@@ -22,6 +24,26 @@ def idle_study(engine: Engine, database_url: str, study: str) -> Iterator[None]:
         with engine.connect() as conn:
             refuse_running(conn, study)
         yield
+
+
+@contextmanager
+def no_finalists(folder: Path, study: str) -> Iterator[None]:
+    """Hold the lock of a study's finalists; raise WalkforgeError where they are being retrained."""
+    finalists = folder / FINALISTS_FOLDER
+    if not finalists.is_dir():
+        yield
+        return
+    lock = FileLock(finalists / FINALISTS_LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WalkforgeError(
+            f"`walkforge finalists name={study}` runs, so nothing is removed: wait for its end, or end it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_running(conn: Connection, study: str) -> None:

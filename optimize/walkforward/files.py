@@ -29,6 +29,7 @@ SCALER = "scaler.npz"
 RETURNS = "returns.parquet"
 TRADES = "trades.parquet"
 FINALISTS_FOLDER = "finalists"
+FINALISTS_LOCK = ".lock"  # in that folder; held while finalists are retrained
 SET_DIGITS = 12  # of a parameter set's hash in the name of its folder
 SUMMARY_KEY = b"walkforge.measured"
 GONE = (None, errno.ENOENT, errno.ENOTDIR)  # None: the content is damaged; others, of the disk, may pass

@@ -27,10 +27,9 @@ from optimize.study.launch.machine_compatibility import MachineSettings, spec_on
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.workers.process import check_sockets
 from optimize.study.workers.supervisor import Supervisor
-from optimize.walkforward.files import FINALISTS_FOLDER
+from optimize.walkforward.files import FINALISTS_FOLDER, FINALISTS_LOCK
 
 FINALISTS_PICTURE = Path("figures") / "finalists.png"
-FINALISTS_LOCK = ".lock"
 READ_S = 1.0  # interval at which ended runs are read
 
 

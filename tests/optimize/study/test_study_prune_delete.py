@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from sqlalchemy import func, select, text
 
 from optimize.doctor.findings import OK
@@ -169,3 +170,27 @@ def test_the_folder_of_another_study_is_left_alone(small: Small, tmp_path: Path)
         with pytest.raises(BadInputError, match="is not the folder of study small: its launch put the files"):
             act()
     assert all_studies(context.engine) == ["small"]
+
+
+def test_a_study_whose_finalists_are_retrained_is_left_alone(small: Small) -> None:
+    context = finished(small, 1)
+    url, output_dir = places(context)
+    finalists = context.spec.folder / "finalists"
+    finalists.mkdir()
+    with FileLock(finalists / ".lock"), pytest.raises(WalkforgeError, match="finalists name=small` runs"):
+        delete_study(context.engine, url, output_dir, "small", exports=True)
+    assert all_studies(context.engine) == ["small"]
+    delete_study(context.engine, url, output_dir, "small", exports=True)
+    assert not context.spec.folder.exists()
+
+
+def test_a_folder_that_lies_on_another_disk_is_removed(small: Small, tmp_path: Path) -> None:
+    context = finished(small, 1)
+    url, output_dir = places(context)
+    place, folder = tmp_path / "disk", context.spec.folder
+    shutil.move(folder, place)
+    folder.symlink_to(place)
+    delete_study(context.engine, url, output_dir, "small", exports=True)
+    assert all_studies(context.engine) == []
+    assert not folder.is_symlink()
+    assert not place.exists()
