@@ -13,7 +13,7 @@ from optimize.evaluate.captions import better_baseline
 from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import name_extensions
 from optimize.report.format import format_score
-from optimize.report.verdict import luck_lines
+from optimize.report.luck import lines_with_flags
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.luck import load_luck
 from optimize.results.queries import find_study
@@ -47,7 +47,8 @@ def export(config: ExportConfig) -> None:
             better = better_baseline(load_baselines(conn, study), exported[0].score)
             debug = is_debug(typed_words(conn, study))
             luck = load_luck(conn, study)
-        for line in [] if luck is None else luck_lines(luck):
+            verdict = [] if luck is None else lines_with_flags(conn, luck)
+        for line in verdict:
             _print_progress(line)
     finally:
         engine.dispose()

@@ -11,7 +11,7 @@ from optimize.errors import BadInputError
 from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
 from optimize.report.format import format_score, number, percent, share
 from optimize.report.gates import blocked_line, gate_lines
-from optimize.report.luck import StudyLuck, luck_now, with_luck
+from optimize.report.luck import StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.nested import nested_line, stored_nested
 from optimize.report.selection import selection_line, selection_now
@@ -29,7 +29,7 @@ from optimize.report.tables import (
     spell,
 )
 from optimize.report.unscored import why_unscored
-from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of, luck_lines
+from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of
 from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
@@ -118,7 +118,9 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
     shown = [each | text for each, text in zip(plain, texts, strict=True)]
     market, caption = _market(engine, name), _caption(engine, name, rows)  # an error comes before any output
     say(market)
-    for line in [] if luck is None else luck_lines(luck.test):
+    with engine.connect() as conn:
+        verdict = [] if luck is None else lines_with_flags(conn, luck.test)
+    for line in verdict:
         say(line)
     columns: Sequence[Column] = TRIAL_COLUMNS
     if any(row.runs > 1 for row in rows):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from optimize.database import Connection, Engine, SQLAlchemyError, has_table, open_engine
 from optimize.errors import WalkforgeError
+from optimize.report.verdict import luck_lines
 from optimize.results.luck import (
     LuckRecord,
     LuckTest,
@@ -18,7 +19,7 @@ from optimize.results.luck import (
 )
 from optimize.results.queries import LeaderboardRow, best_models
 from optimize.results.records import RunRecord, StudyRecord, load_study
-from optimize.results.runs import count_counted
+from optimize.results.runs import count_counted, run_of_trial
 from optimize.results.states import LuckVerdict
 from optimize.results.tables import LUCK_TESTS
 
@@ -235,6 +236,22 @@ def luck_now(
     if measured is not None and has_table(conn, LUCK_TESTS.name):
         _try_to_store(url, measured)
     return measured
+
+
+def lines_with_flags(conn: Connection, test: LuckTest) -> list[str]:
+    """Return the lines of a verdict; the flags of its trial stand below the word FOUND."""
+    first, *rest = luck_lines(test)
+    if LuckVerdict.FOUND not in (test.verdict, test.verdict_buy_and_hold):
+        return [first, *rest]
+    trials = dict.fromkeys([test.trial_number, test.trial_buy_and_hold])
+    runs = [run_of_trial(conn, test.study_name, number) for number in trials if number is not None]
+    warnings = [
+        f"caution: trial {run.trial_number} is flagged ({run.flags}): look for the fault in data and costs "
+        "before you believe it"
+        for run in runs
+        if run is not None and run.flags
+    ]
+    return [first, *warnings, *rest]
 
 
 def luck_of_set_now(conn: Connection, url: str, run: RunRecord) -> LuckRecord | None:

@@ -7,10 +7,9 @@ from optimize.database import Connection, Engine
 from optimize.report.equity import hold_curves, trial_curves
 from optimize.report.format import format_score
 from optimize.report.html.study import SearchedKey, StudyContent
-from optimize.report.luck import StudyLuck, luck_now, with_luck
+from optimize.report.luck import StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.selection import selection_line, selection_now
-from optimize.report.verdict import luck_lines
 from optimize.results.finalists import ranked_finalists, stress_of
 from optimize.results.queries import best_models, health_of
 from optimize.results.records import load_baselines, load_study
@@ -66,7 +65,7 @@ def _judged(
         return None, []
     luck = luck_now(conn, url, record, sessions_per_year)
     selection = selection_now(conn, record, sessions_per_year)
-    lines = [] if luck is None else luck_lines(luck.test)
+    lines = [] if luck is None else lines_with_flags(conn, luck.test)
     return luck, lines if selection is None else [*lines, selection_line(selection, record)]
 
 

@@ -22,8 +22,8 @@ from optuna_dashboard.artifact import get_artifact_path
 from optimize.atomic import replacing
 from optimize.report.equity import Curve, hold_curves, trial_curves, write_csv, write_picture
 from optimize.report.format import decimal, format_score
+from optimize.report.luck import lines_with_flags
 from optimize.report.notes import study_note, trial_note
-from optimize.report.verdict import luck_lines
 from optimize.results.events import NoteFailed, events, log_event
 from optimize.results.luck import load_luck
 from optimize.results.queries import without_note
@@ -167,7 +167,7 @@ def attach_study_report(context: StudyContext) -> list[int]:
     study, name = context.study, context.spec.name
     with context.engine.connect() as conn:
         luck = load_luck(conn, name)
-    verdict = [] if luck is None else luck_lines(luck)
+        verdict = [] if luck is None else lines_with_flags(conn, luck)
     save_note(study, study_note(name, context.spec, context.spec.space, context.spec.n_trials, verdict))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # without a name the page shows "Objective 0"

@@ -19,6 +19,7 @@ from optimize.report.html.load import trial_content
 from optimize.report.luck import (
     OF_ROW,
     StudyLuck,
+    lines_with_flags,
     luck_now,
     measure_luck,
     record_luck,
@@ -34,7 +35,7 @@ from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
 from optimize.results.runs import run_of_trial
 from optimize.results.states import LuckVerdict, RunState, TryKind
-from optimize.results.tables import FINALIST_RUNS, LUCK, TRIED_RUNS
+from optimize.results.tables import FINALIST_RUNS, LUCK, RUNS, TRIED_RUNS
 from optimize.results.tries import Tries, Try, record_try
 from optimize.study.spec import StudySpec
 from tests.optimize.report.recorded import FIRST, YEAR, record_trials
@@ -197,6 +198,18 @@ def test_finalists_count_and_their_set_stands_for_them(engine: Engine) -> None:
     assert test.p_flat == before.test.p_flat
     assert test.chance_sharpe is not None
     assert test.chance_sharpe > (before.test.chance_sharpe or 0.0)
+
+
+def test_the_flags_of_a_found_trial_stand_below_its_verdict(engine: Engine) -> None:
+    returns = noise()
+    returns[7] += 0.004
+    record_trials(engine, returns)
+    test = measured(engine).test
+    with engine.begin() as conn:
+        assert lines_with_flags(conn, test) == luck_lines(test)
+        conn.execute(update(RUNS).where(RUNS.c.trial_number == 7).values(flags="smoothed_prices"))
+        second = lines_with_flags(conn, test)[1]
+    assert second.startswith("caution: trial 7 is flagged (smoothed_prices)")
 
 
 def test_tries_on_other_instruments_are_counted_when_fresh_luck_is_read(engine: Engine) -> None:
