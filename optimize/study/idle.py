@@ -10,8 +10,9 @@ from optimize.bundles.export import EXPORTS_FOLDER
 from optimize.database import Connection, Engine, study_lock
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.results.ended_runs import numbers_and_uuids
-from optimize.results.events import FolderMarked, last_event
-from optimize.results.launches import living_leases, running_launch
+from optimize.results.events import FolderMarked, LaunchEvent, last_event
+from optimize.results.launches import announced_process, living_leases, running_launch
+from optimize.results.orphans import stored_studies
 from optimize.study.control import base_name
 from optimize.study.shared_folder import holds_token
 from optimize.walkforward.files import FINALISTS_FOLDER, FINALISTS_LOCK, run_folder
@@ -49,13 +50,25 @@ def no_finalists(folder: Path, study: str) -> Iterator[None]:
 def refuse_running(conn: Connection, study: str) -> None:
     """Raise WalkforgeError where a launch or a worker is at work on a study."""
     launch, held = running_launch(conn, study), living_leases(conn, study)
-    if launch is None and not held:
+    nested = None if launch is not None or held else _nested_launch(conn, study)
+    if launch is not None:
+        who = f"process {launch.pid} on {launch.host} runs it"
+    elif held:
+        who = f"{len(held)} trials run"
+    elif nested is not None:
+        who = f"its nested walk-forward runs {nested}"
+    else:
         return
-    who = f"{len(held)} trials run" if launch is None else f"process {launch.pid} on {launch.host} runs it"
     raise WalkforgeError(
         f"study {study} is at work ({who}), so nothing is removed: wait for its end, or stop it by "
         f"`walkforge study name={base_name(study)} action=stop`"
     )
+
+
+def _nested_launch(conn: Connection, study: str) -> str | None:
+    """Return the study of the same nested walk-forward that a launch supervises now, or None."""
+    names = (name for name in stored_studies(conn) if base_name(name) == base_name(study))
+    return next((name for name in names if announced_process(conn, name, LaunchEvent) is not None), None)
 
 
 def own_folder(engine: Engine, output_dir: str, study: str) -> Path:

@@ -9,6 +9,8 @@ from sqlalchemy import func, select, text
 
 from optimize.doctor.findings import OK
 from optimize.errors import BadInputError, WalkforgeError
+from optimize.results.events import LaunchEvent
+from optimize.results.launches import log_process
 from optimize.results.queries import all_studies, best_models
 from optimize.results.records import ExportRecord, load_exports, save_export
 from optimize.results.tables import METADATA, TRASH, TRIED_RUNS
@@ -154,6 +156,20 @@ def test_a_study_at_work_is_left_alone(small: Small) -> None:
         delete_study(context.engine, url, output_dir, "small", exports=True)
     assert sorted(context.spec.folder.rglob("*")) == before
     assert all_studies(context.engine) == ["small"]
+
+
+def test_a_study_whose_nested_walk_forward_runs_is_left_alone(small: Small) -> None:
+    context = finished(small, 1)
+    inner = launched(opened(small(name="small.outer2", n_trials=1)))
+    url, output_dir = places(context)
+    with log_process(context.engine, "small.outer2", LaunchEvent, "the launch"):
+        for name in ("small", "small.outer2"):
+            with pytest.raises(WalkforgeError, match=f"study {name} is at work"):
+                delete_study(context.engine, url, output_dir, name, exports=False)
+    assert set(all_studies(context.engine)) == {"small", "small.outer2"}
+    delete_study(context.engine, url, output_dir, "small", exports=False)
+    assert all_studies(context.engine) == ["small.outer2"]
+    assert inner.spec.folder.is_dir()
 
 
 def test_the_folder_of_another_study_is_left_alone(small: Small, tmp_path: Path) -> None:
