@@ -117,8 +117,13 @@ def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
     for row in stored:
         same = share_symbol(row["instruments"], opening.symbols)
         if same and row["first"] < opening.end and row["end"] > opening.first:
-            spent = HOLDOUTS.c.holdout_id == row["holdout_id"]
-            conn.execute(update(HOLDOUTS).where(spent).values(spent_at=opening.opened_at))
+            opened = [each for each in row["instruments"] if share_symbol([each], opening.symbols)]
+            rest = [each for each in row["instruments"] if each not in opened]
+            if rest:  # nobody has seen these sessions of the other instruments
+                others = KeptHoldout(rest, row["first"], row["end"], row["study_name"], row["cut_at"])
+                conn.execute(insert(HOLDOUTS).values(values_of(others)))
+            spent = update(HOLDOUTS).where(HOLDOUTS.c.holdout_id == row["holdout_id"])
+            conn.execute(spent.values(spent_at=opening.opened_at, instruments=opened))
     return len(openings_of(conn, opening.symbols, opening.first, opening.end))
 
 

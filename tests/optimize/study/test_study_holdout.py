@@ -196,6 +196,17 @@ def test_each_instrument_and_session_that_no_holdout_keeps_is_kept(vault: Vault)
     assert spans == {"SPY": [(*OWN, "one"), (OWN[1], later[1], "two")], "QQQ": [(*later, "two")]}
 
 
+def test_an_opening_spends_the_holdout_of_its_own_instruments_alone(vault: Vault) -> None:
+    with vault.engine.begin() as conn:
+        keep_holdout(conn, KeptHoldout(["SPY", "QQQ"], *OWN, "both"))
+        log_opening(conn, HoldoutOpening(["spy"], *OWN, "two", "", "", "study"))
+        spent = {
+            name: [each.spent_at is not None for each in holdouts_of(conn, [name], *ALL)]
+            for name in ("SPY", "QQQ")
+        }
+    assert spent == {"SPY": [True], "QQQ": [False]}
+
+
 def test_another_spelling_of_a_symbol_is_the_same_instrument(vault: Vault) -> None:
     with vault.engine.begin() as conn:
         keep_holdout(conn, KeptHoldout(["BTC-USD"], *OWN, "one"))
