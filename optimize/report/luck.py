@@ -82,12 +82,12 @@ def measure_luck(conn: Connection, record: StudyRecord, sessions_per_year: float
     from optimize.results.family import load_family
 
     study, trials = record.study_name, count_counted(conn, record.study_name)
-    family = load_family(conn, study)
+    risk_free = float(record.score.get("risk_free", 0.0)) / sessions_per_year
+    family = load_family(conn, study, risk_free)
     if family is None:
         return None
     scored = [(-run.score, run.trial_number, place) for place, run in enumerate(family.runs)
               if run.study_name == study and run.score is not None]  # fmt: skip
-    risk_free = float(record.score.get("risk_free", 0.0)) / sessions_per_year
     tries, held = family.tries.same_instrument, family.n_held
     found = _Measurement(
         record=record,

@@ -58,8 +58,11 @@ class _Tried:
     tries: int  # of its parameter set that overlap the span, finalists among them
 
 
-def load_family(conn: Connection, study: str) -> Family | None:
-    """Return the family of a study, None where an older version kept its returns in files alone."""
+def load_family(conn: Connection, study: str, risk_free: float = 0.0) -> Family | None:
+    """Return the family of a study, None where an older version kept its returns in files alone.
+
+    `risk_free` is the rate per session by which the repeat of the lower median is found, as in the score.
+    """
     span = tried_span(conn, study)
     if span is None or not has_table(conn, SESSION_RETURNS.name):
         return None
@@ -71,7 +74,7 @@ def load_family(conn: Connection, study: str) -> Family | None:
         return None
     sessions = np.unique(np.concatenate(every))
     columns = np.full((len(sessions), len(tried)), np.nan)
-    for place, series in _returns(conn, [each.run for each in tried], dates):
+    for place, series in _returns(conn, [each.run for each in tried], dates, risk_free):
         days, values = series
         columns[np.searchsorted(sessions, days), place] = values
     present = np.flatnonzero(~np.isnan(columns).all(axis=0))
@@ -148,7 +151,7 @@ def _sessions(conn: Connection, study: str) -> dict[int, DateArray]:
 
 
 def _returns(
-    conn: Connection, runs: Sequence[FamilyRun], dates: dict[str, dict[int, DateArray]]
+    conn: Connection, runs: Sequence[FamilyRun], dates: dict[str, dict[int, DateArray]], risk_free: float
 ) -> Iterator[tuple[int, tuple[DateArray, FloatArray]]]:
     """Yield place, sessions and returns of each run that has any."""
     places = {run.run_uuid: place for place, run in enumerate(runs)}
@@ -167,12 +170,12 @@ def _returns(
             stored.setdefault(uuid, {}).setdefault(repeat, {})[window] = returns
         for uuid, repeats in stored.items():
             own = dates[runs[places[uuid]].study_name]
-            if (joined := _joined(repeats, own)) is not None:
+            if (joined := _joined(repeats, own, risk_free)) is not None:
                 yield places[uuid], joined
 
 
 def _joined(
-    repeats: dict[int, dict[int, Any]], dates: dict[int, DateArray]
+    repeats: dict[int, dict[int, Any]], dates: dict[int, DateArray], risk_free: float
 ) -> tuple[DateArray, FloatArray] | None:
     """Return the returns of the repeat of the lower median, over the windows that every repeat has."""
     windows = sorted(set.intersection(*(set(each) for each in repeats.values())) & dates.keys())
@@ -183,7 +186,7 @@ def _joined(
         np.concatenate([np.array(each[window], np.float64) for window in windows])
         for _, each in sorted(repeats.items())
     ]
-    ratios = [sharpe_ratio(each, 1.0) for each in series]
+    ratios = [sharpe_ratio(each, 1.0, risk_free) for each in series]
     order = np.argsort([ratio if math.isfinite(ratio) else -math.inf for ratio in ratios], kind="stable")
     return days, series[int(order[(len(series) - 1) // 2])]
 

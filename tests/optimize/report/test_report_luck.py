@@ -1,7 +1,7 @@
 """Luck of recorded studies: noise is luck, a planted column is found, every try counts, all readers agree."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from optimize.report.verdict import luck_lines, planned_power_line
 from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
+from optimize.results.returns import save_returns
 from optimize.results.runs import run_of_trial
 from optimize.results.states import LuckVerdict, RunState, TryKind
 from optimize.results.tables import FINALIST_RUNS, LUCK, RUNS, TRIED_RUNS
@@ -198,6 +199,26 @@ def test_finalists_count_and_their_set_stands_for_them(engine: Engine) -> None:
     assert test.p_flat == before.test.p_flat
     assert test.chance_sharpe is not None
     assert test.chance_sharpe > (before.test.chance_sharpe or 0.0)
+
+
+def test_the_median_repeat_is_that_of_the_score_with_its_risk_free_rate(engine: Engine) -> None:
+    unit = noise(3, 1)[0]
+    unit = (unit - unit.mean()) / unit.std()
+    series = [
+        0.002 + 0.002 * unit,
+        0.004 + 0.01 * unit,
+        0.0001 + 0.005 * unit,
+    ]  # medians: 1, with it 0
+    record_trials(engine, np.stack(series[:1]))
+    (row,) = best_models(engine, "noise", 1)
+    record, rate = study_of(engine), 0.5
+    record = replace(record, score={**record.score, "risk_free": rate})
+    with engine.begin() as conn:
+        for repeat, returns in enumerate(series):
+            save_returns(conn, str(row.run_uuid), 0, repeat, returns)
+        found = measure_luck(conn, record, YEAR)
+    assert found is not None
+    assert found.test.sharpe == pytest.approx(sharpe_ratio(series[0], YEAR, rate))
 
 
 def test_the_flags_of_a_found_trial_stand_below_its_verdict(engine: Engine) -> None:
