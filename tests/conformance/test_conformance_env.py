@@ -170,7 +170,7 @@ def test_a_copy_goes_on_alike_and_by_itself(copied: Callable[[Any], Any]) -> Non
     ours.reset()
     ours.step(actions(ours, rng))
     other = copied(ours)
-    assert not any(array.flags.writeable for array in other._bars)
+    assert not any(array.flags.writeable for array in (*other._bars.arrays, *other._bars.frictions))
     played = [actions(ours, rng) for _ in range(12)]
     results = [[env.step(action)[:4] for action in played] for env in (ours, other)]
     for mine, theirs in zip(*results, strict=True):

@@ -216,7 +216,7 @@ def test_an_order_fills_no_earlier_than_its_session_opens(live: Live) -> None:
     day = rows_of(live, "2023-11-28")[0]
     early = live.until(day)
     hours = early.set_axis(pd.DatetimeIndex(early.index).floor("h"), axis=0)
-    hours = hours[~hours.index.duplicated()]
+    hours = hours[~hours.index.duplicated(keep="last")]  # an hour closes where its last half hour does
     spec = dataclasses.replace(
         live.bundle.spec, data=dataclasses.replace(live.bundle.spec.data, timeframe="1h")
     )
