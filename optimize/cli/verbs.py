@@ -91,7 +91,7 @@ VERBS: dict[str, Verb] = {
     ),
     "finalists": Verb(
         "optimize.cli.finalists:finalists",
-        "retrain the best on fresh seeds, test them under stress and rank them by the lower bound",
+        "retrain the best on fresh seeds, stress-test and rank them by the lower bound",
         (
             ("name=mine top_n=10 seeds=8 worker.count=4", "the best ten, on eight seeds each"),
             ("name=mine seeds=16", "go on with eight seeds more"),

@@ -57,6 +57,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         lease = run_to_end(engine, number, outcome, sharpes=(value, 1.0))
         with engine.begin() as conn:
             save_returns(conn, lease.run_uuid, 1, 0, [value, -1 / 3])
+    run_to_end(engine, 0, complete_outcome(0.5), sharpes=(0.25,), study=f"{STUDY}.outer1.trade_ab")
     gated = study.ask({"gated": IntDistribution(3, 3)})
     run_to_end(engine, gated.number, complete_outcome(9.0, gate="max_drawdown", flags="drift"))
     study.tell(gated, 9.0)

@@ -21,6 +21,7 @@ from optimize.results.finalists import Finalist, StressRecord
 from optimize.results.luck import LuckTest
 from optimize.results.queries import LeaderboardRow
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
+from optimize.results.states import FINISHED
 from optimize.results.timeframe_verdict import Verdict
 
 
@@ -71,9 +72,7 @@ def _tiles(content: StudyContent) -> Iterator[Tile]:
         yield Tile("zero-cost Sharpe", format_score(best.sharpe_zero_cost), "of the best trial")
         yield Tile("buy and hold", format_score(best.buy_and_hold), "its score on these windows")
         yield Tile("return", percent(best.total_return), "of the best trial, net")
-    ended = {
-        state: sum(run.state == state for run in content.runs) for state in ("COMPLETE", "PRUNED", "FAIL")
-    }
+    ended = {state: sum(run.state == state for run in content.runs) for state in FINISHED}
     yield Tile(
         "trials",
         str(len(content.runs)),

@@ -199,7 +199,7 @@ def test_an_unknown_study_lists_the_known_ones(run: Run, filled: str) -> None:
 def test_an_unknown_query_lists_the_known_ones(run: Run, filled: str) -> None:
     code, _, err = run("query", "sql=bests", "name=btc", filled)
     assert code == 2
-    assert "best_models, failures" in err
+    assert "choose one of best_models, best_per_timeframe" in err
 
 
 def test_the_module_runs_as_a_process(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def test_status_tells_causes_actions_and_the_verdict(run: Run, filled: str) -> N
     assert (cause["kind"], cause["count"], cause["first_message"]) == ("oom", 1, "out of memory")
 
 
-def test_a_row_of_one_cause_is_systematic(run: Run, filled: str, database_url: str) -> None:
+def test_a_row_of_one_cause_is_systematic(
+    run: Run, filled: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")  # the actions fit on one line
     engine = open_engine(database_url)
     for number in (3, 4, 5, 6):
         message = f"ValueError: batch {number} is empty\nand more"

@@ -21,7 +21,9 @@ from optimize.results.events import (
     FailureHandled,
     FolderMarked,
     LaunchEvent,
+    NestedMeasured,
     NoteFailed,
+    OuterWindowTraded,
     Paused,
     PreflightEvent,
     ProcessEvent,
@@ -30,6 +32,7 @@ from optimize.results.events import (
     ReturnsLost,
     SelectionMeasured,
     SourceDescribed,
+    StartingPointsChosen,
     Stopped,
     StudyRenamed,
     TrialsClosed,
@@ -60,6 +63,9 @@ LOGGED: list[Event] = [
     StudyRenamed(),
     NoteFailed(),
     ReturnsLost((("uuid", 0, 1, "trials/0000_uuid/windows/0/repeat_1/returns.parquet"),)),
+    StartingPointsChosen(('{"agent.gamma": 0.9}',), "mine"),
+    OuterWindowTraded(1, 4, "2020-01-01", "2020-02-01", 22, "mine.outer1", 4, 0.5, None, 0.01),
+    NestedMeasured(n_trials=4, windows=3, sessions=60, trials=12, growth=0.1 + 0.2),
     SelectionMeasured(trials=12, sessions=72, sharpe=-0.1 - 0.2, standard_error=1.5),
 ]
 ARCHIVE = Path("tests/versions/v0_1.zip")

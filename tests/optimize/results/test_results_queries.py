@@ -27,7 +27,7 @@ from tests.postgres import Server
 
 QUERY_FILES = Path(__file__).resolve().parents[3] / "databases" / "queries"
 NAMES = [
-    "best_models", "best_per_timeframe", "cost_sensitive_models", "duplicates", "failures",
+    "best_models", "best_per_timeframe", "cost_sensitive_models", "duplicates", "failures", "nested",
     "promotion_candidates", "stability_over_windows", "study_progress", "time_and_cost", "windows_of",
 ]  # fmt: skip
 LIMITS = {"min_sharpe": 0.75, "min_trades": 40, "min_windows": 1, "last_windows": 2}
@@ -59,6 +59,7 @@ def filled(engine: Engine, url: str) -> Iterator[Engine]:
         trial = study.ask({"net": NETS, "rate": FloatDistribution(0.0, 1.0)})
         run_to_end(engine, trial.number, complete_outcome(score), sharpes=(score,))
         study.tell(trial, score)
+    run_to_end(engine, 0, complete_outcome(0.5), study=f"{STUDY}.outer1.trade_ab")
     yield engine
     storage.engine.dispose()
 

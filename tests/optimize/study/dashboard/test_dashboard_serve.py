@@ -161,7 +161,7 @@ def test_a_study_carries_a_note_and_figures_that_a_relaunch_replaces(context: St
     add_trial(context, 1.23)
     attach_study_report(context)
     found = figures(context)
-    assert set(found) == {"equity", "windows"}
+    assert set(found) == {"costs", "equity", "windows"}
     lines = [trace["name"] for trace in found["equity"]["data"]]
     assert lines == ["trial 1 (+1.23)", "trial 0 (-0.40)", "buy_and_hold"]
     assert found["windows"]["data"][0]["y"] == ["trial 1", "trial 0"]
