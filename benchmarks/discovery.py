@@ -9,6 +9,7 @@ Search efficiency replays samplers on the tables: regret of the point that is ra
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,6 @@ from typing import Any
 import numpy as np
 import optuna
 
-from benchmarks.discovery_markets import FULL, QUICK, YEAR, Size, Table, make_bars, record
-from benchmarks.discovery_table import draw
 from envs.types import FloatArray
 from optimize.evaluate.luck import bootstrap_maximum
 from optimize.evaluate.metrics import sharpe_ratio
@@ -27,7 +26,13 @@ from optimize.evaluate.selection import SelectionRule, selection_walk_forward
 from optimize.search.pruners import make_pruner
 from optimize.search.spec import PrunerSpec
 
-RAW = Path(__file__).resolve().parent / "results" / "discovery"
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER.parent))  # this is a script
+
+from benchmarks.discovery_markets import FULL, QUICK, YEAR, Size, Table, make_bars, record  # noqa: E402
+from benchmarks.discovery_table import draw  # noqa: E402
+
+RAW = FOLDER / "results" / "discovery"
 LEVEL = 0.05
 RULES = ("best trial", "selection", "luck", "selection, luck, finalists")
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the CPU time of the whole grid

@@ -166,20 +166,22 @@ def crowd(folder: Path, size: Size) -> dict[str, dict[str, Any]]:
 
 def work_engine(folder: Path, n_trials: int, barrier: Any, errors: Any) -> None:
     """Run trials of the engine's study until its cap."""
-    with reported(errors):
+    with reported(errors, barrier):
         trivial_trials()
         context, windowed = engine_study(folder, n_trials)
         barrier.wait(BEGIN_S)
         while (found := claim(context, 0, lambda _: windowed)) is not NoTrial.FULL:
             if isinstance(found, Claim):
                 perform(context, found, lambda: False)
-            else:
+            elif found in (NoTrial.WAIT, NoTrial.SHORT):
                 time.sleep(0.05)
+            else:  # nothing would ever change it
+                raise RuntimeError(f"there is no trial to run: {found.value}")
 
 
 def work_plain(folder: Path, n_trials: int, barrier: Any, errors: Any) -> None:
     """Run trials of plain Optuna until their number is reached, as its own callback counts."""
-    with reported(errors):
+    with reported(errors, barrier):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study, space = load_plain(folder), parse_space(SPACE)
         barrier.wait(BEGIN_S)
@@ -205,11 +207,12 @@ def count(study: optuna.Study) -> int:
 
 
 @contextmanager
-def reported(errors: Any) -> Iterator[None]:
-    """Hand the last words of a process that fails to the one that waits for it."""
+def reported(errors: Any, barrier: Any) -> Iterator[None]:
+    """Send the error of a process that fails to the one that waits for it, at the barrier too."""
     try:
         yield
     except BaseException:
+        barrier.abort()  # else all others wait BEGIN_S for this process
         errors.put(traceback.format_exc().strip().splitlines()[-1])
         raise
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 from sqlalchemy import insert
@@ -16,7 +17,9 @@ from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec
+from optimize.evaluate.metrics import WindowMetrics
 from optimize.evaluate.score import Score, ScoreSpec
+from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import WindowSpec
 from optimize.results.tables import RUNS
 from optimize.search.samplers import make_sampler
@@ -41,6 +44,22 @@ SPACE = {
         "n_epochs": [1, 2, 4],
     }
 }
+
+METRICS = WindowMetrics(
+    sharpe=1.0,
+    sharpe_zero_cost=1.0,
+    total_return=0.0,
+    max_drawdown=-0.1,
+    volatility=0.1,
+    turnover=1.0,
+    cost=0.0,
+    trades=5,
+    exposure=1.0,
+    bars=480,
+    sessions=20,
+)
+RETURNS = np.tile([0.01, -0.009], METRICS.sessions // 2)
+RESULT = WindowResult(METRICS, RETURNS, RETURNS, False)  # of every window: a record is made from it
 
 
 def engine_study(folder: Path, n_trials: int) -> tuple[StudyContext, WindowedMarket]:
@@ -76,11 +95,10 @@ def trivial_trials() -> None:
         value = random.Random(str(entropy)).gauss(0, 1)
         for window in range(2):
             if parts["report"](window, value) and not window:
-                return TrialResult(((),), Score(None, True, None, None, ()), 0)
-        return TrialResult(((),), Score(value, True, None, 0.1, (value, value)), None)
+                return TrialResult(((RESULT,),), Score(None, True, None, None, ()), 0)
+        return TrialResult(((RESULT, RESULT),), Score(value, True, None, 0.1, (value, value)), None)
 
     setattr(perform_module, "run_trial", run_trial)  # noqa: B010  # mypy: no assignment to a module's function
-    setattr(perform_module, "summarise", lambda *_: {"trades": 1.0})  # noqa: B010
 
 
 def engine_trial(context: StudyContext, windowed: WindowedMarket) -> tuple[float, float]:
