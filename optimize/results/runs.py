@@ -170,12 +170,12 @@ def windows_of(conn: Connection, run_uuid: str) -> list[WindowRecord]:
 
 
 def windows_of_study(conn: Connection, study: str) -> dict[str, list[WindowRecord]]:
-    """Return the windows of every run of a study, by run and then by window and repeat."""
+    """Return the windows of every run of a study, by run and then by window and repeat (none: empty)."""
     runs = select(RUNS.c.run_uuid).where(RUNS.c.study_name == study)
     rows = select(WINDOWS).where(WINDOWS.c.run_uuid.in_(runs))
-    found: dict[str, list[WindowRecord]] = {}
+    found: dict[str, list[WindowRecord]] = {uuid: [] for uuid in conn.execute(runs).scalars()}
     for window in load_rows(conn, WindowRecord, WINDOWS, rows.order_by(WINDOWS.c.window, WINDOWS.c.repeat)):
-        found.setdefault(window.run_uuid, []).append(window)
+        found[window.run_uuid].append(window)
     return found
 
 
