@@ -68,7 +68,9 @@ class RandomPolicy:
 class RandomScores:
     """Scores of many random policies of one turnover."""
 
-    scores: tuple[float | None, ...]  # rising, None (ruined) first; 0 for a policy that never traded
+    scores: tuple[
+        float | None, ...
+    ]  # rising, None (ruined) first; 0 for a policy (or a window) without a trade
     turnover: float  # mean over the policies of the traded notional over equity, summed over the windows
     median_seed: int  # of the policy with the lower median score
 
@@ -112,7 +114,9 @@ def measure_random(
     rule = replace(score_spec, min_periods=2)
     year = market.sessions_per_year
     scores = [
-        None if ruined[k] else running_score(rule, [[returns[k] for returns, _, _ in found]], year) or 0.0
+        None
+        if ruined[k]
+        else running_score(rule, [[returns[k] for returns, _, _ in found]], year, undefined=0.0) or 0.0
         for k in range(n_seeds)
     ]
     order = sorted(range(n_seeds), key=lambda k: _rank(scores[k]))

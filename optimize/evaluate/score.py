@@ -95,12 +95,18 @@ def trades_needed(spec: ScoreSpec, windows: int) -> int:
     return windows if spec.min_trades is None else spec.min_trades
 
 
-def running_score(spec: ScoreSpec, returns: RepeatReturns, sessions_per_year: float) -> float | None:
-    """Return the score of the finished windows, or None if they have too few sessions for a pruner."""
+def running_score(
+    spec: ScoreSpec, returns: RepeatReturns, sessions_per_year: float, *, undefined: float = np.nan
+) -> float | None:
+    """Return the score of the finished windows, or None if they have too few sessions for a pruner.
+
+    undefined: Sharpe ratio of a window that has none, such as one without a trade.
+    """
     sessions = sum(len(window) for window in returns[0]) if returns else 0
     if sessions < spec.min_periods:
         return None
     sharpes = _window_sharpes(spec, returns, sessions_per_year)
+    sharpes = np.where(np.isnan(sharpes), undefined, sharpes)
     value = _statistic(spec, returns, sharpes, sessions_per_year)
     return float(value) if np.isfinite(value) else None
 

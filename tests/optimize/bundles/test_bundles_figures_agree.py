@@ -14,7 +14,7 @@ from optimize.bundles.write import write_bundle
 from optimize.cli.leaderboard import show_leaderboard
 from optimize.evaluate.score import SCORE_KINDS, ScoreSpec
 from optimize.evaluate.windows import WindowSpec
-from optimize.report.format import decimal, in_percent, percent, signed
+from optimize.report.format import decimal, format_score, in_percent, percent, signed
 from optimize.report.notes import trial_note
 from optimize.results.queries import LeaderboardRow, best_models
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
@@ -77,11 +77,17 @@ def sharpe(returns: FloatArray, year: float, rate: float = RATE) -> float:
     return float((returns.mean() - rate / year) / returns.std(ddof=1) * np.sqrt(year))
 
 
-def by_hand(spec: ScoreSpec, returns: list[list[FloatArray]], year: float, rate: float = RATE) -> float:
+def by_hand(
+    spec: ScoreSpec,
+    returns: list[list[FloatArray]],
+    year: float,
+    rate: float = RATE,
+    idle: float = np.nan,
+) -> float:
     """Return the score of returns [repeat][window] from its definition."""
     values = []
     for repeat in returns:
-        sharpes = np.array([sharpe(window, year, rate) for window in repeat])
+        sharpes = np.array([sharpe(window, year, rate) if window.any() else idle for window in repeat])
         error = sharpes.std(ddof=1) / np.sqrt(len(sharpes))
         values.append(
             {
@@ -185,7 +191,10 @@ def test_the_baselines_are_the_same_everywhere(
         told = surfaces.metrics["baselines"][stored.name]
         same = ("score", "sharpe_zero_cost", "total_return", "cost")
         assert [getattr(stored, key) for key in same] == [told[key] for key in same]
-        figures = f"score {signed()(stored.score)}, return {percent(stored.total_return)}"
+        span = f"5 to 95 %: {format_score(stored.score_low)} to {format_score(stored.score_high)}"
+        spread = f" (median of {stored.seeds} random policies, {span})" if stored.seeds else ""
+        assert stored.name.startswith("random") == bool(spread)
+        figures = f"score {signed()(stored.score)}{spread}, return {percent(stored.total_return)}"
         assert f"baseline {stored.name} at {stored.timeframe}: {figures}" in printed
         of_card = [
             decimal(stored.score, 4),
@@ -201,7 +210,9 @@ def test_the_baselines_are_the_same_everywhere(
         assert cells(surfaces.note, f"`{stored.name}`")[:3] == ours
         if stored.score is not None:
             returns = [np.array(window) for window in stored.windows["returns"]]
-            assert stored.score == pytest.approx(by_hand(context.spec.score, [returns], year), rel=1e-12)
+            idle = 0.0 if stored.seeds else np.nan  # the Sharpe ratio of a window without a trade
+            expected = by_hand(context.spec.score, [returns], year, idle=idle)
+            assert stored.score == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_holding_is_the_same_everywhere(surfaces: Surfaces) -> None:
