@@ -250,7 +250,7 @@ def check_windows(runs: pd.DataFrame, ended: pd.DataFrame, windows: pd.DataFrame
 
 
 def check_scores(study: Study, ended: pd.DataFrame, windows: pd.DataFrame) -> None:
-    """Prove that best_models is what the session returns in the Parquet files come to."""
+    """Prove that best_models has the trials that no gate blocks, at the score of their Parquet files."""
     paths = windows.sort_values("window").groupby("run_uuid").returns_path.apply(list)
     recount: dict[int, float] = {}
     complete = ended[ended.state == "COMPLETE"]
@@ -259,7 +259,11 @@ def check_scores(study: Study, ended: pd.DataFrame, windows: pd.DataFrame) -> No
         returns = np.concatenate([pd.read_parquet(path)["return"] for path in files])
         recount[number] = float(returns.mean() / returns.std(ddof=1) * math.sqrt(SESSIONS_PER_YEAR))
     best = study.table("SELECT trial_number, score FROM best_models ORDER BY score DESC, trial_number")
-    assert len(best) == ended[ended.state == "COMPLETE"].parameters_json.nunique(), "best_models lacks trials"
+    gated = study.table("SELECT trial_number FROM gated_trials").trial_number
+    assert set(gated) < set(complete.trial_number), "every trial is blocked, or one that did not complete"
+    passed = complete[~complete.trial_number.isin(gated)]
+    assert set(best.trial_number) <= set(passed.trial_number), "best_models has a blocked trial"
+    assert len(best) == passed.parameters_json.nunique(), "best_models lacks trials"
     for number, score in zip(best.trial_number.tolist(), best.score.tolist(), strict=True):
         assert math.isclose(score, recount[number], rel_tol=1e-9), f"trial {number}"
     ranked = sorted(best.trial_number, key=lambda number: (-recount[number], number))
