@@ -18,14 +18,21 @@ from optimize.database import open_engine
 from optimize.results.events import SelectionMeasured, log_event
 from optimize.results.finalists import Finalist, StressRecord, save_finalists, save_stress
 from optimize.results.holdout import HoldoutOpening, log_opening
-from optimize.results.queries import best_models, list_queries, query_parameters, run_query
+from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.returns import save_returns, save_sessions
 from optimize.results.states import RunState
 from optimize.results.tables import create_tables
 from optimize.results.views import VIEWS, create_views
 from optimize.search.storage import load_or_create_study, open_storage
-from tests.optimize.results.factories import STUDY, complete_outcome, make_study, run_to_end, take
+from tests.optimize.results.factories import (
+    STUDY,
+    complete_outcome,
+    make_study,
+    query_values,
+    run_to_end,
+    take,
+)
 
 CHOICES = ("small", 'it\'s "quoted" \\ {odd}', "é ☃", None, True, False, 3, 0.5, 1e-7, "")
 FLOATS = (0.1 + 0.2, 1.0, 1e-5, 1.2345678901234567e-9, 123456789.123456789, 1e21, -2.0, 0.0, 5e-324, 1 / 3)
@@ -84,8 +91,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
     reader = open_engine(url, read_only=True)
     found = {name: ask(reader, f"SELECT * FROM {name}") for name in VIEWS}
     for name, _ in list_queries():
-        others = dict.fromkeys(query_parameters(name)) | {"name": STUDY}
-        found[name] = run_query(reader, name, others)
+        found[name] = run_query(reader, name, query_values(name))
     board = [vars(replace(row, run_uuid=None)) for row in best_models(reader, STUDY, 50)]
     found["leaderboard"] = (list(board[0]), [tuple(row.values()) for row in board])
     reader.dispose()

@@ -18,7 +18,7 @@ from optimize.results.queries import best_models, best_score, find_study, health
 from optimize.results.tables import create_tables
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage
-from tests.optimize.results.factories import STUDY, complete_outcome, run_to_end
+from tests.optimize.results.factories import STUDY, complete_outcome, query_values, run_to_end
 from tests.postgres import Server
 
 NOBODY = 65534
@@ -58,7 +58,7 @@ def read(url: str) -> None:
     engine = open_engine(url, read_only=True)
     assert [row.score for row in best_models(engine, find_study(engine, STUDY))] == [1.5]
     for name, _ in list_queries():
-        run_query(engine, name, {"name": STUDY})
+        run_query(engine, name, query_values(name))
     with engine.connect() as conn:
         assert (health_of(conn, STUDY)["complete"], best_score(conn, STUDY)) == (1, 1.5)
     engine.dispose()

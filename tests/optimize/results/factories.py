@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from optimize.results.leases import Lease, acquire, release
+from optimize.results.queries import query_parameters
 from optimize.results.records import Outcome, RunRecord, StudyRecord, WindowRecord
 from optimize.results.runs import finish_run, save_window, start_run
 
@@ -92,3 +93,8 @@ def run_to_end(
         finish_run(conn, lease, outcome)
         release(conn, lease)
     return lease
+
+
+def query_values(name: str, study_name: str = STUDY) -> dict[str, Any]:
+    """Return values for the parameters of a named query: the study, and no limit where it takes limits."""
+    return dict.fromkeys(query_parameters(name)) | {"name": study_name}

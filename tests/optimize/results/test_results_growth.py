@@ -14,6 +14,7 @@ from optimize.results.orphans import count_orphans
 from optimize.results.queries import best_models, best_score, list_queries, run_query
 from optimize.results.runs import rank_sets
 from optimize.results.views import VIEWS
+from tests.optimize.results.factories import query_values
 
 FEW, MANY = 40, 160
 STEPS = 100  # instructions of SQLite's machine between two calls
@@ -66,7 +67,7 @@ def whole(view: str) -> Read:
 
 
 def query(name: str) -> Read:
-    return lambda engine: run_query(engine, name, {"name": records.NAME})
+    return lambda engine: run_query(engine, name, query_values(name, records.NAME))
 
 
 READS: dict[str, Read] = {

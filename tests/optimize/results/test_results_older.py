@@ -19,11 +19,11 @@ from tests.optimize.results.factories import (
     complete_outcome,
     make_run,
     make_window,
+    query_values,
     run_to_end,
     take,
 )
 
-PROMOTION_LIMITS = {"min_sharpe": 0.5, "min_trades": 1, "min_windows": 1, "last_windows": 2}
 ADDED = ("forced_exits", "reward_active_share")  # to wf_windows
 
 
@@ -76,8 +76,7 @@ def test_it_is_read_as_it_is(older: Engine, url: str) -> None:
     (row,) = best_models(reader, STUDY)
     assert (row.score, row.window_sharpe_median) == (1.5, 1.0)
     for name, _ in list_queries():
-        limits = PROMOTION_LIMITS if name == "promotion_candidates" else {}
-        columns, _ = run_query(reader, name, {"name": STUDY, **limits})
+        columns, _ = run_query(reader, name, query_values(name))
         assert columns
     reader.dispose()
 
