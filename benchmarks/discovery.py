@@ -157,7 +157,7 @@ def rule_rows(verdicts: list[tuple[float, int, dict[str, Any]]]) -> list[dict[st
 
 
 def main() -> None:
-    """Record what is missing, then replay every rule and search."""
+    """Record the tables that are missing, then replay every rule and search on them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short markets, a grid of 8 points")
     size = QUICK if parser.parse_args().quick else FULL

@@ -40,7 +40,7 @@ POINTS = [
 
 @dataclass(frozen=True)
 class Size:
-    """What a run of the benchmark records."""
+    """Number and length of the markets and studies that a run records."""
 
     edges: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)  # best achievable Sharpe ratios, net
     bars: tuple[int, ...] = (6000, 12000, 24000)

@@ -63,7 +63,7 @@ def _blocked(rule: GateRule, windows: Sequence[WindowResult]) -> set[str]:
 def flags_of(
     spec: ResultGateSpec, *, sharpe: float, market: Market, provider: str, cash_rate: float, risk_free: float
 ) -> tuple[str, ...]:
-    """Return the names of what makes the net Sharpe ratio of a run on a market hard to believe."""
+    """Return the names of the reasons to doubt the net Sharpe ratio of a run on market data."""
     found = []
     if provider != SYNTHETIC_PROVIDER:
         if sharpe > spec.implausible_sharpe:

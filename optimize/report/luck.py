@@ -70,7 +70,7 @@ class _Measurement:
 
 
 def verdict_of(p_value: float | None) -> LuckVerdict:
-    """Return the verdict on a p-value after all tries; None cannot tell."""
+    """Return the verdict on a p-value after all tries; without one it is CANNOT_TELL."""
     if p_value is None or FOUND_BELOW < p_value <= LUCK_ABOVE:
         return LuckVerdict.CANNOT_TELL
     return LuckVerdict.FOUND if p_value <= FOUND_BELOW else LuckVerdict.LUCK
@@ -201,7 +201,7 @@ def _finite(value: float | None, factor: float = 1.0) -> float | None:
 
 
 def record_luck(engine: Engine, record: StudyRecord, sessions_per_year: float) -> None:
-    """Measure and store the luck of a study unless what is stored is fresh."""
+    """Measure and store the luck of a study unless the stored one is fresh."""
     with engine.connect() as conn:  # not in the transaction that stores it: that keeps other writers waiting
         stored = load_luck(conn, record.study_name)
         fresh = stored is not None and is_fresh(conn, stored)
@@ -212,7 +212,7 @@ def record_luck(engine: Engine, record: StudyRecord, sessions_per_year: float) -
 
 
 def refresh_luck(engine: Engine, study: str) -> None:
-    """Measure and store the luck of a study with a scored trial, unless what is stored is fresh."""
+    """Measure and store the luck of a study with a scored trial, unless the stored one is fresh."""
     best = best_models(engine, study, 1)
     with engine.connect() as conn:
         record = load_study(conn, study)
@@ -263,7 +263,7 @@ def luck_of_set_now(conn: Connection, url: str, run: RunRecord) -> LuckRecord | 
 
 
 def _try_to_store(url: str, measured: StudyLuck) -> None:
-    """Store what a reader measured; a database that it may not write to is no fault."""
+    """Store the luck that a board measured; a read-only database is left as it is."""
     try:
         engine = open_engine(url)
         try:

@@ -61,7 +61,7 @@ class LuckRecord:
 
 
 def save_luck(conn: Connection, test: LuckTest, sets: Sequence[LuckRecord]) -> None:
-    """Store the luck of a study in place of what was measured before."""
+    """Replace the stored luck of a study."""
     replace_row(conn, LUCK_TESTS, values_of(test))
     conn.execute(delete(LUCK).where(LUCK.c.study_name == test.study_name))
     if sets:

@@ -55,7 +55,7 @@ class LeaderboardRow:
     runs: int  # of the set, that were COMPLETE or PRUNED
     pruned_runs: int
     gated_runs: int  # of the set, that a gate blocks
-    flags: str | None  # names of what makes the result hard to believe, apart by commas
+    flags: str | None  # reasons to doubt the result, separated by commas
     score_min: float  # of the set's COMPLETE runs
     score_max: float
     seeds: str  # "single seed", or how many: of each run as many as it has repeats

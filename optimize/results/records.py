@@ -79,7 +79,7 @@ class RunRecord:
     metrics: Mapping[str, float | None] | None = None
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     gate: str | None = None  # the first that blocks it; None: none does, or an older version wrote it
-    flags: str | None = None  # names of what makes its result implausible, apart by commas
+    flags: str | None = None  # reasons to doubt the result, separated by commas
     started_at: datetime = field(default_factory=clock.now)
     finished_at: datetime | None = None
 
@@ -99,7 +99,7 @@ class Outcome:
     metrics: Mapping[str, float | None] = field(default_factory=dict)  # METRIC_COLUMNS become columns
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     gate: str | None = None  # the first that blocks the result
-    flags: str | None = None  # names of what makes the result implausible, apart by commas
+    flags: str | None = None  # reasons to doubt the result, separated by commas
 
     def __post_init__(self) -> None:
         require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")

@@ -97,7 +97,7 @@ RUNS = Table(
     Column("parameter_set", Text),  # hash of the parameters; NULL: an older version wrote the run
     Column("random_quantile", FiniteFloat),  # share of random policies of equal turnover that score lower
     Column("gate", Text),  # the first gate that blocks the run; NULL: none does
-    Column("flags", Text),  # names of what makes the result implausible, apart by commas; NULL: nothing
+    Column("flags", Text),  # reasons to doubt the result, separated by commas; NULL: none
     Index(
         "wf_runs_of_state", "study_name", "trial_number", "state", "attempt"
     ),  # for the run that ended a trial
@@ -195,7 +195,7 @@ FINALISTS = Table(
     Column("infeasible", Integer, nullable=False),  # of the seeds
     Column("run_uuid", Text),  # of the median seed; NULL: fewer than half of the seeds are feasible
     Column("gate", Text),  # the gate that blocks the median seed; NULL: none does
-    Column("flags", Text),  # names of what makes the result of the median seed implausible
+    Column("flags", Text),  # reasons to doubt the result of the median seed
     _json("parameters_json", "parameters"),
     Column("measured_at", UtcText, nullable=False),
     PrimaryKeyConstraint("study_name", "parameter_set"),

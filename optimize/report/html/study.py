@@ -1,4 +1,4 @@
-"""The report of a study: its best models, how the search went, what decides, and the evidence of phase 1."""
+"""The report of a study: best models, course of the search, importance of keys, evidence of phase 1."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
