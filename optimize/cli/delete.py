@@ -1,12 +1,10 @@
 """`walkforge delete`."""
 
-from optimize.database import open_engine
+from optimize.cli.confirmed import engine_of_removal
 from optimize.report.format import gigabytes
 from optimize.report.tables import Column, say, say_aside, short, show
-from optimize.results.tables import create_tables
 from optimize.schemas.records import DeleteConfig
 from optimize.study.delete import Deletion, delete_study, find_deletable
-from optimize.study.spec import MISSING_NAME, check_name
 
 PART_COLUMNS = (
     Column("study", "study", right=False),
@@ -17,17 +15,11 @@ PART_COLUMNS = (
 
 def delete(config: DeleteConfig) -> None:
     """List the rows and files of a study, and remove them with confirm=true."""
-    check_name((config.name or MISSING_NAME).replace(".", "-"))
-    url = config.database.url
-    engine = open_engine(url, read_only=not config.confirm, busy_timeout_s=config.database.busy_timeout_s)
-    try:
+    with engine_of_removal(config) as engine:
         if config.confirm:
-            create_tables(engine)
-            found = delete_study(engine, url, config.output_dir, config.name, config.exports)
+            found = delete_study(engine, config.database.url, config.output_dir, config.name, config.exports)
         else:
             found = find_deletable(engine, config.output_dir, config.name, config.exports)
-    finally:
-        engine.dispose()
     show([row for one in found for row in _rows(one)], PART_COLUMNS, config.format)
     tell = say if config.format == "table" else say_aside
     size = gigabytes(sum(one.size_bytes for one in found))
