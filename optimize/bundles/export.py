@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -52,7 +52,7 @@ from optimize.spawning import main_left_out
 from optimize.walkforward.files import finalist_folder, run_folder
 from optimize.walkforward.spec import read_run
 
-EXPORTS_FOLDER, LOCK = "exports", ".lock"
+EXPORTS_FOLDER, EXPORTS_LOCK = "exports", ".lock"
 OLDER_PARTIAL = ".aside_"  # prefix of the partial folders of version 0.1
 EXPORT_LOCK_TIMEOUT_S = 600.0
 REPLAYED_ON: WindowedMarkets = {}  # markets that the replaying process keeps for the next bundle
@@ -116,15 +116,26 @@ def export_best(
     candidates = [_candidate(engine, row, folder) for row in rows]
     exports = folder / EXPORTS_FOLDER
     exports.mkdir(parents=True, exist_ok=True)
+    with _export_lock(exports):
+        _remove_leftovers(exports)
+        return _export(engine, study, candidates, echo, extensions, refitted)
+
+
+@contextmanager
+def _export_lock(exports: Path) -> Iterator[None]:
+    """Hold the lock of a study's exports; raise WalkforgeError where another export keeps it."""
+    lock = FileLock(exports / EXPORTS_LOCK, timeout=EXPORT_LOCK_TIMEOUT_S)
     try:
-        with FileLock(exports / LOCK, timeout=EXPORT_LOCK_TIMEOUT_S):
-            _remove_leftovers(exports)
-            return _export(engine, study, candidates, echo, extensions, refitted)
+        lock.acquire()
     except Timeout:
         raise WalkforgeError(
-            f"another export has held {exports / LOCK} for over {EXPORT_LOCK_TIMEOUT_S:g} s: end it, or "
+            f"another export has held {lock.lock_file} for over {EXPORT_LOCK_TIMEOUT_S:g} s: end it, or "
             "try again"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def export_ensemble(
@@ -154,7 +165,7 @@ def export_ensemble(
     members = [Member(candidate.run, candidate.source) for candidate in found]
     exports = folder / EXPORTS_FOLDER
     exports.mkdir(parents=True, exist_ok=True)
-    with FileLock(exports / LOCK, timeout=EXPORT_LOCK_TIMEOUT_S):
+    with _export_lock(exports):
         _remove_leftovers(exports)
         echo(f"joining {size} trials: {', '.join(str(member.run.trial_number) for member in members)}")
         with partial_folder(exports / "ensemble_run") as source:

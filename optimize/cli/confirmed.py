@@ -14,6 +14,7 @@ def engine_of_removal(config: DeleteConfig | PruneConfig) -> Iterator[Engine]:
     """Open the database of a removal: read-only unless it is confirmed, else with all tables."""
     check_name((config.name or MISSING_NAME).replace(".", "-"))
     place = config.database
+    open_engine(place.url, read_only=True).dispose()  # a database that is not there is refused, not made
     engine = open_engine(place.url, read_only=not config.confirm, busy_timeout_s=place.busy_timeout_s)
     try:
         if config.confirm:

@@ -18,7 +18,7 @@ from optimize.errors import BadInputError, require
 from optimize.results.orphans import renamed_studies, stored_studies
 from optimize.results.records import SCORE_ERROR
 from optimize.results.states import FINISHED
-from optimize.results.study_names import searched_name, typed_name
+from optimize.results.study_names import is_nested, searched_name, typed_name
 from optimize.results.tables import RUNS, STUDIES, WINDOWS
 from optimize.results.views import OPTUNA_TABLES, refuse_foreign, with_views
 
@@ -186,6 +186,17 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     said = f"name={name!r}: {where}" if name.strip("?") else "name is missing"
     choices = f"choose one of {', '.join(typed)}" if typed else "it holds none yet: start one"
     raise BadInputError(f"{said}: {choices}{hint}")
+
+
+def family_of(engine: Engine, name: str) -> list[str]:
+    """Return the study of that name, its phases and the studies of its nested walk-forward, those first."""
+    with _reading(engine) as conn:
+        known = list(stored_studies(conn))
+        refuse_renamed(conn, name)
+    inside = [study for study in known if study.startswith(f"{name}.")]
+    nested = [study for study in inside if is_nested(study)]
+    own = [study for study in known if study == name or (study in inside and study not in nested)]
+    return [*nested, *own] or studies_of(engine, name)
 
 
 def refuse_renamed(conn: Connection, name: str) -> None:

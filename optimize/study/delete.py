@@ -1,4 +1,7 @@
-"""Remove a study with its rows and files; its tries, its holdout and, unless named, its exports stay."""
+"""Remove a study with its rows and files, and those of its nested walk-forward.
+
+Its tries, its holdout and, unless named, its exports stay.
+"""
 
 import shutil
 from dataclasses import dataclass
@@ -8,10 +11,10 @@ import optuna
 
 from optimize.bundles.export import EXPORTS_FOLDER
 from optimize.database import Engine
-from optimize.results.queries import studies_of
+from optimize.results.queries import family_of
 from optimize.results.removal import count_rows, delete_rows
 from optimize.search.storage import open_storage
-from optimize.study.idle import idle_study, no_finalists, own_folder
+from optimize.study.idle import idle_study, own_folder, unread_files
 from optimize.study.shared_folder import PROBE
 
 
@@ -26,32 +29,43 @@ class Deletion:
 
 
 def find_deletable(engine: Engine, output_dir: str, name: str, exports: bool) -> list[Deletion]:
-    """Return the rows and files of every phase of a study; of its exports only where `exports` is true."""
-    found = []
-    for study in studies_of(engine, name):
-        folder = own_folder(engine, output_dir, study)
-        inside = sorted(folder.iterdir()) if folder.is_dir() else []
-        paths = tuple(path for path in inside if exports or path.name != EXPORTS_FOLDER)
-        files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
-        with engine.connect() as conn:
-            rows = count_rows(conn, study, exports)
-        found.append(Deletion(study, rows, paths, sum(file.stat().st_size for file in files)))
-    return found
+    """Return the rows and files of a study, its phases and the studies of its nested walk-forward.
+
+    Exports are among them only where `exports` is true.
+    """
+    return [_find(engine, output_dir, study, exports) for study in family_of(engine, name)]
+
+
+def _find(engine: Engine, output_dir: str, study: str, exports: bool) -> Deletion:
+    folder = own_folder(engine, output_dir, study)
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = tuple(path for path in inside if exports or path.name != EXPORTS_FOLDER)
+    files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
+    with engine.connect() as conn:
+        rows = count_rows(conn, study, exports)
+    return Deletion(study, rows, paths, sum(file.stat().st_size for file in files))
 
 
 def delete_study(
     engine: Engine, database_url: str, output_dir: str, name: str, exports: bool
 ) -> list[Deletion]:
-    """Remove every phase of a study and return the removed parts; refuse a study that runs.
+    """Remove a study with its phases and nested walk-forward, return the removed parts; refuse one that runs.
 
     Files go first, then the rows, then the study of Optuna: under its name a killed call is repeated.
     """
-    deleted = []
-    for study in studies_of(engine, name):
+    deleted: list[Deletion] = []
+    family = family_of(engine, name)
+    for study in family:  # nothing is removed where one of them cannot be
+        with (
+            idle_study(engine, database_url, study),
+            unread_files(own_folder(engine, output_dir, study), study),
+        ):
+            pass
+    for study in family:
         with idle_study(engine, database_url, study):
-            (found,) = find_deletable(engine, output_dir, study, exports)
+            found = _find(engine, output_dir, study, exports)
             folder = own_folder(engine, output_dir, study)
-            with no_finalists(folder, study):
+            with unread_files(folder, study):
                 _delete_files(folder, found.paths)
             with engine.begin() as conn:
                 delete_rows(conn, study, exports)

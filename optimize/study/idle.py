@@ -1,12 +1,12 @@
 """Work on a study that needs it idle: no launch, no worker, and its own folder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from optimize.bundles.export import EXPORTS_FOLDER
+from optimize.bundles.export import EXPORTS_FOLDER, EXPORTS_LOCK
 from optimize.database import Connection, Engine, study_lock
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.results.ended_runs import numbers_and_uuids
@@ -28,23 +28,27 @@ def idle_study(engine: Engine, database_url: str, study: str) -> Iterator[None]:
 
 
 @contextmanager
-def no_finalists(folder: Path, study: str) -> Iterator[None]:
-    """Hold the lock of a study's finalists; raise WalkforgeError where they are being retrained."""
-    finalists = folder / FINALISTS_FOLDER
-    if not finalists.is_dir():
+def unread_files(folder: Path, study: str) -> Iterator[None]:
+    """Hold the locks of a study's finalists and exports, which read the files of trials.
+
+    Raises WalkforgeError where finalists are being retrained or bundles are being written.
+    """
+    readers = (
+        ("finalists", folder / FINALISTS_FOLDER / FINALISTS_LOCK),
+        ("export", folder / EXPORTS_FOLDER / EXPORTS_LOCK),
+    )
+    with ExitStack() as held:
+        for verb, lock in readers:
+            if not lock.parent.is_dir():
+                continue
+            try:
+                held.enter_context(FileLock(lock, timeout=0))
+            except Timeout:
+                raise WalkforgeError(
+                    f"`walkforge {verb} name={study}` runs, so nothing is removed: wait for its end, "
+                    "or end it"
+                ) from None
         yield
-        return
-    lock = FileLock(finalists / FINALISTS_LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise WalkforgeError(
-            f"`walkforge finalists name={study}` runs, so nothing is removed: wait for its end, or end it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def refuse_running(conn: Connection, study: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from optimize.database import Engine
 from optimize.results.queries import best_models, studies_of
 from optimize.results.removal import forget_return_files, lower_runs
-from optimize.study.idle import idle_study, own_folder
+from optimize.study.idle import idle_study, own_folder, unread_files
 from optimize.walkforward.files import RETURNS, run_folder
 
 
@@ -57,7 +57,10 @@ def prune_runs(engine: Engine, database_url: str, output_dir: str, name: str, ke
     """
     pruned: list[PrunedRun] = []
     for study in studies_of(engine, name):
-        with idle_study(engine, database_url, study):
+        with (
+            idle_study(engine, database_url, study),
+            unread_files(own_folder(engine, output_dir, study), study),
+        ):
             runs = find_prunable(engine, output_dir, study, keep)
             with engine.begin() as conn:
                 for run in runs:

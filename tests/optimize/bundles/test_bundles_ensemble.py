@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from optimize.agents.artifacts import WEIGHTS
 from optimize.agents.ensemble import Ensemble, load_member_or_ensemble
 from optimize.bundles import export as module
-from optimize.bundles.export import Exported, export_ensemble
+from optimize.bundles.export import Exported, export_best, export_ensemble
 from optimize.bundles.load import load_bundle
 from optimize.bundles.replay import replay_bundle
 from optimize.errors import BadInputError, WalkforgeError
@@ -86,3 +87,16 @@ def test_too_many_members_are_refused(exports: Exports, tmp_path: Path) -> None:
         export_ensemble(exports.context.engine, folder, "tiny", 4)
     with pytest.raises(BadInputError, match="at least 2"):
         export_ensemble(exports.context.engine, folder, "tiny", 1)
+
+
+def test_a_lock_that_another_export_keeps_is_one_line(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies"
+    shutil.copytree(exports.output_dir, folder)
+    monkeypatch.setattr(module, "EXPORT_LOCK_TIMEOUT_S", 0.0)
+    engine, place = exports.context.engine, folder / "tiny" / "exports" / ".lock"
+    with FileLock(place), pytest.raises(WalkforgeError, match="another export has held"):
+        export_ensemble(engine, folder, "tiny", 2)
+    with FileLock(place), pytest.raises(WalkforgeError, match="another export has held"):
+        export_best(engine, folder, "tiny", 1)

@@ -28,6 +28,36 @@ def test_a_folder_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "is a folder" in refused(["study", "name=x", f"database.url=sqlite:///{tmp_path}"], capsys)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "name=x", "failures=true"],
+        ["leaderboard", "name=x"],
+        ["query", "sql=best_models", "name=x"],
+        ["report", "name=x"],
+        ["dashboard"],
+        ["dashboard", "name=x"],
+        ["finalists", "name=x"],
+        ["export", "name=x"],
+        ["replay", "name=x", "trial=0"],
+        ["worker", "name=x", "wait_s=0"],
+        ["study", "name=x", "action=stop"],
+        ["prune", "name=x"],
+        ["prune", "name=x", "confirm=true"],
+        ["delete", "name=x"],
+        ["delete", "name=x", "confirm=true"],
+    ],
+    ids=" ".join,
+)
+def test_a_database_that_is_not_there_is_not_made(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is no database" in refused([*words, "database.url=sqlite:///databases/none.db"], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_output_dir_that_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

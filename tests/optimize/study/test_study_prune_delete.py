@@ -158,18 +158,33 @@ def test_a_study_at_work_is_left_alone(small: Small) -> None:
     assert all_studies(context.engine) == ["small"]
 
 
-def test_a_study_whose_nested_walk_forward_runs_is_left_alone(small: Small) -> None:
+def test_delete_removes_the_studies_of_a_nested_walk_forward_unless_one_runs(small: Small) -> None:
     context = finished(small, 1)
-    inner = launched(opened(small(name="small.outer2", n_trials=1)))
+    for name in ("small.outer2", "small.outer2.trade_0123abcd", "smaller"):
+        play(launched(opened(small(name=name, n_trials=1))))
     url, output_dir = places(context)
+    family = ["small.outer2", "small.outer2.trade_0123abcd", "small"]
+    with context.engine.connect() as conn:
+        tries = conn.execute(select(func.count()).select_from(TRIED_RUNS)).scalar_one()
     with log_process(context.engine, "small.outer2", LaunchEvent, "the launch"):
-        for name in ("small", "small.outer2"):
-            with pytest.raises(WalkforgeError, match=f"study {name} is at work"):
+        for name in family:
+            with pytest.raises(WalkforgeError, match=r"study small\S* is at work"):
                 delete_study(context.engine, url, output_dir, name, exports=False)
-    assert set(all_studies(context.engine)) == {"small", "small.outer2"}
-    delete_study(context.engine, url, output_dir, "small", exports=False)
-    assert all_studies(context.engine) == ["small.outer2"]
-    assert inner.spec.folder.is_dir()
+    assert set(all_studies(context.engine)) == {*family, "smaller"}
+    assert [one.study for one in find_deletable(context.engine, output_dir, "small", False)] == family
+    assert [one.study for one in delete_study(context.engine, url, output_dir, "small", False)] == family
+    assert all_studies(context.engine) == ["smaller"]
+    assert [path.name for path in Path(output_dir).iterdir()] == ["smaller"]
+    assert rows_of(context)["wf_tries"] == tries
+
+
+def test_delete_finds_the_nested_studies_of_a_study_that_is_gone(small: Small) -> None:
+    context = launched(opened(small(name="small.outer2", n_trials=1)))
+    url, output_dir = places(context)
+    assert [one.study for one in delete_study(context.engine, url, output_dir, "small", False)] == [
+        "small.outer2"
+    ]
+    assert all_studies(context.engine) == []
 
 
 def test_the_folder_of_another_study_is_left_alone(small: Small, tmp_path: Path) -> None:
@@ -188,14 +203,23 @@ def test_the_folder_of_another_study_is_left_alone(small: Small, tmp_path: Path)
     assert all_studies(context.engine) == ["small"]
 
 
-def test_a_study_whose_finalists_are_retrained_is_left_alone(small: Small) -> None:
-    context = finished(small, 1)
+@pytest.mark.parametrize(("part", "verb"), [("finalists", "finalists"), ("exports", "export")])
+def test_a_study_whose_files_are_read_is_left_alone(small: Small, part: str, verb: str) -> None:
+    context = finished(small, 2)
     url, output_dir = places(context)
-    finalists = context.spec.folder / "finalists"
-    finalists.mkdir()
-    with FileLock(finalists / ".lock"), pytest.raises(WalkforgeError, match="finalists name=small` runs"):
-        delete_study(context.engine, url, output_dir, "small", exports=True)
+    place = context.spec.folder / part
+    place.mkdir()
+    before = sorted(context.spec.folder.rglob("*"))
+    with FileLock(place / ".lock"):
+        for act in (
+            lambda: prune_runs(context.engine, url, output_dir, "small", 0),
+            lambda: delete_study(context.engine, url, output_dir, "small", exports=True),
+        ):
+            with pytest.raises(WalkforgeError, match=f"`walkforge {verb} name=small` runs"):
+                act()
+    assert set(before) <= set(context.spec.folder.rglob("*"))
     assert all_studies(context.engine) == ["small"]
+    assert len(prune_runs(context.engine, url, output_dir, "small", 0)) == 2
     delete_study(context.engine, url, output_dir, "small", exports=True)
     assert not context.spec.folder.exists()
 
