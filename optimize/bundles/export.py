@@ -48,6 +48,7 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.results.runs import load_run
+from optimize.results.tries import instruments_of
 from optimize.spawning import main_left_out
 from optimize.walkforward.files import finalist_folder, run_folder
 from optimize.walkforward.spec import read_run
@@ -247,7 +248,8 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
         luck, sets = load_luck(conn, study), tuple(load_luck_sets(conn, study))
         record = load_study(conn, study)
         stated = [] if record is None else record.spec.get("window", {}).get("holdout", [])
-        kept = holdout_of_study(conn, study, stated)
+        instruments = [] if record is None else instruments_of(record.spec["data"])
+        kept = holdout_of_study(conn, study, stated, instruments)
         opened = None if kept is None else len(openings_of(conn, kept.instruments, kept.first, kept.end))
     baseline = None
     if best is not None and best.score is not None:

@@ -1,5 +1,6 @@
 """Open the holdout of a bundle: logged before a bar of it is read, then evaluated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,8 @@ from optimize.bundles.load import Bundle, load_bundle
 from optimize.database import Connection, Engine
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.captions import BUY_AND_HOLD
+from optimize.evaluate.score import ScoreSpec
+from optimize.evaluate.windows import Window
 from optimize.report.format import ordinal
 from optimize.results.holdout import (
     HoldoutOpening,
@@ -104,10 +107,29 @@ def refuse_to_train_on_kept(engine: Engine, run: RunRecord, windowed: WindowedMa
         )
 
 
+def too_short(span: tuple[date, date], windows: Sequence[Window], score: ScoreSpec) -> str | None:
+    """Return why a holdout gives no score and stays closed, None where it is long enough."""
+    sessions = sum(each.dates.test_sessions for each in windows)
+    if sessions >= score.min_periods:
+        return None
+    return (
+        f"the holdout {span[0]} to {span[1]} (exclusive) has {sessions} sessions, fewer than the "
+        f"{score.min_periods} of a score (score.min_periods): it is not opened, and that of a later study "
+        "grows with newer bars"
+    )
+
+
 def measure_holdout(engine: Engine, folder: Path) -> HoldoutResult:
-    """Open the holdout of an exported bundle, evaluate its deployable policy there and store the score."""
+    """Open the holdout of an exported bundle, evaluate its deployable policy there and store the score.
+
+    One that is too short for a score, or that a study lacks, stays as it is.
+    """
     bundle = load_bundle(folder, trust=True)  # its code was copied from the study
+    if bundle.spans.holdout is None:
+        return HoldoutResult(folder, "the study has no holdout: none is opened", None, "no holdout", None)
     plan = plan_evaluation(bundle, bundle.spec, HOLDOUT)
+    if (short := too_short(bundle.spans.holdout, plan.windows, bundle.spec.score)) is not None:
+        return HoldoutResult(folder, short, None, "too short, not opened", None)
     opening, line = open_holdout(engine, bundle, plan, "export")
     _, result, baselines = run_evaluation(bundle, plan, HOLDOUT)
     with engine.begin() as conn:

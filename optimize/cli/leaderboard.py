@@ -46,6 +46,7 @@ from optimize.results.records import BaselineRecord, StudyRecord, load_baselines
 from optimize.results.runs import count_gated
 from optimize.results.study_names import is_nested, searched_name
 from optimize.results.timeframe_verdict import stored_evidence
+from optimize.results.tries import instruments_of
 from optimize.schemas.records import LeaderboardConfig
 
 TRIAL_COLUMNS = (
@@ -228,7 +229,8 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
 
 def _holdout(conn: Connection, name: str, record: StudyRecord) -> list[str]:
     """Return a line on the holdout of a study and how often it was opened, none for an older study."""
-    kept = holdout_of_study(conn, name, record.spec.get("window", {}).get("holdout", ()))
+    stated = record.spec.get("window", {}).get("holdout", ())
+    kept = holdout_of_study(conn, name, stated, instruments_of(record.spec["data"]))
     if kept is None:
         return []
     count = len(openings_of(conn, kept.instruments, kept.first, kept.end))

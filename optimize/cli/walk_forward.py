@@ -75,7 +75,7 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
             say(source_line(summarise_source(report, spec.data)))
         enforce_report(report, say, reads_volume=reads_volume(spec.feature.indicators))
         windowed = build_windowed_market(spec, cache_dir(spec))
-        held = with_kept_holdout(spec, windowed, say)
+        held = with_kept_holdout(spec, windowed, say, keep=False)
         if held != spec:
             spec, windowed = held, build_windowed_market(held, cache_dir(held))
         refuse_leaking_features(spec.data, spec.feature, spec.session)

@@ -1,15 +1,17 @@
 """The vault of holdouts: spans that no study trains or tests on, and the log of each time one was opened.
 
 A holdout is kept by instrument and dates for every study of the database, from its first cut on; newer data
-do not move it. Once opened it is spent: it may be trained on, and the next holdout begins after its end.
+do not move it. What was opened is spent, with all that is earlier: it may be trained on, and the next holdout
+begins after its end.
 """
 
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -94,37 +96,64 @@ def holdouts_of(conn: Connection, instruments: Sequence[str], first: date, end: 
     ]
 
 
-def holdout_of_study(conn: Connection, study: str, stated: Sequence[str] = ()) -> KeptHoldout | None:
-    """Return the holdout that a study cut, or the kept one of the stated dates; None for an older study."""
+def holdout_of_study(
+    conn: Connection, study: str, stated: Sequence[str] = (), instruments: Sequence[str] = ()
+) -> KeptHoldout | None:
+    """Return the holdout that a study cut, or the one of the stated dates; None for an older study.
+
+    Its parts may have been opened, or cut, at different times. Without `instruments` those of all count.
+    """
     if not has_table(conn, HOLDOUTS.name):
         return None
     stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("holdout_id"))
-    name, dates = study.partition(".")[0], list(stated)
-    found = [each for each in stored if not dates or dates == [str(each.first), str(each.end)]]
-    own = [each for each in found if each.study_name == name]
-    return next(iter(own or (found if dates else [])), None)
+    if instruments:
+        stored = [each for each in stored if share_symbol(each.instruments, instruments)]
+    own = [each for each in stored if each.study_name == study.partition(".")[0]]
+    if stated:
+        first, end = map(date.fromisoformat, stated)
+        parts = [each for each in own or stored if each.overlaps(first, end)]
+        parts = parts or [each for each in stored if each.overlaps(first, end)]
+    else:
+        parts = [each for each in own if each.cut_at == own[0].cut_at]
+        first, end = (min(p.first for p in parts), max(p.end for p in parts)) if parts else (date.min,) * 2
+    if not parts:
+        return None
+    return replace(parts[0], instruments=_names(parts), first=first, end=end)
+
+
+def _names(parts: Sequence[KeptHoldout]) -> list[str]:
+    return list(dict.fromkeys(name for part in parts for name in part.instruments))
 
 
 def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
-    """Store an opening, which spends the holdout; return how many there are by now of any of its sessions.
+    """Store an opening, which spends what is kept up to its last session; return how often it was opened.
 
-    The span of a study whose holdout no launch has stored is kept as spent.
+    Agents that are chosen after it are chosen with results of that time, so that earlier sessions are no test
+    of them; later sessions stay kept. A span that no launch has kept before is kept as spent.
     """
     conn.execute(insert(HOLDOUT_OPENINGS).values(values_of(opening)))
     of_study = (list(opening.symbols), opening.first, opening.end, opening.study_name)
     keep_holdout(conn, KeptHoldout(*of_study, cut_at=opening.opened_at))
     stored = conn.execute(select(HOLDOUTS).where(HOLDOUTS.c.spent_at.is_(None))).mappings().all()
     for row in stored:
-        same = share_symbol(row["instruments"], opening.symbols)
-        if same and row["first"] < opening.end and row["end"] > opening.first:
-            opened = [each for each in row["instruments"] if share_symbol([each], opening.symbols)]
-            rest = [each for each in row["instruments"] if each not in opened]
-            if rest:  # nobody has seen these sessions of the other instruments
-                others = KeptHoldout(rest, row["first"], row["end"], row["study_name"], row["cut_at"])
-                conn.execute(insert(HOLDOUTS).values(values_of(others)))
-            spent = update(HOLDOUTS).where(HOLDOUTS.c.holdout_id == row["holdout_id"])
-            conn.execute(spent.values(spent_at=opening.opened_at, instruments=opened))
+        opened = [each for each in row["instruments"] if share_symbol([each], opening.symbols)]
+        if opened and row["first"] < opening.end:
+            _spend(conn, dict(row), opened, opening)
     return len(openings_of(conn, opening.symbols, opening.first, opening.end))
+
+
+def _spend(conn: Connection, row: Mapping[str, Any], opened: list[str], opening: HoldoutOpening) -> None:
+    """Spend the opened instruments of a kept holdout up to the end of an opening; the rest stays kept."""
+    kept = KeptHoldout(row["instruments"], row["first"], row["end"], row["study_name"], row["cut_at"])
+    unopened = [each for each in kept.instruments if each not in opened]
+    rest = [replace(kept, instruments=unopened)] if unopened else []
+    if kept.end > opening.end:
+        rest.append(replace(kept, instruments=opened, first=opening.end))
+    for part in rest:
+        conn.execute(insert(HOLDOUTS).values(values_of(part)))
+    spent = update(HOLDOUTS).where(HOLDOUTS.c.holdout_id == row["holdout_id"])
+    values = {"spent_at": opening.opened_at, "instruments": opened, "end": min(kept.end, opening.end)}
+    conn.execute(spent.values(**values))
 
 
 def score_opening(conn: Connection, opening: HoldoutOpening, score: float | None) -> None:

@@ -1,12 +1,14 @@
 """The holdout of a study: the one that its database keeps for these bars, or a new one."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
 
 from envs.plain import to_plain
+from envs.types import DateArray
 from optimize.database import Connection, Engine, has_table, open_engine, study_lock
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowDates
@@ -20,14 +22,20 @@ from optimize.study.spec import StudySpec
 from optimize.walkforward.markets import WindowedMarket
 
 VAULT_LOCK = "wf_holdouts"
+SUCCESSION = "succession"  # purpose of an opening: a newer holdout replaces one that nobody has opened
 
 
 def with_kept_holdout(
-    spec: StudySpec, windowed: WindowedMarket, echo: Callable[[str], None] = lambda line: None
+    spec: StudySpec,
+    windowed: WindowedMarket,
+    echo: Callable[[str], None] = lambda line: None,
+    *,
+    keep: bool = True,
 ) -> StudySpec:
     """Return the study with the holdout of its first launch, else with the one kept for its instruments.
 
-    Raises BadInputError where listed windows, or a study without a holdout, reach into a kept one.
+    A kept holdout gives way to a newer one of a study that `keep` stores. Raises BadInputError where listed
+    windows, or a study without a holdout, reach into a kept one.
     """
     try:
         engine = open_engine(spec.database.url, read_only=True)
@@ -42,9 +50,12 @@ def with_kept_holdout(
     finally:
         engine.dispose()
     kept = [each for each in found if each.spent_at is None]
+    spent = [each for each in found if each.spent_at is not None]
+    if keep and not _is_fixed(spec):
+        kept = [each for each in kept if not _gives_way(each, windowed)]
     if kept and not spec.holdout.open:
-        return _kept(spec, windowed, kept, echo)
-    return _after_spent(spec, windowed, [each for each in found if each.spent_at is not None], echo)
+        return _kept(spec, windowed, kept, spent, echo)
+    return _after_spent(spec, windowed, spent, echo)
 
 
 def _stored_holdout(conn: Connection, name: str) -> list[str] | None:
@@ -63,12 +74,36 @@ def _pinned(spec: StudySpec, dates: list[str]) -> StudySpec:
     return dataclasses.replace(spec, window=dataclasses.replace(spec.window, holdout=dates))
 
 
+def _is_fixed(spec: StudySpec) -> bool:
+    """Return whether the study states its windows or its holdout, or wants none."""
+    listed = bool(spec.window.spans) or spec.window.file is not None
+    return listed or spec.window.holdout_share == 0 or bool(spec.window.holdout)
+
+
+def _gives_way(kept: KeptHoldout, windowed: WindowedMarket) -> bool:
+    """Return whether a study on these bars has its own holdout after a kept one.
+
+    As many sessions as the kept one has must have come in since its end, so that a study without newer bars
+    never reaches into it and the windows of a weekly study stay two holdouts behind the newest bar at most.
+    """
+    own, dates = windowed.plan.holdout, windowed.market.session_date
+    length, later = _sessions(dates, kept.first, kept.end), _sessions(dates, kept.end, _span(windowed)[1])
+    return own is not None and own[0] >= kept.end and later >= length
+
+
+def _sessions(dates: DateArray, first: date, end: date) -> int:
+    return int(np.searchsorted(dates, np.datetime64(end)) - np.searchsorted(dates, np.datetime64(first)))
+
+
 def _kept(
-    spec: StudySpec, windowed: WindowedMarket, all_kept: list[KeptHoldout], echo: Callable[[str], None]
+    spec: StudySpec,
+    windowed: WindowedMarket,
+    all_kept: list[KeptHoldout],
+    spent: list[KeptHoldout],
+    echo: Callable[[str], None],
 ) -> StudySpec:
     """Return the study with the first of the holdouts that other studies have cut and nobody has opened."""
-    listed = bool(spec.window.spans) or spec.window.file is not None
-    fixed = listed or spec.window.holdout_share == 0 or bool(spec.window.holdout)
+    fixed = _is_fixed(spec)
     reached = [each for each in all_kept if any(_reaches(window, each) for window in windowed.plan.windows)]
     kept = next(iter(reached if fixed else []), all_kept[0])
     where = (
@@ -81,14 +116,35 @@ def _kept(
             f"windows reach into {where}: end them before it, or give window.holdout_share=0.15 to a study "
             f"without listed windows; {remedy}"
         )
-    if not fixed and windowed.plan.holdout != (kept.first, kept.end):
+    end = _end_of(all_kept, spent, windowed, spec.window.holdout_share)
+    if not fixed and windowed.plan.holdout != (kept.first, end):
         if kept.first <= _span(windowed)[0]:
             raise BadInputError(f"all bars begin within {where}: {remedy}, or give earlier bars")
-        later = int((windowed.market.session_date >= np.datetime64(kept.end)).sum())
+        longer = f", goes on to {end} in this study and" if end > kept.end else ","
+        later = _sessions(windowed.market.session_date, end, _span(windowed)[1])
         rest = f", and its {later} later sessions are in none either" if later else ""
-        echo(f"{where}, is in no window of this study{rest}: {remedy}")
-        return _pinned(spec, [str(kept.first), str(kept.end)])
+        echo(f"{where}{longer} is in no window of this study{rest}: {remedy}")
+        return _pinned(spec, [str(kept.first), str(end)])
     return spec
+
+
+def _end_of(
+    all_kept: list[KeptHoldout], spent: list[KeptHoldout], windowed: WindowedMarket, share: float
+) -> date:
+    """Return the end of the first kept holdout, with those that follow it without a gap.
+
+    One that began after a spent one grows with newer sessions to its share of the sessions up to its end.
+    """
+    first, end, dates = all_kept[0].first, all_kept[0].end, windowed.market.session_date
+    for each in all_kept[1:]:
+        if not _sessions(dates, end, each.first):
+            end = max(end, each.end)
+    if not any(each.end <= first and not _sessions(dates, each.end, first) for each in spent):
+        return end
+    before = int(np.searchsorted(dates, np.datetime64(first)))
+    whole = math.ceil(before / (1.0 - share))
+    last: date = dates[min(whole, len(dates)) - 1].item()
+    return max(end, last + timedelta(days=1))
 
 
 def _reaches(window: WindowDates, kept: KeptHoldout) -> bool:
@@ -128,10 +184,14 @@ def enter_holdout(
     """
     plan, instruments, name = windowed.plan, _instruments(spec, windowed), base_name(spec.name)
     with study_lock(spec.database.url, VAULT_LOCK), engine.begin() as conn:
-        for kept in holdouts_of(conn, instruments, *_span(windowed)):
-            if kept.spent_at is None and any(_reaches(window, kept) for window in plan.windows):
-                opening = HoldoutOpening(instruments, kept.first, kept.end, name, "", "", "study")
-                count = ordinal(log_opening(conn, opening))
-                echo(f"the holdout {kept.first} to {kept.end} (exclusive) is opened for the {count} time")
+        found = [each for each in holdouts_of(conn, instruments, *_span(windowed)) if each.spent_at is None]
+        reached = [each for each in found if any(_reaches(window, each) for window in plan.windows)]
+        if reached:
+            first = max(reached[0].first, min(window.train_start for window in plan.windows))
+            end = min(max(each.end for each in reached), max(window.test_end for window in plan.windows))
+            given = not spec.holdout.open and all(_gives_way(each, windowed) for each in reached)
+            purpose, why = (SUCCESSION, " by giving way to a newer one") if given else ("study", "")
+            count = log_opening(conn, HoldoutOpening(instruments, first, end, name, "", "", purpose))
+            echo(f"the holdout {first} to {end} (exclusive) is opened for the {ordinal(count)} time{why}")
         if plan.holdout is not None and keep:
             keep_holdout(conn, KeptHoldout(instruments, *plan.holdout, name))

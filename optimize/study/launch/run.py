@@ -241,7 +241,8 @@ def run_phase(
     for line in work_ahead(spec, space):
         echo(line)
     markets = build_markets(spec, space)
-    held = with_kept_holdout(spec, next(iter(markets.values())), echo)
+    keep = not launches.is_debug(typed)
+    held = with_kept_holdout(spec, next(iter(markets.values())), echo, keep=keep)
     if held != spec:
         spec = held
         probe, markets = _probe(spec, space), build_markets(spec, space)
@@ -252,7 +253,6 @@ def run_phase(
     with ExitStack() as failed:
         failed.callback(context.close)
         _enter(context, next(iter(markets.values())), source, echo)
-        keep = not launches.is_debug(typed)
         enter_holdout(spec, context.engine, next(iter(markets.values())), echo, keep=keep)
         with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
             _run_to_cap(context, markets, probe, console, evidence_of, on_run_end)

@@ -1,5 +1,6 @@
 """Exports and evaluations leave alone, or log, the holdouts that other studies keep."""
 
+import dataclasses
 import shutil
 from datetime import date
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from optimize.bundles.evaluate import EVERY_WINDOW, plan_evaluation
 from optimize.bundles.export import export_best
-from optimize.bundles.holdout import open_other_holdouts, other_holdouts
+from optimize.bundles.holdout import measure_holdout, open_other_holdouts, other_holdouts
 from optimize.bundles.load import load_bundle
 from optimize.database import Engine
 from optimize.errors import WalkforgeError
@@ -65,3 +66,17 @@ def test_the_own_windows_of_a_bundle_open_nothing(exports: Exports, engine: Engi
     kept(engine, exports, bundle.spans.train_ends[-1], bundle.spans.windows_until)
     with engine.connect() as conn:
         assert other_holdouts(conn, bundle, plan_evaluation(bundle, bundle.spec, EVERY_WINDOW)) == []
+
+
+def test_a_holdout_too_short_for_a_score_stays_closed(
+    exports: Exports, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = load_bundle(exports.exported[0].folder)
+    longer = dataclasses.replace(load.spec, score=dataclasses.replace(load.spec.score, min_periods=20))
+    asked = dataclasses.replace(load, spec=longer)
+    monkeypatch.setattr("optimize.bundles.holdout.load_bundle", lambda folder, trust: asked)
+    result = measure_holdout(engine, asked.folder)
+    assert result.score is None
+    assert "has 7 sessions, fewer than the 20 of a score" in result.line
+    with engine.connect() as conn:
+        assert openings_of(conn, load.spec.data.symbols, date.min, date.max) == []

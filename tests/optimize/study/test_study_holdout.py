@@ -27,6 +27,7 @@ from tests.optimize.study.bundles import tiny_spec, write_prices
 from tests.optimize.study.databases import Small
 
 OWN = (date(2022, 2, 11), date(2022, 2, 18))  # the last 15 % of 48 days
+REACHED = date(2022, 2, 13)
 LATER = date(2022, 3, 2)  # the end of 60 days
 ALL = (date(2022, 1, 1), date(2023, 1, 1))
 NAMES = ["TINY_PRICES"]
@@ -83,36 +84,39 @@ def test_the_first_cut_is_kept_and_newer_data_do_not_move_it(vault: Vault) -> No
     again, _ = vault.launch(vault.spec("one"))
     assert again == first
 
-    newer, windowed = vault.launch(vault.spec("two", days=60))
+    newer, windowed = vault.launch(vault.spec("two", days=54))
     assert newer.window.holdout == ["2022-02-11", "2022-02-18"]
     assert windowed.plan.holdout == OWN
     assert max(window.test_end for window in windowed.plan.windows) <= OWN[0]
     assert vault.kept() == [(*OWN, False)]
-    assert "its 12 later sessions are in none either" in vault.said[-1]
+    assert "its 6 later sessions are in none either" in vault.said[-1]
     with vault.engine.connect() as conn:
         assert holdout_of_study(conn, "one.model") == holdout_of_study(conn, "x", newer.window.holdout)
 
 
 @pytest.mark.parametrize(
-    "window",
+    ("end", "window"),
     [
-        {"holdout_share": 0.0},
-        {
-            "kind": "canonical",
-            "holdout_share": 0.0,
-            "spans": [
-                dict(
-                    train_start="2022-01-10",
-                    train_end="2022-02-01",
-                    test_start="2022-02-01",
-                    test_end="2022-02-13",
-                )
-            ],
-        },
+        (OWN[1], {"holdout_share": 0.0}),
+        (
+            REACHED,
+            {
+                "kind": "canonical",
+                "holdout_share": 0.0,
+                "spans": [
+                    dict(
+                        train_start="2022-01-10",
+                        train_end="2022-02-01",
+                        test_start="2022-02-01",
+                        test_end=str(REACHED),
+                    )
+                ],
+            },
+        ),
     ],
 )
 def test_windows_that_reach_into_a_kept_holdout_are_refused_unless_they_open_it(
-    vault: Vault, window: dict[str, Any]
+    vault: Vault, end: date, window: dict[str, Any]
 ) -> None:
     vault.launch(vault.spec("one"))
     with pytest.raises(
@@ -121,7 +125,8 @@ def test_windows_that_reach_into_a_kept_holdout_are_refused_unless_they_open_it(
         vault.launch(vault.spec("two", **window))
     assert vault.kept() == [(*OWN, False)]
     vault.launch(vault.spec("two", opens=True, **window))
-    assert vault.kept() == [(*OWN, True)]
+    rest = [(end, OWN[1], False)] if end < OWN[1] else []
+    assert vault.kept() == [(OWN[0], end, True), *rest]
     assert vault.said[-1].endswith("is opened for the 1st time")
     with vault.engine.connect() as conn:
         (logged,) = openings_of(conn, NAMES, *OWN)
@@ -141,6 +146,75 @@ def test_a_spent_holdout_may_be_trained_on_and_the_next_begins_after_its_end(vau
     assert weekly.window.holdout == ["2022-02-18", "2022-03-02"]
     assert max(window.test_end for window in windowed.plan.windows) == OWN[1]
     assert vault.kept() == [(*OWN, True), (OWN[1], LATER, False)]
+
+
+def test_an_opening_spends_what_is_earlier_and_leaves_what_is_later_kept(vault: Vault) -> None:
+    vault.launch(vault.spec("one"))
+    assert opened(vault, date(2022, 2, 13), date(2022, 2, 15)) == 1
+    assert vault.kept() == [(OWN[0], date(2022, 2, 15), True), (date(2022, 2, 15), OWN[1], False)]
+    second, windowed = vault.launch(vault.spec("two"))
+    assert windowed.plan.holdout == (date(2022, 2, 15), OWN[1])
+    assert max(window.test_end for window in windowed.plan.windows) == date(2022, 2, 15)
+    with vault.engine.connect() as conn:
+        whole = holdout_of_study(conn, "one", (), NAMES)
+        later = holdout_of_study(conn, "two", second.window.holdout, NAMES)
+    assert whole is not None
+    assert later is not None
+    assert (whole.first, whole.end) == OWN
+    assert (later.first, later.end) == windowed.plan.holdout
+
+
+def test_ten_weekly_studies_move_on_although_no_holdout_is_opened(vault: Vault) -> None:
+    ends = []
+    for week in range(10):
+        days = 48 + 5 * week
+        _, windowed = vault.launch(vault.spec(f"week_{week}", days=days))
+        assert windowed.plan.holdout is not None
+        first, end = windowed.plan.holdout
+        length, dates = (end - first).days, windowed.market.session_date
+        ends.append(max(window.test_end for window in windowed.plan.windows))
+        assert ends[-1] == first
+        assert length >= 7
+        assert (dates[-1].item() - first).days < 3 * length  # windows keep up with the newest bars
+    assert ends == sorted(ends)
+    assert len(set(ends)) >= 4
+    with vault.engine.connect() as conn:
+        logged = openings_of(conn, NAMES, *ALL)
+        assert {each.purpose for each in logged} == {"succession"}
+        assert len(logged) == len(set(ends)) - 1
+    kept = [(first, end) for first, end, spent in vault.kept() if not spent]
+    assert kept == [windowed.plan.holdout]  # one is sealed at any time
+
+
+def test_ten_weekly_studies_that_open_their_holdouts_have_long_ones(vault: Vault) -> None:
+    opened_ones = []
+    for week in range(10):
+        _, windowed = vault.launch(vault.spec(f"week_{week}", days=48 + 2 * week))
+        assert windowed.plan.holdout is not None
+        first, end = windowed.plan.holdout
+        assert max(window.test_end for window in windowed.plan.windows) == first
+        if (end - first).days >= 5:  # enough for a score
+            assert opened(vault, first, end) == 1
+            opened_ones.append((first, end))
+    assert opened_ones == [
+        (date(2022, 2, 11), date(2022, 2, 18)),
+        (date(2022, 2, 18), date(2022, 2, 24)),
+        (date(2022, 2, 24), date(2022, 3, 2)),
+        (date(2022, 3, 2), date(2022, 3, 8)),
+    ]
+    with vault.engine.connect() as conn:
+        assert {each.purpose for each in openings_of(conn, NAMES, *ALL)} == {"export"}
+
+
+def test_a_debug_run_or_a_study_without_newer_bars_leaves_a_kept_holdout_alone(vault: Vault) -> None:
+    vault.launch(vault.spec("one"))
+    held = with_kept_holdout(
+        spec := vault.spec("two", days=60), build_windowed_market(spec, None), keep=False
+    )
+    assert held.window.holdout == ["2022-02-11", "2022-02-18"]
+    vault.launch(vault.spec("short", holdout_share=0.05))
+    vault.launch(vault.spec("three", days=51, holdout_share=0.02))
+    assert vault.kept() == [(*OWN, False)]
 
 
 def test_where_no_session_is_left_there_is_no_holdout_and_all_may_be_used(vault: Vault) -> None:
