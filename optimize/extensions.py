@@ -119,6 +119,24 @@ def loaded_code(names: Iterable[str]) -> dict[str, str]:
     return {name: code for name, code in known.items() if name in wanted}
 
 
+def names_in_code(parts: Iterable[str]) -> set[str]:
+    """Return the registered names that these packages or files may compute.
+
+    An extension computes the names that it registered; a package may compute any name.
+    """
+    from envs.rewards import REWARDS  # loads numba, which declaring a key must not
+
+    own = {
+        each.name: {key for _, key, _ in each.entries}
+        for digest, each in _LOADED.items()
+        if _is_in_force(digest)
+    }
+    wanted = set(parts)
+    if wanted <= own.keys():
+        return {key for name in wanted for key in own[name]}
+    return {key for registry in (REWARDS, *_REGISTRIES) for key in registry}
+
+
 def _named() -> frozenset[str]:
     """Return the digests of the extensions that this user named, from a folder of this user alone."""
     from envs.kernel_cache import is_private, user_cache  # loads numba, which declaring a key must not

@@ -1,6 +1,7 @@
 """The code that runs of a study were computed by, and the pairs of codes that gave equal results."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
@@ -30,17 +31,32 @@ def are_equal(pairs: Iterable[Pair], one: str | None, other: str | None) -> bool
         reached |= further
 
 
-def quickest_windows(conn: Connection, study: str) -> list[tuple[RunRecord, WindowRecord]]:
-    """Return finished windows with their runs, the quickest first; windows of failed runs are left out."""
+def quickest_windows(
+    conn: Connection, study: str, using: Collection[str] = ()
+) -> list[tuple[RunRecord, WindowRecord]]:
+    """Return finished windows with their runs; windows of failed runs are left out.
+
+    The runs that use the most of the names `using` come first, then the quickest windows.
+    """
     ended = RUNS.c.state.in_(COUNTED)
-    found = select(WINDOWS).join(RUNS, RUNS.c.run_uuid == WINDOWS.c.run_uuid)
-    found = found.where(RUNS.c.study_name == study, ended)
-    quickest = found.order_by(WINDOWS.c.seconds, WINDOWS.c.run_uuid, WINDOWS.c.window).limit(CANDIDATES)
-    windows = load_rows(conn, WindowRecord, WINDOWS, quickest)
-    uuids = {window.run_uuid for window in windows}
-    runs = load_rows(conn, RunRecord, RUNS, select(RUNS).where(RUNS.c.run_uuid.in_(sorted(uuids))))
+    of_study = select(RUNS.c.run_uuid, RUNS.c.spec).where(RUNS.c.study_name == study, ended)
+    used = {uuid: len(used_names(spec) & set(using)) for uuid, spec in conn.execute(of_study)}
+    keys = (WINDOWS.c.seconds, WINDOWS.c.run_uuid, WINDOWS.c.window, WINDOWS.c.repeat)
+    every = select(*keys).join(RUNS, RUNS.c.run_uuid == WINDOWS.c.run_uuid)
+    every = every.where(RUNS.c.study_name == study, ended).order_by(*keys)
+    quickest = sorted(conn.execute(every), key=lambda row: -used[row.run_uuid])[:CANDIDATES]
+    order = {(row.run_uuid, row.window, row.repeat): place for place, row in enumerate(quickest)}
+    uuids = sorted({row.run_uuid for row in quickest})
+    runs = load_rows(conn, RunRecord, RUNS, select(RUNS).where(RUNS.c.run_uuid.in_(uuids)))
+    windows = load_rows(conn, WindowRecord, WINDOWS, select(WINDOWS).where(WINDOWS.c.run_uuid.in_(uuids)))
     by_uuid = {run.run_uuid: run for run in runs}
-    return [(by_uuid[window.run_uuid], window) for window in windows]
+    found = {order.get((each.run_uuid, each.window, each.repeat)): each for each in windows}
+    return [(by_uuid[found[place].run_uuid], found[place]) for place in range(len(quickest))]
+
+
+def used_names(settings: Mapping[str, Any]) -> set[str]:
+    """Return the names of the features, the reward and the agent in the settings of a run."""
+    return {*settings["feature"]["indicators"], settings["reward"]["name"], settings["agent"]["name"]}
 
 
 def codes_of_runs(conn: Connection, study: str, key: str) -> dict[str | None, int]:

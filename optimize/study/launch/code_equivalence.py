@@ -14,7 +14,8 @@ from optimize.bundles.replay import load_on_device
 from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.summary import WindowResult
-from optimize.results.code_of_runs import are_equal, equal_codes, follow_code, quickest_windows
+from optimize.extensions import names_in_code
+from optimize.results.code_of_runs import are_equal, equal_codes, follow_code, quickest_windows, used_names
 from optimize.results.events import CodesEqual, log_event
 from optimize.results.records import RunRecord, StudyRecord, WindowRecord, load_study
 from optimize.study.context import StudyContext, indicators_of
@@ -56,9 +57,10 @@ class Comparison:
 def check_code(context: StudyContext, echo: Callable[[str], None], *, launch: bool) -> None:
     """Accept the installed code for a study, or raise BadInputError where it computes other results.
 
-    Code that differs from the study's trains the quickest stored window again. Equal results are recorded,
-    so that the comparison runs only once. A launch of a study without a finished window adopts the code;
-    a machine that joins does not.
+    Code that differs from the study's trains stored windows again: the quickest that use the features,
+    rewards and agents that the code may have changed. Equal results are recorded, so that the comparison
+    runs only once. A launch of a study without a finished window adopts the code; a machine that joins does
+    not.
     """
     here = source(indicators_of(context.spec), context.spec.extensions)
     with context.engine.connect() as conn:
@@ -91,16 +93,31 @@ def _compare(
     *,
     launch: bool,
 ) -> None:
-    """Train a stored window again; record an equal result, or refuse this code."""
+    """Train stored windows again; record equal results, or refuse this code."""
     name, change = context.spec.name, code_changes(record.versions, here)
-    found = _stored_window(context, record.versions.get(CODE))
-    if found is None:
+    found = _stored_windows(context, record.versions.get(CODE), here[CODE])
+    if not found:
         if launch or CODE not in record.versions:
             return  # no finished window: no result can differ
         raise BadInputError(
             f"study {name!r}: {change}, and it has no finished window yet to compare: use the same code "
             "here, wait for its first window, or add versions=ignore"
         )
+    proofs = [_prove_equal(context, record, here, pair, echo) for pair in found]
+    with context.engine.begin() as conn:
+        for word, proven in proofs:
+            log_event(conn, name, f"{change}; {word}", proven)
+
+
+def _prove_equal(
+    context: StudyContext,
+    record: StudyRecord,
+    here: Mapping[str, str],
+    found: tuple[RunRecord, WindowRecord],
+    echo: Callable[[str], None],
+) -> tuple[str, CodesEqual]:
+    """Train a stored window again and return the line on its equal result; raise BadInputError otherwise."""
+    name, change = context.spec.name, code_changes(record.versions, here)
     trial, window = found[0].trial_number, found[1].window
     echo(f"{name}: {change}; trial {trial}, window {window} is trained again to compare")
     try:
@@ -112,7 +129,7 @@ def _compare(
     else:
         other = _other_differences(result.run)
         beside = f"; other differences: {'; '.join(other)}" if other else ""
-        if not other or not _evaluates_equal(context, record, here):
+        if not other or not _evaluates_equal(context, record, here, result.run):
             raise _refusal(name, change, record, f"{result.label} differs when it is trained again{beside}")
         word = (
             f"{name}: {result.label} differs when it is trained again, as training does on another processor "
@@ -120,9 +137,7 @@ def _compare(
             "codes count as one"
         )
     echo(word)
-    proven = CodesEqual(record.versions.get(CODE), here[CODE], trial, window, result.window.repeat)
-    with context.engine.begin() as conn:
-        log_event(conn, name, f"{change}; {word}", proven)
+    return word, CodesEqual(record.versions.get(CODE), here[CODE], trial, window, result.window.repeat)
 
 
 def _refusal(name: str, change: str, record: StudyRecord, outcome: str) -> BadInputError:
@@ -146,16 +161,20 @@ def compare_window(spec: StudySpec, cache_dir: Path, run: RunRecord, window: Win
     return Comparison(run, window, equal, time.perf_counter() - started)
 
 
-def _evaluates_equal(context: StudyContext, record: StudyRecord, here: Mapping[str, str]) -> bool:
+def _evaluates_equal(
+    context: StudyContext, record: StudyRecord, here: Mapping[str, str], like: RunRecord
+) -> bool:
     """Return whether a stored agent earns its stored returns again; False where the training code changed.
 
-    Training amplifies the last digits in which processors and packages differ; an evaluation does not.
+    An agent that uses the same features, reward and algorithm as the run `like` is taken first. Training
+    amplifies the last digits in which processors and packages differ; an evaluation does not.
     """
     spec, then = context.spec, record.versions.get(CODE)
     if then is not None and any(name.startswith(AGENTS) for name in changed_code(then, here[CODE])):
         return False
+    names = used_names(like.spec) & names_in_code(changed_code(then or "", here[CODE]))
     with context.engine.connect() as conn:
-        found = quickest_windows(conn, spec.name)
+        found = quickest_windows(conn, spec.name, names)
     for run, window in found:
         if window.returns_path is None or not holds_agent(
             place := (spec.folder / window.returns_path).parent
@@ -180,11 +199,32 @@ def _stored_market(spec: StudySpec, cache_dir: Path, run: RunRecord) -> tuple[Wi
     return build_windowed_market(again, cache_dir), again
 
 
-def _stored_window(context: StudyContext, code: str | None) -> tuple[RunRecord, WindowRecord] | None:
-    """Return the quickest window of the study's own code, with a returns file if possible."""
+def _stored_windows(
+    context: StudyContext, then: str | None, now: str
+) -> list[tuple[RunRecord, WindowRecord]]:
+    """Return the quickest windows that together use every name that the changed code may compute."""
+    names = names_in_code(changed_code(then or "", now))
+    found: list[tuple[RunRecord, WindowRecord]] = []
+    while (pair := _stored_window(context, then, names)) is not None:
+        used = used_names(pair[0].spec) & names
+        if found and not used:
+            break
+        found.append(pair)
+        names -= used
+        if not names:
+            break
+    return found
+
+
+def _stored_window(
+    context: StudyContext, code: str | None, names: set[str]
+) -> tuple[RunRecord, WindowRecord] | None:
+    """Return a window that uses the most names, if possible of the study's own code and with returns."""
     with context.engine.connect() as conn:
-        found = quickest_windows(conn, context.spec.name)
-    mine = [pair for pair in found if pair[0].versions.get(CODE) == code] or found
+        found = quickest_windows(conn, context.spec.name, names)
+    used = [used_names(run.spec) & names for run, _ in found]
+    most = [pair for pair, own in zip(found, used, strict=True) if own == used[0]]
+    mine = [pair for pair in most if pair[0].versions.get(CODE) == code] or most
     kept = [pair for pair in mine if _stored_returns(context.spec.folder, pair[1]) is not None]
     return next(iter(kept or mine), None)
 

@@ -10,11 +10,11 @@ from optimize.doctor.findings import Audit
 from optimize.doctor.study import examine_study
 from optimize.errors import BadInputError
 from optimize.results.code_of_runs import are_equal, codes_of_runs, equal_codes
-from optimize.results.records import load_study
-from optimize.results.tables import RUNS, STUDIES
+from optimize.results.records import RunRecord, WindowRecord, load_study
+from optimize.results.tables import RUNS, STUDIES, WINDOWS
 from optimize.study.context import StudyContext, enroll
 from optimize.study.launch import code_equivalence
-from optimize.study.launch.code_equivalence import check_code
+from optimize.study.launch.code_equivalence import Comparison, check_code
 from optimize.walkforward import run as trial_module
 from optimize.walkforward.versions import CODE, changed_code, comparable, source
 from tests.optimize.study.studies import ground_of, opened, play, run_of, small_spec
@@ -99,6 +99,36 @@ def test_code_that_gives_other_results_is_refused_by_name(
     ):
         settled(played, launch=launch)
     assert stored_code(played) != source(["returns"])[CODE]
+
+
+@pytest.mark.parametrize(
+    ("changed", "names", "expected"),
+    [("envs:1", {"returns", "own", "other"}, {0, 1}), ("mine.py:1", {"other"}, {1})],
+)
+def test_every_name_that_changed_code_may_compute_is_compared(
+    played: StudyContext,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+    names: set[str],
+    expected: set[int],
+) -> None:
+    with played.engine.begin() as conn:
+        for number, reward, seconds in ((0, "own", 1.0), (1, "other", 2.0)):
+            run = run_of(played, number)
+            spec = {**run.spec, "reward": {**run.spec["reward"], "name": reward}}
+            conn.execute(update(RUNS).where(RUNS.c.trial_number == number).values(spec=spec))
+            conn.execute(update(WINDOWS).where(WINDOWS.c.run_uuid == run.run_uuid).values(seconds=seconds))
+    compared: list[int] = []
+
+    def equal(spec: object, cache: object, run: RunRecord, window: WindowRecord) -> Comparison:
+        compared.append(run.trial_number)
+        return Comparison(run, window, equal=True, seconds=0.0)
+
+    monkeypatch.setattr(code_equivalence, "compare_window", equal)
+    monkeypatch.setattr(code_equivalence, "names_in_code", lambda parts: names)
+    pretend(played, source(["returns"])[CODE] + f" {changed}")
+    settled(played)
+    assert set(compared) == expected
 
 
 def elsewhere(played: StudyContext) -> None:
