@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,8 +52,8 @@ class Column:
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal or COLUMNS, else PLAIN_WIDTH wide."""
-    return Console(width=None if _has_width() else PLAIN_WIDTH, highlight=False)
+    """Return a console as wide as the terminal or COLUMNS, else PLAIN_WIDTH wide; :100: stays text."""
+    return Console(width=None if _has_width() else PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 def _has_width() -> bool:
@@ -141,8 +142,13 @@ def _show_table(rows: Sequence[TableRow], columns: Sequence[Column], title: str)
     console = make_console()
     wide = console.options.update(max_width=UNBOUNDED)
 
+    @cache  # a column is measured once, and not in every set of columns that is tried
+    def alone(column: Column, folded: bool) -> Measurement:
+        return Measurement.get(console, wide, _table(rows, (column,), "", folded=folded))
+
     def width(shown: Sequence[Column], folded: bool) -> Measurement:
-        return Measurement.get(console, wide, _table(rows, shown, title, folded=folded))
+        each = [alone(column, folded) for column in shown]  # with both edges; columns share one between them
+        return Measurement(sum(one.minimum - 1 for one in each) + 1, sum(one.maximum - 1 for one in each) + 1)
 
     if width(columns, folded=False).minimum <= console.width:
         console.print(_table(rows, columns, title, folded=False))

@@ -58,7 +58,7 @@ RAISED: list[tuple[BaseException, int, str]] = [
 def test_every_exception_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
 ) -> None:
-    def fail(*_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise error
 
     monkeypatch.setattr(dispatch, "_run", fail)
@@ -70,7 +70,7 @@ def test_every_exception_is_one_line(
 
 
 def test_the_traceback_is_shown_where_it_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(dispatch, "_run", fail)

@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 import zipfile
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.optimize.cli.conftest import Run
 
 ENGINES = (
     "torch", "numba", "scipy", "arch", "matplotlib", "optuna", "optuna_dashboard", "stable_baselines3",
@@ -21,12 +23,23 @@ print("loaded:", *sorted(sys.modules))
 sys.exit(code)
 """
 
+OF_ITS_OWN = """
+import gc
+from optimize.cli import main
+main()
+print(gc.isenabled(), gc.get_freeze_count() > 50_000)
+"""
 
-def loaded_by(words: list[str], folder: Path) -> set[str]:
-    command = [sys.executable, "-c", COMMAND, *words]
+
+def last_line(program: str, words: list[str], folder: Path) -> str:
+    command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].removeprefix("loaded: ").split())
+    return done.stdout.splitlines()[-1]
+
+
+def loaded_by(words: list[str], folder: Path) -> set[str]:
+    return set(last_line(COMMAND, words, folder).removeprefix("loaded: ").split())
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +64,14 @@ def test_a_reading_verb_loads_no_engine(words: list[str], folder: Path) -> None:
 @pytest.mark.parametrize("words", [["status"], ["query", "sql=best_models", "name=old"]])
 def test_status_and_queries_load_no_numpy(words: list[str], folder: Path) -> None:
     assert "numpy" not in loaded_by(words, folder)
+
+
+def test_a_process_of_its_own_collects_no_loaded_module(tmp_path: Path) -> None:
+    assert last_line(OF_ITS_OWN, ["query"], tmp_path) == "True True"
+
+
+def test_a_call_by_a_program_leaves_its_garbage_collector(run: Run) -> None:
+    before = gc.get_freeze_count()
+    assert run("query")[0] == 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() <= before  # a frozen object may end

@@ -1,10 +1,12 @@
 """Tables off a terminal fit 120 columns, and name the details that they leave out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from optimize.report.tables import PLAIN_WIDTH, Column, show
+from optimize.report import tables
+from optimize.report.tables import PLAIN_WIDTH, Column, say, show
 
 ROW = {f"key{index}": 0.25 for index in range(11)}
 DETAILS = {3, 10}
@@ -41,3 +43,27 @@ def test_a_stated_width_shows_every_column(
 def test_a_table_that_fits_keeps_its_details_and_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, COLUMNS[-3:])
     assert lines[1].split() == ["title_08", "title_09", "title_10"]
+
+
+def test_each_column_is_measured_at_most_twice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    made = tables._table
+
+    def counted(rows: Any, columns: Any, title: str, *, folded: bool) -> Any:
+        measured.append(len(columns))
+        return made(rows, columns, title, folded=folded)
+
+    monkeypatch.setattr(tables, "_table", counted)
+    shown(capsys, [Column(each.key, each.title) for each in COLUMNS])
+    *alone, first, second = measured  # two tables are printed
+    assert alone == [1] * 2 * len(COLUMNS)
+    assert first + second == len(COLUMNS) + 1
+
+
+def test_text_between_colons_stays_text(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"key": "a:100:b"}], [Column("key", ":100:", right=False)], "table")
+    say("c:100:d")
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("a:100:b", " :100: ", "c:100:d"))
