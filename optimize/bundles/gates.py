@@ -1,5 +1,6 @@
 """Gates of an export: limits on a study and on each trial; each refusal has the name of its gate."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -169,7 +170,7 @@ def _study_refusal(conn: Connection, gates: GateSpec, study: str, row: Leaderboa
     measured = None if record is None else selection_now(conn, record, row.sessions_per_year)
     if measured is None or measured.sharpe is None:
         return f"{name}: the selection walk-forward was not measured, which needs two windows or more"
-    if measured.sharpe < floor:
+    if not measured.sharpe >= floor:
         return (
             f"{name}: choosing the trial of each window by the windows before it earned a Sharpe ratio of "
             f"{format_score(measured.sharpe)}, so the search itself has shown no skill"
@@ -179,7 +180,7 @@ def _study_refusal(conn: Connection, gates: GateSpec, study: str, row: Leaderboa
 
 def _failed(conn: Connection, gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
     """Yield each gate that blocks a trial, with the reason."""
-    if (floor := gates.min_score) is not None and row.score < floor:
+    if (floor := gates.min_score) is not None and not row.score >= floor:
         yield f"min_score={floor:g}", f"its score is {format_score(row.score)}"
     yield from _at_least("min_trades", gates.min_trades, row.trades, "it made {} trades")
     if gates.min_windows_positive is not None:
@@ -188,10 +189,10 @@ def _failed(conn: Connection, gates: GateSpec, row: LeaderboardRow) -> Iterator[
         yield from _at_least("min_windows_positive", gates.min_windows_positive, rising, words)
     if (deepest := gates.max_drawdown) is not None:
         lost = row.max_drawdown if row.max_drawdown_bars is None else row.max_drawdown_bars
-        if lost is None or -lost > deepest:
+        if lost is None or not -lost <= deepest:
             why = (
                 f"its drawdown {NOT_MEASURED}"
-                if lost is None
+                if lost is None or math.isnan(lost)
                 else f"it lost {in_percent(-lost)} from its peak"
             )
             yield f"max_drawdown={deepest:g}", why
@@ -204,7 +205,7 @@ def _at_least(name: str, least: float | None, value: float | None, words: str) -
     """Yield a gate whose figure is below its limit or missing."""
     if least is None:
         return
-    if value is None:
+    if value is None or math.isnan(value):
         yield f"{name}={least:g}", f"its figure {NOT_MEASURED}"
     elif value < least:
         yield f"{name}={least:g}", words.format(f"{value:.6g}")
@@ -215,9 +216,9 @@ def _lucky(gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
     least, most = gates.min_deflated_sharpe, gates.max_luck_p
     found, p_value = row.deflated_sharpe_ratio, row.p_flat
     yield from _at_least("min_deflated_sharpe", least, found, "its deflated Sharpe ratio is {}")
-    if most is not None and (p_value is None or p_value > most):
+    if most is not None and (p_value is None or not p_value <= most):
         chance = f"chance alone shows such a score in {in_percent(p_value)} of searches"
-        why = f"its luck {NOT_MEASURED}" if p_value is None else chance
+        why = f"its luck {NOT_MEASURED}" if p_value is None or math.isnan(p_value) else chance
         yield f"max_luck_p={most:g}", why
 
 
@@ -227,7 +228,7 @@ def _unbeaten(conn: Connection, rival: str, row: LeaderboardRow) -> Iterator[tup
     if rival == BEST_BASELINE:
         best = best_baseline(load_baselines(conn, row.study_name))
         score, label = (None, rival) if best is None else (best.score, f"{best.name} ({best.timeframe})")
-    if score is None:
+    if score is None or math.isnan(score):
         yield f"beat={rival}", f"the score of {label} {NOT_MEASURED}"
-    elif row.score <= score:
+    elif not row.score > score:
         yield f"beat={rival}", f"it scores {decimal(row.score, 4)}, {label} {decimal(score, 4)}"

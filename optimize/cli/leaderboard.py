@@ -44,6 +44,7 @@ from optimize.results.queries import (
 from optimize.results.queries import best_models as best_rows
 from optimize.results.records import BaselineRecord, StudyRecord, load_baselines, load_study
 from optimize.results.runs import count_gated
+from optimize.results.states import SetSource
 from optimize.results.study_names import is_nested, searched_name
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.results.tries import instruments_of
@@ -73,11 +74,17 @@ REPEATED = (  # shown where a set of parameters has several runs
     Column("deviation", "deviation", number()),
     Column("seeds", "seeds", right=False),
 )
+SOURCE_COLUMN = Column("source", "source", right=False)  # shown where a set was given and not drawn
 LISTED_COLUMNS = (
     Column("study", "study", right=False),
     Column("trials", "trials"),
     Column("best", "best score", format_score),
     Column("market", "market", right=False),
+)
+GIVEN_SETS = (
+    "source: sampler, or a set that was given: by search.enqueue, by search.start_from (an earlier study) or "
+    "by hand; one that was chosen by earlier results on these dates scores too high, and the tries behind "
+    "those results are counted with these"
 )
 STATISTICS = {
     "joined": "Sharpe ratio of the session returns joined over all test windows",
@@ -127,6 +134,8 @@ def show_leaderboard(config: LeaderboardConfig) -> None:
     if any(row.runs > 1 for row in rows):
         spreads, columns = set_spreads(engine, name), (*TRIAL_COLUMNS, *REPEATED)
         shown = [each | spreads.get(each["trial_number"], {}) for each in shown]
+    if any(row.source != SetSource.SAMPLER for row in rows):
+        columns = (*columns, SOURCE_COLUMN)
     show(shown, columns, "table", title=f"best of study {name}")
     for row in rows:
         say(f"  rank {row.rank} (trial {row.trial_number}): {spell(row.parameters)}")
@@ -205,6 +214,8 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
         f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
+    if any(row.source != SetSource.SAMPLER for row in rows):
+        lines.append(GIVEN_SETS)
     with engine.connect() as conn:
         lines += gate_lines(conn, name, rows)
     if selection is not None:

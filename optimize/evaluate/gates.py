@@ -6,6 +6,7 @@ rows that different gates let through cannot be ranked against each other; they 
 identity, because no gate changes what is measured. A study of a version without gates resumes without them.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from envs.types import Market
 from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.evaluate.summary import WindowResult, bar_drawdown, lowest_equity
+from optimize.evaluate.summary import BAR_LEVEL, WindowResult, bar_drawdown, lowest_equity
 
 GATES = ("max_exposure", "min_equity", "max_drawdown", "opposite_sign", "constant_policy")  # in this order
 IMPLAUSIBLE_SHARPE, SMOOTHED_PRICES, INTEREST = "implausible_sharpe", "smoothed_prices", "interest"
@@ -44,13 +45,15 @@ def _blocked(rule: GateRule, windows: Sequence[WindowResult]) -> set[str]:
     spec, metrics = rule.spec, [window.metrics for window in windows]
     returns = np.concatenate([window.returns for window in windows])
     exposures = [each.largest_exposure for each in metrics if each.largest_exposure is not None]
+    levels = [getattr(each, key) for each in metrics for key in BAR_LEVEL]
+    broken = any(level is not None and math.isnan(level) for level in levels)  # NaN is below no limit
     ranges = [each.action_range for each in metrics]
     lost = -float(np.sum(np.log1p(np.maximum(returns, -1 + 1e-12))))
     forgone = len(returns) * float(np.log1p(rule.risk_free / rule.sessions_per_year))
     verdicts = {
-        "max_exposure": max(exposures, default=0.0) > spec.max_exposure * rule.max_leverage,
-        "min_equity": lowest_equity(windows) < spec.min_equity,
-        "max_drawdown": -bar_drawdown(windows) > spec.max_drawdown,
+        "max_exposure": not all(each <= spec.max_exposure * rule.max_leverage for each in exposures),
+        "min_equity": broken or lowest_equity(windows) < spec.min_equity,
+        "max_drawdown": broken or -bar_drawdown(windows) > spec.max_drawdown,
         "opposite_sign": spec.opposite_sign
         and sharpe_ratio(returns, rule.sessions_per_year, rule.risk_free) > 0
         and lost + forgone > 0,

@@ -86,6 +86,8 @@ def selection_line(found: SelectionMeasured, record: StudyRecord) -> str:
         reasons.append(f"the sampler {sampler} has seen the scores of all windows")
     if record.phase == SEARCH_PHASE:
         reasons.append("so has phase 1" if reasons else "phase 1 has seen the scores of all windows")
+    if record.spec.get("search", {}).get("enqueue"):
+        reasons.append("the sets of search.enqueue may have been chosen by earlier results on these dates")
     if (earlier := record.spec.get("search", {}).get("start_from")) is not None:
         reasons.append(f"the sets of {earlier} were chosen by the scores of all of its windows")
     return f"{line}; optimistic: {', and '.join(reasons)}" if reasons else line

@@ -235,6 +235,7 @@ class StartingPointsChosen(Event):
     kind = EventKind.STARTING_POINTS
     points: tuple[str, ...]  # the values of each set as JSON
     start_from: str | None = None  # the study that some of them come from
+    sources: tuple[str, ...] = ()  # of each set, one of SetSource
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ class LeaderboardRow:
     n_tries: int | None  # on this instrument and these dates
     as_of_trials: int | None  # of the study that had ended when it was measured
     random_quantile: float | None  # share of random policies of its turnover that score lower; None: unknown
+    source: str  # of its parameters, one of SetSource
 
 
 def list_queries() -> list[tuple[str, str]]:

@@ -55,6 +55,15 @@ class TryKind(StrEnum):
     NESTED = "nested"
 
 
+class SetSource(StrEnum):
+    """Origin of a parameter set."""
+
+    SAMPLER = "sampler"
+    ENQUEUE = "enqueue"  # search.enqueue
+    START_FROM = "start_from"  # search.start_from
+    BY_HAND = "by_hand"  # queued or finished through Optuna itself
+
+
 class TrialState(StrEnum):
     """State of a trial in the tables of Optuna."""
 

@@ -1,10 +1,22 @@
-"""Views on whole studies: parameter sets with all runs, the selection walk-forward, holdout openings."""
+"""Views on whole studies: parameter sets, session returns, selection walk-forward, holdout openings."""
 
 from optimize.results.events import EventKind
+from optimize.results.states import SetSource
 
 LEARNING_SAMPLERS = ("tpe", "cmaes")  # they propose later trials by the scores of earlier ones
 SEARCH_PHASE = "model"  # its space was chosen by the scores of phase 1
+STARTING_POINT_OF = "starting_point_of"  # user attribute of a trial: source of the set that it was given
 ERRORS = 1.96  # standard errors on either side, of a 95 % interval
+
+# Of a trial whose set no sampler drew; NULL for the others.
+SOURCE = f"""
+COALESCE(
+  (SELECT CASE WHEN a.value_json = '"{SetSource.START_FROM}"' THEN '{SetSource.START_FROM}'
+    ELSE '{SetSource.ENQUEUE}' END
+    FROM trial_user_attributes a WHERE a.trial_id = t.trial_id AND a.key = '{STARTING_POINT_OF}'),
+  (SELECT '{SetSource.BY_HAND}'
+    FROM trial_system_attributes a WHERE a.trial_id = t.trial_id AND a.key = 'fixed_params'))
+"""
 
 # One row a parameter set, also where it has no score. A sum of floats depends on its order, so that the
 # order is stated.
@@ -43,11 +55,11 @@ SELECT m.study_name, m.sharpe, m.standard_error, m.sharpe - {ERRORS} * m.standar
   m.sharpe + {ERRORS} * m.standard_error AS interval_high, m.random_choice, m.sessions, m.as_of_trials,
   (SELECT COUNT(*) FROM wf_runs r WHERE r.study_name = m.study_name AND r.state IN ('COMPLETE', 'PRUNED'))
     AS ended_trials,
-  CASE WHEN m.phase = '{SEARCH_PHASE}' OR m.sampler IN {LEARNING_SAMPLERS} OR m.start_from IS NOT NULL
+  CASE WHEN m.phase = '{SEARCH_PHASE}' OR m.sampler IN {LEARNING_SAMPLERS} OR m.given IS NOT NULL
     THEN 'optimistic' ELSE 'exact' END AS meaning,
   m.measured_at
 FROM (
-  SELECT e.study_name, e.at AS measured_at, o.phase, (<sampler>) AS sampler, (<start_from>) AS start_from,
+  SELECT e.study_name, e.at AS measured_at, o.phase, (<sampler>) AS sampler, (<given>) AS given,
     (<selection_figures>)
   FROM wf_events e LEFT JOIN wf_studies o ON o.study_name = e.study_name
   WHERE e.event_id = (
@@ -83,7 +95,21 @@ SELECT f.study_name, f.rank, f.trial_number, f.search_score, f.fresh_score,
 FROM wf_finalists f
 """
 
+# One row a session of a window of a trial.
+TRIAL_RETURNS = """
+SELECT t.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, v."window", v.repeat,
+  day.value AS session, r.value AS "return"
+FROM (
+  SELECT s.study_name, t.number, t.state
+  FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+) t
+JOIN wf_returns v ON v.run_uuid = (<finishing_run>)
+JOIN wf_sessions d ON d.study_name = t.study_name AND d."window" = v."window"
+JOIN (<returns>)
+"""
+
 STUDY_VIEWS = {
+    "trial_returns": TRIAL_RETURNS,
     "finalists": FINALISTS_RANKED,
     "parameter_sets": PARAMETER_SETS,
     "selection_walk_forward": SELECTION_WALK_FORWARD,
@@ -110,9 +136,10 @@ def _figures_postgresql() -> str:
 BARE_PARTS = ("selection_figures", "symbol_rows")  # parts that stand without parentheses
 VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the kinds of database
     "sqlite": {
+        "source": SOURCE.strip(),
         "timeframe": "r.spec_json ->> '$.data.timeframe'",
         "sampler": "o.spec_json ->> '$.sampler.name'",
-        "start_from": "o.spec_json ->> '$.search.start_from'",
+        "given": "COALESCE(o.spec_json ->> '$.search.start_from', o.spec_json ->> '$.search.enqueue[0]')",
         "selection_figures": ", ".join(
             f"e.detail_json ->> '$.{key}' AS {name}" for name, key in _FIGURES.items()
         ),
@@ -120,9 +147,11 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
         "symbols_of_p": "SELECT value FROM json_each(p.symbols_json)",
     },
     "postgresql": {
+        "source": SOURCE.strip(),
         "timeframe": "CAST(r.spec_json AS json) -> 'data' ->> 'timeframe'",
         "sampler": "CAST(o.spec_json AS json) -> 'sampler' ->> 'name'",
-        "start_from": "CAST(o.spec_json AS json) -> 'search' ->> 'start_from'",
+        "given": "COALESCE(CAST(o.spec_json AS json) -> 'search' ->> 'start_from', "
+        "CAST(o.spec_json AS json) -> 'search' -> 'enqueue' ->> 0)",
         "selection_figures": _figures_postgresql(),
         "symbol_rows": "LATERAL json_array_elements_text(CAST(o.symbols_json AS json)) AS s(value) ON TRUE",
         "symbols_of_p": "SELECT json_array_elements_text(CAST(p.symbols_json AS json)) AS value",

@@ -163,7 +163,7 @@ SELECT t.study_name, t.trial_id, t.number, t.state, t.gate,
   CASE WHEN t.state = 'COMPLETE' AND t.gate IS NULL AND NOT EXISTS (<infeasible>) THEN (
     SELECT v.value FROM trial_values v
     WHERE v.trial_id = t.trial_id AND v.objective = 0 AND v.value_type = 'FINITE') END AS score,
-  (<parameter_set>) AS parameter_set
+  (<parameter_set>) AS parameter_set, (<source>) AS source
 FROM (
   SELECT s.study_name, t.trial_id, t.number, t.state,
     CASE WHEN t.state = 'COMPLETE' THEN (<gate>) END AS gate
@@ -183,13 +183,15 @@ SELECT t.study_name, t.number AS trial_number, t.score, t.runs, t.pruned_runs, t
   (<run.random_quantile>) AS random_quantile,
   (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = r.run_uuid) AS windows,
   r.seconds, r.finished_at, l.sharpe_low, l.sharpe_high, l.psr, l.deflated_sharpe_ratio, l.chance_sharpe,
-  l.p_flat, l.p_buy_and_hold, l.n_tries, l.as_of_trials
+  l.p_flat, l.p_buy_and_hold, l.n_tries, l.as_of_trials,
+  CASE WHEN r.run_uuid IS NULL THEN 'by_hand' ELSE COALESCE(t.given, 'sampler') END AS source
 FROM (
   SELECT ended.*,
     COUNT(*) OVER same_set AS runs, COUNT(ended.gate) OVER same_set AS gated_runs,
     COUNT(*) OVER same_set - COUNT(ended.score) OVER same_set - COUNT(ended.gate) OVER same_set
       AS pruned_runs,
     MIN(ended.score) OVER same_set AS score_min, MAX(ended.score) OVER same_set AS score_max,
+    MAX(ended.source) OVER same_set AS given,
     ROW_NUMBER() OVER (
       PARTITION BY ended.study_name, ended.parameter_set ORDER BY ended.score NULLS FIRST, ended.number
     ) AS place
@@ -233,18 +235,6 @@ FROM (
 JOIN wf_windows w ON w.run_uuid = (<finishing_run>)
 """
 
-_TRIAL_RETURNS = """
-SELECT t.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, v."window", v.repeat,
-  day.value AS session, r.value AS "return"
-FROM (
-  SELECT s.study_name, t.number, t.state
-  FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
-) t
-JOIN wf_returns v ON v.run_uuid = (<finishing_run>)
-JOIN wf_sessions d ON d.study_name = t.study_name AND d."window" = v."window"
-JOIN (<returns>)
-"""
-
 # running: with a lease that has not expired; waiting: queued by hand, or asked for and without such a lease.
 _STUDY_HEALTH = """
 SELECT study_name, phase, cap, complete, pruned, running, asked - running + queued AS waiting, failed,
@@ -277,7 +267,6 @@ VIEWS = {
     "best_models": _BEST_MODELS,
     "gated_trials": _GATED_TRIALS,
     "trial_windows": _TRIAL_WINDOWS,
-    "trial_returns": _TRIAL_RETURNS,
     "study_health": _STUDY_HEALTH,
     **STUDY_VIEWS,
 }

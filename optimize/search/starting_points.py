@@ -26,6 +26,11 @@ def read_sets(
     found: list[dict[str, Scalar]] = []
     for index, given in enumerate(sets):
         where = f"search.enqueue[{index}]"
+        if not given:
+            raise BadInputError(
+                f"{where} is empty: give the value of a searched key, such as "
+                f"{{{next(iter(known), 'agent.learning_rate')}: VALUE}}, or leave the set out"
+            )
         values = {
             path: _read(value, known[path], keys[path].kind if path in keys else None)
             if path in known
@@ -68,7 +73,7 @@ def inactive(space: SearchSpace, values: Mapping[str, Scalar]) -> str | None:
 def _flat(tree: Mapping[str, Any], known: Mapping[str, Parameter], above: str) -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         path = f"{above}{key}"
-        if path not in known and isinstance(value, Mapping):
+        if path not in known and isinstance(value, Mapping) and value:  # an empty group is refused as a key
             yield from _flat(value, known, f"{path}.")
         else:
             yield path, value

@@ -17,6 +17,8 @@ from optimize.results.events import SourceDescribed, StartingPointsChosen, last_
 from optimize.results.queries import best_models, find_study
 from optimize.results.records import load_study
 from optimize.results.runs import load_run
+from optimize.results.states import SetSource
+from optimize.results.study_views import STARTING_POINT_OF
 from optimize.search.parse import Scalar, stored_value
 from optimize.search.proposals import outside_space
 from optimize.search.space import SearchSpace, apply, expand, parse_space
@@ -27,6 +29,7 @@ from optimize.study.spec import StudySpec
 
 STARTING_POINT = "starting_point"  # user attribute: number of the set
 Point = dict[str, Scalar]
+Given = tuple[SetSource, Point]
 _Echo = Callable[[str], None]
 
 
@@ -66,21 +69,24 @@ def queue_starting_points(context: StudyContext, source: SourceSummary | None, e
     with context.engine.connect() as conn:
         stored = last_event(conn, [context.spec.name], [StartingPointsChosen])
     if stored is None:
-        points = _choose(context, source, echo)
-        event = StartingPointsChosen(tuple(map(json.dumps, points)), search.start_from)
+        given = _choose(context, source, echo)
+        sources, points = [kind for kind, _ in given], [point for _, point in given]
+        event = StartingPointsChosen(tuple(map(json.dumps, points)), search.start_from, tuple(sources))
         with context.engine.begin() as conn:
             log_event(conn, context.spec.name, f"{len(points)} parameter sets are tried first", event)
     else:
         points = [json.loads(point) for point in stored.event.points]
+        sources = [SetSource(each) for each in stored.event.sources]
     with study_lock(context.spec.database.url, context.spec.name):
         trials = context.study.get_trials(deepcopy=False)
         queued = {trial.user_attrs.get(STARTING_POINT) for trial in trials}
-        for index, point in enumerate(points):
+        for index, (point, kind) in enumerate(zip(points, sources, strict=True)):
             if index not in queued:
-                context.study.enqueue_trial(point, user_attrs={STARTING_POINT: index})
+                attributes = {STARTING_POINT: index, STARTING_POINT_OF: kind.value}
+                context.study.enqueue_trial(point, user_attrs=attributes)
 
 
-def _choose(context: StudyContext, source: SourceSummary | None, echo: _Echo) -> list[Point]:
+def _choose(context: StudyContext, source: SourceSummary | None, echo: _Echo) -> list[Given]:
     """Return the sets of the study in the order in which they are tried; name those that are left out."""
     spec, space = context.spec, context.space
     given = _fitting(
@@ -97,7 +103,8 @@ def _choose(context: StudyContext, source: SourceSummary | None, echo: _Echo) ->
                 "space of this study: leave it out, or search the keys that the two share"
             )
         echo(f"{spec.name}: the {len(taken)} best parameter sets of {spec.search.start_from} are tried first")
-    return [complete_set(space, each, [spec.seed, index]) for index, each in enumerate([*given, *taken])]
+    both = [(SetSource.ENQUEUE, each) for each in given] + [(SetSource.START_FROM, each) for each in taken]
+    return [(kind, complete_set(space, each, [spec.seed, index])) for index, (kind, each) in enumerate(both)]
 
 
 def _fitting(spec: StudySpec, space: SearchSpace, points: Sequence[Point], echo: _Echo) -> list[Point]:

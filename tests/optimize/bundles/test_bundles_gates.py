@@ -4,13 +4,18 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, text, update
 
 from optimize.bundles import gates as module
 from optimize.bundles.export import export_best
 from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows
 from optimize.errors import BadInputError, WalkforgeError
+from optimize.evaluate.score import ScoreSpec
 from optimize.results.queries import best_models
+from optimize.results.tables import RUNS
 from tests.optimize.study.bundles import Exports
+from tests.optimize.study.databases import Small
+from tests.optimize.study.studies import opened, play
 
 OPEN: dict[str, None] = {"min_selection_score": None}
 
@@ -103,3 +108,43 @@ def test_a_refused_export_writes_nothing(exports: Exports, tmp_path: Path) -> No
 def test_a_bad_gate_is_refused_by_its_key(wrong: dict[str, object]) -> None:
     with pytest.raises(BadInputError, match=next(iter(wrong))):
         GateSpec(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("column", "gates", "name"),
+    [
+        ("max_drawdown", GateSpec(**OPEN, max_drawdown=1.0), "max_drawdown"),
+        ("trades", GateSpec(**OPEN, min_trades=0), "min_trades"),
+        ("buy_and_hold", GateSpec(**OPEN, beat="buy_and_hold"), "beat"),
+    ],
+)
+def test_a_stored_figure_that_is_no_number_is_refused_on_each_database(
+    small: Small, column: str, gates: GateSpec, name: str
+) -> None:
+    context = opened(small(n_trials=1, score=ScoreSpec(min_periods=2, min_trades=0, min_volatility=0.0)))
+    play(context)
+    with context.engine.begin() as conn:
+        metrics = conn.execute(select(RUNS.c.metrics)).scalar_one() | {"max_drawdown_bars": None}
+        conn.execute(update(RUNS).values(metrics=metrics))
+        # SQLite stores NaN as NULL; a server stores it, and compares it as the largest number.
+        conn.execute(text(f"UPDATE wf_runs SET {column} = :nan"), {"nan": float("nan")})
+    with pytest.raises(WalkforgeError, match=f"refused by {name}"):
+        gated_rows(context.engine, "small", 1, gates, list[str]().append)
+
+
+def test_figures_of_luck_and_score_that_are_no_number_are_refused(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = best_models(exports.context.engine, "tiny", 1)
+    broken = dataclasses.replace(
+        row, score=float("nan"), deflated_sharpe_ratio=float("nan"), p_flat=float("nan")
+    )
+    monkeypatch.setattr(module, "best_models", lambda engine, study, limit: [broken])
+    for gates in (
+        GateSpec(**OPEN, min_score=-1e6),
+        GateSpec(**OPEN, min_deflated_sharpe=0.0),
+        GateSpec(**OPEN, max_luck_p=1.0),
+        GateSpec(**OPEN, beat="buy_and_hold"),
+    ):
+        with pytest.raises(WalkforgeError, match="no trial of tiny passes the gates"):
+            said_of(exports, gates, 1)

@@ -96,6 +96,25 @@ def test_an_account_that_was_nearly_lost_is_named() -> None:
     assert gate_of(result, replace(ResultGateSpec(), min_equity=0.0, max_drawdown=1.0)) != "max_drawdown"
 
 
+@pytest.mark.parametrize(
+    ("figure", "gate"),
+    [
+        ("largest_exposure", "max_exposure"),
+        ("lowest", "min_equity"),
+        ("highest", "min_equity"),
+        ("max_drawdown_bars", "min_equity"),
+    ],
+)
+def test_a_figure_that_is_no_number_passes_no_limit(figure: str, gate: str) -> None:
+    market = walking()
+    result = play(market, changing(market.n_bars - 1), EnvSpec(action="continuous"))
+    nan: dict[str, Any] = {figure: float("nan")}
+    none: dict[str, Any] = {figure: None}
+    assert gate_of(replace(result, metrics=replace(result.metrics, **nan))) == gate
+    unknown = replace(result, metrics=replace(result.metrics, **none))
+    assert gate_of(unknown) is None  # as in windows of older versions
+
+
 def test_the_drawdown_counts_over_windows() -> None:
     market = make_market(np.linspace(100.0, 65.0, 48))
     action = np.full((47, 1), 1.0)

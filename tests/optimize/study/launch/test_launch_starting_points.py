@@ -6,10 +6,13 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from optimize.data.describe import SourceSummary
 from optimize.errors import BadInputError
 from optimize.results.events import SourceDescribed, log_event
+from optimize.results.queries import best_models
+from optimize.results.tries import count_tries, tried_span
 from optimize.search.space import parse_space
 from optimize.search.spec import PhaseSpec, StartSpec
 from optimize.search.storage import CAP_STATES
@@ -20,7 +23,7 @@ from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.trials.claim import claim
 from optimize.study.workers.process import market_builder
 from tests.optimize.study.databases import Small, record
-from tests.optimize.study.studies import claimed, opened
+from tests.optimize.study.studies import claimed, opened, play
 
 RATE = "agent.learning_rate"
 SETS: list[dict[str, Any]] = [{RATE: 0.001}, {"agent": {"learning_rate": 0.002}}, {RATE: 0.003}]
@@ -168,3 +171,20 @@ def test_wrong_sets_are_refused_before_anything_is_built(
     spec: StudySpec = small(**changes)
     with pytest.raises(BadInputError, match=message):
         check_starting_points(spec, parse_space(spec.space))
+
+
+def test_given_sets_are_labelled_and_the_tries_of_the_earlier_study_count(small: Small) -> None:
+    play(opened(small(name="before", n_trials=2)))
+    search = StartSpec(enqueue=[{RATE: 0.001}], start_from="before", top_n=1)
+    after = opened(small(name="after", search=search, n_trials=4))
+    queued(after)
+    after.study.enqueue_trial({RATE: 0.005})
+    play(after)
+    sources = {row.trial_number: row.source for row in best_models(after.engine, "after")}
+    assert sources == {0: "enqueue", 1: "start_from", 2: "by_hand", 3: "sampler"}
+    with after.engine.connect() as conn:
+        span = tried_span(conn, "after")
+        assert span is not None
+        assert count_tries(conn, *span).same_instrument == 2 + 4
+        told = conn.execute(text("SELECT trial_number, source FROM best_models WHERE study_name = 'after'"))
+        assert {row.trial_number: row.source for row in told} == sources
