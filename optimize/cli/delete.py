@@ -4,7 +4,7 @@ from optimize.cli.confirmed import engine_of_removal
 from optimize.report.format import gigabytes
 from optimize.report.tables import Column, say, say_aside, short, show
 from optimize.schemas.records import DeleteConfig
-from optimize.study.delete import Deletion, delete_study, find_deletable
+from optimize.study.removal.delete import Deletion, delete_study, find_deletable
 
 PART_COLUMNS = (
     Column("study", "study", right=False),

@@ -6,7 +6,7 @@ from optimize.cli.confirmed import engine_of_removal
 from optimize.report.format import gigabytes
 from optimize.report.tables import Column, say, say_aside, show
 from optimize.schemas.records import PruneConfig
-from optimize.study.prune import find_prunable, prune_runs
+from optimize.study.removal.prune import find_prunable, prune_runs
 
 RUN_COLUMNS = (
     Column("study", "study", right=False),

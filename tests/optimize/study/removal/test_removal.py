@@ -14,10 +14,10 @@ from optimize.results.launches import log_process
 from optimize.results.queries import all_studies, best_models
 from optimize.results.records import ExportRecord, load_exports, save_export
 from optimize.results.tables import METADATA, TRASH, TRIED_RUNS
-from optimize.study import delete as deletion
 from optimize.study.context import StudyContext
-from optimize.study.delete import delete_study, find_deletable
-from optimize.study.prune import find_prunable, prune_runs
+from optimize.study.removal import delete as deletion
+from optimize.study.removal.delete import delete_study, find_deletable
+from optimize.study.removal.prune import find_prunable, prune_runs
 from optimize.walkforward.files import run_folder
 from tests.optimize.doctor.test_doctor import launched, levels, treated
 from tests.optimize.study.databases import Small
@@ -78,7 +78,7 @@ def test_returns_that_no_database_holds_stay(small: Small) -> None:
 def test_a_killed_prune_is_finished_by_the_next(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     context = finished(small, 2)
     url, output_dir = places(context)
-    monkeypatch.setattr("optimize.study.prune.shutil.rmtree", killed)
+    monkeypatch.setattr("optimize.study.removal.prune.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         prune_runs(context.engine, url, output_dir, "small", 0)
     monkeypatch.undo()

@@ -8,7 +8,7 @@ from pathlib import Path
 from optimize.database import Engine
 from optimize.results.queries import best_models, studies_of
 from optimize.results.removal import forget_return_files, lower_runs
-from optimize.study.idle import idle_study, own_folder, unread_files
+from optimize.study.removal.idle import idle_study, own_folder, unread_files
 from optimize.walkforward.files import RETURNS, run_folder
 
 

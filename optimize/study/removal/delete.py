@@ -14,7 +14,7 @@ from optimize.database import Engine
 from optimize.results.queries import family_of
 from optimize.results.removal import count_rows, delete_rows
 from optimize.search.storage import open_storage
-from optimize.study.idle import idle_study, own_folder, unread_files
+from optimize.study.removal.idle import idle_study, own_folder, unread_files
 from optimize.study.shared_folder import PROBE
 
 
