@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import re
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -89,8 +90,11 @@ def flat_keys(kind: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(value: Any, kind: Any) -> Any:
-    """Return a value as its key takes it: text such as 1e-4 is a number where the key is one."""
-    kinds = typing.get_args(kind) or (kind,)
-    if isinstance(value, str) and float in kinds and EXPONENT.fullmatch(value.strip()):
-        return float(value)
-    return value
+    """Return a value as its key takes it: 1e-4 is a number where the key is one, 100.0 a whole number."""
+    kinds = {*(typing.get_args(kind) or (kind,))} - {types.NoneType}
+    number = value
+    if isinstance(value, str) and kinds & {int, float} and EXPONENT.fullmatch(value.strip()):
+        number = float(value)
+    if kinds == {int} and isinstance(number, float):
+        return int(number) if number.is_integer() else value
+    return number

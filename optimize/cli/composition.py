@@ -28,7 +28,7 @@ from omegaconf.resolvers import oc
 from optimize.agents.hyperparameters import HYPERPARAMETERS
 from optimize.cli.debug_run import own_timeframe
 from optimize.cli.interpolations import check_interpolations, read_environment
-from optimize.cli.schema_keys import booleans, kinds_in, texts, type_of
+from optimize.cli.schema_keys import booleans, is_whole, kinds_in, texts, type_of, whole_numbers
 from optimize.cli.setting_checks import check_keys, check_lists, check_value, offers_files
 from optimize.cli.text_values import as_typed, as_whole, swept_as_typed
 from optimize.cli.yaml_files import (
@@ -193,7 +193,8 @@ def _as_hydra_takes_it(verb: str, word: str, override: Override) -> str:
     group, _, name = key.partition(".")
     added = group == "agent" and name in HYPERPARAMETERS and type_of(verb, "agent") is not None
     kind = HYPERPARAMETERS[name].kind if added else type_of(verb, key)
-    word = as_whole(word, override, kinds_in(kind))
+    if is_whole(kinds_in(kind)):
+        word = as_whole(word, override)
     return f"++{word}" if added and word.startswith(key) else word
 
 
@@ -221,6 +222,7 @@ def composing(verb: str, words: Sequence[str]) -> Iterator[Hydra]:
     register_schema(verb)
     register_source()
     SettingsSource.booleans, SettingsSource.texts = booleans(verb), texts(verb)
+    SettingsSource.whole_numbers = whole_numbers(verb)
     version.setbase("1.3")
     OmegaConf.register_new_resolver("oc.env", read_environment, replace=True)
     try:

@@ -5,10 +5,11 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import yaml
 from omegaconf import OmegaConf
 
 from envs.fields import KIND_WORDS, UNSET, Key, Setting, groups_of, keys_of
@@ -18,6 +19,7 @@ from optimize.agents.spec import AgentSpec
 from optimize.cli.comments import Explained, explain_file, options_of
 from optimize.cli.composition import Tree, compose_tree, composing
 from optimize.cli.layout import spell_value, wrap
+from optimize.cli.registered_values import VALUES_OF, first_sentence
 from optimize.cli.schema_keys import kinds_in, type_of, words_of_type
 from optimize.cli.verbs import VERBS
 from optimize.cli.yaml_files import conf_folder
@@ -66,16 +68,49 @@ def explain_lines(name: str | None, keys: dict[str, Key], groups: dict[str, Sett
         yield from _of_files(name)
     else:
         raise BadInputError(f"there is no key {name!r}: {_hint(name, [*keys, *groups], keys.values())}")
-    if folder is not None:
-        yield f"\noptions: {name}=NAME chooses a file of settings"
-        files = {option: folder / f"{option}.yaml" for option in options_of(folder)}
-        heads = [
-            (f"  {option}", _first_sentence(explain_file(path, name).head)) for option, path in files.items()
-        ]
-        yield from _rows(heads)
-    if within := [key for key in keys.values() if key.path.startswith(f"{name}.")]:
-        yield "\nkeys"
+    within = [key for key in keys.values() if key.path.startswith(f"{name}.")]
+    if folder is not None and within and name not in _defaults().choices:
+        yield from _keys_within(within, "keys of a study")
+        yield from _options_of_verbs(name, folder)
+    else:
+        if folder is not None:
+            yield from _options(name, folder, f"options: {name}=NAME chooses a file of settings")
+        yield from _keys_within(within, "keys")
+
+
+def _keys_within(within: Sequence[Key], title: str) -> Iterator[str]:
+    """Yield the keys of a group with their meanings."""
+    if within:
+        yield f"\n{title}"
         yield from _rows([(f"  {key.path}", key.setting.meaning) for key in within])
+
+
+def _options(name: str, folder: Path, title: str) -> Iterator[str]:
+    """Yield the files of a group, each with the first sentence of its comment."""
+    files = {option: folder / f"{option}.yaml" for option in options_of(folder)}
+    yield f"\n{title}"
+    heads = {option: explain_file(path, name).head for option, path in files.items()}
+    yield from _rows([(f"  {option}", first_sentence(head)) for option, head in heads.items()])
+
+
+def _options_of_verbs(name: str, folder: Path) -> Iterator[str]:
+    """Yield the files of a group that other verbs choose under the name of a group of a study's keys."""
+    verbs = [verb for verb in sorted(VERBS) if name in _groups_chosen(conf_folder() / f"{verb}.yaml")]
+    commands = " and ".join(f"`walkforge {verb}`" for verb in verbs)
+    yield from _options(
+        name, folder, f"options of {commands}: {name}=NAME chooses a file of its own keys, below"
+    )
+    lines: dict[str, str] = {}
+    for path in sorted(folder.glob("*.yaml")):  # the shared file first
+        lines |= {key: text for key, text in explain_file(path, "").keys.items() if key not in lines}
+    yield f"\nkeys of {commands}, which these files set"
+    yield from _rows([(f"  {key}", text) for key, text in lines.items()])
+
+
+def _groups_chosen(path: Path) -> set[str]:
+    """Return the groups of which the file of a verb chooses a file."""
+    defaults = yaml.safe_load(path.read_text(encoding="utf-8")).get("defaults", [])
+    return {str(group) for entry in defaults if isinstance(entry, dict) for group in entry}
 
 
 def _all(keys: dict[str, Key], groups: dict[str, Setting]) -> Iterator[str]:
@@ -114,9 +149,9 @@ def _key(key: Key) -> Iterator[str]:
     }
     yield from _facts(facts)
     yield from _places(key.path)
-    if key.path in REGISTERED:
+    if key.path in VALUES_OF:
         yield f"\nchoices of {key.path}"
-        yield from _rows([(f"  {name}", meaning) for name, meaning in sorted(REGISTERED[key.path]())])
+        yield from _rows([(f"  {name}", meaning) for name, meaning in sorted(VALUES_OF[key.path]())])
 
 
 def _searched(key: Key) -> Iterator[str]:
@@ -282,7 +317,7 @@ def _extensions_of(path: str) -> list[str]:
 
 def _hint(name: str, names: Sequence[str], keys: Iterable[Key]) -> str:
     """Return the keys that were probably meant, those about the word, or the registry of a value."""
-    for key, values in REGISTERED.items():
+    for key, values in VALUES_OF.items():
         if name in dict(values()):
             return f"it is a value of {key}: `walkforge explain {key}` lists all"
     tails: dict[str, list[str]] = {}
@@ -303,58 +338,3 @@ def _rows(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
     width = max((len(name) for name, _ in rows), default=0)
     for name, meaning in rows:
         yield from wrap(f"{name:<{width}}  ", meaning)
-
-
-def _features() -> list[tuple[str, str]]:
-    from optimize.data.features import list_features
-
-    return [
-        (
-            each.name,
-            f"{each.meaning}; warm-up {each.warmup} bars{'; reads volume' if each.reads_volume else ''}",
-        )
-        for each in list_features()
-    ]
-
-
-def _providers() -> list[tuple[str, str]]:
-    from optimize.data.sources.providers import PROVIDERS
-
-    folder = conf_folder() / "data"
-    return [(name, _first_sentence(explain_file(folder / f"{name}.yaml", "data").head)) for name in PROVIDERS]
-
-
-def _rewards() -> list[tuple[str, str]]:
-    from envs.rewards import REWARDS
-
-    heads = {name: explain_file(conf_folder() / "reward" / f"{name}.yaml", "reward").head for name in REWARDS}
-    return [(name, _first_sentence(heads[name] or each.step.__doc__)) for name, each in REWARDS.items()]
-
-
-def _agents() -> list[tuple[str, str]]:
-    from optimize.agents.registry import ALGORITHMS
-
-    return [
-        (
-            name,
-            f"{' or '.join(sorted(each.actions))} actions; trains on "
-            f"{'its own rollouts' if each.on_policy else 'a replay buffer'}",
-        )
-        for name, each in ALGORITHMS.items()
-    ]
-
-
-def _first_sentence(text: str | None) -> str:
-    """Return the first sentence of a comment or docstring, without a verb before it."""
-    words = " ".join((text or "").split())
-    bare = words.removeprefix("Return ").removeprefix("Write ")
-    line = re.split(r"\.(?=\s|$)", bare, maxsplit=1)[0]
-    return line if bare == words else f"{line[:1].upper()}{line[1:]}"
-
-
-REGISTERED: dict[str, Callable[[], list[tuple[str, str]]]] = {  # keys whose values a registry holds
-    "data.provider": _providers,
-    "feature.indicators": _features,
-    "reward.name": _rewards,
-    "agent.name": _agents,
-}

@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -101,6 +101,17 @@ def booleans(verb: str) -> frozenset[str]:
 def texts(verb: str) -> frozenset[str]:
     """Return the keys of a verb that are text, or lists of text."""
     return frozenset(key for key in dotted_keys(schema_of(verb)) if _is_text(type_of(verb, key)))
+
+
+@cache
+def whole_numbers(verb: str) -> frozenset[str]:
+    """Return the keys of a verb that are whole numbers."""
+    return frozenset(key for key in dotted_keys(schema_of(verb)) if is_whole(kinds_in(type_of(verb, key))))
+
+
+def is_whole(kinds: Collection[Any]) -> bool:
+    """Return whether these types allow whole numbers and null alone."""
+    return {*kinds} - {types.NoneType} == {int}
 
 
 def _is_text(kind: Any) -> bool:

@@ -1,12 +1,13 @@
 """Values as they were typed: Hydra and YAML read 2024_01 as a number, ON as true, and 1e2 as 100.0."""
 
-import types
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+
+from envs.plain import read
 
 READ_AS = (bool, int, float)  # in place of the text
 PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float"))
@@ -29,14 +30,13 @@ def as_typed(word: str, override: Override) -> str:
     return word
 
 
-def as_whole(word: str, override: Override, kinds: Collection[Any]) -> str:
+def as_whole(word: str, override: Override) -> str:
     """Return the word of a key of whole numbers with 1e2 written as 100."""
-    if {*kinds} - {types.NoneType} != {int} or override.is_delete() or override.is_sweep_override():
+    if override.is_delete() or override.is_sweep_override():
         return word
     value = override.value()
-    if isinstance(value, float) and value.is_integer():
-        return f"{word.partition('=')[0]}={int(value)}"
-    return word
+    whole = read(value, int)
+    return word if whole is value else f"{word.partition('=')[0]}={whole}"
 
 
 def swept_as_typed(word: str, override: Override) -> list[str]:

@@ -12,6 +12,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
+from envs.plain import read
 from optimize.cli.comments import LOADER, SHARED
 from optimize.cli.text_values import restore_texts
 from optimize.errors import BadInputError
@@ -42,6 +43,7 @@ class SettingsSource(ConfigSource):
 
     booleans: frozenset[str] = frozenset()  # the keys of the verb that are true or false
     texts: frozenset[str] = frozenset()  # its keys that are text, or lists of text
+    whole_numbers: frozenset[str] = frozenset()
 
     @staticmethod
     def scheme() -> str:
@@ -58,9 +60,10 @@ class SettingsSource(ConfigSource):
         above = "" if package == "_global_" else package.replace("/", ".")
         _check_booleans(content, above, self.booleans, path)
         try:
-            config = OmegaConf.create(yaml.load(text, Loader=SETTINGS_LOADER) or {})
+            content = yaml.load(text, Loader=SETTINGS_LOADER) or {}
         except yaml.MarkedYAMLError as error:  # a key that stands twice
             raise BadInputError(f"{path_from_here(path)}{_line(error)}: {_problem(error, text)}") from None
+        config = OmegaConf.create(_with_whole_numbers(content, above, self.whole_numbers))
         if OmegaConf.is_dict(config):
             _rename(config, above)
         restore_texts(config, text, above, self.texts, LOADER)
@@ -205,6 +208,18 @@ def _check_booleans(content: Any, above: str, booleans: frozenset[str], path: Pa
             line = line_of(path, name) or line_of(path, str(key))
             place = path_from_here(path) if line is None else f"{path_from_here(path)}, line {line}"
             raise BadInputError(f"{place}: {name}={value!r} is not allowed: {name} must be true or false")
+
+
+def _with_whole_numbers(content: dict[Any, Any], above: str, keys: frozenset[str]) -> dict[Any, Any]:
+    """Return the settings of a file with 1e2 as 100 where the key is a whole number."""
+    numbered = {}
+    for key, value in content.items():
+        name = f"{above}.{key}" if above else str(key)
+        if isinstance(value, dict):
+            numbered[key] = _with_whole_numbers(value, name, keys)
+        else:
+            numbered[key] = read(value, int) if name in keys else value
+    return numbered
 
 
 def _words(defaults: Any) -> Iterator[str]:

@@ -58,3 +58,27 @@ def test_a_number_with_an_exponent_is_a_number_in_yaml_and_in_ranges(tmp_path: P
     assert compose("study", ["name=x", "'agent.learning_rate=\"1e-4\"'".strip("'")]).agent == compose(
         "study", ["name=x", "agent.learning_rate=1e-4"]
     ).agent  # fmt: skip
+
+
+def test_a_whole_number_with_an_exponent_is_one_in_yaml_as_on_the_command_line(tmp_path: Path) -> None:
+    text = (
+        "n_trials: 1e1\nphase:\n  timeframe:\n    n_trials: 8.0\nagent:\n  n_steps: 1e2\n"
+        "space:\n  agent:\n    n_steps: [1e2, 2e2]\n    buffer_size: {low: 1e2, high: 2e2, step: 1e1}\n"
+    )
+    spec = compose("study", searchpath(tmp_path, text))
+    found = [spec.n_trials, spec.phase.timeframe.n_trials, spec.agent.hyperparameters["n_steps"]]
+    assert [repr(number) for number in found] == ["10", "8", "100"]
+    domains = {each.path: each.domain for each in parse_space(spec.space).parameters}
+    assert domains["agent.buffer_size"] == Range(100, 200, 10, integer=True)
+    assert repr(domains["agent.n_steps"]) == "Choices(values=(100, 200))"
+
+
+def test_a_fraction_for_a_whole_number_is_refused_in_yaml(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"line 2: n_trials='10.5' is not allowed: .* a whole number"):
+        compose("study", searchpath(tmp_path, "n_trials: 10.5\n"))
+
+
+def test_a_list_over_a_range_of_an_earlier_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    text = "space:\n  agent:\n    n_steps: {low: 64, high: 128}\n"
+    with pytest.raises(BadInputError, match=r"one.yaml: a list stands at a key .* `space=NAME` chooses"):
+        compose("study", searchpath(tmp_path, text))

@@ -8,7 +8,8 @@ import pytest
 from envs.fields import keys_of
 from envs.rewards import REWARDS
 from optimize.agents.registry import ALGORITHMS
-from optimize.cli.explain import REGISTERED, declared_in
+from optimize.cli.explain import declared_in
+from optimize.cli.registered_values import VALUES_OF
 from optimize.cli.verbs import VERBS
 from optimize.data.features import list_features
 from optimize.study.spec import StudySpec
@@ -202,7 +203,7 @@ def test_every_key_names_a_spec_that_declares_it() -> None:
 
 
 def test_listed_keys_are_keys() -> None:
-    assert REGISTERED.keys() <= keys_of(StudySpec).keys()
+    assert VALUES_OF.keys() <= keys_of(StudySpec).keys()
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -220,3 +221,19 @@ def test_the_help_of_a_verb_explains_every_key_within_a_hundred_columns(run: Run
         if line.startswith("  ") and "=" in line and "#" not in line and not below.lstrip().startswith("#")
     ]
     assert (code, long, bare) == (0, [], [])
+
+
+def test_files_of_a_verb_under_the_name_of_a_group_of_keys_are_told_apart(run: Run) -> None:
+    _, out, _ = run("explain", "gate")
+    titles = [line for line in out.splitlines() if line and not line.startswith(" ")]
+    assert titles == [
+        "gate: Limits beyond which a result is not ranked.",
+        "keys of a study",
+        "options of `walkforge export`: gate=NAME chooses a file of its own keys, below",
+        "keys of `walkforge export`, which these files set",
+    ]
+    study, options, keys = out.split("`walkforge export`")[0], *out.split("`walkforge export`")[1:]
+    assert "  gate.max_drawdown " in study
+    assert "  strict " in options
+    assert "  max_drawdown " in keys
+    assert "  beat " in keys
