@@ -167,8 +167,8 @@ def _in_file(verb: str, name: str, whole: str) -> str:
     if "Cannot merge" in reason:
         return (
             f"{place}: a list stands at a key that is a tree in an earlier file, such as a range, or a tree "
-            "at one that is a list: write the form of the earlier file, or the whole space in a file of its own "
-            "that `space=NAME` chooses"
+            "at one that is a list: write the form of the earlier file, or the whole space in a file of its "
+            "own that `space=NAME` chooses"
         )
     return f"{place}: {reason}"
 
