@@ -15,7 +15,7 @@ from envs.observations import write_observations
 from envs.types import BoolArray, FloatArray, Market
 from envs.vector import TradingVectorEnv
 from optimize.agents.agent import Agent
-from optimize.bundles.closes import check_same_assets, closes_of, read_closes
+from optimize.bundles.closes import check_same_assets, read_closes
 from optimize.bundles.reasons import NO_BAR, closing_words, reason_of, span_words
 from optimize.bundles.spans import Spans
 from optimize.clock import now
@@ -26,6 +26,7 @@ from optimize.data.quality.findings import share_text
 from optimize.data.quality.hours import MAJORITY_OUTSIDE
 from optimize.data.quality.sessions import outside_sessions
 from optimize.data.scaling import Scaler, scale_market
+from optimize.data.session_closes import closes_of
 from optimize.data.sessions import (
     AROUND_THE_CLOCK,
     SessionTable,

@@ -1,41 +1,19 @@
 """The session closes that a bundle knows, by which bars of another asset are recognised."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.types import DateArray, FloatArray, Market
 from optimize.bundles.manifest import read_json
+from optimize.data.session_closes import CLOSE_DIGITS, COMPARED, RETURN_SHARE, Closes, priced
 from optimize.errors import BadInputError
 
 CLOSES_FILE = "closes.json"
-CLOSE_DIGITS = 7  # significant, of a stored close
-COMPARED = 10  # common sessions from which on returns are compared; the levels of fewer are
-RETURN_SHARE = (
-    0.25  # feeds of one asset differ by less of its usual return; assets correlated below 0.97 by more
-)
 RETURN_FLOOR = 1e-4  # rounding of prices, for assets that hardly move
 LEVEL = 0.02  # closes of two feeds of one asset are nearer, in logarithms
 JUMP_SIGMAS = 4.0  # standard deviations of a session's return, over the days between
 JUMP_FLOOR = 0.2  # in logarithms: assets jump overnight
-
-
-@dataclass(frozen=True, eq=False)
-class Closes:
-    """The last close of each session of a market."""
-
-    symbols: tuple[str, ...]
-    date: DateArray  # (S,)
-    close: FloatArray  # (S, A); not finite where a symbol has no price yet
-
-
-def closes_of(market: Market, end: int | None = None) -> Closes:
-    """Return the session closes of a market, of its first `end` bars only where that is given."""
-    session = market.session[:end]
-    last = np.flatnonzero(np.append(session[1:] != session[:-1], True))
-    return Closes(market.symbols, market.session_date[session[last]], market.close[last])
 
 
 def plain_closes(closes: Closes) -> dict[str, Any]:
@@ -85,7 +63,7 @@ def check_same_assets(known: Closes | None, here: Closes) -> tuple[str, ...]:
 def _compare(known: Closes, here: Closes, asset: int) -> str | None:
     """Compare one asset; return a note where the prices leave a doubt, None where they agree."""
     symbol = known.symbols[asset]
-    before, now = _priced(known, asset), _priced(here, asset)
+    before, now = priced(known, asset), priced(here, asset)
     if not len(before.date) or not len(now.date):
         return f"{symbol}: there is no close to compare, so nothing shows that the bars are of it"
     # The last session of either may have been cut short.
@@ -130,13 +108,6 @@ def _compare_levels(symbol: str, before: Closes, now: Closes) -> str:
         f"{symbol}: the bars have no session in common with those of the bundle, so nothing but the level "
         f"shows that they are of it: the close of {now.date[new]} is {ratio}"
     )
-
-
-def _priced(closes: Closes, asset: int) -> Closes:
-    """Return one asset's closes on the sessions where it has a price."""
-    column = closes.close[:, [asset]]
-    kept = np.isfinite(column[:, 0]) & (column[:, 0] > 0.0)
-    return Closes((closes.symbols[asset],), closes.date[kept], column[kept])
 
 
 def _other(symbol: str, found: str) -> BadInputError:

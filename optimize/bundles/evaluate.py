@@ -8,11 +8,12 @@ import numpy as np
 
 from envs.plain import to_plain
 from envs.types import Market
-from optimize.bundles.closes import check_same_assets, closes_of, read_closes
+from optimize.bundles.closes import check_same_assets, read_closes
 from optimize.bundles.load import Bundle
 from optimize.bundles.replay import load_on_device
 from optimize.data.market import build_market
 from optimize.data.scaling import load_scaler
+from optimize.data.session_closes import closes_of
 from optimize.errors import BadInputError, require
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.summary import WindowResult

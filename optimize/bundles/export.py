@@ -36,6 +36,7 @@ from optimize.report.unscored import why_unscored
 from optimize.results.events import FolderMarked, last_event
 from optimize.results.finalists import load_finalist_run
 from optimize.results.holdout import holdout_of_study, openings_of
+from optimize.results.instruments import instruments_of
 from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import LeaderboardRow, find_study
 from optimize.results.records import (
@@ -48,7 +49,6 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.results.runs import load_run
-from optimize.results.tries import instruments_of
 from optimize.spawning import main_left_out
 from optimize.walkforward.files import finalist_folder, run_folder
 from optimize.walkforward.spec import read_run

@@ -21,8 +21,8 @@ from optimize.results.holdout import (
     log_opening,
     score_opening,
 )
+from optimize.results.instruments import instruments_of, names_of_bars
 from optimize.results.records import RunRecord
-from optimize.results.tries import instruments_of
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.refit import refit_end
 
@@ -47,35 +47,39 @@ def open_holdout(
     """
     if plan.opened is None:
         raise BadInputError(f"{bundle.folder}: the planned spans read no session of its holdout")
-    opening = _opening(bundle, plan, purpose, plan.opened.first, plan.opened.end)
+    with engine.connect() as conn:
+        names = _names(conn, bundle, plan)
+    opening = _opening(bundle, names, purpose, plan.opened.first, plan.opened.end)
     return opening, _log(engine, opening)
 
 
 def other_holdouts(conn: Connection, bundle: Bundle, plan: EvaluationPlan) -> list[KeptHoldout]:
     """Return the holdouts of other studies that the planned spans read and nobody has opened."""
     spans = [] if plan.is_own else [(each.dates.test_start, each.dates.test_end) for each in plan.windows]
-    kept = holdouts_of(conn, _instruments(bundle, plan), date.min, date.max) if spans else []
+    kept = holdouts_of(conn, _names(conn, bundle, plan), date.min, date.max) if spans else []
     return [each for each in kept if each.spent_at is None and any(each.overlaps(*span) for span in spans)]
 
 
 def open_other_holdouts(engine: Engine, bundle: Bundle, plan: EvaluationPlan, purpose: str) -> list[str]:
     """Log that the planned spans read holdouts of other studies; return a line for each."""
     with engine.connect() as conn:
-        found = other_holdouts(conn, bundle, plan)
+        found, names = other_holdouts(conn, bundle, plan), _names(conn, bundle, plan)
     first = min(each.dates.test_start for each in plan.windows)
     end = max(each.dates.test_end for each in plan.windows)
     parts = [(max(first, each.first), min(end, each.end)) for each in found]
-    return [_log(engine, _opening(bundle, plan, purpose, *part)) for part in parts]
+    return [_log(engine, _opening(bundle, names, purpose, *part)) for part in parts]
 
 
-def _instruments(bundle: Bundle, plan: EvaluationPlan) -> list[str]:
-    symbols = dict.fromkeys([*bundle.spec.data.symbols, *plan.market.symbols])
-    return instruments_of(to_plain(bundle.spec)["data"], list(symbols))
+def _names(conn: Connection, bundle: Bundle, plan: EvaluationPlan) -> list[str]:
+    """Return the names of the bundle's instruments and of the bars that are read."""
+    data = to_plain(bundle.spec)["data"]
+    own = instruments_of(data, list(bundle.spec.data.symbols))
+    return list(dict.fromkeys([*own, *names_of_bars(conn, data, plan.market)]))
 
 
-def _opening(bundle: Bundle, plan: EvaluationPlan, purpose: str, first: date, end: date) -> HoldoutOpening:
+def _opening(bundle: Bundle, names: Sequence[str], purpose: str, first: date, end: date) -> HoldoutOpening:
     return HoldoutOpening(
-        symbols=_instruments(bundle, plan),
+        symbols=list(names),
         first=first,
         end=end,
         study_name=bundle.manifest.study,
@@ -97,7 +101,8 @@ def refuse_to_train_on_kept(engine: Engine, run: RunRecord, windowed: WindowedMa
     """Raise WalkforgeError where a refit of a run would train on a holdout that nobody has opened."""
     first, end = windowed.market.session_date[0].item(), refit_end(windowed)
     with engine.connect() as conn:
-        found = holdouts_of(conn, instruments_of(run.spec["data"], windowed.market.symbols), first, end)
+        names = names_of_bars(conn, run.spec["data"], windowed.market)
+        found = holdouts_of(conn, names, first, end)
     kept = next((each for each in found if each.spent_at is None), None)
     if kept is not None:
         raise WalkforgeError(

@@ -20,7 +20,7 @@ from optimize.bundles.card import (
     draw_equity,
     metrics_of,
 )
-from optimize.bundles.closes import CLOSES_FILE, closes_of, plain_closes
+from optimize.bundles.closes import CLOSES_FILE, plain_closes
 from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, features_of
 from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
 from optimize.bundles.replay import (
@@ -36,6 +36,7 @@ from optimize.bundles.replay import (
 from optimize.bundles.spans import METRICS_FILE, spans_of, write_spans
 from optimize.data.market import load_bars
 from optimize.data.quality.calendar_fit import resolve_calendar
+from optimize.data.session_closes import closes_of
 from optimize.data.sessions import sessions_end_flat
 from optimize.errors import WalkforgeError
 from optimize.evaluate.summary import WindowResult

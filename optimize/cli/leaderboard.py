@@ -31,6 +31,7 @@ from optimize.report.tables import (
 from optimize.report.unscored import why_unscored
 from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of
 from optimize.results.holdout import holdout_of_study, openings_of
+from optimize.results.instruments import instruments_of
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,
@@ -47,7 +48,6 @@ from optimize.results.runs import count_gated
 from optimize.results.states import SetSource
 from optimize.results.study_names import is_nested, searched_name
 from optimize.results.timeframe_verdict import stored_evidence
-from optimize.results.tries import instruments_of
 from optimize.schemas.records import LeaderboardConfig
 
 TRIAL_COLUMNS = (

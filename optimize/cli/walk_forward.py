@@ -28,9 +28,10 @@ from optimize.report.gates import mark_lines
 from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
 from optimize.report.verdict import luck_lines
+from optimize.results.instruments import instruments_of
 from optimize.results.states import TryKind
 from optimize.results.tables import create_tables
-from optimize.results.tries import Try, count_tries, instruments_of, record_try
+from optimize.results.tries import Try, count_tries, record_try
 from optimize.results.views import refuse_foreign
 from optimize.schemas.studies import WalkForwardConfig, to_spec
 from optimize.study.context import cache_dir

@@ -8,8 +8,8 @@ from typing import Any
 from optimize.data.spec import EMBEDDED_FILE
 from optimize.database import Connection
 from optimize.results.events import SourceDescribed, last_event
+from optimize.results.instruments import OWN_SYMBOLS
 from optimize.results.records import load_study
-from optimize.results.tries import OWN_SYMBOLS
 
 SOURCES = {"embedded": Path(EMBEDDED_FILE).name, "synthetic": "a synthetic market"}
 

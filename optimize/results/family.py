@@ -11,9 +11,11 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from envs.types import DateArray, FloatArray, IntArray
+from optimize.data.symbols import share_symbol
 from optimize.database import has_table
 from optimize.evaluate.captions import BUY_AND_HOLD
 from optimize.evaluate.metrics import sharpe_ratio
+from optimize.results.instruments import known_names
 from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import parameter_set
 from optimize.results.states import COUNTED, RunState
@@ -98,13 +100,13 @@ def _overlapping(
 ) -> tuple[list[str], frozenset[str]]:
     """Return the runs of the tries that share an instrument and a test session, and the studies of trials."""
     symbols, first, end = span
-    wanted = set(symbols)
+    names = known_names(conn, symbols)
     rows = conn.execute(
         select(TRIED_RUNS.c.run_uuid, TRIED_RUNS.c.symbols, RUNS.c.study_name)
         .outerjoin(RUNS, RUNS.c.run_uuid == TRIED_RUNS.c.run_uuid)
         .where(TRIED_RUNS.c.first < end, TRIED_RUNS.c.end > first)
     )
-    found = [(uuid, name) for uuid, shared, name in rows if wanted & set(shared)]
+    found = [(uuid, name) for uuid, shared, name in rows if share_symbol(names, shared)]
     return sorted({name for _, name in found if name is not None}), frozenset(uuid for uuid, _ in found)
 
 

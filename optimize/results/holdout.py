@@ -8,16 +8,16 @@ begins after its end.
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from optimize.clock import now
 from optimize.data.symbols import share_symbol
 from optimize.database import has_table
+from optimize.results.instruments import known_names
 from optimize.results.rows import load_rows, values_of
 from optimize.results.tables import HOLDOUT_OPENINGS, HOLDOUTS
 
@@ -91,9 +91,8 @@ def holdouts_of(conn: Connection, instruments: Sequence[str], first: date, end: 
     if not has_table(conn, HOLDOUTS.name):  # of an older version
         return []
     stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("first", "holdout_id"))
-    return [
-        each for each in stored if each.overlaps(first, end) and share_symbol(each.instruments, instruments)
-    ]
+    names = known_names(conn, instruments)
+    return [each for each in stored if each.overlaps(first, end) and share_symbol(each.instruments, names)]
 
 
 def holdout_of_study(
@@ -107,7 +106,8 @@ def holdout_of_study(
         return None
     stored = load_rows(conn, KeptHoldout, HOLDOUTS, select(HOLDOUTS).order_by("holdout_id"))
     if instruments:
-        stored = [each for each in stored if share_symbol(each.instruments, instruments)]
+        names = known_names(conn, instruments)
+        stored = [each for each in stored if share_symbol(each.instruments, names)]
     own = [each for each in stored if each.study_name == study.partition(".")[0]]
     if stated:
         first, end = map(date.fromisoformat, stated)
@@ -131,6 +131,7 @@ def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
     Agents that are chosen after it are chosen with results of that time, so that earlier sessions are no test
     of them; later sessions stay kept. A span that no launch has kept before is kept as spent.
     """
+    opening = replace(opening, symbols=known_names(conn, opening.symbols))
     conn.execute(insert(HOLDOUT_OPENINGS).values(values_of(opening)))
     of_study = (list(opening.symbols), opening.first, opening.end, opening.study_name)
     keep_holdout(conn, KeptHoldout(*of_study, cut_at=opening.opened_at))
@@ -138,11 +139,11 @@ def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
     for row in stored:
         opened = [each for each in row["instruments"] if share_symbol([each], opening.symbols)]
         if opened and row["first"] < opening.end:
-            _spend(conn, dict(row), opened, opening)
+            _spend(conn, row, opened, opening)
     return len(openings_of(conn, opening.symbols, opening.first, opening.end))
 
 
-def _spend(conn: Connection, row: Mapping[str, Any], opened: list[str], opening: HoldoutOpening) -> None:
+def _spend(conn: Connection, row: RowMapping, opened: list[str], opening: HoldoutOpening) -> None:
     """Spend the opened instruments of a kept holdout up to the end of an opening; the rest stays kept."""
     kept = KeptHoldout(row["instruments"], row["first"], row["end"], row["study_name"], row["cut_at"])
     unopened = [each for each in kept.instruments if each not in opened]
@@ -169,8 +170,7 @@ def openings_of(conn: Connection, symbols: Sequence[str], first: date, end: date
     stored = load_rows(
         conn, HoldoutOpening, HOLDOUT_OPENINGS, select(HOLDOUT_OPENINGS).order_by("opening_id")
     )
+    names = known_names(conn, symbols)
     return [
-        each
-        for each in stored
-        if each.first < end and each.end > first and share_symbol(each.symbols, symbols)
+        each for each in stored if each.first < end and each.end > first and share_symbol(each.symbols, names)
     ]

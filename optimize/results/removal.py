@@ -11,6 +11,7 @@ from optimize.results.tables import (
     FINALIST_RUNS,
     HOLDOUT_OPENINGS,
     HOLDOUTS,
+    INSTRUMENTS,
     LEASES,
     METADATA,
     RUNS,
@@ -19,7 +20,12 @@ from optimize.results.tables import (
     WINDOWS,
 )
 
-KEPT = (TRIED_RUNS, HOLDOUTS, HOLDOUT_OPENINGS)  # deleting a study makes no bar unseen and no try undone
+KEPT = (
+    TRIED_RUNS,
+    HOLDOUTS,
+    HOLDOUT_OPENINGS,
+    INSTRUMENTS,
+)  # deleting a study makes no bar unseen and no try undone
 
 
 class LowerRun(NamedTuple):

@@ -15,6 +15,7 @@ VERSIONS = (
     "0005",
     "0006",
     "0007",
+    "0008",
 )  # oldest first; each has a file in migrations/versions
 
 

@@ -324,6 +324,18 @@ HOLDOUTS = Table(
     Column("spent_at", UtcText),  # NULL: it was never opened
 )
 
+INSTRUMENTS = Table(
+    "wf_instruments",  # session closes of each instrument, which link the names under which its bars are read
+    METADATA,
+    Column("instrument_id", Integer, primary_key=True, autoincrement=True),
+    _text("instrument"),
+    _json("same_as_json", "same_as"),
+    Column("first", DayText, nullable=False),
+    Column("end", DayText, nullable=False),
+    _json("closes_json", "closes"),
+    Column("stored_at", UtcText, nullable=False),
+)
+
 TRASH = Table(
     "wf_trash",  # orphaned rows of the other tables, unchanged
     METADATA,

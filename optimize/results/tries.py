@@ -3,23 +3,19 @@
 A try stays when its study is deleted or renamed: the best of all of them is chosen, whatever was kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
 from optimize.clock import now
-from optimize.data.spec import EMBEDDED_SYMBOL, SYNTHETIC_SYMBOL
 from optimize.data.symbols import share_symbol
 from optimize.database import has_table
-from optimize.hashing import hash_object
+from optimize.results.instruments import known_names
 from optimize.results.rows import load_rows, replace_row, values_of, where
 from optimize.results.states import TryKind
 from optimize.results.tables import RUNS, TRIED_RUNS
-
-OWN_SYMBOLS = {"embedded": EMBEDDED_SYMBOL, "synthetic": SYNTHETIC_SYMBOL}  # of sources with one symbol
 
 
 @dataclass(frozen=True)
@@ -42,20 +38,6 @@ class Tries:
 
     same_instrument: int  # that share a symbol
     all_instruments: int
-
-
-def instruments_of(data: Mapping[str, Any], symbols: Sequence[str] = ()) -> list[str]:
-    """Return the instruments of stored data keys; `symbols` are those of the market that was built.
-
-    Synthetic markets of different settings are different instruments.
-    """
-    provider = str(data.get("provider"))
-    own = [OWN_SYMBOLS[provider]] if provider in OWN_SYMBOLS else []
-    names = sorted(map(str, list(symbols) or data.get("symbols") or own))
-    if provider != "synthetic":
-        return names
-    made = hash_object([data.get("synthetic"), data.get("source_timeframe")])[:8]
-    return [f"{name} {made}" for name in names]
 
 
 def record_try(conn: Connection, tried: Try) -> None:
@@ -97,14 +79,15 @@ def tried_span(conn: Connection, study: str) -> tuple[list[str], date, date] | N
 
 
 def count_tries(conn: Connection, symbols: Sequence[str], first: date, end: date) -> Tries:
-    """Return the numbers of tries whose test dates overlap [first, end)."""
+    """Return the numbers of tries whose test dates overlap [first, end), by any name of an instrument."""
     if not has_table(conn, TRIED_RUNS.name):  # of an older version, that was not written to since
         return Tries(0, 0)
     overlaps = (TRIED_RUNS.c.first < end, TRIED_RUNS.c.end > first)
     rows = conn.execute(
         select(TRIED_RUNS.c.symbols, func.count()).where(*overlaps).group_by(TRIED_RUNS.c.symbols)
     ).all()
+    names = known_names(conn, symbols)
     return Tries(
-        same_instrument=sum(count for found, count in rows if share_symbol(symbols, found)),
+        same_instrument=sum(count for found, count in rows if share_symbol(names, found)),
         all_instruments=sum(count for _, count in rows),
     )

@@ -2,21 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import numpy as np
 
 from envs.plain import to_plain
 from envs.types import DateArray
+from optimize.data.symbols import share_symbol
 from optimize.database import Connection, Engine, has_table, open_engine, study_lock
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowDates
 from optimize.report.format import ordinal
 from optimize.results.holdout import HoldoutOpening, KeptHoldout, holdouts_of, keep_holdout, log_opening
+from optimize.results.instruments import instruments_of, names_of_bars, store_instruments
 from optimize.results.records import load_study
 from optimize.results.tables import STUDIES
-from optimize.results.tries import instruments_of
 from optimize.study.control import base_name, phases_of
 from optimize.study.spec import StudySpec
 from optimize.walkforward.markets import WindowedMarket
@@ -46,7 +47,7 @@ def with_kept_holdout(
             stored = _stored_holdout(conn, spec.name)
             if stored is not None:
                 return _pinned(spec, stored)
-            found = holdouts_of(conn, _instruments(spec, windowed), *_span(windowed))
+            found = holdouts_of(conn, _names(conn, spec, windowed), *_span(windowed))
     finally:
         engine.dispose()
     kept = [each for each in found if each.spent_at is None]
@@ -165,8 +166,18 @@ def _after_spent(
     return _pinned(spec, [str(first), str(end)])
 
 
-def _instruments(spec: StudySpec, windowed: WindowedMarket) -> list[str]:
-    return instruments_of(to_plain(spec)["data"], windowed.market.symbols)
+def _echo_names(instruments: Sequence[str], names: Sequence[str], echo: Callable[[str], None]) -> None:
+    """Print the other names under which the database knows the bars."""
+    others = [each for each in names if not share_symbol([each], instruments)]
+    if others:
+        echo(
+            f"the bars of {', '.join(instruments)} are those of {', '.join(others)} by their session closes: "
+            "holdouts and tries count for both"
+        )
+
+
+def _names(conn: Connection, spec: StudySpec, windowed: WindowedMarket) -> list[str]:
+    return names_of_bars(conn, to_plain(spec)["data"], windowed.market)
 
 
 def _span(windowed: WindowedMarket) -> tuple[date, date]:
@@ -182,8 +193,10 @@ def enter_holdout(
 
     A study that is cut down by debug=tiny keeps none, as its scores mean nothing.
     """
-    plan, instruments, name = windowed.plan, _instruments(spec, windowed), base_name(spec.name)
+    plan, name, data = windowed.plan, base_name(spec.name), to_plain(spec)["data"]
+    instruments = instruments_of(data, windowed.market.symbols)
     with study_lock(spec.database.url, VAULT_LOCK), engine.begin() as conn:
+        _echo_names(instruments, store_instruments(conn, data, windowed.market), echo)
         found = [each for each in holdouts_of(conn, instruments, *_span(windowed)) if each.spent_at is None]
         reached = [each for each in found if any(_reaches(window, each) for window in plan.windows)]
         if reached:

@@ -18,11 +18,12 @@ from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results.finalists import FinalistRun, finish_finalist, save_finalist_window, start_finalist
+from optimize.results.instruments import instruments_of
 from optimize.results.records import Outcome, WindowRecord, load_baselines
 from optimize.results.returns import save_returns
 from optimize.results.runs import windows_of
 from optimize.results.states import COUNTED, FailureKind, TryKind
-from optimize.results.tries import Try, instruments_of, record_try
+from optimize.results.tries import Try, record_try
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import patiently
 from optimize.study.finalists.plan import Entrant, FinalistPlan

@@ -2,7 +2,8 @@
 
 from envs.plain import to_plain
 from optimize.report.verdict import planned_power_line
-from optimize.results.tries import count_tries, instruments_of
+from optimize.results.instruments import instruments_of
+from optimize.results.tries import count_tries
 from optimize.study.context import StudyContext
 from optimize.study.trials.tell import counted
 from optimize.walkforward.markets import WindowedMarket

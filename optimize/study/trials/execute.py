@@ -19,12 +19,13 @@ from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results import leases
+from optimize.results.instruments import instruments_of
 from optimize.results.records import BaselineRecord, Outcome, RunRecord, WindowRecord, load_baselines
 from optimize.results.returns import save_returns
 from optimize.results.runs import save_window
 from optimize.results.states import RunState, TryKind
 from optimize.results.study_names import is_nested
-from optimize.results.tries import Try, instruments_of, record_try
+from optimize.results.tries import Try, record_try
 from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log

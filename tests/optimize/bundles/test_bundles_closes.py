@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from envs.types import FloatArray
-from optimize.bundles.closes import Closes, check_same_assets
+from optimize.bundles.closes import check_same_assets
+from optimize.data.session_closes import Closes
 from optimize.errors import BadInputError
 
 START = np.datetime64("2023-01-02")

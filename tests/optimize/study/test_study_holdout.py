@@ -5,8 +5,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from sqlalchemy import select
 
+from optimize.data.spec import DataSpec
 from optimize.database import DatabaseSpec, Engine, open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowSpec
@@ -19,9 +23,12 @@ from optimize.results.holdout import (
     log_opening,
     openings_of,
 )
-from optimize.results.tables import create_tables
+from optimize.results.instruments import known_names
+from optimize.results.states import TryKind
+from optimize.results.tables import INSTRUMENTS, create_tables
+from optimize.results.tries import Try, count_tries, record_try
 from optimize.study.holdout import enter_holdout, with_kept_holdout
-from optimize.study.spec import HoldoutSpec, StudySpec
+from optimize.study.spec import HoldoutSpec, StudySpec, resolve
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
 from tests.optimize.study.bundles import tiny_spec, write_prices
 from tests.optimize.study.databases import Small
@@ -289,6 +296,66 @@ def test_another_spelling_of_a_symbol_is_the_same_instrument(vault: Vault) -> No
         log_opening(conn, HoldoutOpening(["btc/usd"], *OWN, "two", "", "", "study"))
         assert len(openings_of(conn, ["BTC-USD"], *OWN)) == 1
         assert holdouts_of(conn, ["BTC-USD"], *ALL)[0].spent_at is not None
+
+
+def changed_copy(vault: Vault, change: str) -> Path:
+    """Write the bars of 48 days under another name, changed in a way that leaves them the same instrument."""
+    bars = pd.read_parquet(str(vault.spec("unused").data.path))
+    prices = ["open", "high", "low", "close"]
+    if change == "rescaled":
+        bars[prices] *= 0.05
+    if change == "restated":
+        bars[prices] *= 1.0 + 1e-5 * np.random.default_rng(1).normal(size=(len(bars), 1))
+    if change == "coarser":
+        parts = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+        bars = bars.resample("6h", on="timestamp").agg(parts).reset_index()
+    path = vault.folder / f"{change}.parquet"
+    bars.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("change", ["renamed", "rescaled", "restated", "coarser"])
+def test_a_holdout_is_found_under_another_name_of_its_bars(vault: Vault, change: str) -> None:
+    vault.launch(vault.spec("one"))
+    tried = Try("a", TryKind.TRIAL, "one", NAMES, date(2022, 1, 20), date(2022, 2, 1), trial_number=0)
+    with vault.engine.begin() as conn:
+        record_try(conn, tried)
+    spec = vault.spec("two")
+    copy = resolve(
+        dataclasses.replace(spec, data=DataSpec(provider="file", path=str(changed_copy(vault, change))))
+    )
+    _, windowed = vault.launch(copy)
+    assert windowed.market.symbols == (change.upper(),)
+    assert windowed.plan.holdout == OWN
+    assert f"the bars of {change.upper()} are those of TINY_PRICES" in "\n".join(vault.said)
+    with pytest.raises(BadInputError, match="windows reach into the holdout of TINY_PRICES"):
+        vault.launch(
+            dataclasses.replace(copy, name="three", window=vault.spec("x", holdout_share=0.0).window)
+        )
+    with vault.engine.begin() as conn:
+        assert count_tries(conn, [change], *ALL).same_instrument == 1
+        log_opening(conn, HoldoutOpening([change], *OWN, "two", "", "", "export"))
+        assert len(openings_of(conn, NAMES, *OWN)) == 1
+    assert vault.kept() == [(*OWN, True)]
+
+
+def test_bars_of_other_prices_are_another_instrument(vault: Vault) -> None:
+    vault.launch(vault.spec("one"))
+    prices = write_prices(vault.folder / "other.parquet", seed=1)
+    other = resolve(dataclasses.replace(vault.spec("two"), data=DataSpec(provider="file", path=str(prices))))
+    vault.launch(other)
+    assert vault.said == []
+    with vault.engine.connect() as conn:
+        assert known_names(conn, ["OTHER"]) == ["OTHER"]
+        assert len(holdouts_of(conn, ["OTHER"], *ALL)) == 1
+
+
+def test_the_closes_of_an_instrument_are_stored_once_and_grow(vault: Vault) -> None:
+    for days in (48, 54, 48):
+        vault.launch(vault.spec(f"of_{days}", days=days))
+    with vault.engine.connect() as conn:
+        rows = conn.execute(select(INSTRUMENTS.c.instrument, INSTRUMENTS.c.first, INSTRUMENTS.c.end)).all()
+    assert rows == [("TINY_PRICES", date(2022, 1, 1), date(2022, 2, 24))]
 
 
 def test_a_study_finds_its_own_holdout_where_another_instrument_has_the_same_dates(vault: Vault) -> None:
