@@ -51,7 +51,7 @@ class Server:
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
 
     def psql(self, database: str, *arguments: str) -> str:
-        """Run psql as a stranger would and return what it prints."""
+        """Run psql without the settings of this user and return its output."""
         return self._run("psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", database, *arguments)
 
     def dump(self, database: str) -> str:
@@ -77,7 +77,7 @@ def find_binaries() -> Path | None:
 
 @contextmanager
 def run_server(binaries: Path) -> Iterator[Server]:
-    """Start a server in a new folder and end it, whatever happens in between."""
+    """Start a server in a new folder and end it, also after an exception."""
     user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="walkforge-postgres-"))
     port = free_port()

@@ -1,4 +1,4 @@
-"""RESULTS.md is written from what benchmarks said last, and says what was missed."""
+"""RESULTS.md is written from the last results of the benchmarks, and names each missed target."""
 
 import json
 import subprocess

@@ -212,7 +212,7 @@ def _at_least(name: str, least: float | None, value: float | None, words: str) -
 
 
 def _lucky(gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
-    """Yield the gates that a trial fails by what its luck explains; a finalist has that of its search."""
+    """Yield the gates that a trial fails by its luck; a finalist has the luck of its search."""
     least, most = gates.min_deflated_sharpe, gates.max_luck_p
     found, p_value = row.deflated_sharpe_ratio, row.p_flat
     yield from _at_least("min_deflated_sharpe", least, found, "its deflated Sharpe ratio is {}")

@@ -43,7 +43,7 @@ def open_holdout(
 ) -> tuple[HoldoutOpening, str]:
     """Log that the planned spans read the holdout; return the opening and a line with their number.
 
-    It counts for the bundle's symbols under whatever name the bars are read.
+    It counts for the bundle's symbols under any name of the bars.
     """
     if plan.opened is None:
         raise BadInputError(f"{bundle.folder}: the planned spans read no session of its holdout")

@@ -30,7 +30,7 @@ from optimize.study.workers.signals import lasting_output
 def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
     """Run or resume a study (one or two phases) to its cap, and print the next command.
 
-    `typed` are the words of the command, which the study keeps without what is secret in them.
+    `typed` are the words of the command, which the study keeps without their secrets.
     """
     if config.action != "run":
         control_study(config)

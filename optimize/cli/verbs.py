@@ -12,7 +12,7 @@ class Verb:
     function: str
     help: str
     examples: tuple[tuple[str, str], ...] = ()  # (words after the verb, their effect)
-    launches: bool = False  # it stores its words, for the command that goes on with what it began
+    launches: bool = False  # it stores its words, for the command that resumes it
 
     def load(self) -> Callable[..., int | None]:
         """Import and return the verb's function."""

@@ -225,7 +225,7 @@ def luck_now(
 ) -> StudyLuck | None:
     """Return the stored luck if it is fresh, else measure it; None where neither can be.
 
-    What was measured is stored where the database can be written to.
+    A new measurement is stored where the database can be written to.
     """
     stored = load_luck(conn, record.study_name)
     if stored is not None and is_fresh(conn, stored):

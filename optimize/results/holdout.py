@@ -1,7 +1,7 @@
 """The vault of holdouts: spans that no study trains or tests on, and the log of each time one was opened.
 
 A holdout is kept by instrument and dates for every study of the database, from its first cut on; newer data
-do not move it. What was opened is spent, with all that is earlier: it may be trained on, and the next holdout
+do not move it. Opened sessions are spent, with all earlier ones: they may be trained on, and the next holdout
 begins after its end.
 """
 
@@ -126,7 +126,7 @@ def _names(parts: Sequence[KeptHoldout]) -> list[str]:
 
 
 def log_opening(conn: Connection, opening: HoldoutOpening) -> int:
-    """Store an opening, which spends what is kept up to its last session; return how often it was opened.
+    """Store an opening, which spends the kept sessions up to its last one; return how often it was opened.
 
     Agents that are chosen after it are chosen with results of that time, so that earlier sessions are no test
     of them; later sessions stay kept. A span that no launch has kept before is kept as spent.

@@ -1,4 +1,4 @@
-"""The feature sets: what they hold, what they need and how long they take to settle."""
+"""The feature sets: their features, the columns they read and their warm-up."""
 
 import re
 from collections import Counter

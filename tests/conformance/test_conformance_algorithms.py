@@ -63,7 +63,7 @@ def made(cls: Any, **settings: Any) -> Any:
 
 
 def learn(model: Any, steps: int = 160, callback: Any = None) -> Any:
-    """Learn on, drawing the same whatever was drawn before."""
+    """Continue training with reseeded generators, so that earlier draws make no difference."""
     np.random.seed(0)  # noqa: NPY002 (SB3 draws from the global generator)
     torch.manual_seed(0)
     return model.learn(steps, callback=callback, reset_num_timesteps=model.num_timesteps == 0)

@@ -47,7 +47,7 @@ DISTRIBUTIONS = {
 
 
 def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
-    """Write one study and return what every view and query says about it."""
+    """Write one study and return its rows of every view and query."""
     engine = open_engine(url)
     create_tables(engine)
     storage = open_storage(url)
@@ -68,7 +68,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
     gated = study.ask({"gated": IntDistribution(3, 3)})
     run_to_end(engine, gated.number, complete_outcome(9.0, gate="max_drawdown", flags="drift"))
     study.tell(gated, 9.0)
-    add(study, {}, score=0.5)  # the defaults, and told by hand
+    add(study, {}, score=0.5)  # the defaults, reported by hand
     add(study, {}, score=0.25)
     study.tell(study.ask(), state=TrialState.PRUNED)
     for kind in ("oom", "bug", "oom"):
@@ -126,14 +126,14 @@ def add(study: optuna.Study, parameters: dict[str, Any], score: float) -> None:
 
 
 def ask(engine: Any, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    with closing(engine.raw_connection()) as conn:  # as the driver says it, without SQLAlchemy's types
+    with closing(engine.raw_connection()) as conn:  # the types of the driver, not of SQLAlchemy
         cursor = conn.cursor()
         cursor.execute(sql)
         return [column[0] for column in cursor.description], [tuple(row) for row in cursor.fetchall()]
 
 
 def comparable(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Return rows in one order, without what differs between any two studies; JSON is decoded."""
+    """Return rows in one order, without the columns that differ between any two studies; JSON is decoded."""
     known: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
     for row in known:
         row |= {name: row[name] is None for name in CHANGING & row.keys()}
@@ -191,7 +191,7 @@ def median_sets(url: str) -> list[tuple[int, float]]:
 
 
 def documented_query(url: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return what the documented query says of the study that was filled."""
+    """Return the rows of the documented query for the study that was filled."""
     engine = open_engine(url, read_only=True)
     sql = f"SELECT * FROM best_models WHERE study_name = '{STUDY}' ORDER BY score DESC, trial_number LIMIT 50"
     found = ask(engine, sql)

@@ -1,4 +1,4 @@
-"""What the study lock of every database must do."""
+"""Guarantees of the study lock, on every database."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Nothing is seen, filled or marked that its own time does not admit, whatever grids the symbols have.
+"""Nothing is seen, filled or marked before its own time, on any grids of the symbols.
 
 Every bar is sampled from one path of a random walk on a grid of minutes, so that changing the path before or
 after a moment shows which part of it a value of the market depends on.

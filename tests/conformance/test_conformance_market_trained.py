@@ -1,4 +1,4 @@
-"""A trained agent earns nothing on symbols of one random walk, whatever their grids, from file to score."""
+"""A trained agent earns nothing on symbols of one random walk on different grids, from file to score."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every provider owes, whatever its bars come from."""
+"""Guarantees of every provider of bars."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ ALL = [*BUILT_IN, *(pytest.param(name, marks=pytest.mark.market_data) for name i
 
 @dataclass(frozen=True)
 class Provided:
-    """A provider that is ready to be read, and what it was made of where that is known."""
+    """A provider that is ready to be read, with its source where that is known."""
 
     spec: DataSpec
     now: datetime | None = None
@@ -44,7 +44,7 @@ def provided(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Provided:
-    """Return the provider that a test is asked for; what downloads has done so once, from its double."""
+    """Return the provider of a test; one that downloads has done so once, from its double."""
     name = request.param
     if name not in made:
         folder = tmp_path_factory.mktemp("provided")

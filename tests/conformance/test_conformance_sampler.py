@@ -1,4 +1,4 @@
-"""Samplers: what Optuna promises of any sampler, on both databases, and that a resume changes nothing.
+"""Optuna's guarantees of a sampler hold for ours, on both databases, and a resume changes nothing.
 
 The cases are those of Optuna's own suite for samplers, written anew.
 """
@@ -196,7 +196,7 @@ def test_a_grid_tries_each_point_equally_often(played: Played) -> None:
     tried = played("grid", "lists")
     counted: dict[tuple[Any, ...], int] = {}
     for number, params in enumerate(tried):
-        if state_of(number) != TrialState.FAIL:  # which says nothing about its point
+        if state_of(number) != TrialState.FAIL:  # a failed trial may have any point
             key = tuple(params.items())
             counted[key] = counted.get(key, 0) + 1
     assert max(counted.values()) - min(counted.values()) <= 1

@@ -1,4 +1,4 @@
-"""Storage of trials: what Optuna promises of any storage, on both databases, and our one difference.
+"""Optuna's guarantees of a storage hold for ours, on both databases, with one difference.
 
 The cases are those of Optuna's own suite for storages, written anew.
 """
@@ -110,7 +110,7 @@ def test_values_of_complete_trials_come_back_bit_for_bit(
 
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
 def test_other_trials_have_no_value(storage: RDBStorage, study_id: int, state: TrialState) -> None:
-    """Our difference: Optuna's storages keep what they are given."""
+    """The one difference: Optuna's storages keep every value that they are given."""
     stored = storage.create_new_trial(study_id)
     assert storage.set_trial_state_values(stored, state, [1.0])
     assert (storage.get_trial(stored).state, storage.get_trial(stored).values) == (state, None)

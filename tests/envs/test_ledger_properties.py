@@ -94,7 +94,7 @@ def test_orders_stay_within_their_limits(seed: int, n_assets: int, env: EnvSpec,
     filled = market.tradable[bars if env.fill == "open" else bars - 1]
     assert (np.abs(weight).sum(axis=1)[filled.all(axis=1)] <= env.max_leverage * (1 + 1e-9)).all()
     assert (np.abs(weight[filled]) <= (env.max_weights or [np.inf])[0] * (1 + 1e-9)).all()
-    assert (steps.traded[:-1][~filled[:-1]] == 0).all()  # the last bar closes what cannot be traded, too
+    assert (steps.traded[:-1][~filled[:-1]] == 0).all()  # the last bar closes untradable positions, too
     if env.long_only:
         assert (steps.quantity >= 0).all()
 

@@ -70,7 +70,7 @@ def test_gymnasium_makes_it_from_its_name() -> None:
 def test_stable_baselines3_accepts_it(action: str) -> None:
     check_env_for_sb3(make_single(action))
     check_env_for_sb3(make_single(action, reward="differential_sharpe"))
-    # SB3 prefers -1..1 and says so; a range from 0 is the honest one, and its agents rescale to it
+    # SB3 warns of a range other than -1..1; its agents rescale to this one, which begins at 0
     with contextlib.nullcontext() if action == "discrete" else pytest.warns(UserWarning, match="symmetric"):
         check_env_for_sb3(make_single(action, long_only=True))
 

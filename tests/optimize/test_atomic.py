@@ -1,4 +1,4 @@
-"""Files and folders are replaced whole or not at all, and what killed processes left is deleted."""
+"""Files and folders are replaced whole or not at all, and the rests of killed processes are deleted."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What only a PostgreSQL server can be: far away, closed to us, gone in between."""
+"""Faults of a PostgreSQL server alone: far away, closed to this user, gone in between."""
 
 import sys
 import threading
@@ -102,7 +102,7 @@ def test_a_read_only_engine_reads_and_cannot_write(postgres: str) -> None:
             assert conn.execute(text("SELECT x FROM wf_a")).scalar() == 3
             with pytest.raises(sqlalchemy.exc.DBAPIError, match="read-only transaction"):
                 conn.execute(text("INSERT INTO wf_a VALUES (4)"))
-    with writer.begin() as conn:  # what reading() refused is over with its block
+    with writer.begin() as conn:  # reading() refuses writes within its block alone
         conn.execute(text("INSERT INTO wf_a VALUES (4)"))
     reader.dispose()
     writer.dispose()

@@ -69,7 +69,7 @@ def path() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="walkforge-read-only-"))
     path = folder / "a.db"
     fill(f"sqlite:///{path}")
-    read(f"sqlite:///{path}")  # what is imported late comes in here
+    read(f"sqlite:///{path}")  # late imports happen here, before memory is measured
     writer = open_engine(f"sqlite:///{path}")
     writer.connect().close()
     writer.dispose()  # a writer that ends takes its log along

@@ -88,7 +88,7 @@ def test_no_bar_after_a_test_span_changes_what_it_brought(tmp_path: Path, timefr
     assert np.array_equal(before.returns, after.returns)
     assert np.array_equal(before.free_returns, after.free_returns)
     assert before.metrics == after.metrics
-    # What was changed does matter, one window later.
+    # The changed bars do matter, one window later.
     before, after = run_window(spec, windowed, second, 7)[1], run_window(other, moved, second, 7)[1]
     assert not np.array_equal(before.returns, after.returns)
 
@@ -146,5 +146,5 @@ def _with_range(prices: pd.DataFrame) -> pd.DataFrame:
 def of_file(path: Path, prices: pd.DataFrame, timeframe: str) -> StudySpec:
     prices.to_parquet(path)
     data = DataSpec("file", path=str(path), timeframe=timeframe)
-    # Episodes short and many enough to start anywhere in what training may see.
+    # Episodes are short and many enough to start anywhere in the train span.
     return replace(probe(data, 2048, CostSpec()), env=EnvSpec("continuous", episode_bars=16))

@@ -1,4 +1,4 @@
-"""Digests of code: what may change without a word, and what may not."""
+"""Digests of code ignore comments, docstrings and formatting, and notice every other change."""
 
 import ast
 from pathlib import Path

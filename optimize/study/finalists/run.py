@@ -174,7 +174,7 @@ def _reason(run: FinalistRun) -> str:
 
 
 def _results(engine: Engine, spec: StudySpec, plan: FinalistPlan) -> FinalistResults:
-    """Rank what has ended; raise StudyStoppedError where nothing has."""
+    """Rank the ended seeds; raise StudyStoppedError where none has ended."""
     with engine.connect() as conn:
         runs, stress = finalist_runs(conn, plan.study), stress_of(conn, plan.study)
     finalists = rank_finalists(engine, plan)

@@ -28,7 +28,7 @@ _Echo = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outer:
-    """What all outer windows of one nested walk-forward share."""
+    """Settings, market and engine that all outer windows of one nested walk-forward share."""
 
     spec: StudySpec
     stored_as: str  # the study whose boards show the result

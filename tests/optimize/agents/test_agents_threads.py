@@ -1,4 +1,4 @@
-"""One BLAS thread, whatever the environment: sums in another order would change a score's last digits."""
+"""One BLAS thread in any environment: sums in another order would change a score's last digits."""
 
 import subprocess
 import sys

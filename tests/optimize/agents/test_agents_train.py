@@ -213,7 +213,7 @@ def test_ppo_beats_flat_if_a_feature_predicts_the_next_return() -> None:
     market = make_market(close, features=feature)
     spec = AgentSpec(total_timesteps=8192, hyperparameters={"n_steps": 64, "batch_size": 128, "gamma": 0.5})
     agent = train_small(spec, market, seed=2)
-    assert _mean_log_return(agent, market) > 0.5 * 0.01 * 40  # half of what an oracle earns in 40 bars
+    assert _mean_log_return(agent, market) > 0.5 * 0.01 * 40  # half of an oracle's log return over 40 bars
 
 
 def _mean_log_return(agent: Agent, market: Any) -> float:

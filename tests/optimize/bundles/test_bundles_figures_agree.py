@@ -173,7 +173,7 @@ def test_the_spread_over_windows_is_of_the_median_repeats(surfaces: Surfaces) ->
     spread = (row.window_sharpe_min, row.window_sharpe_median, row.window_sharpe_max)
     assert spread == (min(medians), np.median(medians), max(medians))
     joined = surfaces.metrics["score_kind"] == "joined"
-    assert (row.standard_error is not None) == joined  # three windows do not tell the error of their mean
+    assert (row.standard_error is not None) == joined  # three windows are too few for the error of their mean
 
 
 def test_the_baselines_are_the_same_everywhere(

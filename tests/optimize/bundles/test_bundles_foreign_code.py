@@ -39,7 +39,7 @@ def received(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "foreign.py").write_text(FOREIGN, encoding="utf-8")
-    with exports.context.engine.connect() as conn:  # what is in its journal belongs to it
+    with exports.context.engine.connect() as conn:  # the copied file needs the rows of the log
         conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copyfile(database_path(exports.context.spec.database.url), tmp_path / "received.db")
     with closing(sqlite3.connect(tmp_path / "received.db")) as conn:

@@ -1,4 +1,4 @@
-"""Whatever is raised ends in one line and exit code 1 or 2."""
+"""Every exception ends in one line and exit code 1 or 2."""
 
 import errno
 import os

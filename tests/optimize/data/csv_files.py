@@ -22,6 +22,6 @@ def load(path: Path | str, **settings: Any) -> Bars:
 
 
 def assumed(path: Path | str, **settings: Any) -> tuple[str, ...]:
-    """Return what was taken for granted in reading the first symbol."""
+    """Return the assumptions made in reading the first symbol."""
     spec = DataSpec(provider="file", path=str(path), **settings)
     return read_bars_files(spec)[0].assumptions

@@ -63,7 +63,7 @@ def test_the_fingerprint_sees_every_field() -> None:
 
 
 def test_the_fingerprint_of_bars_without_a_spread_knows_of_none() -> None:
-    """A fingerprint stored before bars had a spread must stay what it was."""
+    """A fingerprint stored before bars had a spread must stay the same."""
     bars = bars_at(stamps("2024-01-01", 3, "1h"), "1h")
     ones = np.ones((3, 1))
     plain = replace(bars, open=ones, high=ones, low=ones, close=ones, volume=ones)

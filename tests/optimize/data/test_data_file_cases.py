@@ -1,4 +1,4 @@
-"""Every file of the folder of cases gives the right value, or one line that names what mends it.
+"""Every file of the folder of cases gives the right value, or one line that names the remedy.
 
 One table for each question: READING (formats, columns, numbers, stamps), QUALITY (calendar verdict and
 findings) and JOINING (several symbols). A case is added to the table of its question.
@@ -25,7 +25,7 @@ DAILY = ("data.timeframe=1d",)
 
 @dataclass(frozen=True)
 class Case:
-    """One command, and what is right: values where it loads, words where it is refused or found."""
+    """One command with its right result: values where it loads, words of the line where it is refused."""
 
     file: str
     options: tuple[str, ...] = ()
@@ -236,7 +236,7 @@ def test_every_file_of_the_folder_stands_in_a_table(cases: Path) -> None:
 
 
 def _check_rows(case: Case, raw: RawBars) -> None:
-    """Compare what was read of the first symbol with what the case names."""
+    """Compare the bars of the first symbol with those of the case."""
     stamps = raw.timestamp.astype("datetime64[ns]")
     came = {
         "rows": len(stamps),

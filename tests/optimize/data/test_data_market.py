@@ -59,7 +59,7 @@ def test_test_dates_do_not_move_with_the_timeframe(calendar: str) -> None:
         np.testing.assert_array_equal(market.session_date, markets[0].session_date)
         assert market.sessions_per_year == markets[0].sessions_per_year
     table = session_table(calendar, int(source.bar_end[0]), int(source.bar_end[-1]))
-    for market in markets:  # the ordinal of a bar names the day in which it ends, whatever was trimmed
+    for market in markets:  # trimming leaves the ordinal of a bar: the day in which it ends
         day = market.session_date[market.session]
         ends = table.day_of(market.timestamp, market.bar_end, market.timeframe)
         np.testing.assert_array_equal(day, table.date[np.searchsorted(table.date, ends)])

@@ -35,7 +35,7 @@ def test_both_dates_are_kept() -> None:
 
 def test_months_count_back_from_the_end_and_give_way_to_a_start() -> None:
     assert span(replace(YEAR, months=2, end="2022-06-30")) == ("2022-05-01T00:00", "2022-06-30T23:00")
-    assert span(replace(YEAR, months=2, end="2023-06-30"))[0] == "2022-11-01T00:00"  # of what there is
+    assert span(replace(YEAR, months=2, end="2023-06-30"))[0] == "2022-11-01T00:00"  # of the bars there are
     assert span(replace(YEAR, months=2, start="2022-02-01"))[0] == "2022-02-01T00:00"
 
 

@@ -1,4 +1,4 @@
-"""What a download shows on a terminal and elsewhere."""
+"""A download shows a bar on a terminal, and plain lines elsewhere."""
 
 import os
 import pty

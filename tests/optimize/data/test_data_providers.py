@@ -99,7 +99,7 @@ def test_the_known_timeframe_is_foreseen_by_its_own_bars_and_by_no_shorter_look(
     assert (np.sign(whole[:-1]) * whole[1:]).mean() == pytest.approx(0.02, rel=0.05)
     assert np.corrcoef(np.sign(whole[:-1]), whole[1:])[0, 1] > 0.6
     flat = log_return.ravel()
-    for look in (1, 2, 3):  # what an agent at one bar would see, at any hour of the four
+    for look in (1, 2, 3):  # the observation of an agent at one bar, at any hour of the four
         for hour in range(4):
             ahead = flat[8 + hour :: 4]
             seen = np.array(

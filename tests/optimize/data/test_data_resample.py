@@ -180,7 +180,7 @@ def test_a_carried_price_of_an_asset_that_did_not_trade_is_no_high() -> None:
     sparse = bars_at(stamps("2024-01-01", 24, "5m"), "5m", seed=1, symbol="B")
     sparse = rows_of(sparse, np.isin(np.arange(24), [0, 14]))
     for name in ("open", "high", "low", "close"):
-        getattr(sparse, name)[1] *= 0.5  # the carried close lies above what trades later in the hour
+        getattr(sparse, name)[1] *= 0.5  # the carried close lies above the later trades of the hour
     hour = coarse(join_bars([first, sparse]), "1h", "24/7")
     assert hour.tradable.all()
     for name in ("open", "high", "low", "close"):

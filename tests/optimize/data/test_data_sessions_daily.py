@@ -1,4 +1,4 @@
-"""Daily bars: whatever hour their stamps have, each is of the session of its day and known at its end."""
+"""Daily bars stamped at any hour belong to the session of their day and are known at its end."""
 
 from pathlib import Path
 

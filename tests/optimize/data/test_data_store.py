@@ -1,4 +1,4 @@
-"""Downloaded files, their manifests, and what a kill at the worst moment leaves of them."""
+"""Downloaded files and their manifests survive a kill at the worst moment."""
 
 import json
 import os

@@ -97,7 +97,7 @@ def test_a_recorded_trial_is_told_through_optuna(small: Small) -> None:
     found = claimed(context)
     with context.engine.begin() as conn:
         finish_run(conn, found.lease, Outcome(RunState.COMPLETE, 1.0, score=1.25))
-    assert set(levels(treated(context))) == {OK}  # its owner lives and tells it itself
+    assert set(levels(treated(context))) == {OK}  # its owner lives and reports it itself
     expire(context.spec, 0)
     assert any("recorded and not reported to Optuna (0)" in each.finding.said for each in treated(context))
     done = [each.done for each in treated(context, repair=True) if each.done]
@@ -187,7 +187,7 @@ def test_bundles_are_compared_with_what_was_exported(small: Small, tmp_path: Pat
     assert "not what was exported" in only(treated(context), FAIL).finding.said
     assert "export makes them anew" in only(treated(context), WARN).finding.remedy
     assert "forgot 1 bundles" in str(only(treated(context, repair=True), WARN).done)
-    with context.engine.connect() as conn:  # where nothing is mounted nothing can be said to be gone
+    with context.engine.connect() as conn:  # an unmounted disk is no reason to call its files lost
         assert [each.bundle for each in load_exports(conn, "small")] == [
             str(bundle),
             str(tmp_path / "unmounted" / "bundle"),

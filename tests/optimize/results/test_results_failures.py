@@ -24,7 +24,7 @@ def test_a_run_that_is_failed_from_outside_can_write_no_more(engine: Engine) -> 
     assert failed.seconds is not None
     with pytest.raises(StaleRunError), engine.begin() as conn:
         save_window(conn, lease, make_window(lease))
-    with engine.begin() as conn:  # what it finds itself is no news any more
+    with engine.begin() as conn:  # a later outcome does not replace a failure
         assert finish_run(conn, lease, complete_outcome(1.0)) == failed
         release(conn, lease)
         assert not active(conn, STUDY)

@@ -182,7 +182,7 @@ def test_a_process_that_stands_still_loses_its_trial_once_its_lease_expires(engi
         ({"supervisor_started": 0.0}, False),
         ({"host": "elsewhere#1"}, False),
         ({"renewed_at": 0.0}, False),
-        ({"renewed_at": 900.0}, False),  # it expired: whatever keeps the supervisor from deciding is no news
+        ({"renewed_at": 900.0}, False),  # it expired: its supervisor had time to decide
     ],
 )
 def test_the_death_of_a_worker_is_judged_by_its_living_supervisor(

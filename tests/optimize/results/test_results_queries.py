@@ -139,7 +139,7 @@ def test_the_name_of_a_study_stands_for_its_phases(filled: Engine, name: str) ->
 
 
 def in_shell(request: pytest.FixtureRequest, engine: Engine, name: str) -> str:
-    """Return what the database's own shell prints for a query file, as CSV without a header."""
+    """Return the output of the database's own shell for a query file, as CSV without a header."""
     file = QUERY_FILES / f"{name}.sql"
     if engine.dialect.name == "postgresql":
         server: Server = request.getfixturevalue("postgres_server")
@@ -172,7 +172,7 @@ def test_a_query_file_runs_in_the_shell_of_the_database_too(
 
 
 def spelled(value: object) -> object:
-    """Return a value as both the shell and Python would say it: sqlite3 prints 15 digits."""
+    """Return a value rounded to the 15 digits that sqlite3 prints."""
     try:
         return float(f"{float(str(value)):.15g}")
     except ValueError:

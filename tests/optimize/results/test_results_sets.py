@@ -105,7 +105,7 @@ def test_a_run_that_was_pruned_counts_below_every_score(
     engine: Engine, study: optuna.Study, scores: list[float | None], shown: tuple[Any, ...] | None
 ) -> None:
     add_scores(engine, study, 0.5, *scores)
-    add(engine, study, {"gamma": 0.5}, FAILED)  # says nothing about the parameters
+    add(engine, study, {"gamma": 0.5}, FAILED)  # a failure is no measurement of the parameters
     assert board(engine) == ([] if shown is None else [(0.5, *shown)])
 
 

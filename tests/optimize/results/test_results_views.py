@@ -61,7 +61,7 @@ def rows(engine: Engine, sql: str) -> list[dict[str, object]]:
 
 
 def schema_version(engine: Engine) -> object:
-    """Return what changes whenever a view is made."""
+    """Return the version of the schema, which changes whenever a view is made."""
     identities = "SELECT string_agg(CAST(oid AS text), ' ' ORDER BY oid) FROM pg_class"
     sqlite = engine.dialect.name == "sqlite"
     with engine.connect() as conn:

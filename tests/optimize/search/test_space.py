@@ -1,4 +1,4 @@
-"""What a tree of ranges and choices may say, and what becomes of it."""
+"""Trees of ranges and choices are parsed, refused, suggested and applied."""
 
 import dataclasses
 import json

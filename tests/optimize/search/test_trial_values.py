@@ -34,7 +34,7 @@ def storage(url: str) -> Iterator[RDBStorage]:
 
 
 def play(study: optuna.Study, trials: int = 30) -> list[dict[str, Any]]:
-    """Run trials of which each third is pruned at a high running score; return what was proposed."""
+    """Run trials of which each third is pruned at a high running score; return the proposed values."""
     for number in range(trials):
         trial = study.ask()
         x, y = trial.suggest_float("x", -5.0, 5.0), trial.suggest_float("y", 0.1, 10.0, log=True)

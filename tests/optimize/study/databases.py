@@ -22,7 +22,7 @@ Small = Callable[..., StudySpec]
 
 @pytest.fixture
 def small(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Small]:
-    """Yield a function that makes the spec of a small study; what it opened is closed afterwards."""
+    """Yield a function that makes the spec of a small study; its engines are closed afterwards."""
     monkeypatch.chdir(tmp_path)  # markets of a server's studies are kept in its databases/market
     yield partial(small_spec, tmp_path, database=DatabaseSpec(url=database_url))
     close_studies()

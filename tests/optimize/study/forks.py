@@ -1,6 +1,6 @@
 """Launches and workers that are forks of this process: real processes that import nothing anew.
 
-What a test has patched is patched in them too.
+Patches of a test hold in them too.
 """
 
 import importlib

@@ -106,7 +106,7 @@ def store_window(
 def record_trial(
     context: StudyContext, outcome: Outcome, *, windows: int = WINDOWS, repeats: int = 1, lookback: int = 8
 ) -> tuple[Trial, RunRecord]:
-    """Ask for a trial and store a finished run of it; it is not told yet."""
+    """Ask for a trial and store a finished run of it; it is not reported to Optuna yet."""
     trial = context.study.ask()
     rate = trial.suggest_float("agent.learning_rate", 1e-5, 1e-2, log=True)
     spec = dataclasses.replace(context.spec, data=context.spec.data, feature=FeatureSpec(lookback=lookback))

@@ -116,7 +116,7 @@ def after_first_window(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object
         save_returns(conn, *arguments)
         if not acted:
             acted.append(True)
-            conn.commit()  # what follows is another terminal's
+            conn.commit()  # later events come from another terminal
             act()
 
     monkeypatch.setattr("optimize.study.trials.execute.save_returns", save)

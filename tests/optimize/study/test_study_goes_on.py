@@ -141,7 +141,7 @@ def test_a_study_at_its_cap_is_finished(context: StudyContext, capsys: pytest.Ca
 
 def test_the_time_left_comes_from_finished_trials_and_living_workers() -> None:
     assert time_left(8, 10.0, 2) == 40.0
-    assert time_left(1, 10.0, 4) == 10.0  # one worker has it, whatever the others do
+    assert time_left(1, 10.0, 4) == 10.0  # one worker has the trial; the others wait
     assert time_left(0, None, 0) == 0.0
     assert time_left(3, 10.0, 0) is None
     assert time_left(3, None, 2) is None

@@ -53,7 +53,7 @@ def misbehave(habits: dict[int, str], spec: StudySpec, slot: WorkerSlot) -> None
 
 
 def report(spec: StudySpec, slot: WorkerSlot) -> None:
-    """Write down what a worker process was started with, as the kernel knows it."""
+    """Write the environment of a worker process, as the kernel knows it, to a file."""
     environment = Path("/proc/self/environ").read_text().replace("\0", "\n")
     folder = Path(spec.output_dir)
     folder.mkdir(parents=True, exist_ok=True)

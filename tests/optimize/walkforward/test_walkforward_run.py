@@ -1,4 +1,4 @@
-"""Seeds: what a trial draws from depends on the study seed, its number, the window and the repeat alone."""
+"""The seeds of a trial depend on the study seed, its number, the window and the repeat alone."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from tests.optimize.study.studies import (
 
 
 def told(folder: Path, *limits: int | None, **changes: Any) -> list[tuple[Mapping[str, Any], Any]]:
-    """Run a study in as many launches as there are limits; return what each trial tried and came to."""
+    """Run a study in as many launches as there are limits; return the parameters and score of each trial."""
     spec = small_spec(folder, **changes)
     for limit in limits:
         context = opened(spec)

@@ -1,4 +1,4 @@
-"""What the report finds in real files, defect by defect, and its silence on the clean ones."""
+"""The report finds each known defect of real files, and nothing in the clean ones."""
 
 from pathlib import Path
 

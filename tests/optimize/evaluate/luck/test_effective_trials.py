@@ -1,4 +1,4 @@
-"""The effective rank counts independent trials, whatever their number, scale and missing sessions."""
+"""The effective rank counts independent trials of any number and scale, with missing sessions too."""
 
 import numpy as np
 import pytest

@@ -49,7 +49,7 @@ def context(tmp_path: Path) -> Iterator[StudyContext]:
 def decorate_recorded(
     context: StudyContext, outcome: Outcome, *, windows: int = WINDOWS, repeats: int = 1
 ) -> tuple[Trial, str]:
-    """Decorate a trial whose record is finished; return it, not yet told, with its note."""
+    """Decorate a trial whose record is finished; return it, not yet reported to Optuna, with its note."""
     trial, run = record_trial(context, outcome, windows=windows, repeats=repeats)
     with context.engine.connect() as conn:
         stored, baselines = windows_of(conn, run.run_uuid), load_baselines(conn, context.spec.name)

@@ -24,7 +24,7 @@ DIFFERENT = [failed(f"{word} is broken") for word in ("north", "south", "west", 
         ([], "none"),
         ([OK, OK], "none"),
         ([OK, *DIFFERENT[:4]], "random"),
-        ([OK, *DIFFERENT], "systematic"),  # five in a row, whatever they say
+        ([OK, *DIFFERENT], "systematic"),  # five in a row, each with another message
         ([*DIFFERENT, OK], "random"),
         ([*DIFFERENT[:3], STALE, STALE, *DIFFERENT[3:]], "systematic"),  # lost workers end no row
         ([STALE] * 9, "none"),  # nor make one

@@ -1,4 +1,4 @@
-"""What is short for a while, a disk or a database, costs no trial and no finished work."""
+"""A disk or a database that is short for a while costs no trial and no finished work."""
 
 import errno
 import io
@@ -53,7 +53,7 @@ def full(*_: object, **__: object) -> Any:
 
 
 def first(times: int, error: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that raises so many times before it does what it is for."""
+    """Return a function that raises so many times before it succeeds."""
     left = [times]
 
     def call(*arguments: Any, **options: Any) -> Any:

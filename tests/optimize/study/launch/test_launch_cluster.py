@@ -67,7 +67,7 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else runs here
+        patch.setenv("RAY_worker_niceness", "0")  # else they wait for other processes of this machine
         yield from two_nodes()
 
 

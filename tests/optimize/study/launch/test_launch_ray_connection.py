@@ -96,7 +96,7 @@ def test_a_launch_without_a_cluster_names_the_database_first_and_leaves_no_study
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, words: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", named or "")
-    if named is None:  # whatever runs on this machine, no cluster is found
+    if named is None:  # no cluster is found, even if one runs on this machine
         monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
         monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)
     spec = ray_spec(tmp_path)

@@ -1,4 +1,4 @@
-"""Timeframe first, model second: the balanced grid, what is kept, and what phase 2 rests on."""
+"""Timeframe first, model second: the balanced grid, the kept set, and the evidence of phase 2."""
 
 import dataclasses
 import itertools
@@ -165,9 +165,9 @@ def test_on_random_walks_the_true_best_is_dropped_no_more_often_than_stated(tmp_
 
 
 def foresee(spec: AgentSpec, market: Market, span: tuple[int, int], **rest: Any) -> Agent:
-    """Train a moment, then fit the policy to the next bar's return from what it observes.
+    """Train a moment, then fit the policy to the next bar's return from its observation.
 
-    It finds in half a second what a policy gradient finds in minutes, so that the whole of phase 1 is tested.
+    It needs half a second where a policy gradient needs minutes, so that the whole of phase 1 is tested.
     """
     agent = train(spec, market, span, **rest)
     policy, lookback = cast(ActorCriticPolicy, agent.policy), rest["lookback"]
@@ -392,7 +392,7 @@ def test_files_of_features_stay_in_the_models_space_beside_the_kept_lookbacks(tm
 def test_timeframes_of_phase_one_start_from_the_data_s_own(
     own: str, n_trials: int, timeframes: list[str]
 ) -> None:
-    """They were 1h to 6h whatever the bars, so that 5m bars were never tried and daily ones refused."""
+    """They were 1h to 6h for all bars, so that 5m bars were never tried and daily ones refused."""
     grid = TimeframePhaseSpec(n_trials=n_trials, timeframes=[], lookbacks=[1, 2, 4, 8, 16])
     assert grid.starting_from(own).timeframes == timeframes
     listed = TimeframePhaseSpec(n_trials=20, timeframes=["3h", "12h"], lookbacks=[1])

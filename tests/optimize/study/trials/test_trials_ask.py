@@ -113,7 +113,7 @@ def _disturb(context: StudyContext, lay: Lay, chance: random.Random) -> None:
 
 
 def end(context: StudyContext, one: Claim, act: float, lost: set[int]) -> None:
-    """Finish a trial, give it back, or lose its worker: before it ran, or between record and telling."""
+    """Finish a trial, give it back, or lose its worker: before it ran, or between record and report."""
     number = one.trial.number
     if act < 0.15:
         with context.engine.begin() as conn:
@@ -148,7 +148,9 @@ def test_a_batch_is_asked_for_whole_before_any_of_it_runs(tmp_path: Path, traine
     assert isinstance(third, Claim)
     assert claim(context, 3, lay) is NoTrial.WAIT  # though the cap is far
     perform(context, second, never)
-    assert [state for _, _, state, _, _ in told(context)] == ["RUNNING"] * SIZE  # told in number order
+    assert [state for _, _, state, _, _ in told(context)] == [
+        "RUNNING"
+    ] * SIZE  # reported in the order of their numbers
     assert not rows(context.spec, "SELECT 1 FROM wf_leases WHERE trial_number = 1")
     assert claim(context, 1, lay) is NoTrial.WAIT  # nor is it run again
     perform(context, first, never)

@@ -1,4 +1,4 @@
-"""What several workers mean for the sequence of trials, and which modes are allowed."""
+"""The sequence of trials with several workers, and the modes that are allowed."""
 
 import dataclasses
 from pathlib import Path

@@ -73,7 +73,7 @@ def told(spec: StudySpec) -> list[tuple[Any, ...]]:
 
 
 def measured(spec: StudySpec) -> list[tuple[Any, ...]]:
-    """Return what each window and repeat of each trial brought."""
+    """Return the result of each window and repeat of each trial."""
     return rows(
         spec,
         "SELECT r.trial_number, w.window, w.repeat, w.sharpe, w.total_return, w.trades FROM wf_windows w "

@@ -115,7 +115,7 @@ def test_a_trial_that_was_asked_for_and_never_leased_is_taken(small: Small) -> N
 
 
 def lose(context: StudyContext, found: Claim) -> None:
-    """Do what a supervisor does whose worker died alone."""
+    """Count the loss of a worker that died alone, as its supervisor does."""
     with context.engine.begin() as conn:
         leases.count_loss(conn, found.lease)
 
@@ -213,7 +213,7 @@ def test_a_recorded_trial_is_told_and_not_run_again(small: Small, leased: bool) 
             leases.release(conn, dead.lease)
     if leased:
         tell_finished(context)
-        assert states(context) == {"RUNNING": 1}  # its owner lives and tells it itself
+        assert states(context) == {"RUNNING": 1}  # its owner lives and reports it itself
         expire(context.spec, 0)
     assert claim(context, 1, market_builder(context)) is NoTrial.FULL
     assert context.study.best_value == 1.25

@@ -115,7 +115,7 @@ def test_a_trainer_that_raises_fails_its_trial_and_the_worker_goes_on(
 
     monkeypatch.setattr(trial_module, "train", train)
     assert run_claims(context, 0, never) == 0
-    assert states(context) == {"FAIL": 1, "COMPLETE": 2}  # what failed is not counted in the cap
+    assert states(context) == {"FAIL": 1, "COMPLETE": 2}  # a failed trial is not counted in the cap
     failed = run_of(context, 0)
     assert failed.failure_kind == "bug"
     assert failed.failure_message == "ZeroDivisionError: the trainer is broken"
@@ -199,7 +199,7 @@ def test_a_trial_below_the_median_of_the_same_step_is_pruned(
     for number in range(4):
         now["trial"] = number
         reasons.append(perform(context, claimed(context), never).reason)
-    # Trial 3 has the best first window of all: it must not shield what follows.
+    # Trial 3 has the best first window of all: it must not shield its later windows.
     assert reasons == [
         None,
         None,
@@ -235,7 +235,9 @@ def test_only_the_best_trials_and_running_ones_keep_their_weights(
         assert perform(context, claimed(context), never).trial_number == number
         kept.append(weights(context.spec))
     assert [numbers - {0} for numbers in kept] == [{1}, {1, 2}, {1, 2}, {2, 4}, {2, 5}]
-    assert all(0 in numbers for numbers in kept)  # what its successor has not copied yet is still there
+    assert all(
+        0 in numbers for numbers in kept
+    )  # windows that its successor has not copied yet are still there
     now["trial"] = 1
     assert perform(context, runner, never).state == "COMPLETE"
     assert len(list(context.spec.folder.glob("trials/*/windows/0/repeat_0/returns.parquet"))) == 7

@@ -142,6 +142,6 @@ def test_a_trial_that_another_tells_counts_among_the_kept_models(
             perform(context, found, never)
     assert len(weights(context)) == 2
     expire(context.spec, 1)
-    claimed(context)  # tells it first
+    claimed(context)  # reports it first
     assert states(context) == {"COMPLETE": 2, "RUNNING": 1}
     assert {int(name[:4]) for name in weights(context)} == {context.study.best_trial.number}

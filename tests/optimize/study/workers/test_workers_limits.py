@@ -108,7 +108,7 @@ def test_a_hanging_a_greedy_a_raising_and_a_nan_trainer_are_typed_and_the_study_
     assert f"worker.trial_timeout_s={LIMIT_S:g}" in str(run_of(context, 0).failure_message)
     assert f"worker.max_memory_mb={room}" in str(run_of(context, 1).failure_message)
     assert "this trainer raises" in str(run_of(context, 2).failure_message)
-    # What may pass is tried once more, from the start of its clock; what would fail again is not.
+    # A transient failure is tried once more with a full time limit; one that would repeat is not.
     assert sorted(rows(spec, KINDS)) == [(0, "timeout", 2), (1, "oom", 2), (2, "bug", 1), (3, "numeric", 1)]
     assert supervisor.restarts == 0  # a limit is no crash
     assert not rows(spec, "SELECT * FROM wf_leases")

@@ -81,7 +81,7 @@ def test_plain_lines_are_one_a_trial_and_none_twice(tmp_path: Path, monkeypatch:
     with progress(
         context, 4, console, on_run_end=lambda run, total: on_run_end.append(run.trial_number)
     ) as shown:
-        assert said(console) == []  # what earlier launches did is counted and not listed
+        assert said(console) == []  # trials of earlier launches are counted and not listed
         play(context, limit=2)
         shown.refresh()
         shown.refresh()

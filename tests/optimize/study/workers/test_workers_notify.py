@@ -42,7 +42,7 @@ class Inbox(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A loopback service and what it received."""
+    """A loopback service and the messages it received."""
 
     daemon_threads = True
 

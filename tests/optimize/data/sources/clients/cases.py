@@ -1,4 +1,4 @@
-"""What each client is asked for in the tests, and the double that answers it."""
+"""The request of each client in the tests, and the double that answers it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,7 +147,7 @@ CASES = {
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what makes a client slow towards a double: long waits, throttles, large pages."""
+    """Remove the waits, throttles and large pages that make a client slow towards a double."""
     monkeypatch.setattr("optimize.data.sources.clients.retry.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("optimize.data.sources.clients.alpaca.ALPACA_PAGE_ROWS", ALPACA_ROWS)
     monkeypatch.setitem(PAGE_DAYS, "1d", YAHOO_DAYS)
@@ -169,7 +169,7 @@ def point_at(double: Double, case: Case, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def environment_of(double: Double, case: Case) -> dict[str, str]:
-    """Return what the environment of a client holds."""
+    """Return the environment variables of a client."""
     return {f"WALKFORGE_{str(case.spec['provider']).upper()}_URL": double.url, **case.environment}
 
 

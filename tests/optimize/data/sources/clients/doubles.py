@@ -47,7 +47,7 @@ class Served:
 
 @dataclass
 class Double:
-    """What a service knows, and how it is to misbehave."""
+    """The bars and symbols of a service, and the faults that it is to show."""
 
     bars: dict[str, Served]  # by the service's own name of a symbol
     now: datetime
@@ -128,7 +128,7 @@ def serving(
 
 
 def is_bars_request(path: str, query: Query) -> bool:
-    """Return whether a request asks for bars, and not for symbols or what one is."""
+    """Return whether a request asks for bars, and not for symbols or their description."""
     chart = "/finance/chart/" in path and "period1" in query
     return chart or path.endswith(("/klines", "/OHLC", "/candles", "/stocks/bars", "/us/bars"))
 

@@ -1,4 +1,4 @@
-"""Processes that a test can kill, forked from one that has imported what downloads need."""
+"""Processes that a test can kill, forked from one that has imported the modules of a download."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def forking(folder: Path) -> Iterator[Forks]:
 
 
 def main() -> None:
-    """Fork for each line that comes in, say who was forked and how it ended."""
+    """Fork for each line that comes in; print the process id and its exit code."""
     for module in IMPORTED:
         import_module(module)
     for line in sys.stdin:

@@ -57,7 +57,7 @@ SYMBOLS = {"ccxt": "BTC/USDT", "alpaca": "SPY", "coinbase": "BTC-USD", "yfinance
 
 
 def failure_of(spec: DataSpec, said: list[str]) -> str:
-    """Return the one line of a download that the source fails, which says once what to do."""
+    """Return the one line of a download that its source fails; it names the remedy once."""
     with pytest.raises(DownloadError) as failure:
         download_bars(spec, said.append)
     text = str(failure.value)

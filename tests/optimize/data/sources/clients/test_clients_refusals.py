@@ -1,4 +1,4 @@
-"""What a client cannot do is one clear line that gives no key away."""
+"""A request that a client cannot serve is refused in one line without a key in it."""
 
 import re
 import shlex
