@@ -34,7 +34,7 @@ def describe_actions(space: spaces.Space[Any]) -> str:
 
 @compiled
 def find_bad_action(bar: IntArray, last: IntArray, target: FloatArray, discrete: bool, lowest: float) -> int:
-    """Return the first row whose episode is over or whose target (N, A) is no valid action, or -1.
+    """Return the first row whose episode is over or whose target (N, A) is not a valid action, or -1.
 
     Continuous targets must be finite; they are clipped later. A discrete target is lowest, ..., 0 or 1.
     """

@@ -55,7 +55,7 @@ def from_plain(kind: type[SpecT], plain: Mapping[str, Any], *, stored: bool = Tr
         elif is_spec(hint):
             if not isinstance(value, Mapping):
                 raise BadInputError(
-                    f"{kind.__name__}.{key}={value!r} is no mapping: the file was changed by hand"
+                    f"{kind.__name__}.{key}={value!r} is not a mapping: the file was changed by hand"
                 )
             values[key] = from_plain(typing.cast(Any, hint), value, stored=stored)
         else:

@@ -64,7 +64,7 @@ def array_specs(market_type: type[Market]) -> dict[str, ArraySpec]:
 
 
 def scalar_types(market_type: type[Market]) -> dict[str, type]:
-    """Return the type (str, float or tuple) of each field of a market class that is no array."""
+    """Return the type (str, float or tuple) of each field of a market class that is not an array."""
     hints = get_type_hints(market_type)
     arrays = array_specs(market_type)
     return {name: get_origin(hint) or hint for name, hint in hints.items() if name not in arrays}

@@ -72,7 +72,7 @@ def find_extension(name: str) -> Path:
         raise BadInputError(f"extensions={name}: {error}: name a file FILE.py or a module") from None
     origin = Path(found.origin or "") if found is not None else Path()
     if origin.suffix != ".py" or origin.name == "__init__.py":
-        raise BadInputError(f"extensions={name} is no module of one file: name a file FILE.py or a module")
+        raise BadInputError(f"extensions={name} is not a module in one file: name a file FILE.py or a module")
     return origin.absolute()
 
 

@@ -44,7 +44,7 @@ def read_file(path: str | Path, key: str, most_bytes: int = 10 * MB) -> str:
         return found.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BadInputError(
-            f"{key}: {path} is no UTF-8 text (byte {error.start}): save it as UTF-8"
+            f"{key}: {path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
         ) from None
     except OSError as error:
         raise BadInputError(f"{key}: cannot read {path} ({error.strerror})") from None

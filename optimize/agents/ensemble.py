@@ -59,7 +59,7 @@ def join_agents(members: Sequence[Agent]) -> Ensemble:
     first = members[0]
     if any(describe_agent(member)["action"] != "continuous" for member in members):
         raise BadInputError(
-            "ensemble: a mean of discrete actions is none of them: search with env.action=continuous, or "
+            "ensemble: a mean of discrete actions is not one of them: search with env.action=continuous, or "
             "export without ensemble"
         )
     return Ensemble(first.spec, first.policy, fused=False, members=tuple(members))

@@ -57,7 +57,7 @@ def check_consistency(
     windowed: WindowedMarket,
     again: Sequence[Sequence[WindowResult]],
 ) -> tuple[str, ...]:
-    """Refuse features, spans, metrics and a card that do not follow from the replayed results (again).
+    """Refuse features, spans, metrics and a card that do not follow from the results of its replay, `again`.
 
     Returns a line for each part that could not be compared.
     """

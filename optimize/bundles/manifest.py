@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
         raise BadInputError(f"bundle={folder}: no such folder; {remedy}")
     if not path.is_file() or path.is_symlink():
-        raise BadInputError(f"{path} is missing: {folder} is no bundle; name a folder under exports/")
+        raise BadInputError(f"{path} is missing: {folder} is not a bundle; name a folder under exports/")
     plain = read_json(path)
     stated = plain.pop("manifest_sha256", None)
     problem = _problem(plain)
@@ -145,7 +145,7 @@ def refuse_bomb(path: Path, most: int) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise BadInputError(f"{path} is no zip archive ({error}): export the bundle again") from None
+        raise BadInputError(f"{path} is not a zip archive ({error}): export the bundle again") from None
     if unpacked > most:
         raise BadInputError(
             f"{path} unpacks to {unpacked >> 20} MB, but at most {most >> 20} MB are allowed: "
@@ -160,7 +160,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
             path = Path(parent) / name
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode):
-                raise BadInputError(f"{path} is no ordinary file, but a link or device: remove it")
+                raise BadInputError(f"{path} is not an ordinary file, but a link or device: remove it")
             if status.st_size > MOST_BYTES:
                 raise BadInputError(
                     f"{path} has more than {MOST_BYTES >> 30} GB: no export writes such a file"
@@ -192,7 +192,7 @@ def _problem_of_files(files: dict[str, Any]) -> str | None:
         parts = PurePosixPath(name).parts
         inside = parts and not name.startswith("/") and ".." not in parts and "\0" not in name
         if not inside or PurePosixPath(name).as_posix() != name:
-            return f"{name[:80]!r} is no path inside the bundle"
+            return f"{name[:80]!r} is not a path inside the bundle"
         size, digest = entry.get("bytes"), entry.get("sha256")
         if (
             set(entry) != {"bytes", "sha256"}

@@ -155,7 +155,9 @@ def read_config(folder: Path, data_path: str | None = None) -> RunSpec:
     try:
         spec = read_run(plain)
     except (BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise BadInputError(f"{path} is no configuration of a study ({error}): export it again") from None
+        raise BadInputError(
+            f"{path} is not the configuration of a study ({error}): export it again"
+        ) from None
     copies = copies_in(folder, spec.extensions)
     refuse_untrusted(folder, copies)
     return with_data_path(dataclasses.replace(spec, extensions=copies), data_path)
@@ -203,7 +205,7 @@ def _threads(manifest: Manifest, folder: Path) -> int:
     text = manifest.trained_with.get("threads", "1")
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise BadInputError(
-            f"{folder / MANIFEST_FILE}: trained_with.threads={text!r} is no number of threads"
+            f"{folder / MANIFEST_FILE}: trained_with.threads={text!r} is not a number of threads"
         )
     return int(text)
 

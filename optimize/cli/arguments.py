@@ -110,20 +110,22 @@ def _check_spelling(verb: str, arguments: Sequence[str]) -> None:
             said = f"{arguments[number - 1]}={arguments[number + 1]}"
             raise BadInputError(f"write {said}, without spaces around the {word}")
         if not word.strip():
-            raise BadInputError(f"{word!r} is no setting: a variable of the shell was empty, or take it out")
+            raise BadInputError(
+                f"{word!r} is not a setting: a variable of the shell was empty, or take it out"
+            )
         if word[:1] in DASHES:
             raise BadInputError(f"{word} begins with a long dash: flags are typed with -, such as --help")
         if set(word) & set(CURLY):
             raise BadInputError(f"{word} has typographic quotes: type straight ones, ' and \"")
         key, mark, value = word.partition(":")
         if mark and value and "=" not in word and key.replace(".", "_").isidentifier():
-            raise BadInputError(f"{word} is no setting: write {key}={value}")
+            raise BadInputError(f"{word} is not a setting: write {key}={value}")
         spaced = list(arguments[number + 1 : number + 2]) in (["="], [":"])
         if number == 0 and word and "=" not in word and word[0] not in "-+~" and not spaced:
             if word == _subject(verb):
-                raise BadInputError(f"{word} is no setting: settings are written key=value: {word}=VALUE")
+                raise BadInputError(f"{word} is not a setting: settings are written key=value: {word}=VALUE")
             example = f"data=file data.path={word}" if verb == "data" else f"{_subject(verb)}={word}"
-            raise BadInputError(f"{word} is no setting: settings are written key=value, such as {example}")
+            raise BadInputError(f"{word} is not a setting: settings are written key=value, such as {example}")
 
 
 def _is_bare(word: str) -> bool:

@@ -91,7 +91,7 @@ def compose(verb: Literal["study", "walk-forward"], words: Sequence[str] = ()) -
         given = getattr(job.config, field.name)
         if field.name not in of_a_spec and given != field.default:
             raise BadInputError(
-                f"compose({verb!r}): {field.name}={given} is no part of a spec: leave it out, or run "
+                f"compose({verb!r}): {field.name}={given} does not belong to a spec: leave it out, or run "
                 f"`walkforge {verb}` with it"
             )
     return to_spec(job.config)
@@ -281,7 +281,9 @@ def _folder(place: str) -> str:
     """Return the absolute path of a folder of YAML files."""
     path = place.removeprefix("file://")
     if "://" in path:
-        raise BadInputError(f"{SEARCH_PATH}: {place} is no folder: only folders of YAML files may be named")
+        raise BadInputError(
+            f"{SEARCH_PATH}: {place} is not a folder: only folders of YAML files may be named"
+        )
     if not os.path.isdir(path):
         raise BadInputError(f"{SEARCH_PATH}: there is no folder {path}")
     return os.path.abspath(path)

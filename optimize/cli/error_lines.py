@@ -34,7 +34,7 @@ LOCAL_NAMES = (
 DATABASE_SIGNS: tuple[tuple[str, int, str], ...] = (
     (r"readonly|read-only", EXIT_BAD_INPUT, "it is read-only here: make the file and its folder writable"),
     (r"permission denied|must be owner", EXIT_BAD_INPUT, "this user may not do that: ask for the right"),
-    (r"unable to open", EXIT_BAD_INPUT, "see that its folder exists, may be written to and is no link"),
+    (r"unable to open", EXIT_BAD_INPUT, "see that its folder exists, may be written to and is not a link"),
     (r"is locked|lock timeout|deadlock", EXIT_FAILED, "another process holds it: try again later"),
     (r"is full|no space|disk i/o", EXIT_FAILED, "free space on its disk and run the same command again"),
     (

@@ -53,7 +53,7 @@ def finalists(config: FinalistsConfig) -> int:
         try:
             results = run_finalists(settings, echo)
         except KeyboardInterrupt:
-            echo(f"the finalists of {config.name} are interrupted: nothing is lost, the same command goes on")
+            echo(f"the finalists of {config.name} are interrupted: the same command resumes them")
             return 1
         _show(config, results)
     failed = [run for run in results.runs if run.failure_message is not None and run.score is None]

@@ -139,7 +139,7 @@ def _not_settable(verb: str, key: str, cause: BaseException | None) -> str:
         return unknown_key(verb, within["key"])
     parent = key.rpartition(".")[0]
     if parent and cause is not None and "not a" in str(cause) and parent in keys_of_verb(verb):
-        return f"{key}: {parent} is no group of keys here: set {parent} itself"
+        return f"{key}: {parent} is not a group of keys here: set {parent} itself"
     return unknown_key(verb, key)
 
 

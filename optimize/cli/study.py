@@ -63,7 +63,7 @@ def study(config: RunStudyConfig, typed: Sequence[str] | None = None) -> int:
 def _with_earlier_words(
     config: RunStudyConfig, typed: Sequence[str] | None, error: BadInputError
 ) -> StudySpec:
-    """Return the spec of the words of an earlier launch and of this one; raise the error where there is none.
+    """Return the spec composed of the words of an earlier launch and of this one, else raise the error.
 
     A key of an agent is wrong for the default agent, yet may be right for that of the stored study.
     """

@@ -27,7 +27,7 @@ def bars_of_frames(frames: pd.DataFrame | Mapping[str, pd.DataFrame], spec: Data
     """Return checked bars from one frame, or from a frame per symbol in the order of spec.symbols."""
     if isinstance(frames, pd.DataFrame):
         if len(spec.symbols) != 1:
-            raise BadInputError(f"bars: one frame for each of {', '.join(spec.symbols)}, as a dict by symbol")
+            raise BadInputError(f"bars must be a dict with one frame for each of {', '.join(spec.symbols)}")
         frames = {spec.symbols[0]: frames}
     absent = [symbol for symbol in spec.symbols if symbol not in frames]
     if absent:

@@ -58,7 +58,7 @@ def resampling_error(source: str, timeframe: str) -> tuple[str, str] | None:
     if target_ns < source_ns:
         return f"data.timeframe={timeframe} is finer than the source's {source}", remedy
     if target_ns % source_ns:
-        return f"data.timeframe={timeframe} is no multiple of the source's {source}", remedy
+        return f"data.timeframe={timeframe} is not a multiple of the source's {source}", remedy
     return None
 
 

@@ -108,7 +108,7 @@ def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scale
                 )
             scaler = Scaler(**{name: stored[name] for name in _array_names()}, feature_names=names)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInputError(f"{path} is no saved scaler ({error}): export the model again") from error
+        raise BadInputError(f"{path} is not a saved scaler ({error}): export the model again") from error
     if feature_names is not None:
         scaler.check_names(feature_names, f"the market for {path}")
     return scaler

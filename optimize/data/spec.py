@@ -236,7 +236,7 @@ class DataSpec:
 
 
 def _check_dates(start: str | None, end: str | None) -> None:
-    """Refuse a value that is no ISO date, and an end before the start."""
+    """Refuse a value that is not an ISO date, and an end before the start."""
     for key, value in (("data.start", start), ("data.end", end)):
         if value is not None:
             require(_is_date(value), key, value, "a date as YYYY-MM-DD from 1700 to 2200, or null")

@@ -39,7 +39,7 @@ def timeframe_ns(timeframe: str, key: str = "data.timeframe") -> int:
 
 
 def timeframe_name(length_ns: int) -> str | None:
-    """Return the name of a length such as `15s`, `45m`, `8h` or `1d`; None where it is no timeframe."""
+    """Return the name of a length such as `15s`, `45m`, `8h` or `1d`; None where it is not a timeframe."""
     if not 0 < length_ns <= DAY_NS:
         return None
     if length_ns == DAY_NS:

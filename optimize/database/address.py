@@ -23,9 +23,9 @@ def parse_url(url: str) -> URL:
     """Return a URL that can be opened, with the driver named; BadInputError for any other."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # a ValueError: the port is no number
+    except (ArgumentError, ValueError):  # a ValueError: the port is not a number
         given = hide_password(url)
-        raise BadInputError(f"database.url={given!r} is no database URL: write {EXAMPLES}") from None
+        raise BadInputError(f"database.url={given!r} is not a database URL: write {EXAMPLES}") from None
     name, _, driver = parsed.drivername.partition("+")
     if name == "sqlite":
         return parsed

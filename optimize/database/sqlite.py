@@ -46,7 +46,9 @@ def database_path(url: str) -> Path:
     """Return the absolute path of a URL's SQLite file; a relative one starts at the working directory."""
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        raise BadInputError(f"database.url={url_text(parsed)!r} is no file: write sqlite:///path/to/file.db")
+        raise BadInputError(
+            f"database.url={url_text(parsed)!r} does not name a file: write sqlite:///path/to/file.db"
+        )
     name = parsed.database or ""
     plain_file = name not in ("", ":memory:") and not name.startswith("file:") and not parsed.query
     require(
@@ -161,7 +163,9 @@ def open_sqlite(
         connection.close()
         if isinstance(error, sqlite3.OperationalError):  # a lock, a full disk: it may pass
             raise
-        raise BadInputError(f"database.url: {path} is no SQLite database ({error}): name another") from None
+        raise BadInputError(
+            f"database.url: {path} is not an SQLite database ({error}): name another"
+        ) from None
     except BaseException:
         connection.close()
         raise

@@ -85,7 +85,7 @@ def _running(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
 
 
 def _records(audit: Audit) -> Iterator[Finding]:
-    """Find runs whose stored settings are no JSON any more."""
+    """Find runs whose stored settings are not valid JSON."""
     with audit.engine.connect() as conn:
         stored = stored_texts(conn, audit.name)
     damaged = {number for number, texts in stored if not all(map(_is_json, texts))}

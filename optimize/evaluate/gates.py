@@ -2,7 +2,7 @@
 
 A gate marks a run and changes neither its state nor its score: ranking, finalists and export leave it out.
 A flag leaves it in, and export asks before it takes a flagged run. The keys are fixed for a study, because
-rows that different gates let through cannot be ranked against each other; they are no part of a run's
+rows that different gates let through cannot be ranked against each other; they do not belong to a run's
 identity, because no gate changes a measurement. A study of a version without gates resumes without them.
 """
 

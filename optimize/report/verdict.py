@@ -131,7 +131,7 @@ def _tries(test: LuckTest) -> str:
 
 
 def _cases(p_value: float) -> str:
-    """Return a p-value as cases of 100."""
+    """Return a p-value as the number of cases in 100."""
     cases = 100 * p_value
     if cases < 0.1:
         return "less than 0.1"

@@ -92,7 +92,7 @@ class StateText(TypeDecorator[StrEnum]):
         self.states = states
 
     def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
-        """Return the text to store; ValueError for one that is no member."""
+        """Return the text to store; ValueError for a value that is not a member."""
         return None if value is None else self.states(value).value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:

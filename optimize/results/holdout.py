@@ -100,7 +100,7 @@ def holdout_of_study(
 ) -> KeptHoldout | None:
     """Return the holdout that a study cut, or the one of the stated dates; None for an older study.
 
-    Its parts may have been opened, or cut, at different times. Without `instruments` those of all count.
+    Its instruments may have been cut or opened at different times; without `instruments` all of them count.
     """
     if not has_table(conn, HOLDOUTS.name):
         return None

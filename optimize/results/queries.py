@@ -108,7 +108,7 @@ def check_query(name: str) -> None:
     """Refuse an unknown name of a query."""
     names = [known for known, _ in list_queries()]
     if name not in names:
-        raise BadInputError(f"sql={name!r} is no query of this package: choose one of {', '.join(names)}")
+        raise BadInputError(f"sql={name!r} is not a query of this package: choose one of {', '.join(names)}")
 
 
 def query_parameters(name: str) -> list[str]:

@@ -164,7 +164,7 @@ class BaselineRecord:
 
     @property
     def bought_anew(self) -> bool:
-        """Return whether it is buy-and-hold on sessions that end flat; False for older records."""
+        """Return whether it buys again in each session, as sessions end flat; False for older records."""
         return bool((self.windows or {}).get("bought_anew"))
 
 

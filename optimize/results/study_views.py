@@ -9,7 +9,7 @@ STARTING_POINT_OF = "starting_point_of"  # user attribute of a trial: source of 
 ERRORS = 1.96  # standard errors on either side, of a 95 % interval
 
 # Of a trial whose set no sampler drew; NULL for the others.
-SOURCE = f"""
+_SET_SOURCE = f"""
 COALESCE(
   (SELECT CASE WHEN a.value_json = '"{SetSource.START_FROM}"' THEN '{SetSource.START_FROM}'
     ELSE '{SetSource.ENQUEUE}' END
@@ -136,7 +136,7 @@ def _figures_postgresql() -> str:
 BARE_PARTS = ("selection_figures", "symbol_rows")  # parts that stand without parentheses
 VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the kinds of database
     "sqlite": {
-        "source": SOURCE.strip(),
+        "source": _SET_SOURCE.strip(),
         "timeframe": "r.spec_json ->> '$.data.timeframe'",
         "sampler": "o.spec_json ->> '$.sampler.name'",
         "given": "COALESCE(o.spec_json ->> '$.search.start_from', o.spec_json ->> '$.search.enqueue[0]')",
@@ -147,7 +147,7 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
         "symbols_of_p": "SELECT value FROM json_each(p.symbols_json)",
     },
     "postgresql": {
-        "source": SOURCE.strip(),
+        "source": _SET_SOURCE.strip(),
         "timeframe": "CAST(r.spec_json AS json) -> 'data' ->> 'timeframe'",
         "sampler": "CAST(o.spec_json AS json) -> 'sampler' ->> 'name'",
         "given": "COALESCE(CAST(o.spec_json AS json) -> 'search' ->> 'start_from', "

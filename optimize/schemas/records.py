@@ -172,8 +172,8 @@ class ReportConfig(StoredStudyConfig):
         named = bool(self.name.strip("?"))
         if self.bundle is not None and (named or self.trial is not None):
             raise BadInputError(
-                f"bundle={self.bundle!r}: a report is of bundle=FOLDER, or of name=STUDY, where trial=NUMBER "
-                "may be given, not of both"
+                f"bundle={self.bundle!r}: a report shows one bundle or one study: give bundle=FOLDER, or "
+                "name=STUDY (with trial=NUMBER for one trial), not both"
             )
         trial = self.trial
         require(trial is None or 0 <= trial <= LARGEST_COUNT, "trial", trial, f"from 0 to {LARGEST_COUNT}")

@@ -183,7 +183,7 @@ def to_spec(config: StudyConfig) -> StudySpec:
 
 
 def to_agent(flat: Mapping[str, Any]) -> AgentSpec:
-    """Return the agent of an open group of keys; those that are no field of AgentSpec are hyperparameters."""
+    """Return the agent of an open group of keys; other keys than its fields are hyperparameters."""
     hints = typing.get_type_hints(AgentSpec)
     del hints["hyperparameters"]
     fields: dict[str, Any] = {}

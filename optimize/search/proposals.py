@@ -87,16 +87,16 @@ def outside_space(space: SearchSpace, values: Mapping[str, Any]) -> str | None:
     known = {parameter.path: parameter for parameter in space.parameters}
     for name, value in values.items():
         if name not in known:
-            return f"{name} is no parameter of the space"
+            return f"{name} is not a parameter of the space"
         domain = known[name].domain
         if isinstance(domain, Choices):
             stored = [stored_value(choice) for choice in domain.values]
             if not any(value == choice and type(value) is type(choice) for choice in stored):
-                return f"{name}={value!r} is none of the choices {list(domain.values)}"
+                return f"{name}={value!r} is not one of the choices {list(domain.values)}"
         elif not _within(domain, value):
             step = f" in steps of {domain.step}" if domain.step else ""
             kind = "integer" if domain.integer else "number"
-            return f"{name}={value!r} is no {kind} from {domain.low} to {domain.high}{step}"
+            return f"{name}={value!r} is not a {kind} from {domain.low} to {domain.high}{step}"
     return None
 
 

@@ -214,7 +214,7 @@ def _unread_by_features(space: SearchSpace, path: str, spec: RunSpec) -> str | N
 def _unread_by_agent(name: str, key: str) -> str | None:
     reason, known = unsearchable(key), searchable_keys(name)
     if reason is None and key not in known:
-        reason = f"is no argument of {name}; it has {', '.join(sorted(known))}"
+        reason = f"is not an argument of {name}; it has {', '.join(sorted(known))}"
     return reason
 
 

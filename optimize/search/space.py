@@ -227,7 +227,7 @@ def _check_options(parameter: Parameter, owner: Any, keys: Mapping[str, Key], al
                 raise invalid(path, f"may not offer {choice!r}, which sets {path}.{name}: {reason}")
     if not any(configured):
         raise BadInputError(
-            f"{path}, as it is configured, is none of {', '.join(parameter.options)}: "
+            f"{path}, as it is configured, is not one of {', '.join(parameter.options)}: "
             f"add its file to space.{path} or choose {path}={next(iter(parameter.options))}"
         )
 

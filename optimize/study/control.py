@@ -118,7 +118,7 @@ def refuse_stopped(context: "StudyContext") -> None:
         if state_of(conn, name) != StudyState.STOPPED or stopped_by_triage(conn, name) is not None:
             return
     raise StoppedByActionError(
-        f"study {name} is stopped by action=stop: what it finished is kept, and the same command goes on"
+        f"study {name} is stopped by action=stop: its finished trials are kept; the same command resumes it"
     )
 
 

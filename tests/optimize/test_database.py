@@ -37,8 +37,8 @@ def test_a_relative_path_starts_at_the_working_directory(
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("walkforge.db", "is no database URL"),
-        ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db' is no file"),
+        ("walkforge.db", "is not a database URL"),
+        ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db' does not name a file"),
         ("mysql://me:secret@host/db", r"mysql:\*\*\*@host/db' is not supported"),
         ("sqlite://", "workers share one file"),
         ("sqlite:///:memory:", "workers share one file"),
@@ -67,10 +67,10 @@ def test_every_name_of_postgresql_means_psycopg(name: str) -> None:
         ("postgresql://me:secret@host", "name the database"),
         ("postgresql://me:sec@ret@host/db", "percent-encoded"),
         ("postgresql://me@host/db?password=secret", "PGPASSWORD"),
-        ("postgresql://me:secret@host:port/db", "is no database URL"),
-        ("postgresql:/me:secret@host/db", "is no database URL"),
+        ("postgresql://me:secret@host:port/db", "is not a database URL"),
+        ("postgresql:/me:secret@host/db", "is not a database URL"),
         ("mysql://me:secret@host/db", "is not supported"),
-        ("me:secret@host/db", "is no database URL"),
+        ("me:secret@host/db", "is not a database URL"),
     ],
 )
 def test_a_refusal_shows_no_password(bad: str, message: str) -> None:

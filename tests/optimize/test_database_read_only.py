@@ -153,7 +153,7 @@ def test_a_role_that_may_only_read_reads(postgres: str, postgres_server: Server)
 def test_an_empty_or_cut_file_holds_no_study(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.db").write_bytes(content)
     engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}", read_only=True)
-    with pytest.raises(BadInputError, match=r"holds no study yet|is no SQLite database"):
+    with pytest.raises(BadInputError, match=r"holds no study yet|is not an SQLite database"):
         find_study(engine, "any")
     engine.dispose()
 

@@ -163,7 +163,7 @@ def check_feature_keys(spec: FeatureSpec) -> None:
             known = sorted({*FEATURE_KEYS, *(part.name for part in fields(FeatureSpec))} - {"parameters"})
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean feature.{near[0]}?" if near else f"known are {', '.join(known)}"
-            raise BadInputError(f"feature.{key} is no key, and no loaded feature declares it; {hint}")
+            raise BadInputError(f"feature.{key} is not a key, and no loaded feature declares it; {hint}")
         declared = FEATURE_KEYS[key]
         fits = type(value) is declared.kind or (declared.kind is float and type(value) is int)
         require(fits, f"feature.{key}", value, f"of type {declared.kind.__name__}")
@@ -171,7 +171,7 @@ def check_feature_keys(spec: FeatureSpec) -> None:
 
 
 def read_feature_keys(spec: FeatureSpec) -> FeatureSpec:
-    """Return the features with the keys of extensions as they are declared: 1e-4 and 1 are floats for one."""
+    """Return the features with the keys of extensions in their declared types: 1 and 1e-4 as floats."""
     values = dict(spec.parameters)
     for key, value in values.items():
         kind = FEATURE_KEYS[key].kind if key in FEATURE_KEYS else type(value)

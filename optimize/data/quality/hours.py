@@ -211,7 +211,7 @@ def outside_findings(
     if pattern is not None:
         found = f"{found}, {pattern}"
         if not _in_extended_hours(stamps, table):
-            remedy = "such a pattern is no fault of single bars: check data.time_zone and session.calendar"
+            remedy = "single bars cannot cause such a pattern: check data.time_zone and session.calendar"
     yield make_finding("outside_session", raw, stamps, found, remedy)
 
 

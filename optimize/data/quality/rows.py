@@ -87,7 +87,7 @@ def _values(raw: RawBars) -> Iterator[QualityFinding]:
 
 
 def _timeframe(raw: RawBars) -> Iterator[QualityFinding]:
-    """Yield a finding if the spacing is no timeframe, or differs from the stated one."""
+    """Yield a finding if the spacing is not a timeframe, or differs from the stated one."""
     stamps = clean_rows(raw).timestamp
     if len(stamps) < MIN_BARS:
         return

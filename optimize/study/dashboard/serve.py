@@ -81,11 +81,13 @@ def _bind(host: str, port: int, app: "WSGIApplication") -> WSGIServer:
         return make_server(host, port, app, server_class=DashboardServer, handler_class=QuietHandler)
     except socket.gaierror as error:
         raise BadInputError(
-            f"host={host!r} is no address of this machine ({error.strerror}): use host=127.0.0.1"
+            f"host={host!r} is not an address of this machine ({error.strerror}): use host=127.0.0.1"
         ) from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise BadInputError(f"host={host!r} is no address of this machine: use host=127.0.0.1") from None
+            raise BadInputError(
+                f"host={host!r} is not an address of this machine: use host=127.0.0.1"
+            ) from None
         reason = "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
         raise BadInputError(
             f"port={port} cannot be opened on {host} ({reason}): choose another one, such as port={port + 1}"

@@ -148,7 +148,7 @@ def _refuse_taken(spec: StudySpec) -> None:
     if (phases and not stored) if single else (stored and not phases):
         found = f"has the phases {' and '.join(phases)}" if phases else "is a study of one phase"
         raise BadInputError(
-            f"phase={spec.phase.kind}: the stored study {spec.name} {found}: go on with it by "
+            f"phase={spec.phase.kind}: the stored study {spec.name} {found}: resume it with "
             f"phase={'two' if single else 'single'}, or choose another name"
         )
     known = {name.partition(".")[0] for name in names}

@@ -178,9 +178,8 @@ def _compared(score: ScoreSpec) -> str:
     repeats = ", mean over repeats (the score: median over repeats)" if score.repeats > 1 else ""
     if score.kind in ("joined", "mean_window"):
         return repeats and f"the same Sharpe ratio as the score{repeats}"
-    return (
-        f"the mean of the windows' Sharpe ratios, as score.kind={score.kind} is no mean of sessions{repeats}"
-    )
+    reason = f"as score.kind={score.kind} is not a mean over sessions"
+    return f"the mean of the windows' Sharpe ratios, {reason}{repeats}"
 
 
 def _pair(run: RunRecord) -> tuple[str, int]:
@@ -266,7 +265,8 @@ def require_evidence(context: StudyContext, data_fingerprint: str) -> Verdict:
         evidence = stored_evidence(conn, name)
     if evidence is None:
         raise StudyStoppedError(
-            f"study {context.spec.name!r} has no evidence of a timeframe phase to rest on"
+            f"study {context.spec.name!r} has no stored result of its timeframe phase: run it with phase=two "
+            "from the start"
         )
     if evidence.data_fingerprint != data_fingerprint:
         raise StudyStoppedError(

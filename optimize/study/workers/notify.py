@@ -157,7 +157,7 @@ def notifying(
     except BaseException as error:  # the message of a bug may hold secrets
         interrupted = isinstance(error, KeyboardInterrupt)
         why = "it was interrupted" if interrupted else type(error).__name__
-        notifier.stop(f"{why}: the same command goes on", "warning" if interrupted else "failure")
+        notifier.stop(f"{why}: the same command resumes it", "warning" if interrupted else "failure")
         raise
     else:
         total = notifier.total

@@ -168,15 +168,15 @@ def test_a_forged_description_is_refused(bundle: Path, name: str, old: str, new:
 
 def test_links_and_devices_are_refused(bundle: Path) -> None:
     (bundle / "link").symlink_to("/etc/passwd")
-    with pytest.raises(BadInputError, match="link is no ordinary file"):
+    with pytest.raises(BadInputError, match="link is not an ordinary file"):
         verify_bundle(bundle)
     (bundle / "link").unlink()
     (bundle / "more").symlink_to(bundle / "windows")
-    with pytest.raises(BadInputError, match="more is no ordinary file"):
+    with pytest.raises(BadInputError, match="more is not an ordinary file"):
         verify_bundle(bundle)
     (bundle / "more").unlink()
     os.mkfifo(bundle / "pipe")
-    with pytest.raises(BadInputError, match="pipe is no ordinary file"):
+    with pytest.raises(BadInputError, match="pipe is not an ordinary file"):
         verify_bundle(bundle)
 
 

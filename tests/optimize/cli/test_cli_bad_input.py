@@ -47,8 +47,8 @@ BAD = [
     (["study", "name=x", "data.symbols=[[a]]"], "data.symbols must be a flat list of texts"),
     (["act", "bundle=x", "extensions=[[]]"], "extensions must be a flat list of texts"),
     (["study", "name=x", "feature.zigzag_pct=[{a:1}]"], "feature.zigzag_pct must be a flat list of numbers"),
-    (["study", ""], "'' is no setting: a variable of the shell was empty"),
-    (["study", "name=x", "  "], "is no setting: a variable of the shell was empty"),
+    (["study", ""], "'' is not a setting: a variable of the shell was empty"),
+    (["study", "name=x", "  "], "is not a setting: a variable of the shell was empty"),
     (["study", "\u2013help"], "begins with a long dash"),
     (["study", "name=\u201cx\u201d"], "typographic quotes"),
     (["leaderboard", "mine"], "such as name=mine"),
@@ -143,7 +143,7 @@ def test_every_hyperparameter_of_an_agent_is_set_without_a_plus() -> None:
 def test_compose_refuses_a_key_that_a_spec_cannot_hold(
     verb: Literal["study", "walk-forward"], word: str
 ) -> None:
-    with pytest.raises(BadInputError, match=f"{word[:6]}.* is no part of a spec: leave it out"):
+    with pytest.raises(BadInputError, match=f"{word[:6]}.* does not belong to a spec: leave it out"):
         compose(verb, ["name=x", word])
 
 

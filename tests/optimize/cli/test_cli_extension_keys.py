@@ -57,7 +57,7 @@ def test_a_key_may_refer_to_another_key(words: list[str]) -> None:
         ("feature.wave_lenght=7", r"did you mean feature.wave_length\?"),
         ("feature.wave_length=1", r"feature.wave_length=1 is not allowed: .*from 2 to 50 \(bars\)"),
         pytest.param(
-            "feature.parameters={wave_length:3}", r"feature.parameters is no key", marks=pytest.mark.slow
+            "feature.parameters={wave_length:3}", r"feature.parameters is not a key", marks=pytest.mark.slow
         ),
         pytest.param("env.wave_length=7", r"there is no key 'env.wave_length'", marks=pytest.mark.slow),
     ],

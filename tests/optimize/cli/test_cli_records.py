@@ -224,7 +224,7 @@ def baseline(
 def test_a_wrong_query_is_named_before_a_missing_study(run: Run) -> None:
     code, _, err = run("query", "sql=nope")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("walkforge: sql='nope' is no query of this package: choose one of best_models,")
+    assert err.startswith("walkforge: sql='nope' is not a query of this package: choose one of best_models,")
 
 
 def test_a_query_shows_parameters_in_short_and_gives_them_whole_to_machines(run: Run, filled: str) -> None:

@@ -22,7 +22,7 @@ def test_the_page_of_a_study_lies_in_its_folder_or_where_it_is_named(
     ("words", "line"),
     [
         (("name=btc", "trial=99"), "trial=99: btc.model has no finished trial of that number"),
-        (("name=btc", "bundle=x"), "bundle='x': a report is of bundle=FOLDER, or of name=STUDY"),
+        (("name=btc", "bundle=x"), "bundle='x': a report shows one bundle or one study"),
         (("bundle=nowhere",), "bundle=nowhere: no such folder"),
         (("name=btc", "shuffles=-1"), "shuffles=-1 is not allowed"),
     ],

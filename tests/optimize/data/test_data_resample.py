@@ -213,7 +213,7 @@ def test_the_same_timeframe_changes_nothing_and_a_finer_one_is_refused() -> None
         match=r"data.timeframe=15m is finer than the source's 1h: set data.timeframe=1h, or coarser",
     ):
         coarse(bars, "15m", "24/7")
-    with pytest.raises(BadInputError, match=r"data.timeframe=6h is no multiple of the source's 4h"):
+    with pytest.raises(BadInputError, match=r"data.timeframe=6h is not a multiple of the source's 4h"):
         coarse(bars_at(stamps("2024-01-01", 50, "4h"), "4h"), "6h", "24/7")
 
 

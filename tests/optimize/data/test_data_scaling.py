@@ -137,7 +137,7 @@ def test_a_file_that_is_no_scaler_is_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
     (tmp_path / "text.npz").write_text("text")
     for name in ("torn.npz", "text.npz", "absent.npz"):
-        with pytest.raises(BadInputError, match=f"{name} is no saved scaler"):
+        with pytest.raises(BadInputError, match=f"{name} is not a saved scaler"):
             load_scaler(tmp_path / name)
 
 

@@ -63,7 +63,7 @@ def test_keys_of_the_files_belong_to_the_hash_and_to_the_offered_values() -> Non
         ({"cost": {"choices": ["a"], "options": {"a": {}}}}, "space.cost may not be searched"),
         (
             {"reward": {"choices": ["a"], "options": {"a": {"name": "differential_sharpe"}}}},
-            "reward, as it is configured, is none of a: add its file to space.reward",
+            "reward, as it is configured, is not one of a: add its file to space.reward",
         ),
         ({"reward": {"choices": ["a"], "options": {"a": {"nam": "x"}}}}, "space.reward offers 'a': "),
         (

@@ -31,14 +31,14 @@ def test_flat_sets_and_trees_are_read_alike_and_text_becomes_a_number() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"agent.gamma": 0.9}, r"search.enqueue\[0\]: agent.gamma is no parameter of the space"),
+        ({"agent.gamma": 0.9}, r"search.enqueue\[0\]: agent.gamma is not a parameter of the space"),
         ({}, r"search.enqueue\[0\] is empty: give .* such as {agent.learning_rate: VALUE}, or leave"),
-        ({"agent": {}}, r"search.enqueue\[0\]: agent is no parameter of the space"),
-        ({"agent": {}, "agent.n_steps": 16}, r"search.enqueue\[0\]: agent is no parameter of the space"),
-        ({"agent.learning_rate": 0.5}, "is no number from 0.0001 to 0.01"),
-        ({"agent.learning_rate": True}, "is no number"),
-        ({"agent.n_steps": 48}, r"is none of the choices \[16, 32\]"),
-        ({"feature.indicators": ["macd"]}, "is none of the choices"),
+        ({"agent": {}}, r"search.enqueue\[0\]: agent is not a parameter of the space"),
+        ({"agent": {}, "agent.n_steps": 16}, r"search.enqueue\[0\]: agent is not a parameter of the space"),
+        ({"agent.learning_rate": 0.5}, "is not a number from 0.0001 to 0.01"),
+        ({"agent.learning_rate": True}, "is not a number"),
+        ({"agent.n_steps": 48}, r"is not one of the choices \[16, 32\]"),
+        ({"feature.indicators": ["macd"]}, "is not one of the choices"),
         ({"reward.name": "net_log_return", "reward.decay": 0.01}, "reward.decay is searched where"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_stopped_study_lets_its_workers_go_until_it_is_launched_again(small: S
     assert run_claims(context, 0, never) == EXIT_DONE
     assert next_claim(context) is NoTrial.STOPPED
     with pytest.raises(
-        StoppedByActionError, match=r"stopped by action=stop.*the same command goes on"
+        StoppedByActionError, match=r"stopped by action=stop.*the same command resumes it"
     ) as left:
         refuse_stopped(context)
     assert left.value.exit_code == 0

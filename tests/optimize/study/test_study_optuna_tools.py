@@ -78,10 +78,10 @@ def test_records_of_a_study_that_was_deleted_are_set_aside_by_the_next_of_its_na
 @pytest.mark.parametrize(
     ("queued", "why"),
     [
-        ({RATE: 5.0}, "agent.learning_rate=5.0 is no number from 0.0001 to 0.01"),
-        ({RATE: "fast"}, "agent.learning_rate='fast' is no number"),
-        ({RATE: True}, "agent.learning_rate=True is no number"),
-        ({"agent.net": "huge"}, "agent.net is no parameter of the space"),
+        ({RATE: 5.0}, "agent.learning_rate=5.0 is not a number from 0.0001 to 0.01"),
+        ({RATE: "fast"}, "agent.learning_rate='fast' is not a number"),
+        ({RATE: True}, "agent.learning_rate=True is not a number"),
+        ({"agent.net": "huge"}, "agent.net is not a parameter of the space"),
     ],
 )
 def test_a_queued_value_outside_the_space_is_closed_and_the_study_goes_on(

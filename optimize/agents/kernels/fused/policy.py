@@ -24,7 +24,7 @@ class PolicyLayers(NamedTuple):
 
 
 def read_policy_layers(policy: BasePolicy) -> PolicyLayers | None:
-    """Return the layers of a policy, or None if it is no plain perceptron on the CPU."""
+    """Return the layers of a policy, or None if it is not a plain perceptron on the CPU."""
     parts = _parts(policy)
     if parts is None or policy.device.type != "cpu":
         return None

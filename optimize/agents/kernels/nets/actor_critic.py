@@ -119,10 +119,10 @@ def backward_samples(
     work: Workspace,
     by_entropy: float,
 ) -> None:
-    """Write the whole gradient (it is overwritten, not added to).
+    """Write the gradient of the loss over the old content of `gradient`.
 
-    work.by_log_prob holds that by each log probability, the last layer of work.critic_delta that by each
-    value, by_entropy is that by the mean entropy.
+    work.by_log_prob holds the derivative of the loss by each log probability, the last layer of
+    work.critic_delta the derivative by each value, and by_entropy is the derivative by the mean entropy.
     """
     batch, tanh = len(chosen), network.stem.tanh
     output = output_layer(network.actor, work.actor, batch)

@@ -54,7 +54,7 @@ def optimizer_obstacle(
 
 
 def lay_out_actor_critic(policy: ActorCriticPolicy) -> tuple[Network, FlatParameters]:
-    """Return the layout of a policy and its flat parameters; raise BadInputError if it is no plain MLP.
+    """Return the layout of a policy and its flat parameters; raise BadInputError if it is not a plain MLP.
 
     The first matrices of both networks lie next to each other, so that one product computes both.
     """

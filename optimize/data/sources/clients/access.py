@@ -69,7 +69,7 @@ def find_address(provider: str) -> str | None:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadInputError(
-            f"{variable}={hide_keys(address)!r} is no address: it must be like https://mirror.example"
+            f"{variable}={hide_keys(address)!r} is not an address: it must be like https://mirror.example"
         )
     return address
 
@@ -100,7 +100,7 @@ def stored_keys() -> dict[str, str | None]:
     try:
         return dotenv_values(path, interpolate=False, encoding="utf-8")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise BadInputError(f"{path.resolve()} cannot be read ({reason}): mend or remove it") from None
 
 

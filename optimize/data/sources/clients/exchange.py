@@ -93,7 +93,7 @@ class ExchangeClient:
         if self._id not in self._ccxt.exchanges:
             hint = near_names(self._id, self._ccxt.exchanges)
             raise BadInputError(
-                f"data.exchange={self._id!r} is none of the {len(self._ccxt.exchanges)} exchanges of "
+                f"data.exchange={self._id!r} is not one of the {len(self._ccxt.exchanges)} exchanges of "
                 f"ccxt {self._ccxt.__version__}{hint}"
             )
         exchange = getattr(self._ccxt, self._id)({"enableRateLimit": True, "timeout": TIMEOUT_S * 1000})

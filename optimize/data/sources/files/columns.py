@@ -116,7 +116,7 @@ def _wanted(frame: pd.DataFrame, name: str, spec: DataSpec, path: Path) -> str |
     wanted = spec.columns.get(name)
     if wanted is not None and wanted not in frame.columns:
         raise BadInputError(
-            f"data.columns.{name}={wanted!r} is no column of {path} (it has: {_listed(frame)})"
+            f"data.columns.{name}={wanted!r} is not a column of {path} (it has: {_listed(frame)})"
         )
     return wanted
 

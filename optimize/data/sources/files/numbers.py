@@ -33,7 +33,7 @@ class NumberMarks:
 def read_numbers(
     table: Table, names: Mapping[str, str | None], spec: DataSpec
 ) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
-    """Return our columns as float64 (T,), zeros for absent ones, and notes; refuse text that is no number."""
+    """Return our columns as float64 (T,), zeros for absent ones, and notes; refuse other text."""
     frame = table.frame
     present = {ours: column for ours, column in names.items() if column is not None}
     _refuse_other_kinds(frame, present, table)

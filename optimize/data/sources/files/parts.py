@@ -131,7 +131,7 @@ def _files(text: str) -> tuple[Path, ...]:
     if stat.S_ISDIR(mode):
         return _in_folder(path, text)
     if mode:
-        raise BadInputError(f"data.path={text} is no regular file ({path}): type data.path=FILE.csv")
+        raise BadInputError(f"data.path={text} is not a regular file ({path}): type data.path=FILE.csv")
     if GLOB.search(text):
         return _matching(path, text)
     raise BadInputError(f"data.path={text}: no such file {path}; type data.path=FILE.csv or FILE.parquet")
@@ -157,7 +157,7 @@ def _in_folder(path: Path, text: str) -> tuple[Path, ...]:
         ) from None
     if not found:
         raise BadInputError(
-            f"data.path={text} is a folder ({path}) without a file that is read: name one file in "
+            f"data.path={text} is a folder ({path}) without a readable file: name one file in "
             f"it, {READABLE_SUFFIXES}"
         )
     return tuple(found)

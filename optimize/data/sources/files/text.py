@@ -71,19 +71,19 @@ def to_utf8(data: bytes, encoding: str | None, path: Path) -> tuple[bytes, tuple
         except UnicodeDecodeError as error:
             line = 1 + len(LINE_END.findall(data[: error.start]))
             encoding = "cp1252"
-            notes = (f"its text is cp1252, for line {line} is no UTF-8 (data.encoding names another)",)
+            notes = (f"its text is cp1252, for line {line} is not UTF-8 (data.encoding names another)",)
     if encoding is not None:
         data = _recode(data, encoding, path)
     if b"\0" in data:
         line = 1 + len(LINE_END.findall(data[: data.index(b"\0")]))
         raise BadInputError(
-            f"{path}: line {line} holds NUL bytes, so it is no text, or was cut while it was written: "
+            f"{path}: line {line} holds NUL bytes, so it is not text, or was cut while it was written: "
             "export or "
             "download it again"
         )
     head = data[:HEAD_BYTES]
     if len(CONTROL_CHARACTERS.findall(head)) > MAX_CONTROL * len(head):
-        raise BadInputError(f"{path} is no text, and of no format that is read: write it as CSV or Parquet")
+        raise BadInputError(f"{path} is neither text nor in a readable format: write it as CSV or Parquet")
     return data, notes
 
 

@@ -88,7 +88,7 @@ def _localize(local: pd.DatetimeIndex, clock: Clock, path: Path) -> pd.DatetimeI
         if twice.isna().all():
             change, remedy = "is skipped", "another data.time_zone (Etc/GMT+5 is New York's winter all year)"
         raise BadInputError(
-            f"{path}: {first} in data row {row}{more} is no one instant in data.time_zone={clock.text}, "
+            f"{path}: {first} in data row {row}{more} is not one instant in data.time_zone={clock.text}, "
             f"whose clocks change then, so that it {change}: give UTC stamps or {remedy}"
         )
     return stamps
@@ -211,7 +211,7 @@ def _parse_forms(
     if values.str.match(DOTTED).all():
         return pd.DatetimeIndex(pd.to_datetime(values, dayfirst=True, utc=utc)), ()
     if values.isin(RELATIVE).any():
-        raise ValueError("'now' and 'today' are no stamps")
+        raise ValueError("'now' and 'today' are not timestamps")
     form = next((form for form in _forms() if _reads(values.iloc[0], form)), None)
     if form is not None:
         return pd.DatetimeIndex(pd.to_datetime(values.str.replace(r"\s+", " ", regex=True), format=form)), ()

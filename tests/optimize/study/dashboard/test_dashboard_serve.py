@@ -215,7 +215,7 @@ def test_bad_input_is_one_line(
             known, name="other"
         ),
         "there is no database at": replace(known, database=DatabaseSpec(url="sqlite:///nowhere.db")),
-        "host='192.0.2.1' is no address of this machine": replace(known, host="192.0.2.1"),
+        "host='192.0.2.1' is not an address of this machine": replace(known, host="192.0.2.1"),
     }
     for message, config in cases.items():
         with pytest.raises(BadInputError) as caught:

@@ -71,7 +71,7 @@ def test_a_server_that_is_away_is_refused_before_any_market(tmp_path: Path) -> N
 @pytest.mark.usefixtures("no_market")
 def test_a_file_that_is_no_database_is_refused_before_any_market(tmp_path: Path) -> None:
     (tmp_path / "walkforge.db").write_text("a letter, not a database" * 100)
-    with pytest.raises(BadInputError, match="is no SQLite database"):
+    with pytest.raises(BadInputError, match="is not an SQLite database"):
         run_study(small_spec(tmp_path), QUIET)
 
 

@@ -139,7 +139,7 @@ def test_sets_that_do_not_fit_are_named_and_left_out(small: Small) -> None:
     space = {"agent": {"learning_rate": {"low": middle, "high": 1e-2, "log": True}}}
     after = opened(small(name="after", space=space, search=StartSpec(start_from="before")))
     lines = queued(after)
-    assert f"is left out: {RATE}={low!r} is no number from" in lines[0]
+    assert f"is left out: {RATE}={low!r} is not a number from" in lines[0]
     trained(after, 0.1)
     assert rates(after) == [high]
 

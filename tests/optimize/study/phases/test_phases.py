@@ -338,7 +338,7 @@ def test_a_test_that_could_not_be_trusted_is_refused(setting: dict[str, Any], wo
 def test_phase_2_needs_evidence(tmp_path: Path) -> None:
     spec = two_phase(tmp_path)
     model = opened(model_study(spec, verdict_of()))
-    with pytest.raises(StudyStoppedError, match="has no evidence of a timeframe phase to rest on"):
+    with pytest.raises(StudyStoppedError, match="has no stored result of its timeframe phase"):
         require_evidence(model, "0" * 64)
 
 
@@ -382,7 +382,7 @@ def test_files_of_features_stay_in_the_models_space_beside_the_kept_lookbacks(tm
     [
         ("1h", 100, ["1h", "2h", "4h", "6h"]),
         ("5m", 100, ["5m", "10m", "20m", "30m"]),
-        ("15s", 100, ["15s", "30s"]),  # 90s is no timeframe, and 15 combinations divide no 100 trials
+        ("15s", 100, ["15s", "30s"]),  # 90s is not a timeframe, and 15 combinations divide no 100 trials
         ("4h", 100, ["4h", "8h", "12h", "1d"]),
         ("6h", 100, ["6h", "12h"]),  # 15 combinations divide no 100 trials
         ("1d", 100, ["1d"]),

@@ -96,8 +96,8 @@ def test_a_finished_study_is_told(service: Server, monkeypatch: pytest.MonkeyPat
     ("error", "words", "kind"),
     [
         (StudyStoppedError("5 trials in a row failed"), "5 trials in a row failed", "failure"),
-        (KeyboardInterrupt(), "it was interrupted: the same command goes on", "warning"),
-        (ValueError(SECRET), "ValueError: the same command goes on", "failure"),
+        (KeyboardInterrupt(), "it was interrupted: the same command resumes it", "warning"),
+        (ValueError(SECRET), "ValueError: the same command resumes it", "failure"),
     ],
 )
 def test_a_stopped_study_is_told_and_its_error_goes_on(

@@ -188,7 +188,7 @@ def test_keys_are_read_from_dotenv_and_stay_out_of_the_environment(
 def test_a_dotenv_without_keys_or_text(no_keys: Path, content: bytes) -> None:
     (no_keys / ".env").write_bytes(content)
     if content:
-        with pytest.raises(BadInputError, match=r"\.env cannot be read \(it is no UTF-8 text\)"):
+        with pytest.raises(BadInputError, match=r"\.env cannot be read \(it is not UTF-8 text\)"):
             find_keys("alpaca")
     else:
         assert find_keys("alpaca") is None

@@ -68,7 +68,7 @@ def test_refused_access_is_one_line(
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("binance", {"exchange": "binanc"}, "data.exchange='binanc' is none of the"),
+        ("binance", {"exchange": "binanc"}, "data.exchange='binanc' is not one of the"),
         ("binance", {"exchange": "binanc"}, "near names: binance"),
         ("ccxt_coinbase", {"timeframe": "4h"}, "one of 1m, 5m, 15m, 30m, 1h, 2h, 6h, 1d from ccxt coinbase"),
         ("coinbase", {"timeframe": "4h"}, "data.timeframe='4h' is not allowed"),
@@ -171,7 +171,7 @@ def test_reading_what_was_not_downloaded_says_what_to_type(
 def test_a_wrong_address_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WALKFORGE_CCXT_URL", "mirror.example")
     text = refusal_of(DataSpec(provider="ccxt", symbols=["BTC/USDT"], months=1, folder=str(tmp_path)))
-    assert "WALKFORGE_CCXT_URL='mirror.example' is no address" in text
+    assert "WALKFORGE_CCXT_URL='mirror.example' is not an address" in text
 
 
 @pytest.mark.parametrize(

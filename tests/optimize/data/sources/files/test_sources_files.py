@@ -31,7 +31,7 @@ def test_a_missing_column_is_named_with_the_override_to_type(tmp_path: Path) -> 
     ):
         load(path)
     assert load(path, columns={"close": "Close*"}).close[0, 0] == 11.0
-    with pytest.raises(BadInputError, match=r"data.columns.close='Shut' is no column of .*it has: Date"):
+    with pytest.raises(BadInputError, match=r"data.columns.close='Shut' is not a column of .*it has: Date"):
         load(path, columns={"close": "Shut"})
 
 
@@ -176,7 +176,7 @@ def _no_stamp(folder: Path) -> Path:
     ("make", "words"),
     [
         (_nothing, r"no such file .*/absent\.csv; type data.path=FILE"),
-        (_folder, "is a folder .*without a file that is read: name one file in it"),
+        (_folder, "is a folder .*without a readable file: name one file in it"),
         (_suffix, r"is a spreadsheet: save its sheet as CSV"),
         (_long_name, r"a\.csv cannot be opened \(File name too long\): give another path"),
         (_no_name, r"cannot be opened \(embedded null byte\): give another path"),

@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[str, bytes | str, str]] = {
     "nothing": ("x.csv", "", "is empty"),
     "line ends": ("x.csv", "\n\n", "is empty"),
     "a header": ("x.csv", LINES[0], "has no rows, only the line 'timestamp,open"),
-    "noise": ("x.csv", bytes(range(1, 256)) * 20, "is no text"),
+    "noise": ("x.csv", bytes(range(1, 256)) * 20, "is neither text"),
     "words": ("x.csv", "one\ntwo\nthree\n", "holds no rows of numbers .* 'one'"),
     "more fields": ("x.csv", CSV.replace(LINES[6], LINES[6] + ",5"), "line 7 has 7 fields, and those above it 6"),
     "a cut row": ("x.csv", CSV + "2024-01-03 11:00:00,100.1", "line 32, the last, has 2 of 6 fields"),
@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[str, bytes | str, str]] = {
     "row numbers as time": ("x.csv", CSV.replace("2024-01-01 0", "").replace(":00:00", ""), "data.columns|data.time_format"),
     "time of day": ("x.csv", table("{t},{o},{h},{l},{c},{v}", LINES[0], range(34_200_000, 37_200_000, 100_000)), "milliseconds since midnight"),
     "either mark": ("x.csv", table('{t},"1,234","1,234","1,234","1,234",5', LINES[0]), "decimal comma or with thousands"),
-    "now": ("x.csv", CSV.replace("2024-01-01 05:00:00", "now"), "'now' and 'today' are no stamps|cannot be read as time"),
+    "now": ("x.csv", CSV.replace("2024-01-01 05:00:00", "now"), "'now' and 'today' are not timestamps|cannot be read as time"),
 }  # fmt: skip
 
 
@@ -258,7 +258,7 @@ def test_columns_of_another_kind_are_no_prices(tmp_path: Path, column: "pd.Serie
 
 def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.csv")
-    with pytest.raises(BadInputError, match=r"is no regular file"):
+    with pytest.raises(BadInputError, match=r"is not a regular file"):
         read(tmp_path / "x.csv")
 
 

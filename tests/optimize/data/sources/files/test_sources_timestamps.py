@@ -109,11 +109,11 @@ def test_local_stamps_follow_the_clock_change(tmp_path: Path) -> None:
 )
 def test_a_local_hour_that_is_not_one_instant_is_refused(tmp_path: Path, hour: str, ways_out: str) -> None:
     path = write(tmp_path / "a.csv", ["2024-03-01 00:00:00", hour])
-    words = rf"{hour} in data row 2 is no one instant in data.time_zone=America/New_York.* {ways_out}"
+    words = rf"{hour} in data row 2 is not one instant in data.time_zone=America/New_York.* {ways_out}"
     with pytest.raises(BadInputError, match=words):
         load(path, time_zone="America/New_York")
     rows = write(tmp_path / "b.csv", ["2024-03-01 00:00:00", hour, hour, hour])
-    with pytest.raises(BadInputError, match=r"data row 2 \(and 2 more\) is no one instant"):
+    with pytest.raises(BadInputError, match=r"data row 2 \(and 2 more\) is not one instant"):
         load(rows, time_zone="America/New_York")
 
 
