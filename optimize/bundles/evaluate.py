@@ -84,7 +84,7 @@ def plan_evaluation(
         spans = [(each.test_start, each.test_end) for each in dates]
     else:
         spans = [_dates(bundle, market, span)]
-    windows = tuple(_window(index, *each, market, spec) for index, each in enumerate(spans))
+    windows = tuple(span_window(index, *each, market, spec) for index, each in enumerate(spans))
     own = span == EVERY_WINDOW and spec.window == bundle.spec.window and _are_own(bundle, windows)
     models = tuple(each.index for each in windows) if own else _models(bundle, windows, span)
     notes = about if own else (*about, *_notes(bundle, windows))
@@ -160,7 +160,7 @@ def _dates(bundle: Bundle, market: Market, span: str) -> tuple[date, date]:
     return first, end
 
 
-def _window(index: int, first: date, end: date, market: Market, spec: RunSpec) -> Window:
+def span_window(index: int, first: date, end: date, market: Market, spec: RunSpec) -> Window:
     """Return a span as the test span of a window without training; refuse a span outside the bars."""
     ordinals = [int(np.searchsorted(market.session_date, np.datetime64(edge))) for edge in (first, end)]
     bars = [int(bar) for bar in np.searchsorted(market.session, ordinals)]

@@ -32,6 +32,12 @@ COLUMNS = (
     Column("score_max", "highest", format_score),
     Column("random_quantile", "above random", share),
 )
+HOLDOUT_COLUMNS = (
+    Column("score_holdout", "holdout", format_score),
+    Column("score_holdout_min", "lowest", format_score),
+    Column("score_holdout_max", "highest", format_score),
+    Column("buy_and_hold_holdout", "buy_and_hold", format_score),
+)
 GATE_COLUMN = Column("gate", "gate", lambda value: value or "-", right=False)
 
 
@@ -42,6 +48,7 @@ def finalists(config: FinalistsConfig) -> int:
         top_n=config.top_n,
         seeds=config.seeds,
         volume_share=config.volume_share,
+        holdout=config.holdout,
         output_dir=config.output_dir,
         data_path=config.data.path,
         extensions=config.extensions,
@@ -63,7 +70,7 @@ def finalists(config: FinalistsConfig) -> int:
 
 
 def _show(config: FinalistsConfig, results: FinalistResults) -> None:
-    rows = finalist_rows(results.finalists, results.runs, results.stress)
+    rows = finalist_rows(results.finalists, results.runs, results.stress, results.holdout)
     if config.format == "json":
         found = shrinkage_of(results.finalists)
         curse = (
@@ -77,7 +84,7 @@ def _show(config: FinalistsConfig, results: FinalistResults) -> None:
     tested = [Column(name, name.replace("_", " "), format_score) for name in scenarios]
     gated = [GATE_COLUMN] if any(row["gate"] is not None for row in rows) else []
     if config.format == "csv":
-        show(flat, [*COLUMNS, GATE_COLUMN, *tested, Column("run_uuid", "run")], "csv")
+        show(flat, [*COLUMNS, GATE_COLUMN, *tested, *HOLDOUT_COLUMNS, Column("run_uuid", "run")], "csv")
         return
     show(flat, [*COLUMNS, *gated], "table", title=f"finalists of study {results.study}")
     show(
@@ -86,6 +93,10 @@ def _show(config: FinalistsConfig, results: FinalistResults) -> None:
         "table",
         title="stress tests: median score of the fresh seeds",
     )
+    if results.holdout:
+        span = f"{results.holdout[0].first} to {results.holdout[0].end} (exclusive)"
+        title = f"holdout, {span}: the median seed, and the range of all seeds"
+        show(flat, [*COLUMNS[:2], COLUMNS[3], *HOLDOUT_COLUMNS], "table", title=title)
     for row in rows:
         say(f"  rank {row['rank']} (trial {row['trial_number']}): {spell(row['parameters'])}")
     say("")

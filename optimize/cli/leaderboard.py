@@ -30,6 +30,7 @@ from optimize.report.tables import (
 )
 from optimize.report.unscored import why_unscored
 from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of
+from optimize.results.finalists import finalist_holdouts, ranked_finalists
 from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.instruments import instruments_of
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
@@ -246,7 +247,20 @@ def _holdout(conn: Connection, name: str, record: StudyRecord) -> list[str]:
         return []
     count = len(openings_of(conn, kept.instruments, kept.first, kept.end))
     opened = f"opened {count} time{'s' * (count != 1)}" if count else "never opened"
-    return [f"holdout: {kept.first} to {kept.end} (exclusive), in no window, {opened}"]
+    line = f"holdout: {kept.first} to {kept.end} (exclusive), in no window, {opened}"
+    return [line, *_finalists_on_it(conn, name)]
+
+
+def _finalists_on_it(conn: Connection, name: str) -> list[str]:
+    """Return a line with the scores of the finalists on the holdout, none where it stayed closed for them."""
+    measured = {each.run_uuid: each for each in finalist_holdouts(conn, name)}
+    found = [
+        (each, measured[each.run_uuid]) for each in ranked_finalists(conn, name) if each.run_uuid in measured
+    ]
+    if not found:
+        return []
+    scores = ", ".join(f"trial {each.trial_number} {format_score(on_it.score)}" for each, on_it in found)
+    return [f"finalists on the holdout: {scores}; buy_and_hold {format_score(found[0][1].buy_and_hold)}"]
 
 
 def _spread_of_seeds(baseline: BaselineRecord) -> str:

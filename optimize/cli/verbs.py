@@ -95,6 +95,7 @@ VERBS: dict[str, Verb] = {
         (
             ("name=mine top_n=10 seeds=8 worker.count=4", "the best ten, on eight seeds each"),
             ("name=mine seeds=16", "go on with eight seeds more"),
+            ("name=mine holdout=true", "and evaluate them on the holdout, which is then spent"),
         ),
     ),
     "export": Verb(

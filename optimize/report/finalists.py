@@ -8,7 +8,7 @@ from typing import Any
 
 from optimize.evaluate.median import lower_median
 from optimize.report.format import format_score
-from optimize.results.finalists import Finalist, FinalistRun, StressRecord
+from optimize.results.finalists import Finalist, FinalistHoldout, FinalistRun, StressRecord
 
 MEANING = (
     "search: the score that chose the parameter set; fresh: the lower median of its fresh seeds on the same "
@@ -57,9 +57,15 @@ def shrinkage_line(finalists: Sequence[Finalist]) -> str:
 
 
 def finalist_rows(
-    finalists: Sequence[Finalist], runs: Sequence[FinalistRun], stress: Sequence[StressRecord]
+    finalists: Sequence[Finalist],
+    runs: Sequence[FinalistRun],
+    stress: Sequence[StressRecord],
+    holdout: Sequence[FinalistHoldout] = (),
 ) -> list[dict[str, Any]]:
-    """Return a plain row for each finalist, with the median score of its seeds under each stress test."""
+    """Return a plain row for each finalist, with the median score of its seeds under each stress test.
+
+    On the holdout it has the score of its median seed, which an export takes, and the range of its seeds.
+    """
     of_run = {run.run_uuid: run.parameter_set for run in runs}
     scenarios = list(dict.fromkeys(each.scenario for each in stress))
     rows = []
@@ -69,8 +75,22 @@ def finalist_rows(
             name: lower_median([each.score for each in mine if each.scenario == name]) for name in scenarios
         }
         row = {key: value for key, value in dataclasses.asdict(finalist).items() if key != "measured_at"}
-        rows.append(row | {"measured_at": finalist.measured_at.isoformat(), "stress": scores})
+        row |= {"measured_at": finalist.measured_at.isoformat(), "stress": scores}
+        uuids = {uuid for uuid, of_set in of_run.items() if of_set == finalist.parameter_set}
+        rows.append(row | holdout_figures(finalist, [each for each in holdout if each.run_uuid in uuids]))
     return rows
+
+
+def holdout_figures(finalist: Finalist, results: Sequence[FinalistHoldout]) -> dict[str, float | None]:
+    """Return the scores of a finalist on the holdout, from the results of its own runs there."""
+    median = next((each for each in results if each.run_uuid == finalist.run_uuid), None)
+    scores = [each.score for each in results if each.score is not None]
+    return {
+        "score_holdout": None if median is None else median.score,
+        "score_holdout_min": min(scores, default=None),
+        "score_holdout_max": max(scores, default=None),
+        "buy_and_hold_holdout": None if median is None else median.buy_and_hold,
+    }
 
 
 def stress_reasons(stress: Sequence[StressRecord]) -> list[str]:

@@ -5,7 +5,7 @@ A run has its windows in wf_windows and its session returns in wf_returns, as th
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -15,7 +15,14 @@ from optimize.database import has_table
 from optimize.results.records import Outcome, RunRecord, WindowRecord
 from optimize.results.rows import insert_if_absent, load_one, load_rows, replace_row, values_of, where
 from optimize.results.states import COUNTED, RunState
-from optimize.results.tables import FINALIST_RUNS, FINALIST_STRESS, FINALISTS, RUNS, WINDOWS
+from optimize.results.tables import (
+    FINALIST_HOLDOUTS,
+    FINALIST_RUNS,
+    FINALIST_STRESS,
+    FINALISTS,
+    RUNS,
+    WINDOWS,
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,25 @@ class StressRecord:
     run_uuid: str
     scenario: str
     score: float | None
+    sharpe: float | None = None
+    total_return: float | None = None
+    max_drawdown: float | None = None
+    cost: float | None = None
+    turnover: float | None = None
+    trades: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FinalistHoldout:
+    """The newest agent of one run, evaluated on the holdout of its study; the end is exclusive."""
+
+    run_uuid: str
+    first: date
+    end: date
+    opened_at: datetime
+    score: float | None
+    buy_and_hold: float | None  # its score there
     sharpe: float | None = None
     total_return: float | None = None
     max_drawdown: float | None = None
@@ -180,6 +206,20 @@ def stress_of(conn: Connection, study: str) -> list[StressRecord]:
     rows = select(FINALIST_STRESS).where(FINALIST_STRESS.c.run_uuid.in_(mine))
     ordered = rows.order_by(FINALIST_STRESS.c.run_uuid, FINALIST_STRESS.c.scenario)
     return load_rows(conn, StressRecord, FINALIST_STRESS, ordered)
+
+
+def save_finalist_holdout(conn: Connection, record: FinalistHoldout) -> None:
+    """Store the result of a run on the holdout."""
+    replace_row(conn, FINALIST_HOLDOUTS, values_of(record))
+
+
+def finalist_holdouts(conn: Connection, study: str) -> list[FinalistHoldout]:
+    """Return the results of all finalists of a study on its holdout, none where it stayed closed."""
+    if not has_table(conn, FINALIST_HOLDOUTS.name):
+        return []
+    mine = select(FINALIST_RUNS.c.run_uuid).where(FINALIST_RUNS.c.study_name == study)
+    rows = select(FINALIST_HOLDOUTS).where(FINALIST_HOLDOUTS.c.run_uuid.in_(mine))
+    return load_rows(conn, FinalistHoldout, FINALIST_HOLDOUTS, rows.order_by(FINALIST_HOLDOUTS.c.run_uuid))
 
 
 def set_of_run(conn: Connection, run_uuid: str) -> str | None:

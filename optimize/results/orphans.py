@@ -26,6 +26,7 @@ ORPHANS = {
     "wf_finalist_runs": _NO_STUDY,
     "wf_finalists": _NO_STUDY,
     "wf_finalist_stress": _NO_FINALIST,
+    "wf_finalist_holdouts": _NO_FINALIST,
     "wf_windows": f"{_NO_RUN} AND {_NO_FINALIST}",
     "wf_returns": f"{_NO_RUN} AND {_NO_FINALIST}",
     "wf_sessions": _NO_STUDY,
@@ -38,7 +39,7 @@ ORPHANS = {
 # Which databases of older versions lack until they are written to.
 LATER = {
     "wf_returns", "wf_sessions", "wf_finalists", "wf_finalist_runs", "wf_finalist_stress", "wf_luck",
-    "wf_luck_tests",
+    "wf_luck_tests", "wf_finalist_holdouts",
 }  # fmt: skip
 NEEDED = OPTUNA_TABLES | (ORPHANS.keys() - LATER) | {"wf_exports"}
 

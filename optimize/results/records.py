@@ -21,6 +21,7 @@ from optimize.results.tables import (
     BASELINES,
     EVENTS,
     EXPORTS,
+    FINALIST_HOLDOUTS,
     FINALIST_RUNS,
     FINALIST_STRESS,
     FINALISTS,
@@ -230,7 +231,8 @@ def forget_study(conn: Connection, name: str) -> None:
     runs = f"run_uuid IN (SELECT run_uuid FROM wf_runs WHERE study_name = :name) OR {finalists}"
     for table in (WINDOWS, SESSION_RETURNS):
         move_aside(conn, table.name, runs, why, of_study)
-    move_aside(conn, FINALIST_STRESS.name, finalists, why, of_study)
+    for table in (FINALIST_STRESS, FINALIST_HOLDOUTS):
+        move_aside(conn, table.name, finalists, why, of_study)
     own = (RUNS, FINALIST_RUNS, FINALISTS, TEST_SESSIONS, BASELINES, LUCK, LUCK_TESTS, EVENTS, STUDIES)
     for table in own:
         move_aside(conn, table.name, "study_name = :name", why, of_study)

@@ -16,6 +16,7 @@ VERSIONS = (
     "0006",
     "0007",
     "0008",
+    "0009",
 )  # oldest first; each has a file in migrations/versions
 
 

@@ -91,6 +91,8 @@ SELECT f.study_name, f.rank, f.trial_number, f.search_score, f.fresh_score,
     AS score_delay_1,
   (SELECT s.score FROM wf_finalist_stress s WHERE s.run_uuid = f.run_uuid AND s.scenario = 'worst_price')
     AS score_worst_price,
+  (SELECT h.score FROM wf_finalist_holdouts h WHERE h.run_uuid = f.run_uuid) AS score_holdout,
+  (SELECT h.buy_and_hold FROM wf_finalist_holdouts h WHERE h.run_uuid = f.run_uuid) AS buy_and_hold_holdout,
   f.parameters_json AS parameters, f.run_uuid, f.measured_at
 FROM wf_finalists f
 """

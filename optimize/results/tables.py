@@ -236,6 +236,17 @@ FINALIST_STRESS = Table(
     PrimaryKeyConstraint("run_uuid", "scenario"),
 )
 
+FINALIST_HOLDOUTS = Table(
+    "wf_finalist_holdouts",  # the newest agent of a finalist's run, evaluated on the holdout of its study
+    METADATA,
+    Column("run_uuid", Text, primary_key=True),
+    Column("first", DayText, nullable=False),
+    Column("end", DayText, nullable=False),
+    *_real("score", "sharpe", "total_return", "max_drawdown", "cost", "turnover", "trades", "buy_and_hold"),
+    Column("reason", AnyText),  # why it has no score; NULL where it has one
+    Column("opened_at", UtcText, nullable=False),  # of the opening in wf_holdout_openings
+)
+
 TRIED_RUNS = Table(
     "wf_tries",  # runs with an evaluated window; they stay when their study is deleted
     METADATA,

@@ -116,6 +116,7 @@ class FinalistsConfig(RecordsConfig):
     top_n: int = 10
     seeds: int = 8
     volume_share: float = 0.01
+    holdout: bool = False  # evaluate them on the holdout: logged, counted and spent
     data: MovedConfig = field(default_factory=MovedConfig)
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
     worker: WorkerSpec = field(default_factory=WorkerSpec)

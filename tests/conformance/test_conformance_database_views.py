@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
 from optimize.results.events import SelectionMeasured, log_event
-from optimize.results.finalists import Finalist, StressRecord, save_finalists, save_stress
+from optimize.results.finalists import (
+    Finalist,
+    FinalistHoldout,
+    StressRecord,
+    save_finalist_holdout,
+    save_finalists,
+    save_stress,
+)
 from optimize.results.holdout import HoldoutOpening, log_opening
 from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.records import Outcome, save_study
@@ -87,6 +94,9 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         log_opening(conn, opening(date(2020, 3, 1), date(2020, 4, 1)))
         save_finalists(conn, STUDY, [FINALIST])
         save_stress(conn, StressRecord("median", "costs_x2", 1 / 7))
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        on_holdout = FinalistHoldout("median", date(2020, 1, 15), date(2020, 2, 1), now, 1 / 9, -1 / 3)
+        save_finalist_holdout(conn, on_holdout)
     storage.engine.dispose()
     reader = open_engine(url, read_only=True)
     found = {name: ask(reader, f"SELECT * FROM {name}") for name in VIEWS}

@@ -10,7 +10,7 @@ from optimize.report.html.study import SearchedKey, StudyContent
 from optimize.report.luck import StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.selection import selection_line, selection_now
-from optimize.results.finalists import ranked_finalists, stress_of
+from optimize.results.finalists import finalist_holdouts, ranked_finalists, stress_of
 from optimize.results.queries import best_models, health_of
 from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import finished_runs, run_of_trial, windows_of
@@ -52,6 +52,7 @@ def study_content(
             evidence=stored_evidence(conn, name),
             finalists=ranked_finalists(conn, name),
             stress=stress_of(conn, name),
+            holdout=finalist_holdouts(conn, name),
             searched=_searched(conn, name),
         )
 

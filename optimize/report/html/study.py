@@ -17,7 +17,7 @@ from optimize.report.html.trial_figures import interval_figure, luck_traces
 from optimize.report.tables import FIGURES, ZERO_COST, spell
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.report.verdict import LUCK_LEGEND, interval_of
-from optimize.results.finalists import Finalist, StressRecord
+from optimize.results.finalists import Finalist, FinalistHoldout, StressRecord
 from optimize.results.luck import LuckTest
 from optimize.results.queries import LeaderboardRow
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
@@ -53,6 +53,7 @@ class StudyContent:
     evidence: Verdict | None = None
     finalists: Sequence[Finalist] = ()
     stress: Sequence[StressRecord] = ()
+    holdout: Sequence[FinalistHoldout] = ()
     searched: str = ""
 
 
@@ -117,7 +118,7 @@ def _sections(content: StudyContent) -> Iterator[Section]:
             + "".join(map(paragraph, verdict_lines(content.evidence))),
         )
     if content.finalists:
-        yield Section("Finalists", _finalists(content.finalists, content.stress))
+        yield Section("Finalists", _finalists(content.finalists, content.stress, content.holdout))
     if content.baselines:
         yield Section("Baselines", baseline_table(content.baselines))
 
@@ -174,7 +175,9 @@ FINALIST_HEADER = (
 )  # fmt: skip
 
 
-def _finalists(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str:
+def _finalists(
+    found: Sequence[Finalist], stress: Sequence[StressRecord], holdout: Sequence[FinalistHoldout]
+) -> str:
     """Return the finalists with the score of the search beside that of fresh seeds."""
     lines = [
         [
@@ -192,6 +195,7 @@ def _finalists(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str
             "part of the score that choosing the best has added."
         )
         + _stress(found, stress)
+        + _holdout(found, holdout)
     )
 
 
@@ -204,6 +208,23 @@ def _stress(found: Sequence[Finalist], stress: Sequence[StressRecord]) -> str:
         for each in found
     ]
     return table_html(["stress test of trial", *scenarios], lines, left=0) if scenarios else ""
+
+
+HOLDOUT_HEADER = ("holdout of trial", "score", "buy_and_hold", "return", "drawdown", "sessions")
+
+
+def _holdout(found: Sequence[Finalist], holdout: Sequence[FinalistHoldout]) -> str:
+    """Return the result of each finalist's median seed on the holdout, nothing where it stayed closed."""
+    measured = {each.run_uuid: each for each in holdout}
+    shown = [(each, measured[each.run_uuid]) for each in found if each.run_uuid in measured]
+    lines = [
+        [
+            str(finalist.trial_number), format_score(each.score), format_score(each.buy_and_hold),
+            percent(each.total_return), percent(each.max_drawdown), f"{each.first} to {each.end} (exclusive)",
+        ]
+        for finalist, each in shown
+    ]  # fmt: skip
+    return table_html(HOLDOUT_HEADER, lines, left=0) if lines else ""
 
 
 BOARD: tuple[tuple[str, Callable[[LeaderboardRow], str]], ...] = (

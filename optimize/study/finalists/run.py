@@ -15,14 +15,24 @@ from optimize.database import DatabaseSpec, Engine, open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.report.finalist_picture import write_finalists_picture
 from optimize.report.format import format_score
-from optimize.results.finalists import Finalist, FinalistRun, StressRecord, finalist_runs, stress_of
+from optimize.results.finalists import (
+    Finalist,
+    FinalistHoldout,
+    FinalistRun,
+    StressRecord,
+    finalist_holdouts,
+    finalist_runs,
+    stress_of,
+)
 from optimize.results.queries import find_study
 from optimize.results.records import load_study
 from optimize.results.states import COUNTED, RunState
 from optimize.study.context import open_study
+from optimize.study.finalists.holdout import check_holdout, measure_on_holdout
 from optimize.study.finalists.plan import FinalistPlan, choose_entrants
 from optimize.study.finalists.ranking import rank_finalists
-from optimize.study.finalists.work import work_on_finalists
+from optimize.study.finalists.retrain import Place
+from optimize.study.finalists.work import entrant_markets, work_on_finalists
 from optimize.study.launch.machine_compatibility import MachineSettings, spec_on_machine
 from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.study.workers.process import check_sockets
@@ -41,6 +51,7 @@ class FinalistSettings:
     top_n: int = 10
     seeds: int = 8
     volume_share: float = 0.01
+    holdout: bool = False  # evaluate them on the holdout, which is logged, counted and then spent
     output_dir: str = "studies"
     data_path: str | None = None
     extensions: list[str] | None = None
@@ -56,6 +67,7 @@ class FinalistResults:
     finalists: list[Finalist]
     runs: list[FinalistRun]
     stress: list[StressRecord]
+    holdout: list[FinalistHoldout]
     picture: Path
 
 
@@ -84,10 +96,18 @@ def run_finalists(settings: FinalistSettings, echo: Callable[[str], None]) -> Fi
                 f"{spec.name}: {len(entrants)} parameter sets on {plan.seeds} fresh seeds, "
                 f"{waiting} of {len(entrants) * plan.seeds} runs to train, {spec.worker.count} workers"
             )
+            market_of = entrant_markets(spec)
+            if settings.holdout:
+                check_holdout(plan, market_of)
             progress = _Progress(context.engine, plan, echo)
             Supervisor(context, target=partial(work_on_finalists, plan)).run(progress)
             progress.refresh()
-            return _results(context.engine, spec, plan)
+            finalists = _ranked(context.engine, plan)
+            if settings.holdout and (left := _waiting(context.engine, plan)):
+                echo(f"the holdout stays closed: {left} runs have not ended; launch it again")
+            elif settings.holdout:
+                measure_on_holdout(Place(spec.folder, context.engine), plan, finalists, market_of, echo)
+            return _results(context.engine, spec, plan, finalists)
     except Timeout:
         raise BadInputError(
             f"another `walkforge finalists name={settings.name}` runs: wait for its end, or end it"
@@ -173,16 +193,26 @@ def _reason(run: FinalistRun) -> str:
     return run.failure_message or run.reason or "no reason is stored"
 
 
-def _results(engine: Engine, spec: StudySpec, plan: FinalistPlan) -> FinalistResults:
+def _ranked(engine: Engine, plan: FinalistPlan) -> list[Finalist]:
     """Rank the ended seeds; raise StudyStoppedError where none has ended."""
-    with engine.connect() as conn:
-        runs, stress = finalist_runs(conn, plan.study), stress_of(conn, plan.study)
     finalists = rank_finalists(engine, plan)
     if not finalists:
+        with engine.connect() as conn:
+            runs = finalist_runs(conn, plan.study)
         failed = next((run for run in runs if _failed_now(run, plan)), None)
         why = "it was interrupted" if failed is None else f"the first failed with {_reason(failed)}"
         raise StudyStoppedError(f"no run of a finalist of {plan.study} has ended: {why}; launch it again")
+    return finalists
+
+
+def _results(
+    engine: Engine, spec: StudySpec, plan: FinalistPlan, finalists: list[Finalist]
+) -> FinalistResults:
+    """Draw the ranking and return it with all that stands behind it."""
+    with engine.connect() as conn:
+        runs, stress = finalist_runs(conn, plan.study), stress_of(conn, plan.study)
+        holdout = finalist_holdouts(conn, plan.study)
     ended = [run for run in runs if run.state in COUNTED]
     picture = spec.folder / FINALISTS_PICTURE
     write_finalists_picture(picture, plan.study, finalists, ended)
-    return FinalistResults(plan.study, finalists, runs, stress, picture)
+    return FinalistResults(plan.study, finalists, runs, stress, holdout, picture)

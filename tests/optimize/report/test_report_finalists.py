@@ -1,5 +1,7 @@
+from datetime import UTC, date, datetime
+
 from optimize.report.finalists import finalist_rows, shrinkage_line, shrinkage_of, stress_reasons
-from optimize.results.finalists import StressRecord
+from optimize.results.finalists import FinalistHoldout, StressRecord
 from tests.optimize.results.test_results_finalists import make_finalist, make_finalist_run
 
 
@@ -26,6 +28,7 @@ def test_a_row_has_the_median_of_its_seeds_under_each_stress() -> None:
     (row,) = finalist_rows([make_finalist(1)], runs, stress)
     assert row["stress"] == {"delay_1": 2.0, "volume_0.01": None}
     assert row["trial_number"] == 3
+    assert row["score_holdout"] is None
     assert stress_reasons(stress) == ["volume_0.01: no volume"]
 
 
@@ -35,3 +38,17 @@ def test_the_winners_curse_states_how_many_finalists_are_left_out() -> None:
         "; 1 more without a feasible fresh score are left out of both means"
     )
     assert "left out" not in shrinkage_line(found[:1])
+
+
+def test_a_row_has_the_score_of_its_median_seed_on_the_holdout_and_the_range_of_all() -> None:
+    runs = [make_finalist_run(seed, parameter_set="set1") for seed in range(3)]
+    opened = datetime(2026, 1, 1, tzinfo=UTC)
+    span = (date(2025, 1, 1), date(2025, 3, 1))
+    holdout = [
+        FinalistHoldout(run.run_uuid, *span, opened, score, 0.5)
+        for run, score in zip(runs, (0.2, None, 0.9), strict=True)
+    ]
+    holdout.append(FinalistHoldout("of another set", *span, opened, 9.0, 0.5))
+    (row,) = finalist_rows([make_finalist(1)], runs, [], holdout)
+    figures = [row[name] for name in ("score_holdout", "score_holdout_min", "score_holdout_max")]
+    assert (figures, row["buy_and_hold_holdout"]) == ([0.2, 0.2, 0.9], 0.5)

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -7,12 +7,15 @@ from sqlalchemy import Engine, text
 
 from optimize.results.finalists import (
     Finalist,
+    FinalistHoldout,
     FinalistRun,
     StressRecord,
     ended_finalist_runs,
+    finalist_holdouts,
     finalist_runs,
     finish_finalist,
     ranked_finalists,
+    save_finalist_holdout,
     save_finalist_window,
     save_finalists,
     save_stress,
@@ -111,14 +114,27 @@ def test_windows_of_finalists_are_orphans_once_their_run_is_gone(engine: Engine,
         start_finalist(conn, make_finalist_run(), EARLIER)
         save_finalist_window(conn, replace(make_window(lease), run_uuid="uuid0"))
         save_stress(conn, StressRecord("uuid0", "costs_x2", 0.1))
+        on_holdout = FinalistHoldout("uuid0", date(2025, 1, 1), date(2025, 2, 1), EARLIER, 0.1, 0.2)
+        save_finalist_holdout(conn, on_holdout)
+        assert finalist_holdouts(conn, STUDY) == [on_holdout]
         save_finalists(conn, STUDY, [make_finalist()])
         assert [each.scenario for each in stress_of(conn, STUDY)] == ["costs_x2"]
         assert count_orphans(conn) == {}
         if deleted:
             forget_study(conn, STUDY)
-            for table in ("wf_finalist_runs", "wf_finalists", "wf_finalist_stress", "wf_windows"):
+            for table in (
+                "wf_finalist_runs",
+                "wf_finalists",
+                "wf_finalist_stress",
+                "wf_finalist_holdouts",
+                "wf_windows",
+            ):
                 assert conn.execute(text(f"SELECT COUNT(*) FROM {table}")).scalar() == 0, table
         else:
             conn.execute(text("DELETE FROM wf_finalist_runs"))
-            assert count_orphans(conn) == {"wf_finalist_stress": 1, "wf_windows": 1}
+            assert count_orphans(conn) == {
+                "wf_finalist_holdouts": 1,
+                "wf_finalist_stress": 1,
+                "wf_windows": 1,
+            }
         conn.rollback()

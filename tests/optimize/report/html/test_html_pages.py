@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from datetime import UTC, date, datetime
 from html import unescape
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from optimize.report.html.load_study import study_content
 from optimize.report.html.page import figure_html, table_html, write_page
 from optimize.report.html.study import SearchedKey, StudyContent, study_page
 from optimize.report.html.trial import FeatureEffect, TrialContent, trial_page
-from optimize.results.finalists import Finalist, StressRecord
+from optimize.results.finalists import Finalist, FinalistHoldout, StressRecord
 from optimize.results.queries import best_models
 from optimize.results.runs import run_of_trial
 from optimize.study.context import StudyContext
@@ -97,11 +98,25 @@ def test_finalists_stand_beside_their_search_score_and_stress_tests(gallery: Stu
         run_uuid="median",
     )  # fmt: skip
     content = dataclasses.replace(
-        content_of_study(gallery), finalists=[finalist], stress=[StressRecord("median", "costs_x2", -0.45)]
+        content_of_study(gallery),
+        finalists=[finalist],
+        stress=[StressRecord("median", "costs_x2", -0.45)],
+        holdout=[
+            FinalistHoldout(
+                "median",
+                date(2024, 1, 2),
+                date(2024, 3, 1),
+                datetime.now(UTC),
+                -0.15,
+                0.8,
+                total_return=-0.02,
+            )
+        ],
     )
     rows = cells(study_page(content))
     assert ["1", "2", "+1.70", "+0.30", "-0.20", "+0.90"] in [row[:6] for row in rows]
     assert ["2", "-0.45"] in rows
+    assert ["2", "-0.15", "+0.80", "-2.0%"] in [row[:4] for row in rows]
 
 
 def test_a_trial_whose_files_are_gone_has_a_page(gallery: StudyContext, tmp_path: Path) -> None:

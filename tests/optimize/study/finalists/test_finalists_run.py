@@ -16,13 +16,15 @@ from optimize.bundles.manifest import verify_bundle
 from optimize.database import open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.evaluate.random_policies import random_quantile
-from optimize.results.finalists import finalist_runs, ranked_finalists, stress_of
+from optimize.results.finalists import Finalist, finalist_runs, ranked_finalists, stress_of
 from optimize.results.queries import best_models
 from optimize.results.records import load_baselines, random_levels
 from optimize.results.returns import returns_of_run
 from optimize.results.runs import finished_runs, windows_of
 from optimize.results.states import COUNTED, RunState
 from optimize.study.context import StudyContext
+from optimize.study.finalists import holdout as holdout_module
+from optimize.study.finalists.holdout import check_holdout
 from optimize.study.finalists.plan import FinalistPlan, choose_entrants
 from optimize.study.finalists.retrain import ATTEMPTS, Place, _count_attempt
 from optimize.study.finalists.run import FinalistSettings, run_finalists
@@ -179,6 +181,78 @@ def test_the_verb_trains_ranks_and_goes_on_with_more_seeds(
     with engine.connect() as conn:
         assert ranked_finalists(conn, study.name) == again.finalists
     engine.dispose()
+
+
+def openings(study: StudySpec) -> list[Any]:
+    columns = "purpose, study_name, run_uuid, first, score"
+    return rows(study, f"SELECT {columns} FROM wf_holdout_openings ORDER BY opening_id")
+
+
+def test_the_finalists_are_evaluated_on_the_holdout_once(
+    study: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
+    settings = FinalistSettings(
+        study.name, top_n=2, seeds=2, output_dir=study.output_dir, database=study.database, holdout=True
+    )
+    lines: list[str] = []
+    real = holdout_module._result
+    monkeypatch.setattr(holdout_module, "_result", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # after the first opening was logged
+        run_finalists(settings, lines.append)
+    (logged,) = openings(study)
+    assert (logged[0], logged[1], logged[4]) == ("finalists", study.name, None)
+    monkeypatch.setattr(holdout_module, "_result", real)
+    found = run_finalists(settings, lines.append)
+    stored = {each.run_uuid: each.score for each in found.holdout}
+    assert stored.keys() == {run.run_uuid for run in found.runs}
+    scores = [stored[str(each.run_uuid)] for each in found.finalists]
+    assert any(score is not None for score in scores)
+    assert [(each[2], each[4]) for each in openings(study)] == [
+        (each.run_uuid, score) for each, score in zip(found.finalists, scores, strict=True)
+    ]
+    assert rows(study, "SELECT score_holdout FROM finalists ORDER BY rank") == [(score,) for score in scores]
+    assert rows(study, "SELECT COUNT(*) FROM wf_holdouts WHERE spent_at IS NULL") == [(0,)]
+    assert run_finalists(settings, lines.append).holdout == found.holdout
+    assert len(openings(study)) == 2
+    (best, _) = found.finalists
+    engine = open_engine(study.database.url)
+    with engine.connect() as conn:
+        agent = next(run for run in finalist_runs(conn, study.name) if run.run_uuid == best.run_uuid)
+    engine.dispose()
+    assert agent.score == best.fresh_score
+
+
+def test_a_finalist_that_a_gate_blocks_opens_nothing_and_a_missing_holdout_is_refused(
+    study: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
+    settings = FinalistSettings(
+        study.name, top_n=1, seeds=1, output_dir=study.output_dir, database=study.database, holdout=True
+    )
+    monkeypatch.setattr("optimize.study.finalists.run.measure_on_holdout", measured_as_gated)
+    run_finalists(settings, lambda line: None)
+    assert openings(study) == []
+    place = place_of(study)
+    plan = plan_of(study, place, seeds=1, top_n=1)
+    market_of = entrant_markets(study)
+    windowed = market_of(plan.entrants[0])
+    without = dataclasses.replace(windowed, plan=dataclasses.replace(windowed.plan, holdout=None))
+    with pytest.raises(BadInputError, match="has no holdout"):
+        check_holdout(plan, lambda entrant: without)
+    longer = dataclasses.replace(plan.entrants[0].spec.score, min_periods=200)
+    spec = dataclasses.replace(plan.entrants[0].spec, score=longer)
+    entrant = dataclasses.replace(plan.entrants[0], spec=spec)
+    with pytest.raises(BadInputError, match="fewer than the 200 of a score"):
+        check_holdout(dataclasses.replace(plan, entrants=(entrant,)), lambda entrant: windowed)
+    place.engine.dispose()
+
+
+def measured_as_gated(
+    place: Place, plan: FinalistPlan, finalists: list[Finalist], market_of: Any, echo: Any
+) -> None:
+    gated = [dataclasses.replace(each, gate="drawdown") for each in finalists]
+    holdout_module.measure_on_holdout(place, plan, gated, market_of, echo)
 
 
 @pytest.mark.usefixtures("replayed_here")
