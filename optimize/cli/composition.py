@@ -55,7 +55,7 @@ if TYPE_CHECKING:  # the verbs that read records load no engine
 SEARCH_PATH = "hydra.searchpath"
 MODE = "hydra.mode"
 OF_HYDRA = f"of Hydra's own settings only {SEARCH_PATH}=[FOLDER] and {MODE} may be set"
-OPEN_GROUPS = ("feature", "space")  # under which an extension declares keys that the schema lacks
+OPEN_GROUPS = ("feature", "agent", "space")  # under which an extension declares keys that the schema lacks
 MOST_JOBS = 1000  # of one sweep
 
 
@@ -165,12 +165,13 @@ def _with_group_files(verb: str, config: Any, words: Sequence[str], hydra: Hydra
 def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
     """Return the configuration of a verb as a tree, without Hydra's own part."""
     kept, places = [], []
+    extended = any(word.lstrip("+").startswith("extensions=") for word in words)
     for word, override in zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True):
         _check_word(verb, word, override)
         if override.key_or_group == SEARCH_PATH:
             places += [f"{SCHEME}://{_folder(place)}" for place in _listed(override)]
         elif override.key_or_group != MODE:
-            kept.append(_as_hydra_takes_it(verb, word, override))
+            kept.append(_as_hydra_takes_it(verb, word, override, extended))
     SEARCHED[:] = [Path(place.removeprefix(f"{SCHEME}://")) for place in places]
     if places:
         kept.append(f"{SEARCH_PATH}={json.dumps(places)}")
@@ -185,14 +186,18 @@ def compose_tree(verb: str, words: Sequence[str], hydra: Hydra) -> Tree:
     return Tree(config, choices)
 
 
-def _as_hydra_takes_it(verb: str, word: str, override: Override) -> str:
-    """Return a word with text quoted, 1e2 as 100; ++ adds a key that the file of the agent lacks."""
+def _as_hydra_takes_it(verb: str, word: str, override: Override, extended: bool) -> str:
+    """Return a word with text quoted, 1e2 as 100; ++ adds a key that the file of the agent lacks.
+
+    With extensions any key of the agent is added: it is checked once the extensions are loaded.
+    """
     key = override.key_or_group
     if key in texts(verb):
         return as_typed(word, override)
     group, _, name = key.partition(".")
-    added = group == "agent" and name in HYPERPARAMETERS and type_of(verb, "agent") is not None
-    kind = HYPERPARAMETERS[name].kind if added else type_of(verb, key)
+    added = group == "agent" and type_of(verb, "agent") is not None
+    added = added and (name in HYPERPARAMETERS or (extended and name.isidentifier()))
+    kind = HYPERPARAMETERS[name].kind if added and name in HYPERPARAMETERS else type_of(verb, key)
     if is_whole(kinds_in(kind)):
         word = as_whole(word, override)
     return f"++{word}" if added and word.startswith(key) else word

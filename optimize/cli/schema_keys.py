@@ -9,14 +9,18 @@ from functools import cache
 from typing import Any
 
 from envs.fields import KIND_WORDS, open_field
+from optimize.agents.registry import hyperparameters_of_extensions
 from optimize.cli.comments import explain_file
 from optimize.cli.yaml_files import conf_folder
 from optimize.schemas.register import schema_of
 
 
 def keys_of_verb(verb: str) -> list[str]:
-    """Return the dotted keys of a verb: those of its schema, and of the files of its open groups."""
-    return sorted({*dotted_keys(schema_of(verb)), *_of_files(verb)})
+    """Return the dotted keys of a verb: of its schema, the files of its open groups, and loaded agents."""
+    groups = {"agent", "space"} & {field.name for field in fields(schema_of(verb))}
+    prefixes = [{"agent": "agent.", "space": "space.agent."}[group] for group in groups]
+    own = (f"{prefix}{key}" for prefix in prefixes for key in hyperparameters_of_extensions())
+    return sorted({*dotted_keys(schema_of(verb)), *_of_files(verb), *own})
 
 
 def hint_of(verb: str, key: str) -> str:
