@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from optimize.bundles.luck import luck_section, plain_luck
+from optimize.bundles.titles import title_of
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import Baseline, has_session_exits
 from optimize.evaluate.captions import (
@@ -70,6 +71,7 @@ class SearchSummary:
 
 
 NO_SEARCH = SearchSummary()
+OF_SEARCH = ("random_quantile", "flags")  # figures of a run that no bundle can compute again
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +154,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
         **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
         "parameters": dict(inputs.run.parameters),
+        **{key: value for key in OF_SEARCH if (value := getattr(inputs.run, key)) is not None},
         "entropy": list(inputs.run.entropy),
         "windows": _windows(inputs),
     }
@@ -174,7 +177,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     train_end = last if inputs.refit is None else inputs.refit.trained_until
     cost, engine = spec.cost, run.versions.get("engine")  # None: not stored by older versions
     sections = [
-        f"# {run.study_name}, trial {run.trial_number}",
+        f"# {run.study_name}, {title_of(run)}",
         f"A {agent} agent, found by Walkforge: {_source(inputs)}.",
         f"**Score {decimal(run.score, 4)}**, standard error {decimal(run.standard_error, 4)} "
         f"({ERROR_MEANINGS[spec.score.kind]}); "
@@ -286,8 +289,8 @@ def draw_equity(path: Path, inputs: BundleInputs) -> None:
         if each.name in (BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT)
     }
     borders = [window.dates.test_start for window in inputs.windowed.windows[1:]]
-    title = f"{inputs.run.study_name}, trial {inputs.run.trial_number}: net equity out of sample"
-    write_picture(path, title, f"trial {inputs.run.trial_number}", curves, holds, borders)
+    title = f"{inputs.run.study_name}, {title_of(inputs.run)}: net equity out of sample"
+    write_picture(path, title, title_of(inputs.run), curves, holds, borders)
 
 
 def _windows(inputs: BundleInputs) -> list[dict[str, Any]]:

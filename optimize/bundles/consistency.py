@@ -102,6 +102,8 @@ def _check_figures(
         data_fingerprint=manifest.data_fingerprint,
         score=manifest.score,
         standard_error=manifest.standard_error,
+        random_quantile=quantile if isinstance(quantile := stored.get("random_quantile"), float) else None,
+        flags=flags if isinstance(flags := stored.get("flags"), str) else None,
     )
     plan = None
     if read_spans(folder).refit_until is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.plain import to_plain
-from optimize.agents.ensemble import join_agents
+from optimize.agents.ensemble import ENSEMBLE, join_agents
 from optimize.bundles.replay import WindowedMarkets, load_on_device, rebuild_checked
 from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, WalkforgeError
@@ -13,17 +13,33 @@ from optimize.evaluate.summary import WindowResult
 from optimize.hashing import hash_file, hash_object
 from optimize.results.records import RunRecord
 from optimize.walkforward.files import SCALER, window_folder, write_window
-from optimize.walkforward.markets import market_key
-from optimize.walkforward.run import WindowModel, conclude, evaluate_window
+from optimize.walkforward.markets import WindowedMarket, market_key
+from optimize.walkforward.run import TrialResult, WindowModel, conclude, evaluate_window
 from optimize.walkforward.spec import RunSpec, read_run
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A trial of an ensemble and the folder of its run."""
+    """A run of an ensemble and its folder."""
 
     run: RunRecord
     source: Path
+    seed: int | None = None  # its place among the fresh seeds of a finalist; None: the only run of its set
+
+    @property
+    def title(self) -> str:
+        """Return its trial, with the seed where there is one."""
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"trial {self.run.trial_number}{seed}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined:
+    """An ensemble that was evaluated on the windows of its members; the record has no outcome yet."""
+
+    run: RunRecord
+    windowed: WindowedMarket
+    result: TrialResult
 
 
 def ensemble_uuid(members: Sequence[Member]) -> str:
@@ -31,8 +47,8 @@ def ensemble_uuid(members: Sequence[Member]) -> str:
     return hash_object([member.run.run_uuid for member in members])[:32]
 
 
-def join_members(members: Sequence[Member], folder: Path, markets: WindowedMarkets) -> RunRecord:
-    """Write the joined agent and its results of every window into a folder of a run; return its record.
+def join_members(members: Sequence[Member], folder: Path, markets: WindowedMarkets) -> Joined:
+    """Write the joined agent and its results of every window into a folder of a run; return both.
 
     Members must see the same observation: one study, market, features, lookback, environment and windows.
     """
@@ -57,16 +73,17 @@ def join_members(members: Sequence[Member], folder: Path, markets: WindowedMarke
             sessions = windowed.market.session_date[slice(*window.test_sessions)]
             write_window(window_folder(folder, window.index, repeat), sessions, model, result, trades)
             measured[-1].append(result)
-    score = conclude(spec, windowed, measured, pruned_at=None).score
-    if score.value is None:
-        raise WalkforgeError(f"{where} comes to no score ({score.reason}): choose other members")
-    return dataclasses.replace(
-        first,
+    run = RunRecord(
         run_uuid=ensemble_uuid(members),
-        parameters={"ensemble": [member.run.trial_number for member in members]},
-        score=score.value,
-        standard_error=score.standard_error,
+        study_name=first.study_name,
+        trial_number=first.trial_number,
+        parameters={ENSEMBLE: [member.title for member in members]},
+        spec=first.spec,
+        entropy=first.entropy,
+        versions=first.versions,
+        data_fingerprint=first.data_fingerprint,
     )
+    return Joined(run, windowed, conclude(spec, windowed, measured, pruned_at=None))
 
 
 def _refuse_other(spec: RunSpec, other: RunSpec, trial: int, number: int) -> None:

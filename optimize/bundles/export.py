@@ -15,14 +15,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from optimize.agents.artifacts import WEIGHTS
-from optimize.atomic import partial_folder, partial_of, put_folder, remove_all_partials
+from optimize.atomic import partial_of, put_folder, remove_all_partials
 from optimize.bundles.card import SearchSummary, StudyBaseline
-from optimize.bundles.ensemble import Member, join_members
 from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
 from optimize.bundles.holdout import refuse_to_train_on_kept
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
 from optimize.bundles.replay import Replay, WindowedMarkets, rebuild_checked, replay_bundle, trust_bundle
 from optimize.bundles.spans import read_spans
+from optimize.bundles.titles import title_of
 from optimize.bundles.write import write_bundle
 from optimize.database import Engine
 from optimize.database.address import in_words
@@ -70,11 +70,12 @@ class Exported:
     score: float
     folder: Path
     outcome: str
+    title: str  # the trial, or the members of an ensemble
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trial to export, and its source and target folders."""
+    """A trial or an ensemble to export, and its source and target folders."""
 
     rank: int
     run: RunRecord
@@ -86,6 +87,11 @@ class Candidate:
     def trial(self) -> int:
         """Return the trial's number."""
         return self.run.trial_number
+
+    @property
+    def title(self) -> str:
+        """Return the trial, or the members of an ensemble."""
+        return title_of(self.run)
 
 
 def export_best(
@@ -113,18 +119,19 @@ def export_best(
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
     refuse_flagged(rows, accept)
-    folder = _existing_folder(engine, output_dir, study)
-    candidates = [_candidate(engine, row, folder) for row in rows]
-    exports = folder / EXPORTS_FOLDER
-    exports.mkdir(parents=True, exist_ok=True)
-    with _export_lock(exports):
-        _remove_leftovers(exports)
-        return _export(engine, study, candidates, echo, extensions, refitted)
+    folder = folder_with_files(engine, output_dir, study)
+    candidates = [candidate_of(engine, row, folder) for row in rows]
+    with locked_exports(folder / EXPORTS_FOLDER):
+        return export_candidates(engine, study, candidates, echo, extensions, refitted)
 
 
 @contextmanager
-def _export_lock(exports: Path) -> Iterator[None]:
-    """Hold the lock of a study's exports; raise WalkforgeError where another export keeps it."""
+def locked_exports(exports: Path) -> Iterator[Path]:
+    """Hold the lock of a study's exports, whose leftovers of killed exports are deleted.
+
+    Raises WalkforgeError where another export keeps it.
+    """
+    exports.mkdir(parents=True, exist_ok=True)
     lock = FileLock(exports / EXPORTS_LOCK, timeout=EXPORT_LOCK_TIMEOUT_S)
     try:
         lock.acquire()
@@ -134,49 +141,13 @@ def _export_lock(exports: Path) -> Iterator[None]:
             "try again"
         ) from None
     try:
-        yield
+        _remove_leftovers(exports)
+        yield exports
     finally:
         lock.release()
 
 
-def export_ensemble(
-    engine: Engine,
-    output_dir: str | Path,
-    study_name: str,
-    size: int,
-    echo: Callable[[str], None] = lambda line: None,
-    extensions: Sequence[str] | None = None,
-    gates: GateSpec = NO_GATES,
-    accept: str | None = None,
-) -> list[Exported]:
-    """Export one bundle that holds the mean of the targets of the best trials that pass the gates."""
-    require(size >= 2, "ensemble", size, "at least 2, or null")
-    study = find_study(engine, study_name)
-    refresh_luck(engine, study)
-    rows = gated_rows(engine, study, size, gates, echo)
-    if not rows:
-        raise WalkforgeError(why_unscored(engine, study))
-    refuse_flagged(rows, accept)
-    if len(rows) < size:
-        raise WalkforgeError(
-            f"ensemble={size}: {len(rows)} trials of {study} can be joined: give a smaller one"
-        )
-    folder = _existing_folder(engine, output_dir, study)
-    found = [_candidate(engine, row, folder) for row in rows]
-    members = [Member(candidate.run, candidate.source) for candidate in found]
-    exports = folder / EXPORTS_FOLDER
-    exports.mkdir(parents=True, exist_ok=True)
-    with _export_lock(exports):
-        _remove_leftovers(exports)
-        echo(f"joining {size} trials: {', '.join(str(member.run.trial_number) for member in members)}")
-        with partial_folder(exports / "ensemble_run") as source:
-            run = join_members(members, source, {})
-            target = exports / f"ensemble_{size:02d}"
-            joined = Candidate(1, run, float(run.score or 0.0), source, target)
-            return _export(engine, study, [joined], echo, extensions, refitted=False)
-
-
-def _existing_folder(engine: Engine, output_dir: str | Path, study: str) -> Path:
+def folder_with_files(engine: Engine, output_dir: str | Path, study: str) -> Path:
     """Return the folder of a study; raise BadInputError where there is none."""
     folder = Path(output_dir) / study
     if not folder.is_dir():
@@ -257,7 +228,7 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
     return SearchSummary(tries, baseline, opened, luck, sets)
 
 
-def _export(
+def export_candidates(
     engine: Engine,
     study: str,
     candidates: Sequence[Candidate],
@@ -275,7 +246,7 @@ def _export(
     refusals: list[WalkforgeError] = []
     try:
         for place, candidate in enumerate(waiting, start=1):
-            echo(f"writing bundle {place} of {len(waiting)}: trial {candidate.trial}")
+            echo(f"writing bundle {place} of {len(waiting)}: {candidate.title}")
             asides.append(partial_of(candidate.target))
             run, source = candidate.run, candidate.source
             if refitted:
@@ -286,7 +257,7 @@ def _export(
         with closing(replay_in_new_process(asides)) as replays:
             for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
                 of_all = f"{place} of {len(waiting)} in a process of its own"
-                echo(f"replaying bundle {of_all}: trial {candidate.trial}")
+                echo(f"replaying bundle {of_all}: {candidate.title}")
                 replay = next(replays)
                 if isinstance(replay, WalkforgeError) or not replay.bitwise:
                     refusals.append(_refusal(candidate, aside, replay))
@@ -297,7 +268,9 @@ def _export(
         for aside in asides:
             shutil.rmtree(aside, ignore_errors=True)
     exported = [
-        Exported(c.rank, c.trial, c.score, c.target, done[c.rank]) for c in candidates if c.rank in done
+        Exported(c.rank, c.trial, c.score, c.target, done[c.rank], c.title)
+        for c in candidates
+        if c.rank in done
     ]
     _record(engine, study, exported, {c.rank: c.run.run_uuid for c in candidates})
     if refusals:
@@ -323,7 +296,8 @@ def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) ->
         )
 
 
-def _candidate(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
+def candidate_of(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
+    """Return the run of a leaderboard row, a trial's or a finalist's, with its folders."""
     with engine.connect() as conn:
         run = None if row.run_uuid is None else load_run(conn, row.run_uuid)
         finalist = None if run is not None else load_finalist_run(conn, row.run_uuid or "")
@@ -363,7 +337,7 @@ def _is_whole(folder: Path, run_uuid: str, refitted: bool) -> bool:
 
 
 def _refusal(candidate: Candidate, aside: Path, replay: Replay | WalkforgeError) -> WalkforgeError:
-    head = f"trial {candidate.trial} of {candidate.run.study_name} is refused"
+    head = f"{candidate.title} of {candidate.run.study_name} is refused"
     if isinstance(replay, WalkforgeError):
         return type(replay)(f"{head}: {str(replay).replace(str(aside), 'its bundle')}")
     return WalkforgeError(f"{head}: stored {replay.stored!r}, replayed {replay.replayed!r}: {replay.verdict}")

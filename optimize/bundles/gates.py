@@ -178,13 +178,26 @@ def _study_refusal(conn: Connection, gates: GateSpec, study: str, row: Leaderboa
     return None
 
 
-def _failed(conn: Connection, gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
-    """Yield each gate that blocks a trial, with the reason."""
+def refuse_by_gates(
+    conn: Connection, gates: GateSpec, row: LeaderboardRow, title: str, sharpes: Sequence[float]
+) -> None:
+    """Raise WalkforgeError where a gate blocks a result that is no trial; `sharpes` are of its windows."""
+    refusal = next(_failed(conn, gates, row, sharpes), None)
+    if refusal is not None:
+        gate, why = refusal
+        raise WalkforgeError(f"the {title} is refused by {gate}: {why}. {_remedy(gate)}")
+
+
+def _failed(
+    conn: Connection, gates: GateSpec, row: LeaderboardRow, sharpes: Sequence[float] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield each gate that blocks a result, with the reason; `sharpes` of windows that are not stored."""
     if (floor := gates.min_score) is not None and not row.score >= floor:
         yield f"min_score={floor:g}", f"its score is {format_score(row.score)}"
     yield from _at_least("min_trades", gates.min_trades, row.trades, "it made {} trades")
     if gates.min_windows_positive is not None:
-        rising = float(sum(sharpe > 0 for sharpe in window_sharpes(conn, row.run_uuid)))
+        of_windows = window_sharpes(conn, row.run_uuid) if sharpes is None else sharpes
+        rising = float(sum(sharpe > 0 for sharpe in of_windows))
         words = f"{{}} of its {row.windows} windows have a Sharpe ratio above 0"
         yield from _at_least("min_windows_positive", gates.min_windows_positive, rising, words)
     if (deepest := gates.max_drawdown) is not None:

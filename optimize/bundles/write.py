@@ -34,6 +34,7 @@ from optimize.bundles.replay import (
     returns_hash,
 )
 from optimize.bundles.spans import METRICS_FILE, spans_of, write_spans
+from optimize.bundles.titles import title_of
 from optimize.data.market import load_bars
 from optimize.data.quality.calendar_fit import resolve_calendar
 from optimize.data.session_closes import closes_of
@@ -70,7 +71,7 @@ def write_bundle(
     given = read_run(run.spec)
     if extensions is not None:
         given = dataclasses.replace(given, extensions=list(extensions))
-    where = f"trial {run.trial_number} of {run.study_name}"
+    where = f"{title_of(run)} of {run.study_name}"
     market = rebuild_checked(given, run.data_fingerprint, where, markets).market
     spec = freeze(given, market)
     windowed = rebuild_checked(spec, run.data_fingerprint, where, markets)

@@ -16,11 +16,11 @@ from optimize.report.equity import hold_curves, trial_curves
 from optimize.report.html.load import free_curves, with_trades
 from optimize.report.html.trial import FeatureEffect, TrialContent, words_of
 from optimize.report.market_line import market_line
+from optimize.results.outcome import outcome_of, window_record
 from optimize.results.records import RunRecord, WindowRecord
 from optimize.results.states import RunState
 from optimize.schemas.records import ReportConfig
 from optimize.study.launch.markets import baseline_record
-from optimize.study.trials.outcome import outcome_of, window_record
 from optimize.walkforward.files import RETURNS, window_folder
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import conclude, evaluate_baselines

@@ -5,7 +5,8 @@ import json
 import sys
 
 from optimize.bundles.card import TRUST
-from optimize.bundles.export import Exported, export_best, export_ensemble
+from optimize.bundles.export import Exported, export_best
+from optimize.bundles.export_ensemble import export_ensemble
 from optimize.bundles.holdout import HoldoutResult, measure_holdout
 from optimize.database import Engine, open_engine
 from optimize.errors import require
@@ -40,8 +41,8 @@ def export(config: ExportConfig) -> None:
             refit = (config.accept, config.refit)
             exported = export_best(*place, config.top_n, _print_progress, extensions, config, *refit)
         else:
-            size, accept = config.ensemble, config.accept
-            exported = export_ensemble(*place, size, _print_progress, extensions, config, accept)
+            size, of = config.ensemble, config.ensemble_of
+            exported = export_ensemble(*place, size, _print_progress, extensions, config, config.accept, of)
         opened = [_measured(engine, one) for one in exported] if config.holdout else []
         with engine.connect() as conn:
             better = better_baseline(load_baselines(conn, study), exported[0].score)
@@ -74,7 +75,7 @@ def export(config: ExportConfig) -> None:
         for one, result in zip(exported, opened, strict=False):
             earned = format_score(result.score) if result.score is not None else f"no score ({result.reason})"
             print(
-                f"trial {one.trial} on its holdout: score {earned}, buy_and_hold "
+                f"{one.title} on its holdout: score {earned}, buy_and_hold "
                 f"{format_score(result.buy_and_hold)}, in its windows {format_score(one.score)}"
             )
 
@@ -93,7 +94,7 @@ def _print_progress(line: str) -> None:
 def _lines(exported: list[Exported], warning: str) -> list[str]:
     width = max(len(one.folder.as_posix()) for one in exported)
     lines = [
-        f"{one.rank:>2}  trial {one.trial:<5} score {format_score(one.score):>6}  "
+        f"{one.rank:>2}  {one.title:<11} score {format_score(one.score):>6}  "
         f"{one.folder.as_posix():<{width}}  {one.outcome}"
         for one in exported
     ]

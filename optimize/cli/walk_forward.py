@@ -29,6 +29,7 @@ from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
 from optimize.report.verdict import luck_lines
 from optimize.results.instruments import instruments_of
+from optimize.results.outcome import marks_of
 from optimize.results.states import TryKind
 from optimize.results.tables import create_tables
 from optimize.results.tries import Try, count_tries, record_try
@@ -38,7 +39,6 @@ from optimize.study.context import cache_dir
 from optimize.study.holdout import enter_holdout, with_kept_holdout
 from optimize.study.launch.markets import training_engine
 from optimize.study.spec import StudySpec
-from optimize.study.trials.outcome import marks_of
 from optimize.study.workers.gpus import devices_of
 from optimize.walkforward.files import window_folder, write_json, write_window
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market

@@ -53,6 +53,7 @@ class TryKind(StrEnum):
     FINALIST = "finalist"
     WALK_FORWARD = "walk_forward"  # of the verb
     NESTED = "nested"
+    ENSEMBLE = "ensemble"  # an exported mean of several agents
 
 
 class SetSource(StrEnum):

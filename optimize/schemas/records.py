@@ -105,6 +105,7 @@ class ExportConfig(GateSpec, RecordsConfig):
     accept: str | None = None  # "implausible": export flagged trials as well
     extensions: list[str] | None = None  # where the study's lie now; None: where its launch had them
     ensemble: int | None = None  # one bundle of the mean target of so many trials; None: one bundle a trial
+    ensemble_of: str = "finalists"  # or "seeds": of the best finalist
     refit: bool = False  # train each deployable policy on every session before the holdout
     holdout: bool = False  # open the holdout of each bundle: logged, counted and spent
 
@@ -112,6 +113,8 @@ class ExportConfig(GateSpec, RecordsConfig):
         GateSpec.__post_init__(self)
         size = self.ensemble
         require(size is None or 2 <= size <= LARGEST_COUNT, "ensemble", size, "at least 2, or null")
+        allowed = ("finalists", "seeds")
+        require(self.ensemble_of in allowed, "ensemble_of", self.ensemble_of, " or ".join(allowed))
         require(size is None or not self.refit, "refit", self.refit, "false where ensemble is given")
         RecordsConfig.__post_init__(self)
         require_count("top_n", self.top_n)

@@ -19,6 +19,7 @@ from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results.finalists import FinalistRun, finish_finalist, save_finalist_window, start_finalist
 from optimize.results.instruments import instruments_of
+from optimize.results.outcome import outcome_of, window_record
 from optimize.results.records import Outcome, WindowRecord, load_baselines
 from optimize.results.returns import save_returns
 from optimize.results.runs import windows_of
@@ -28,7 +29,6 @@ from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import patiently
 from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.trials.execute import StopRequestedError
-from optimize.study.trials.outcome import outcome_of, window_record
 from optimize.walkforward.files import (
     RETURNS,
     finalist_folder,

@@ -20,6 +20,7 @@ from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results import leases
 from optimize.results.instruments import instruments_of
+from optimize.results.outcome import gate_rule, outcome_of, window_record
 from optimize.results.records import BaselineRecord, Outcome, RunRecord, WindowRecord, load_baselines
 from optimize.results.returns import save_returns
 from optimize.results.runs import save_window
@@ -30,7 +31,6 @@ from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log
 from optimize.study.trials.claim import Claim
-from optimize.study.trials.outcome import gate_rule, outcome_of, window_record
 from optimize.study.trials.reuse import trained_before
 from optimize.study.trials.settle import settle
 from optimize.study.trials.tell import tell

@@ -1,25 +1,48 @@
 """An ensemble: one bundle whose target is the mean of its members' targets, measured and replayed as such."""
 
+import dataclasses
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from sqlalchemy import select
 
 from optimize.agents.artifacts import WEIGHTS
 from optimize.agents.ensemble import Ensemble, load_member_or_ensemble
 from optimize.bundles import export as module
-from optimize.bundles.export import Exported, export_best, export_ensemble
+from optimize.bundles import export_ensemble as module_of_ensemble
+from optimize.bundles.export import Exported, export_best
+from optimize.bundles.export_ensemble import export_ensemble
+from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows
 from optimize.bundles.load import load_bundle
+from optimize.bundles.manifest import verify_bundle
 from optimize.bundles.replay import replay_bundle
 from optimize.errors import BadInputError, WalkforgeError
+from optimize.evaluate.random_policies import random_quantile
+from optimize.results.finalists import ended_finalist_runs, ranked_finalists
+from optimize.results.outcome import outcome_of
 from optimize.results.queries import best_models
+from optimize.results.records import Outcome, load_baselines, random_levels
 from optimize.results.runs import run_of_trial
+from optimize.results.states import RunState
+from optimize.results.tables import TRIED_RUNS
+from optimize.study.context import StudyContext
+from optimize.study.finalists.plan import FinalistPlan, choose_entrants
+from optimize.study.finalists.ranking import rank_finalists
+from optimize.study.finalists.retrain import Place
+from optimize.study.finalists.work import entrant_markets, run_plan
+from optimize.study.launch.markets import store_baselines
 from optimize.walkforward.files import run_folder, window_folder
 from tests.optimize.bundles.in_process import IN_A_NEW_PROCESS
 from tests.optimize.study.bundles import Exports, flip
+from tests.optimize.study.databases import close_studies
+from tests.optimize.study.studies import ground_of, opened, play, small_spec
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +123,83 @@ def test_a_lock_that_another_export_keeps_is_one_line(
         export_ensemble(engine, folder, "tiny", 2)
     with FileLock(place), pytest.raises(WalkforgeError, match="another export has held"):
         export_best(engine, folder, "tiny", 1)
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyContext]:
+    """Yield a study of which two finalists were retrained on two fresh seeds."""
+    context = opened(small_spec(tmp_path_factory.mktemp("ranked"), n_trials=3))
+    store_baselines(context, {("1h", 2, "{}"): ground_of(context, context.spec)})
+    play(context)
+    spec, place = context.spec, Place(context.spec.folder, context.engine)
+    plan = FinalistPlan(spec.name, spec.seed, choose_entrants(context.engine, spec, 2), 2, 0.01, spec.gate)
+    run_plan(place, plan, entrant_markets(spec), lambda: False)
+    rank_finalists(context.engine, plan)
+    yield context
+    close_studies()
+
+
+@pytest.mark.parametrize("of", ["finalists", "seeds"])
+def test_an_ensemble_of_finalists_or_seeds_is_measured_as_itself(ranked: StudyContext, of: str) -> None:
+    engine, folder = ranked.engine, ranked.spec.output_dir
+    (one,) = export_ensemble(engine, folder, "small", 2, of=of)
+    with engine.connect() as conn:
+        runs, best = ended_finalist_runs(conn, "small"), ranked_finalists(conn, "small")[:2]
+        tried = conn.execute(select(TRIED_RUNS.c.run_uuid).where(TRIED_RUNS.c.kind == "ensemble")).scalars()
+        manifest = verify_bundle(one.folder)
+        assert manifest.run_uuid in set(tried)
+        levels = random_levels(load_baselines(conn, "small"), "1h")
+    wanted = {each.run_uuid for each in best}
+    if of == "seeds":
+        wanted = {run.run_uuid for run in runs if run.parameter_set == best[0].parameter_set}
+    members = [run for run in runs if run.run_uuid in wanted]
+    assert len(members) == 2
+    metrics = json.loads((one.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert one.folder.name == ("ensemble_02_seeds" if of == "seeds" else "ensemble_02")
+    assert one.title == f"ensemble of {', '.join(metrics['parameters']['ensemble'])}"
+    assert f"# small, {one.title}" in (one.folder / "CARD.md").read_text(encoding="utf-8")
+    assert one.score not in {run.score for run in members}
+    assert metrics["in_all"]["turnover"] not in {(run.metrics or {})["turnover"] for run in members}
+    assert metrics["random_quantile"] == random_quantile(levels, metrics["in_all"]["turnover"], one.score)
+    assert metrics["standard_error"] not in {run.standard_error for run in members}
+    assert replay_bundle(one.folder).bitwise
+    (again,) = export_ensemble(engine, folder, "small", 2, of=of)
+    assert again.outcome == "unchanged"
+
+
+def test_its_own_gates_and_flags_block_an_ensemble(
+    ranked: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, folder = ranked.engine, ranked.spec.output_dir
+    lowest = min(row.score for row in gated_rows(engine, "small", 2, NO_GATES, print))
+    gates = GateSpec(min_selection_score=None, min_score=lowest - 1.0)
+    exports = Path(folder) / "small" / "exports"
+
+    def marked(**marks: Any) -> None:
+        def changed(*arguments: Any) -> Outcome:
+            return dataclasses.replace(outcome_of(*arguments), **marks)
+
+        monkeypatch.setattr(module_of_ensemble, "outcome_of", changed)
+
+    for marks, words in (
+        ({"gate": "max_drawdown"}, "is blocked by gate.max_drawdown of its study"),
+        ({"flags": "implausible_sharpe"}, "is flagged as implausible"),
+        (
+            {"state": RunState.PRUNED, "score": None, "reason": "too few trades"},
+            r"no score \(too few trades\)",
+        ),
+        ({"score": -99.0}, r"ensemble of trial \d, trial \d is refused by min_score"),
+    ):
+        marked(**marks)
+        with pytest.raises(WalkforgeError, match=words):
+            export_ensemble(engine, folder, "small", 2, gates=gates if "score" in marks else NO_GATES)
+    assert not [path for path in exports.iterdir() if "ensemble_run" in path.name]
+
+
+def test_seeds_need_a_finalist_with_enough_of_them(exports: Exports, ranked: StudyContext) -> None:
+    with pytest.raises(BadInputError, match="ensemble_of=seeds: study tiny has no finalists"):
+        export_ensemble(exports.context.engine, exports.output_dir, "tiny", 2, of="seeds")
+    with pytest.raises(WalkforgeError, match=r"has 2 ended seeds: give a smaller one, or run .* seeds=3"):
+        export_ensemble(ranked.engine, ranked.spec.output_dir, "small", 3, of="seeds")
+    with pytest.raises(BadInputError, match="ensemble_of='trials' is not allowed"):
+        export_ensemble(ranked.engine, ranked.spec.output_dir, "small", 2, of="trials")

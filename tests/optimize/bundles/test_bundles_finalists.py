@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from optimize.bundles.card import SearchSummary
-from optimize.bundles.export import export_ensemble
+from optimize.bundles.export_ensemble import export_ensemble
 from optimize.bundles.finalist_rows import finalist_leaderboard
 from optimize.bundles.gates import GateSpec, gated_rows
 from optimize.bundles.luck import luck_section
