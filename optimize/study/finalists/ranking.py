@@ -60,7 +60,9 @@ def _measure(
     feasible = np.array([score is not None for score in scores])
     known = [score for score in scores if score is not None]
     fresh = lower_median(scores)
-    median = next((run for run in runs if fresh is not None and run.score == fresh), None)
+    median = next(
+        (run for run, score in zip(runs, scores, strict=True) if score is not None and score == fresh), None
+    )
     spec, metrics = runs[0].spec, runs[0].metrics or {}
     low, high = fresh_interval(
         np.stack([returns[run.run_uuid] for run in runs]),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from envs.errors import require
 from optimize.database import DatabaseSpec, Engine, open_engine
 from optimize.errors import BadInputError, StudyStoppedError
 from optimize.report.finalist_picture import write_finalists_picture
@@ -76,7 +75,11 @@ def run_finalists(settings: FinalistSettings, echo: Callable[[str], None]) -> Fi
 
     A run that has ended is never trained again, and more seeds or a larger top_n add runs.
     """
-    require(settings.worker.kind == "local", "worker", settings.worker.kind, "local: finalists train here")
+    if settings.worker.kind != "local":
+        raise BadInputError(
+            f"worker={settings.worker.kind} is not allowed: finalists train on this machine, also those of a "
+            "study that ran on a cluster; leave it out, or give worker=local worker.count=4"
+        )
     check_sockets()
     if settings.worker.trial_timeout_s is not None or settings.worker.max_memory_mb is not None:
         echo("worker.trial_timeout_s and worker.max_memory_mb hold for trials of a study, not for finalists")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,39 +26,17 @@ from optimize.study.context import StudyContext
 from optimize.study.finalists import holdout as holdout_module
 from optimize.study.finalists.holdout import check_holdout
 from optimize.study.finalists.plan import FinalistPlan, choose_entrants
+from optimize.study.finalists.ranking import rank_finalists
 from optimize.study.finalists.retrain import ATTEMPTS, Place, _count_attempt
 from optimize.study.finalists.run import FinalistSettings, run_finalists
 from optimize.study.finalists.stress import scenarios_of
 from optimize.study.finalists.work import entrant_markets, run_plan
-from optimize.study.launch.markets import store_baselines
-from optimize.study.spec import StudySpec
+from optimize.study.spec import StudySpec, WorkerSpec
 from optimize.walkforward import run as run_module
 from optimize.walkforward.files import finalist_folder
-from tests.optimize.study.databases import close_studies
-from tests.optimize.study.studies import ground_of, opened, play, rows, small_spec
+from tests.optimize.study.studies import rows
 
 SHARE = 0.01
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyContext]:
-    """Yield a finished study, which no test may change."""
-    context = opened(small_spec(tmp_path_factory.mktemp("finalists"), n_trials=3))
-    windowed = ground_of(context, context.spec)
-    store_baselines(context, {("1h", 2, "{}"): windowed})
-    play(context)
-    yield context
-    close_studies()
-
-
-@pytest.fixture
-def study(finished: StudyContext, tmp_path: Path) -> StudySpec:
-    """Return a copy of the finished study in a folder of its own."""
-    source = Path(finished.spec.output_dir).parent
-    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
-    url = f"sqlite:///{tmp_path / 'walkforge.db'}"
-    database = dataclasses.replace(finished.spec.database, url=url)
-    return dataclasses.replace(finished.spec, output_dir=str(tmp_path / "studies"), database=database)
 
 
 def plan_of(study: StudySpec, place: Place, seeds: int = 2, top_n: int = 2) -> FinalistPlan:
@@ -246,6 +224,40 @@ def test_a_finalist_that_a_gate_blocks_opens_nothing_and_a_missing_holdout_is_re
     with pytest.raises(BadInputError, match="fewer than the 200 of a score"):
         check_holdout(dataclasses.replace(plan, entrants=(entrant,)), lambda entrant: windowed)
     place.engine.dispose()
+
+
+def test_a_gate_blocks_a_finalist_by_its_median_seed_alone(study: StudySpec) -> None:
+    place = place_of(study)
+    plan = plan_of(study, place, seeds=3, top_n=1)
+    work(study, place, plan)
+    (before,) = rank_finalists(place.engine, plan)
+    blocked = "UPDATE wf_finalist_runs SET gate = CASE WHEN run_uuid {} ? THEN 'drawdown' END"
+    found = []
+    for relation in ("<>", "="):
+        with place.engine.begin() as conn:
+            conn.exec_driver_sql(blocked.format(relation), (before.run_uuid,))
+        (after,) = rank_finalists(place.engine, plan)
+        assert (after.run_uuid, after.fresh_score) == (before.run_uuid, before.fresh_score)
+        found.append(after.gate)
+    assert found == [None, "drawdown"]
+    place.engine.dispose()
+
+
+def test_finalists_of_a_study_of_a_cluster_train_here_and_workers_of_a_cluster_are_refused(
+    study: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
+    settings = FinalistSettings(
+        study.name, top_n=1, seeds=1, output_dir=study.output_dir, database=study.database
+    )
+    with pytest.raises(BadInputError, match=r"worker=ray is not allowed: finalists train on this machine"):
+        run_finalists(dataclasses.replace(settings, worker=WorkerSpec(kind="ray")), lambda line: None)
+    place = place_of(study)
+    with place.engine.begin() as conn:
+        as_ray = "json_set(spec_json, '$.worker.kind', 'ray', '$.worker.address', 'head:6379')"
+        conn.exec_driver_sql(f"UPDATE wf_studies SET spec_json = {as_ray}")
+    place.engine.dispose()
+    assert len(run_finalists(settings, lambda line: None).runs) == 1
 
 
 def measured_as_gated(
