@@ -33,7 +33,8 @@ from optimize.report.commands import folder_words
 from optimize.report.gates import refuse_flagged
 from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
-from optimize.results.events import FolderMarked, last_event
+from optimize.results.event_log import last_event
+from optimize.results.events import FolderMarked
 from optimize.results.finalists import load_finalist_run
 from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.instruments import instruments_of

@@ -6,7 +6,8 @@ from typing import Any
 
 from optimize.doctor.findings import FAIL, OK, WARN, Audit, Finding, listed
 from optimize.results.ended_runs import set_returns, windows_with_returns, windows_without_returns
-from optimize.results.events import ReturnsLost, events, log_event
+from optimize.results.event_log import events, log_event
+from optimize.results.events import ReturnsLost
 from optimize.study.shared_folder import holds_token
 
 PARQUET = b"PAR1"  # at both ends of a file

@@ -7,7 +7,8 @@ from typing import Any
 
 from optimize.data.spec import EMBEDDED_FILE
 from optimize.database import Connection
-from optimize.results.events import SourceDescribed, last_event
+from optimize.results.event_log import last_event
+from optimize.results.events import SourceDescribed
 from optimize.results.instruments import OWN_SYMBOLS
 from optimize.results.records import load_study
 

@@ -2,7 +2,8 @@
 
 from optimize.database import Connection
 from optimize.report.format import format_score, percent
-from optimize.results.events import NestedMeasured, OuterWindowTraded, last_event
+from optimize.results.event_log import last_event
+from optimize.results.events import NestedMeasured, OuterWindowTraded
 from optimize.results.study_views import ERRORS
 
 

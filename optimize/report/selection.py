@@ -2,7 +2,8 @@
 
 from optimize.database import Connection
 from optimize.report.format import format_score
-from optimize.results.events import SelectionMeasured, last_event, log_event
+from optimize.results.event_log import last_event, log_event
+from optimize.results.events import SelectionMeasured
 from optimize.results.records import StudyRecord
 from optimize.results.runs import count_counted
 from optimize.results.study_views import ERRORS, LEARNING_SAMPLERS, SEARCH_PHASE

@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from optimize.results.events import CodesEqual, events
+from optimize.results.event_log import events
+from optimize.results.events import CodesEqual
 from optimize.results.records import RunRecord, WindowRecord, load_study
 from optimize.results.rows import load_rows
 from optimize.results.states import COUNTED

@@ -13,16 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from optimize.database import server_time
 from optimize.database.address import in_words, quote_for_hydra
-from optimize.results.events import (
-    FolderMarked,
-    LaunchEvent,
-    Logged,
-    PreflightEvent,
-    ProcessEvent,
-    Progress,
-    last_event,
-    log_event,
-)
+from optimize.results.event_log import Logged, last_event, log_event
+from optimize.results.events import FolderMarked, LaunchEvent, PreflightEvent, ProcessEvent, Progress
 from optimize.results.leases import Lease, active, is_lost, owner_alive
 from optimize.results.processes import host_name, identity, process_alive, this_host
 from optimize.results.states import RunState

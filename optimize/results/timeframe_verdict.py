@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine
 
 from optimize.evaluate.precision import Precision
-from optimize.results.events import Event, EventKind, last_event, log_event
+from optimize.results.event_log import last_event, log_event
+from optimize.results.events import Event, EventKind
 
 RULE = (
     "model confidence set (Hansen, Lunde & Nason 2011, range statistic) of the session returns at equal "

@@ -16,7 +16,8 @@ from optimize.database import Connection, Engine, local_folder, open_engine, ser
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, OtherStudyError
 from optimize.hashing import hash_object
-from optimize.results.events import StudyRenamed, VersionsChanged, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import StudyRenamed, VersionsChanged
 from optimize.results.leases import pull_back, refuse_other_hosts
 from optimize.results.orphans import drop_values, rename_back, renamed_studies
 from optimize.results.queries import refuse_renamed

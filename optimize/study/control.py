@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from optimize.database import Connection, DBAPIError, Engine
 from optimize.database.address import in_words
 from optimize.errors import WalkforgeError, require
-from optimize.results.events import Logged, Paused, Resumed, Stopped, last_event, log_event
+from optimize.results.event_log import Logged, last_event, log_event
+from optimize.results.events import Paused, Resumed, Stopped
 from optimize.results.launches import command_of, living_leases, running_launch
 from optimize.results.queries import health_of, studies_of
 from optimize.results.records import load_study, newest_trial

@@ -11,7 +11,8 @@ from pathlib import Path
 from optimize.database import Connection, server_time
 from optimize.errors import BadInputError
 from optimize.results import leases
-from optimize.results.events import FolderMarked, last_event, log_event
+from optimize.results.event_log import last_event, log_event
+from optimize.results.events import FolderMarked
 from optimize.results.processes import host_name, this_host
 from optimize.study.context import StudyContext
 from optimize.walkforward.files import write_json

@@ -15,7 +15,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
-from optimize.results.events import SelectionMeasured, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import SelectionMeasured
 from optimize.results.finalists import (
     Finalist,
     FinalistHoldout,

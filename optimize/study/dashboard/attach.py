@@ -24,7 +24,8 @@ from optimize.report.equity import Curve, hold_curves, trial_curves, write_csv, 
 from optimize.report.format import decimal, format_score
 from optimize.report.luck import lines_with_flags
 from optimize.report.notes import study_note, trial_note
-from optimize.results.events import NoteFailed, events, log_event
+from optimize.results.event_log import events, log_event
+from optimize.results.events import NoteFailed
 from optimize.results.luck import load_luck
 from optimize.results.queries import without_note
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines

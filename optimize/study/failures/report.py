@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from optimize.database import Connection
 from optimize.results.ended_runs import ended_by_trial
-from optimize.results.events import Logged, Stopped
+from optimize.results.event_log import Logged
+from optimize.results.events import Stopped
 from optimize.results.states import FINISHED, RunState
 from optimize.study.control import stopped_by_triage
 from optimize.study.failures.classify import handling_reason

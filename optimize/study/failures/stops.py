@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from optimize.database import Connection
 from optimize.database.address import in_words
 from optimize.results.ended_runs import count_stale, newest_ended
-from optimize.results.events import TRIAGE, Resumed, Stopped, last_event, log_event
+from optimize.results.event_log import last_event, log_event
+from optimize.results.events import TRIAGE, Resumed, Stopped
 from optimize.results.states import StudyState
 from optimize.study.control import NoTrial, state_of, stopped_by_triage
 from optimize.study.failures.policy import Ended, FailurePolicy, assess

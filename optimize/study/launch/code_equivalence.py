@@ -16,7 +16,8 @@ from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.summary import WindowResult
 from optimize.extensions import names_in_code
 from optimize.results.code_of_runs import are_equal, equal_codes, follow_code, quickest_windows, used_names
-from optimize.results.events import CodesEqual, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import CodesEqual
 from optimize.results.records import RunRecord, StudyRecord, WindowRecord, load_study
 from optimize.study.context import StudyContext, indicators_of
 from optimize.study.spec import StudySpec

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from optimize.database import Engine, open_engine
 from optimize.errors import StudyStoppedError
-from optimize.results.events import SourceDescribed, WorkersJoined, last_event, log_event
+from optimize.results.event_log import last_event, log_event
+from optimize.results.events import SourceDescribed, WorkersJoined
 from optimize.results.processes import host_name, this_host
 from optimize.results.queries import studies_of
 from optimize.results.records import StudyRecord, load_study

@@ -12,25 +12,19 @@ from envs.plain import to_plain
 from optimize.data.describe import SourceSummary, check_timeframes, source_line, summarise_source
 from optimize.data.features import reads_volume
 from optimize.data.quality.report import enforce_report, inspect_bars
-from optimize.data.resample import resampling_error
 from optimize.data.sources.read_once import reading_once, release_rows
-from optimize.database import check_reachable, open_engine
-from optimize.errors import BadInputError, OtherStudyError, StudyStoppedError
+from optimize.errors import BadInputError, StudyStoppedError
 from optimize.report.format import format_score, number
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.results import launches
-from optimize.results.events import LaunchEvent, SourceDescribed, log_event
-from optimize.results.orphans import has_tables
-from optimize.results.queries import all_studies, best_score
-from optimize.results.records import load_study
+from optimize.results.event_log import log_event
+from optimize.results.events import LaunchEvent, SourceDescribed
+from optimize.results.queries import best_score
 from optimize.results.states import RunState
-from optimize.results.study_names import PHASE_NAMES
 from optimize.results.timeframe_verdict import Verdict, record_evidence
-from optimize.search.parse import Choices
-from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys
-from optimize.search.samplers import check_sampler, grid_words
-from optimize.search.space import SearchSpace, apply, grid, parse_space
-from optimize.search.spec import LOOKBACK, MODEL_PHASE, TIMEFRAME, TIMEFRAME_PHASE
+from optimize.search.rules import check_space
+from optimize.search.samplers import grid_words
+from optimize.search.space import parse_space
 from optimize.study.context import StudyContext, cap_of, enroll, open_study
 from optimize.study.control import refuse_stopped, resume_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
@@ -39,7 +33,8 @@ from optimize.study.launch.code_equivalence import check_code
 from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
 from optimize.study.launch.power import planned_power
 from optimize.study.launch.preflight import offered_features, preflight, preflight_logged, preflight_on
-from optimize.study.launch.starting_points import check_starting_points, queue_starting_points, wide_space
+from optimize.study.launch.refusals import check_study, probe_spec, refuse_coarser_bars
+from optimize.study.launch.starting_points import queue_starting_points
 from optimize.study.launch.supervise import cluster_connection, supervise
 from optimize.study.nested.run import base_market, run_nested
 from optimize.study.phases.run import (
@@ -79,7 +74,7 @@ def run_study(
     check_sockets()
     words = partial(console.print, markup=False, soft_wrap=True)
     with notifying(spec.notify, services, spec.name, words) as notifier:
-        _check(spec)
+        check_study(spec)
         with cluster_connection(spec, words), reading_once():
             name = _run_phases(spec, console, notifier.run_ended, typed)
             if spec.nested:
@@ -89,7 +84,7 @@ def run_study(
 
 def _run_nested(spec: StudySpec, name: str, console: Console) -> None:
     """Run the nested walk-forward of a study that is at its cap."""
-    probe = _probe(spec, parse_space(spec.space))
+    probe = probe_spec(spec, parse_space(spec.space))
     windowed = base_market(probe)
     if (held := with_kept_holdout(probe, windowed)) != probe:  # its windows end before the kept holdout
         windowed = base_market(held)
@@ -102,94 +97,11 @@ def _run_nested(spec: StudySpec, name: str, console: Console) -> None:
     )
 
 
-def _check(spec: StudySpec) -> None:
-    """Refuse a bad space, sampler or database before any market is built."""
-    space = parse_space(spec.space)
-    # A space that phase 1 narrowed need not hold the configured timeframe and lookback.
-    check_space(_probe(spec, space) if spec.phase.kind == "two" else spec, space)
-    if spec.phase.kind == "two":  # checked before phase 1, as phase 2 may get all timeframes
-        space = SearchSpace((*space.parameters, *parse_space(timeframe_study(spec).space).parameters))
-    if spec.phase.kind != "timeframe_only":
-        check_sampler(spec.sampler, space)
-    check_reachable(spec.database)  # fail before the markets are built, not after
-    check_starting_points(
-        spec, space if spec.phase.kind == "single" else wide_space(spec, parse_space(spec.space))
-    )
-    _refuse_taken(spec)
-    if (unread := unread_keys(spec, space)) and not _is_stored(spec):
-        raise BadInputError(f"{'; '.join(unread)}: take it out of the space, or set what reads it")
-    conflicts = [] if spec.phase.kind == "timeframe_only" else budget_conflicts(spec, space)
-    if conflicts and not _is_stored(spec):  # a study of an older version may have them
-        enough = sufficient_budget(spec, space)
-        longer = "" if enough is None else f"raise agent.total_timesteps to {enough} or more, "
-        raise BadInputError(
-            f"{'; '.join(dict.fromkeys(conflicts))}: take such values out, {longer}or "
-            f"leave the key out, as in {conflicts[0].partition(' ')[0]}=null"
-        )
-
-
-def _refuse_taken(spec: StudySpec) -> None:
-    """Refuse the name of a study with other phases, and one that differs from a stored name only in case.
-
-    The folders of names that differ in case may be the same.
-    """
-    try:
-        engine = open_engine(spec.database.url, read_only=True)
-    except BadInputError:  # there is no database yet
-        return
-    try:
-        with engine.connect() as conn:
-            names = all_studies(engine) if has_tables(conn) else []
-    finally:
-        engine.dispose()
-    phases = [f"{spec.name}.{phase}" for phase in PHASE_NAMES if f"{spec.name}.{phase}" in names]
-    single = spec.phase.kind == "single"
-    stored = spec.name in names
-    if (phases and not stored) if single else (stored and not phases):
-        found = f"has the phases {' and '.join(phases)}" if phases else "is a study of one phase"
-        raise BadInputError(
-            f"phase={spec.phase.kind}: the stored study {spec.name} {found}: resume it with "
-            f"phase={'two' if single else 'single'}, or choose another name"
-        )
-    known = {name.partition(".")[0] for name in names}
-    near = sorted(name for name in known if name.lower() == spec.name.lower())
-    if near and spec.name not in near:
-        raise BadInputError(
-            f"name={spec.name!r} differs from the study {near[0]!r} of this database by its case alone: "
-            f"write name={near[0]} to go on with it, or choose another name"
-        )
-
-
-def _is_stored(spec: StudySpec, phases: Sequence[str] = (MODEL_PHASE,)) -> bool:
-    """Return whether the database holds this study, or one of its phases."""
-    try:
-        engine = open_engine(spec.database.url, read_only=True)
-    except BadInputError:  # there is no database yet
-        return False
-    try:
-        with engine.connect() as conn:
-            names = (spec.name, *(f"{spec.name}.{phase}" for phase in phases))
-            return has_tables(conn) and any(load_study(conn, name) is not None for name in names)
-    finally:
-        engine.dispose()
-
-
-def _refuse_coarser(spec: StudySpec, source: SourceSummary) -> None:
-    """Refuse to resume a study on bars from which its timeframe cannot be made, before any other check."""
-    if resampling_error(source.source_timeframe, source.timeframe) is None:
-        return
-    if _is_stored(spec, (MODEL_PHASE, TIMEFRAME_PHASE)):
-        raise OtherStudyError(
-            f"study {spec.name!r} has bars of {source.timeframe}, which cannot be made of {source.source} "
-            f"with bars of {source.source_timeframe}: go on with its own data, or choose another name"
-        )
-
-
 def _run_phases(spec: StudySpec, console: Console, on_run_end: OnRunEnd, typed: Sequence[str] | None) -> str:
     report = inspect_bars(spec.data, spec.session)
     source = summarise_source(report, spec.data) if report.coverage else None
     if source is not None:
-        _refuse_coarser(spec, source)
+        refuse_coarser_bars(spec, source)
         console.print(source_line(source), highlight=False, markup=False, soft_wrap=True)
     opened = spec if spec.phase.kind == "single" else timeframe_study(spec)
     enforce_report(
@@ -235,7 +147,7 @@ def run_phase(
     A model phase follows a timeframe phase on the same data, whose fingerprint is `evidence_of`.
     """
     space = parse_space(spec.space)
-    probe = _probe(spec, space)
+    probe = probe_spec(spec, space)
     check_space(probe, space)
     echo = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     for line in work_ahead(spec, space):
@@ -245,7 +157,7 @@ def run_phase(
     held = with_kept_holdout(spec, next(iter(markets.values())), echo, keep=keep)
     if held != spec:
         spec = held
-        probe, markets = _probe(spec, space), build_markets(spec, space)
+        probe, markets = probe_spec(spec, space), build_markets(spec, space)
     if (budget := phase_budget(spec, next(iter(markets.values())))) is not None:
         echo(f"{spec.name}: {budget}")
     make_folder(spec.folder)
@@ -346,14 +258,6 @@ def _run_preflight(probe: StudySpec, context: StudyContext, console: Console) ->
         preflight_on(devices[0], probe, context.cache_dir)
     else:
         preflight(probe, context.cache_dir, console.print)
-
-
-def _probe(spec: StudySpec, space: SearchSpace) -> StudySpec:
-    """Return the study at a timeframe and lookback of its space, which may lack the configured ones."""
-    inside = [
-        p for p in space.parameters if p.path in (TIMEFRAME, LOOKBACK) and isinstance(p.domain, Choices)
-    ]
-    return apply(spec, grid(SearchSpace(tuple(inside)))[0])
 
 
 def _done(context: StudyContext, cap: int) -> str:

@@ -13,7 +13,8 @@ from envs.plain import flat_keys
 from optimize.data.describe import SourceSummary
 from optimize.database import Connection, open_engine, study_lock
 from optimize.errors import BadInputError, require
-from optimize.results.events import SourceDescribed, StartingPointsChosen, last_event, log_event
+from optimize.results.event_log import last_event, log_event
+from optimize.results.events import SourceDescribed, StartingPointsChosen
 from optimize.results.queries import best_models, find_study
 from optimize.results.records import load_study
 from optimize.results.runs import load_run

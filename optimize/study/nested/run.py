@@ -12,7 +12,8 @@ from optimize.errors import StudyStoppedError
 from optimize.evaluate.metrics import sharpe_error, sharpe_ratio
 from optimize.evaluate.windows import WindowDates, WindowPlan
 from optimize.report.nested import nested_line, outer_line
-from optimize.results.events import NestedMeasured, OuterWindowTraded, events, log_event
+from optimize.results.event_log import events, log_event
+from optimize.results.events import NestedMeasured, OuterWindowTraded
 from optimize.results.queries import best_models
 from optimize.results.returns import load_returns
 from optimize.results.runs import count_counted, load_run, parameter_set

@@ -10,7 +10,8 @@ from optimize.bundles.export import EXPORTS_FOLDER, EXPORTS_LOCK
 from optimize.database import Connection, Engine, study_lock
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.results.ended_runs import numbers_and_uuids
-from optimize.results.events import FolderMarked, LaunchEvent, last_event
+from optimize.results.event_log import last_event
+from optimize.results.events import FolderMarked, LaunchEvent
 from optimize.results.launches import announced_process, living_leases, running_launch
 from optimize.results.orphans import stored_studies
 from optimize.study.control import base_name

@@ -10,7 +10,8 @@ from collections.abc import Collection
 from optuna.trial import FrozenTrial, TrialState
 
 from optimize.results import leases
-from optimize.results.events import TrialsClosed, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import TrialsClosed
 from optimize.results.runs import with_windows
 from optimize.results.views import CLOSED
 from optimize.search.storage import trial_id

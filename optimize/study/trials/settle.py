@@ -2,7 +2,8 @@
 
 from optimize import clock
 from optimize.database import Connection
-from optimize.results.events import FailureAction, FailureHandled, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import FailureAction, FailureHandled
 from optimize.results.leases import Lease
 from optimize.results.records import Outcome, RunRecord
 from optimize.results.runs import fail_run, finish_run, load_run, retried, retry_run, seconds_of, short_since

@@ -9,7 +9,8 @@ import pytest
 from optimize.cli.dispatch import command_jobs, compose_configs
 from optimize.database import open_engine
 from optimize.database.address import in_words
-from optimize.results.events import FolderMarked, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import FolderMarked
 from optimize.results.processes import this_host
 from optimize.results.records import Outcome
 from optimize.results.states import RunState

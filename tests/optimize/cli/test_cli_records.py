@@ -20,7 +20,8 @@ from optimize.report import tables
 from optimize.report.format import number, percent, share
 from optimize.report.tables import Column, duration, show
 from optimize.results import leases
-from optimize.results.events import LaunchEvent, Progress, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import LaunchEvent, Progress
 from optimize.results.leases import acquire
 from optimize.results.processes import identity
 from optimize.results.queries import best_models as best_rows

@@ -10,7 +10,8 @@ from sqlalchemy import text, update
 
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.report.selection import record_selection, selection_line, selection_now
-from optimize.results.events import SelectionMeasured, events
+from optimize.results.event_log import events
+from optimize.results.events import SelectionMeasured
 from optimize.results.records import StudyRecord, load_study
 from optimize.results.returns import load_returns
 from optimize.results.tables import STUDIES

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from optimize.clock import now
+from optimize.results.event_log import events, last_event, log_event, read_event
 from optimize.results.events import (
     TRIAGE,
     CodesEqual,
@@ -38,10 +39,6 @@ from optimize.results.events import (
     TrialsClosed,
     VersionsChanged,
     WorkersJoined,
-    events,
-    last_event,
-    log_event,
-    read_event,
 )
 from optimize.results.tables import EVENTS
 from optimize.results.timeframe_verdict import Verdict

@@ -5,7 +5,8 @@ from sqlalchemy import Engine, func, select
 
 from optimize.errors import BadInputError, StaleRunError
 from optimize.results import tables
-from optimize.results.events import Logged, Resumed, Stopped, events, last_event, log_event
+from optimize.results.event_log import Logged, events, last_event, log_event
+from optimize.results.events import Resumed, Stopped
 from optimize.results.leases import abandon, check_token, release
 from optimize.results.records import (
     BaselineRecord,

@@ -6,7 +6,8 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import StatementError
 
 from optimize.database import open_engine
-from optimize.results.events import NoteFailed, events, log_event
+from optimize.results.event_log import events, log_event
+from optimize.results.events import NoteFailed
 from optimize.results.schema_version import VERSION_TABLE
 from optimize.results.tables import METADATA, create_tables
 

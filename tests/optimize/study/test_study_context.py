@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowSpec
-from optimize.results.events import NoteFailed, events
+from optimize.results.event_log import events
+from optimize.results.events import NoteFailed
 from optimize.results.queries import without_note
 from optimize.study.context import enroll, open_study
 from optimize.study.dashboard import attach

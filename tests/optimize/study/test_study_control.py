@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from optimize.database import open_engine
 from optimize.errors import BadInputError
-from optimize.results.events import NoteFailed, Paused, Stopped, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import NoteFailed, Paused, Stopped
 from optimize.results.returns import save_returns
 from optimize.study import control
 from optimize.study.context import StudyContext

@@ -19,7 +19,8 @@ from optimize.database.sqlite import database_path
 from optimize.errors import BadInputError
 from optimize.report.market_line import market_line
 from optimize.results import leases
-from optimize.results.events import LaunchEvent, events, log_event
+from optimize.results.event_log import events, log_event
+from optimize.results.events import LaunchEvent
 from optimize.results.launches import command_of, log_process, running_launch, time_left
 from optimize.results.tables import LEASES
 from optimize.schemas.records import StatusConfig

@@ -13,7 +13,8 @@ from optimize.cli.status import study_status
 from optimize.database import study_lock
 from optimize.errors import BadInputError, StaleRunError
 from optimize.results import leases
-from optimize.results.events import FailureHandled, Logged, events
+from optimize.results.event_log import Logged, events
+from optimize.results.events import FailureHandled
 from optimize.results.runs import run_of_trial, save_window
 from optimize.study.context import StudyContext
 from optimize.study.control import NoTrial

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from optimize.errors import OtherStudyError
-from optimize.results.events import VersionsChanged, events
+from optimize.results.event_log import events
+from optimize.results.events import VersionsChanged
 from optimize.results.records import load_study, set_cap
 from optimize.results.timeframe_verdict import Verdict, record_evidence
 from optimize.search.spec import PhaseSpec, TimeframePhaseSpec

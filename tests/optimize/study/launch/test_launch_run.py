@@ -15,7 +15,8 @@ from optimize.agents.spec import AgentSpec
 from optimize.agents.threads import thread_count
 from optimize.cli.status import study_status
 from optimize.errors import BadInputError, StudyStoppedError
-from optimize.results.events import PreflightEvent, Progress, events, log_event
+from optimize.results.event_log import events, log_event
+from optimize.results.events import PreflightEvent, Progress
 from optimize.results.launches import preflighting
 from optimize.search.spec import SamplerSpec
 from optimize.study.context import cache_dir

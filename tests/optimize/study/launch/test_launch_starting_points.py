@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from optimize.data.describe import SourceSummary
 from optimize.errors import BadInputError
-from optimize.results.events import SourceDescribed, log_event
+from optimize.results.event_log import log_event
+from optimize.results.events import SourceDescribed
 from optimize.results.queries import best_models
 from optimize.results.tries import count_tries, tried_span
 from optimize.search.space import parse_space

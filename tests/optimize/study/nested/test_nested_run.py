@@ -13,7 +13,8 @@ from envs.types import FloatArray
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import Window, WindowSpec
-from optimize.results.events import OuterWindowTraded, events
+from optimize.results.event_log import events
+from optimize.results.events import OuterWindowTraded
 from optimize.results.queries import run_query
 from optimize.search.spec import StartSpec
 from optimize.study.nested.plan import inner_study, outer_windows

@@ -29,7 +29,7 @@ from optimize.evaluate.precision import Precision
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.report.timeframe_phase import launch_line, verdict_lines
-from optimize.results.events import events
+from optimize.results.event_log import events
 from optimize.results.runs import finished_runs
 from optimize.results.tables import EVENTS
 from optimize.results.timeframe_verdict import Combination, Verdict, record_evidence, stored_evidence

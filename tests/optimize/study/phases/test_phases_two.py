@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from optimize.errors import BadInputError, StudyStoppedError
-from optimize.results.events import events, log_event
+from optimize.results.event_log import events, log_event
 from optimize.results.timeframe_verdict import Verdict
 from optimize.search.space import parse_space
 from optimize.search.spec import LOOKBACK, TIMEFRAME, PhaseSpec, SamplerSpec, TimeframePhaseSpec

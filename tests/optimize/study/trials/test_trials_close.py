@@ -6,7 +6,8 @@ import pytest
 
 from optimize.cli.status import study_status
 from optimize.results import leases
-from optimize.results.events import TrialsClosed, events
+from optimize.results.event_log import events
+from optimize.results.events import TrialsClosed
 from optimize.results.records import set_cap
 from optimize.study.context import StudyContext
 from optimize.study.control import NoTrial

@@ -2,7 +2,8 @@
 
 import pytest
 
-from optimize.results.events import FailureHandled, Logged, events
+from optimize.results.event_log import Logged, events
+from optimize.results.events import FailureHandled
 from optimize.results.runs import windows_of
 from optimize.study.context import StudyContext
 from optimize.study.control import NoTrial
