@@ -35,8 +35,8 @@ from envs.costs import CostSpec  # noqa: E402
 from envs.episodes import SequentialEpisodes  # noqa: E402
 from envs.rewards import RewardSpec  # noqa: E402
 from envs.single import TradingEnv  # noqa: E402
+from envs.spec import EnvSpec  # noqa: E402
 from envs.types import Market  # noqa: E402
-from envs.vector import EnvSpec  # noqa: E402
 from optimize.agents.agent import Agent  # noqa: E402
 from optimize.agents.registry import action_of  # noqa: E402
 from optimize.agents.sb3.train import train  # noqa: E402

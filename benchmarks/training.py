@@ -31,8 +31,9 @@ from envs.costs import CostSpec  # noqa: E402
 from envs.episodes import RandomEpisodes  # noqa: E402
 from envs.rewards import RewardSpec  # noqa: E402
 from envs.single import TradingEnv  # noqa: E402
+from envs.spec import EnvSpec  # noqa: E402
 from envs.types import Market  # noqa: E402
-from envs.vector import EnvSpec, TradingVectorEnv  # noqa: E402
+from envs.vector import TradingVectorEnv  # noqa: E402
 from optimize.agents.engines import local_engine  # noqa: E402
 from optimize.agents.registry import action_of, find_algorithm  # noqa: E402
 from optimize.agents.sb3.build import build, policy_arguments  # noqa: E402

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import insert
 
 from benchmarks.stored_trials import insert_trials
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from optimize import clock
 from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec

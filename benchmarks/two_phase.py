@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 
 from envs.costs import CostSpec
+from envs.spec import EnvSpec
 from envs.types import FloatArray
-from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec, SyntheticSpec

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from envs.costs import CostSpec
 from envs.episodes import Episodes
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv, refuse_rendering
+from envs.vector import TradingVectorEnv, refuse_rendering
 
 ONE_ROW = np.ones(1, dtype=np.bool_)
 

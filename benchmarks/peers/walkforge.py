@@ -16,8 +16,9 @@ from envs.costs import CostSpec
 from envs.episodes import RandomEpisodes
 from envs.rewards import RewardSpec
 from envs.single import TradingEnv
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.agents.sb3.vecenv import SB3VecEnv
 
 FULL_COSTS = CostSpec(

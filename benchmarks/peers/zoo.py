@@ -16,7 +16,7 @@ from envs.costs import CostSpec
 from envs.episodes import RandomEpisodes, SequentialEpisodes
 from envs.rewards import RewardSpec
 from envs.single import TradingEnv
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 
 ENV = "Walkforge-v0"
 

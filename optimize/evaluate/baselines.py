@@ -15,8 +15,8 @@ from envs.fused_rollout import replay_actions
 from envs.observations import ObservationLayout, observation_layout
 from envs.policy import FusedRollout, Policy
 from envs.rewards import RewardFunction
+from envs.spec import EnvSpec
 from envs.types import FloatArray, Market
-from envs.vector import EnvSpec
 from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT
 from optimize.evaluate.metrics import WindowMetrics, measure, session_returns
 from optimize.evaluate.random_policies import (

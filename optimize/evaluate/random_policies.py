@@ -18,9 +18,10 @@ from envs.outcomes import BAD_EQUITY, RUINED
 from envs.policy import FusedRollout
 from envs.random_rollout import RandomBuffers, RandomPaths, draw_actions, rollout_random
 from envs.rewards import RewardFunction, RewardSpec
+from envs.spec import EnvSpec
 from envs.trajectory import Trajectory
 from envs.types import BoolArray, FloatArray, Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.errors import NumericError
 from optimize.evaluate.score import ScoreSpec, running_score
 from optimize.evaluate.windows import Window

@@ -17,10 +17,11 @@ from envs.ledger import bad_equity_message
 from envs.outcomes import BAD_EQUITY, BAD_OBSERVATION, RUINED
 from envs.policy import FusedPolicy, FusedRollout, Policy
 from envs.rewards import RewardFunction, RewardSpec
+from envs.spec import EnvSpec
 from envs.stress import NO_STRESS, Stress
 from envs.trajectory import Trajectory, empty_trajectory, record_steps
 from envs.types import BoolArray, FloatArray, IntArray, Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.errors import NumericError, WalkforgeError
 
 

@@ -9,7 +9,7 @@ from envs.costs import CostSpec
 from envs.fields import EXAM, MARKET, RUN, group, setting
 from envs.plain import from_plain
 from envs.rewards import RewardSpec, find_reward
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from optimize.agents.budget import check_budget, divide_budget
 from optimize.agents.engines import choose_engine
 from optimize.agents.registry import action_of, hyperparameters_of

@@ -17,7 +17,8 @@ from envs.episodes import Episodes, RandomEpisodes, SequentialEpisodes
 from envs.errors import BadInputError, WalkforgeError
 from envs.rewards import RewardSpec
 from envs.single import TradingEnv
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.spec import EnvSpec
+from envs.vector import TradingVectorEnv
 from tests.markets import make_market, random_walk
 
 ROWS, LOOKBACK, ID = 3, 2, "Walkforge/Trading-v0"

@@ -11,8 +11,9 @@ from envs.cost_kernels import NS_PER_YEAR
 from envs.costs import CostSpec
 from envs.episodes import Episodes, SequentialEpisodes
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 
 EAGER = EnvSpec(rebalance_band=0.0)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from envs.costs import CostSpec
 from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from tests.envs.environments import make_env, play, with_exits
 from tests.markets import make_market, random_walk
 

@@ -11,8 +11,9 @@ import pytest
 from envs.costs import CostSpec
 from envs.episodes import SequentialEpisodes
 from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk

@@ -8,7 +8,7 @@ import pytest
 from envs.costs import CostSpec
 from envs.orders import OrderRules, scale_target
 from envs.rewards import RUIN_FLOOR
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from tests.envs.environments import EAGER, make_env, play, with_exits, with_gaps
 from tests.markets import make_market, random_walk
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.costs import CostSpec
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from tests.envs.environments import make_env, play, with_gaps
 from tests.markets import make_market
 

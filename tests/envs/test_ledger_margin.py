@@ -9,8 +9,8 @@ import pytest
 from envs.costs import CostSpec
 from envs.env_state import EnvState
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.evaluate.baselines import FlatPolicy
 from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, replay_without_costs, rollout

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from envs.costs import CostSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from tests.envs.environments import EAGER, Play, make_env, play, with_exits
 from tests.markets import make_market, random_walk
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from envs.costs import CostSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from tests.envs.environments import Play, make_env, play
 from tests.markets import make_market, random_walk
 

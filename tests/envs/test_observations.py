@@ -8,7 +8,7 @@ import pytest
 from envs.costs import CostSpec
 from envs.observations import ObservationLayout, observation_layout
 from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from tests.envs.environments import make_env, play
 from tests.markets import make_market, random_walk
 

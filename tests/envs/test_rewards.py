@@ -12,8 +12,8 @@ from envs.costs import CostSpec
 from envs.episodes import SequentialEpisodes
 from envs.errors import BadInputError
 from envs.rewards import REWARDS, RUIN_FLOOR, RewardSpec, buy_and_hold_moments
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from tests.envs.environments import make_env, play
 from tests.markets import make_market, random_walk
 

@@ -14,7 +14,7 @@ from envs.episodes import Episodes, RandomEpisodes, SequentialEpisodes
 from envs.errors import WalkforgeError
 from envs.rewards import REWARDS, RewardSpec, buy_and_hold_moments
 from envs.single import TradingEnv
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from tests.envs.environments import with_exits
 from tests.markets import make_market, random_walk
 

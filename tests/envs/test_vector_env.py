@@ -14,7 +14,8 @@ from envs.episodes import RandomEpisodes, SequentialEpisodes
 from envs.errors import BadInputError, WalkforgeError
 from envs.rewards import RUIN_FLOOR, RewardSpec
 from envs.single import TradingEnv
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.spec import EnvSpec
+from envs.vector import TradingVectorEnv
 from tests.envs.environments import make_env
 from tests.markets import make_market, random_walk
 

@@ -9,8 +9,8 @@ import pytest
 
 from envs.costs import CostSpec
 from envs.observations import observation_layout
+from envs.spec import EnvSpec
 from envs.types import FloatArray
-from envs.vector import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec, SyntheticSpec

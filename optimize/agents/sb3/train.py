@@ -12,8 +12,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes, SessionEpisodes
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.agents.agent import Agent
 from optimize.agents.engines import FUSED, Engine, local_engine
 from optimize.agents.kernels.off_policy.training import CompiledOffPolicy

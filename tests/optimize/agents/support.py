@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 from envs.costs import CostSpec
 from envs.episodes import RandomEpisodes
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.agents.agent import Agent
 from optimize.agents.registry import action_of
 from optimize.agents.sb3.callbacks import ProgressReport

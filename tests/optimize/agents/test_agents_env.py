@@ -8,8 +8,8 @@ import pytest
 
 from envs.costs import CostSpec
 from envs.rewards import RewardSpec, buy_and_hold_moments
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.agents.agent import Agent, load_agent
 from optimize.agents.sb3.train import train
 from optimize.errors import BadInputError

@@ -10,7 +10,7 @@ import torch
 
 from envs.costs import CostSpec
 from envs.rewards import RewardSpec
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from optimize.agents.agent import Agent
 from optimize.agents.registry import ALGORITHMS, find_algorithm
 from optimize.agents.sb3.train import train

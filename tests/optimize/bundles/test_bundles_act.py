@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.bundles.act import Decision
 from optimize.bundles.export import export_best
 from optimize.bundles.load import Bundle, load_bundle

@@ -5,8 +5,8 @@ from gymnasium import spaces
 from envs.actions import action_space
 from envs.costs import CostSpec
 from envs.policy import Policy
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.evaluate.baselines import TURNOVERS, Baseline, FlatPolicy, measure_baselines
 from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.score import ScoreSpec, score

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from envs.costs import CostSpec
 from envs.plain import from_plain, to_plain
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import FloatArray, IntArray, Market
-from envs.vector import EnvSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.gate_spec import ResultGateSpec
 from optimize.evaluate.gates import (

@@ -7,8 +7,8 @@ import pytest
 
 from envs.costs import CostSpec
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.evaluate.metrics import session_returns
 from optimize.evaluate.random_policies import RandomPolicy, measure_random, random_quantile
 from optimize.evaluate.rollout import rollout

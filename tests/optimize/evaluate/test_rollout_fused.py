@@ -14,8 +14,8 @@ from envs.costs import CostSpec
 from envs.observations import observation_layout
 from envs.policy import FusedPolicy, Policy
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.errors import NumericError
 from optimize.evaluate.baselines import BuyAndHoldPolicy, FlatPolicy, buy_and_hold_weight
 from optimize.evaluate.random_policies import RandomPolicy

@@ -11,9 +11,9 @@ from envs.actions import action_space
 from envs.costs import CostSpec
 from envs.policy import Policy
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.stress import NO_STRESS, Stress
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.evaluate.random_policies import RandomPolicy
 from optimize.evaluate.rollout import Evaluation, RecordedPolicy, rollout
 from tests.markets import make_market, random_walk

@@ -7,8 +7,8 @@ import pytest
 from envs.actions import action_space
 from envs.costs import CostSpec
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import FloatArray, Market
-from envs.vector import EnvSpec
 from optimize.data.bars import join_bars
 from optimize.data.calendars.spec import SessionSpec
 from optimize.data.features.spec import FeatureSpec

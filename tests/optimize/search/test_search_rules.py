@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.errors import BadInputError
 from optimize.search.rules import budget_conflicts, check_space, sufficient_budget, unread_keys

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import update
 
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from optimize.agents.engines import Engine
 from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec

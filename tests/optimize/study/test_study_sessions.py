@@ -10,8 +10,8 @@ from rich.console import Console
 
 from envs.costs import CostSpec
 from envs.episodes import SessionEpisodes, session_spans
+from envs.spec import EnvSpec
 from envs.types import IntArray
-from envs.vector import EnvSpec
 from optimize.data.calendars.spec import SessionSpec
 from optimize.data.sessions import session_table
 from optimize.data.spec import DataSpec

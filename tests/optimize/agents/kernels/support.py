@@ -11,8 +11,9 @@ from torch import nn
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec, TradingVectorEnv
+from envs.vector import TradingVectorEnv
 from optimize.agents.kernels.on_policy.training import CompiledOnPolicy
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from tests.markets import make_market, random_walk

@@ -15,8 +15,8 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from envs.rewards import RewardSpec
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.agents.agent import Agent
 from optimize.agents.kernels.fused.policy import read_policy_layers
 from optimize.agents.registry import action_of, find_algorithm

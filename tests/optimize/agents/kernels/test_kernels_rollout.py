@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from envs.episodes import RandomEpisodes, SequentialEpisodes, SessionEpisodes
 from envs.rewards import RewardSpec, buy_and_hold_moments
 from envs.single import TradingEnv
+from envs.spec import EnvSpec
 from envs.types import Market
-from envs.vector import EnvSpec
 from optimize.agents.kernels.on_policy.collect import RolloutCollector
 from optimize.agents.kernels.on_policy.ppo import CompiledPPO
 from optimize.agents.sb3.vecenv import SB3VecEnv

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from envs.vector import EnvSpec
+from envs.spec import EnvSpec
 from optimize.agents.spec import AgentSpec
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import DatabaseSpec, check_reachable
