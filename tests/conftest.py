@@ -14,6 +14,7 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # started by nohup: so is
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+gc.disable()  # while the tests are collected: what they import stays
 os.environ.pop("COLUMNS", None)  # of the terminal that runs the tests: tables are whole without it
 
 import pytest  # noqa: E402  (thread limits must be set before numpy is imported)
@@ -80,6 +81,7 @@ def pytest_collection_finish() -> None:
     """Leave the 600,000 objects of the imported modules out of every garbage collection: each took 0.3 s."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
