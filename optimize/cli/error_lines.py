@@ -19,10 +19,10 @@ EXIT_BAD_INPUT = 2
 ALL_OF_IT = "debug.traceback=true shows the traceback"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")  # a terminal would obey these
 FULL = {errno.ENOSPC, errno.EDQUOT}
-SHORT_WRITE = re.compile(
-    r"errno 28|No space left|requested and \d+ written", re.I
-)  # pyarrow, numpy: no errno
+# Messages of pyarrow and numpy, which set no errno.
+SHORT_WRITE = re.compile(r"errno 28|No space left|requested and \d+ written", re.I)
 SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+# Local variables that name the file which a frame was reading.
 LOCAL_NAMES = (
     "path",
     "file",
@@ -30,7 +30,7 @@ LOCAL_NAMES = (
     "place",
     "source",
     "partial",
-)  # local variables that name the file a frame was reading
+)
 DATABASE_SIGNS: tuple[tuple[str, int, str], ...] = (
     (r"readonly|read-only", EXIT_BAD_INPUT, "it is read-only here: make the file and its folder writable"),
     (r"permission denied|must be owner", EXIT_BAD_INPUT, "this user may not do that: ask for the right"),

@@ -12,10 +12,11 @@ from optimize.secrets import hide_password
 EXAMPLES = "sqlite:///path/to/file.db or postgresql://user@host/dbname"
 DRIVER = "postgresql+psycopg"
 SECRETS = {"password", "sslpassword"}
+# The URLs of conf/database, with the word that chooses each.
 DEFAULTS = {
     "sqlite:///databases/walkforge.db": "",
     "postgresql://localhost/walkforge": " database=postgresql",
-}  # of conf/database
+}
 QUOTED = " =,{}[]()'\""  # Hydra reads a value with one of these only in quotes
 
 

@@ -76,9 +76,8 @@ def _running(audit: Audit, record: StudyRecord | None) -> Iterator[Finding]:
     gone = {lease.run_uuid for lease in lost}
     working = [lease.trial_number for lease in held if lease.run_uuid not in gone]
     over = [number for number in untold if number not in working]
-    if (
-        record is not None and record.spec.get("worker", {}).get("mode") == "batch"
-    ):  # Optuna gets them in order
+    # In batch mode Optuna gets them in the order of their numbers.
+    if record is not None and record.spec.get("worker", {}).get("mode") == "batch":
         over = list(takewhile(over.__contains__, sorted(running)))
     yield from _untold(audit, over, record)
     yield _leases(audit, _stale(lost), [lease for lease in lost if _lives_here(lease)], states, working)

@@ -69,9 +69,8 @@ class RandomPolicy:
 class RandomScores:
     """Scores of many random policies of one turnover."""
 
-    scores: tuple[
-        float | None, ...
-    ]  # rising, None (ruined) first; 0 for a policy (or a window) without a trade
+    # rising, None (ruined) first; 0 for a policy (or a window) without a trade
+    scores: tuple[float | None, ...]
     turnover: float  # mean over the policies of the traded notional over equity, summed over the windows
     median_seed: int  # of the policy with the lower median score
 

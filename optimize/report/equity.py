@@ -20,10 +20,11 @@ from optimize.walkforward.files import find_returns
 
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130
 TRIAL_COLOR, HOLD_COLOR, INK, FAINT = "#1f5fa8", "#9a6a2f", "#333333", "#d9d9d9"
+# Line style and color of each curve of buy-and-hold.
 HOLDS = {
     BUY_AND_HOLD: ((0, ()), HOLD_COLOR),
     BUY_AND_HOLD_OVERNIGHT: ((0, (2, 2)), "#5d8a3a"),
-}  # line style and color of each
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ _BEST_SCORE = "SELECT MAX(score) FROM best_models WHERE study_name = :name"
 _HEALTH = "SELECT * FROM study_health WHERE study_name = :name"
 _SPREAD = text('SELECT "window", sharpe FROM wf_windows WHERE run_uuid = :run_uuid ORDER BY "window", repeat')
 
+# Figures of a run that the views do not have.
 FROM_METRICS = (
     "exposure",
     "max_drawdown_bars",
@@ -35,7 +36,7 @@ FROM_METRICS = (
     "sessions_per_year",
     "sharpe_in_sample",
     "walk_forward_efficiency",
-)  # of a run, that the views do not have
+)
 
 
 @dataclass(frozen=True)

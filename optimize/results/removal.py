@@ -20,12 +20,13 @@ from optimize.results.tables import (
     WINDOWS,
 )
 
+# These rows stay: deleting a study makes no bar unseen and no try undone.
 KEPT = (
     TRIED_RUNS,
     HOLDOUTS,
     HOLDOUT_OPENINGS,
     INSTRUMENTS,
-)  # deleting a study makes no bar unseen and no try undone
+)
 
 
 class LowerRun(NamedTuple):

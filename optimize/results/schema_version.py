@@ -7,6 +7,7 @@ from optimize.database.address import url_text
 from optimize.errors import BadInputError
 
 VERSION_TABLE = "wf_alembic_version"
+# Oldest first; each has a file in migrations/versions.
 VERSIONS = (
     "0001",
     "0002",
@@ -17,7 +18,7 @@ VERSIONS = (
     "0007",
     "0008",
     "0009",
-)  # oldest first; each has a file in migrations/versions
+)
 
 
 def refuse_newer(bind: Engine | Connection) -> None:

@@ -25,10 +25,11 @@ READ_BESIDE: dict[str, tuple[str, Callable[[Any], bool], str]] = {  # by hyperpa
     "rms_prop_eps": ("use_rms_prop", bool, "true"),
     "target_entropy": ("ent_coef", lambda value: isinstance(value, str), "auto"),
 }
+# Keys in steps, which have no effect beyond the length of a training.
 STEP_INTERVALS = {
     "target_update_interval",
     "train_freq",
-}  # in steps; useless beyond the length of a training
+}
 LONGEST_TRAINING = 2**40  # no training is as long: values that conflict even then do not fit by its length
 
 

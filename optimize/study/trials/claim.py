@@ -81,9 +81,8 @@ def claim(
 
     `supervisor` is the parent process that decides whether a death of this worker counts as a loss.
     """
-    if (
-        context.proposals.empty
-    ):  # reading thousands of trials takes seconds: not while others wait for the lock
+    # Reading thousands of trials takes seconds: not while others wait for the lock.
+    if context.proposals.empty:
         context.proposals.follow(context.study.get_trials(deepcopy=False))
     found: Claim | NoTrial | None = None
     try:

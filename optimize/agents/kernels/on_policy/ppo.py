@@ -23,9 +23,8 @@ from optimize.agents.kernels.nets.layers import Vector, output_layer
 from optimize.agents.kernels.nets.optimizers import Adam, clip_scale, step_adam
 from optimize.agents.kernels.on_policy.training import CompiledOnPolicy
 
-ENTROPY_LOSS, POLICY_LOSS, VALUE_LOSS, CLIP_FRACTION, APPROX_KL, TOTAL_LOSS = range(
-    6
-)  # columns of the losses
+# Columns of the losses.
+ENTROPY_LOSS, POLICY_LOSS, VALUE_LOSS, CLIP_FRACTION, APPROX_KL, TOTAL_LOSS = range(6)
 
 
 class PpoSettings(NamedTuple):
