@@ -20,6 +20,7 @@ from envs.types import FloatArray
 from optimize.agents.spec import AgentSpec
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec
+from optimize.evaluate.metrics import sharpe_ratio
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.study.spec import StudySpec, resolve
@@ -46,9 +47,9 @@ class Size:
     bars: tuple[int, ...] = (6000, 12000, 24000)
     markets: int = 20  # of each edge and length
     points: int = len(POINTS)
-    seeds: int = 4  # the first is that of the search, the others are fresh
+    seeds: int = 2  # the first is that of the search, the others are fresh
     windows: int = 5  # the last one is the holdout
-    steps: int = 16_384
+    steps: int = 8192
 
 
 FULL = Size()
@@ -63,6 +64,12 @@ class Table:
     window: FloatArray  # (sessions,) number of the window
     trades: FloatArray  # (points, seeds, windows)
     seconds: FloatArray  # (points, windows) of training and evaluation, CPU, mean over seeds
+
+
+def sharpe(returns: FloatArray) -> float:
+    """Return the annualised Sharpe ratio of session returns, 0 where it is undefined."""
+    found = sharpe_ratio(returns, YEAR)
+    return found if np.isfinite(found) else 0.0
 
 
 def make_bars(edge: float, bars: int, seed: int) -> pd.DataFrame:

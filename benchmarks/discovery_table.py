@@ -14,17 +14,43 @@ def discovery(result: dict[str, Any]) -> str:
     rows = []
     for each in result["rules"]:
         found = [f"{each['discoveries'][rule]} of {each['markets']}" for rule in rules]
-        scores = [f"{each[key]:+.2f}" for key in ("search", "fresh", "held_out")]
+        scores = [f"{each[key]:+.2f} ± {each['errors'][key]:.2f}" for key in ("search", "fresh", "held_out")]
         rows.append([f"{each['edge']:g}", each["sessions"], *found, *scores])
-    heads = ("edge", "sessions", *rules, "best score", "on fresh seeds", "held out")
-    budgets = [f"{budget:.0%}" for budget in result["budgets"]]
-    regrets = [[name, *(f"{value:.2f}" for value in found)] for name, found in result["regret"].items()]
+    heads = ("edge", "sessions", *rules, "best score", "on a fresh seed", "held out")
     said = (
-        f"{result['points']} points with {result['seeds']} seeds of {result['steps']:,} steps on each "
-        f"market; recording took {result['cpu_s']:,.0f} CPU seconds."
+        f"{sum(each['markets'] for each in result['rules'])} markets, each with {result['points']} points, "
+        f"{result['seeds']} seeds, {result['windows']} windows and trainings of {result['steps']:,} steps; "
+        f"recording took {result['cpu_s'] / 3600:.2f} CPU hours."
     )
-    search = "Mean regret (held-out Sharpe ratio) after a share of the CPU time of the whole grid:"
-    return f"{said}\n\n{table(heads, rows)}\n\n{search}\n\n{table(('search', *budgets), regrets)}"
+    return f"{said}\n\n{table(heads, rows)}\n\n{searches(result)}"
+
+
+def searches(result: dict[str, Any]) -> str:
+    """Return regret and held-out Sharpe ratio of each search by CPU time, and the lead of the default."""
+    budgets, rows = [f"{budget:g}" for budget in result["budgets"]], result["searches"]
+    regrets = [[each["search"], *(_number(value) for value in each["regret"])] for each in rows]
+    held = [[each["search"], *(_number(value) for value in each["held_out"])] for each in rows]
+    leads = [
+        [
+            each["search"],
+            *(_number(lead, error) for lead, error in zip(each["lead"], each["lead_error"], strict=True)),
+        ]
+        for each in rows
+        if any(each["lead"])  # that of the default over itself is 0
+    ]
+    of = "the point that is ranked first, by CPU time in units of one run of every point"
+    markets = f"on the {result['markets_searched']} markets with an edge"
+    parts = (
+        (f"Regret {markets}: the score of the best point less that of {of}.", regrets),
+        ("Lead of the default: the regret of a search less that of the default, with its error.", leads),
+        (f"Held-out Sharpe ratio of {of}.", held),
+    )
+    return "\n\n".join(f"{words}\n\n{table(('search', *budgets), each)}" for words, each in parts)
+
+
+def _number(value: float | None, error: float | None = None) -> str:
+    """Return a number with its error; a dash where a search had no point yet on some market."""
+    return "-" if value is None else f"{value:+.2f}" if error is None else f"{value:+.2f} ± {error:.2f}"
 
 
 def draw(result: dict[str, Any], path: Path = PICTURE) -> None:

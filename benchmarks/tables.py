@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.discovery_table import discovery
 from benchmarks.markdown import table, times
+from benchmarks.null_table import null_studies
 
 REQUIREMENTS = Path(__file__).resolve().parent / "peers"
 PARTS = ("trial", "launch", "study")  # of the benchmark of small trials
@@ -284,4 +285,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "small_study": small_study,
     "verbs": verbs,
     "discovery": discovery,
+    "null_studies": null_studies,
 }

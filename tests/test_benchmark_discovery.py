@@ -1,10 +1,16 @@
 """The discovery benchmark: the planted edge has its stated size, and the rules read a table correctly."""
 
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+
 import numpy as np
 import pytest
 
-from benchmarks.discovery import RULES, judged, rule_rows, searched
-from benchmarks.discovery_markets import COST, DAY, TURNOVER, YEAR, Table, make_bars
+from benchmarks.discovery import RULES, judged, rule_rows, search_rows
+from benchmarks.discovery_markets import COST, DAY, QUICK, TURNOVER, YEAR, Table, make_bars
+from benchmarks.discovery_records import Market, markets
+from benchmarks.discovery_searches import BUDGETS, SEARCHES, replay
 from benchmarks.discovery_table import discovery
 
 
@@ -42,12 +48,47 @@ def test_every_rule_finds_a_large_edge_and_the_strict_ones_find_none_in_losses()
     assert losing["sessions"] == 120
 
 
+def test_a_run_that_is_stopped_has_recorded_about_as_many_markets_of_each_kind() -> None:
+    size = replace(QUICK, bars=(6000, 12000))
+    for stop in range(1, size.markets * len(size.edges) * len(size.bars) + 1):
+        recorded = Counter((each.edge, each.bars) for each in islice(markets(size), stop))
+        counts = [recorded[edge, bars] for edge in size.edges for bars in size.bars]
+        assert max(counts) - min(counts) <= 1
+
+
+def one_good_point() -> Table:
+    """Return trials of noise, but for the last point, which earns in every window."""
+    found = table(0.0)
+    found.returns[-1] += 0.02
+    return found
+
+
+def test_a_search_that_may_try_the_grid_twice_finds_the_one_good_point() -> None:
+    (default,) = [each for each in SEARCHES if each.is_default]
+    found = np.mean([replay(one_good_point(), default, seed) for seed in range(10)], axis=0)
+    regret, held = found
+    assert regret[-1] < 0.2 * regret[1]
+    assert held[-1] > held[1]
+
+
+def test_a_first_phase_delays_the_first_ranked_point() -> None:
+    by_name = {each.name: replay(one_good_point(), each, 3) for each in SEARCHES}
+    assert np.isfinite(by_name["TPE"][0, 0])
+    assert np.isnan(by_name["the default after a phase for the lookback"][0, :2]).all()
+    assert (by_name["TPE"][0, :1] == by_name["random"][0, :1]).all(), (
+        "the first ten trials are drawn at random"
+    )
+
+
 def test_the_results_become_tables() -> None:
     found = judged(table(0.5))
-    regret = searched(table(0.5), "tpe and median pruner", 0)
+    searched = np.array([[replay(table(0.5), each, 0) for each in SEARCHES]])
     result = {
-        "points": 8, "seeds": 2, "steps": 64, "cpu_s": 1.0, "budgets": (0.25, 0.5, 0.75, 1.0),
-        "rules": rule_rows([(4.0, 6000, found)]), "regret": {"random": regret},
+        "points": 8, "seeds": 2, "steps": 64, "windows": 4, "cpu_s": 1.0, "budgets": BUDGETS,
+        "rules": rule_rows([(Market(4.0, 6000, 0), found)]), "markets_searched": 1,
+        "searches": search_rows(searched),
     }  # fmt: skip
-    assert "| 4 | 120 | 1 of 1 | 1 of 1 |" in discovery(result)
-    assert regret[-1] >= 0
+    written = discovery(result)
+    assert "| 4 | 120 | 1 of 1 | 1 of 1 |" in written
+    assert "| the default with two repeats | " in written
+    assert "nan" not in written
