@@ -190,7 +190,7 @@ def _defect(error: BaseException) -> CommandFailure:
 
 
 def _path_in(traceback: TracebackType | None) -> str | None:
-    """Return the path that the innermost function with one was working on."""
+    """Return the path in a local variable of the innermost frame that has one."""
     found = None
     for frame, _ in tracebacks.walk_tb(traceback):
         for name in LOCAL_NAMES:

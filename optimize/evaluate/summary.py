@@ -142,7 +142,7 @@ def _against(
 
 
 class WindowFigures(Protocol):
-    """The figures of one window that add up over windows without its returns."""
+    """The stored figures of one window, which are summed over windows without reading its returns."""
 
     @property
     def repeat(self) -> int:

@@ -278,8 +278,9 @@ def _place(dates: WindowDates, market: Market, purge: int, lookback: int) -> Win
     bars = [int(bar) for bar in np.searchsorted(market.session, ordinals)]
     if ordinals[3] - ordinals[2] != dates.test_sessions:
         raise BadInputError(
-            f"window {dates.index} ({_spell(dates)}) has {dates.test_sessions} test sessions, the market at "
-            f"data.timeframe={market.timeframe} {ordinals[3] - ordinals[2]}: plan it on the same data"
+            f"window {dates.index} ({_spell(dates)}) has {dates.test_sessions} test sessions, but the market "
+            f"at data.timeframe={market.timeframe} has {ordinals[3] - ordinals[2]}: plan the windows "
+            "on the same data"
         )
     return Window(
         index=dates.index,

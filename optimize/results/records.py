@@ -205,13 +205,9 @@ def load_cap(conn: Connection, name: str) -> int | None:
 def set_cap(conn: Connection, name: str, n_trials: int) -> None:
     """Set the number of trials that a study may reach in all."""
     require(n_trials >= 0, "n_trials", n_trials, ">= 0")
-    if (
-        conn.execute(update(STUDIES).where(STUDIES.c.study_name == name).values(n_trials=n_trials)).rowcount
-        == 0
-    ):
-        raise BadInputError(
-            f"name={name!r}: this database holds no such study; start it before its cap is set"
-        )
+    changed = conn.execute(update(STUDIES).where(STUDIES.c.study_name == name).values(n_trials=n_trials))
+    if changed.rowcount == 0:
+        raise BadInputError(f"name={name!r}: this database has no such study: `walkforge status` lists them")
 
 
 def follow_launch(conn: Connection, study: StudyRecord) -> None:

@@ -111,4 +111,6 @@ class SB3VecEnv(VecEnv):
 
     def _require_all(self, indices: VecEnvIndices, deed: str) -> None:
         if indices is not None and set(self._get_indices(indices)) != set(range(self.num_envs)):
-            raise IndexError(f"cannot {deed} for environments {indices}: a batch changes as a whole")
+            raise IndexError(
+                f"cannot {deed} for environments {indices}: all environments of a batch change together"
+            )

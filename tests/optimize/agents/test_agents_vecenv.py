@@ -65,7 +65,7 @@ def test_is_a_monitored_vec_env(vec_env: SB3VecEnv) -> None:
     assert not vec_env.has_attr("no_such_attribute")
     vec_env.set_attr("label", "x")
     assert vec_env.get_attr("label") == ["x"] * N_ENVS
-    with pytest.raises(IndexError, match="a batch changes as a whole"):
+    with pytest.raises(IndexError, match="all environments of a batch change together"):
         vec_env.set_attr("label", "y", indices=0)
 
 

@@ -239,5 +239,5 @@ def test_too_few_sessions_and_bad_values_are_refused() -> None:
 
 def test_market_of_another_calendar_is_refused() -> None:
     plan = plan_windows(loose(), days(60))
-    with pytest.raises(BadInputError, match="plan it on the same data"):
+    with pytest.raises(BadInputError, match="plan the windows on the same data"):
         place_windows(plan, market_of(45), purge_bars=2, lookback=1, spec=loose())

@@ -319,8 +319,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm, Generic[LearnerT]):
         if found is None or found.vec_env is not env:
             if not isinstance(env, SB3VecEnv):
                 raise BadInputError(
-                    f"agent.engine='compiled' plays an SB3VecEnv and no {type(env).__name__}: wrap nothing "
-                    "around it, or set agent.engine=stock"
+                    f"agent.engine='compiled' trains in an SB3VecEnv, not in a {type(env).__name__}: "
+                    "remove the wrapper, or set agent.engine=stock"
                 )
             found = self._collector = ReplayCollector(env, self._kernels, self.buffer_size, self._action_size)
             if self._stored_replay is not None:
