@@ -37,7 +37,7 @@ from optimize.results.event_log import last_event
 from optimize.results.events import FolderMarked
 from optimize.results.finalists import load_finalist_run
 from optimize.results.holdout import holdout_of_study, openings_of
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import LeaderboardRow, find_study
 from optimize.results.records import (

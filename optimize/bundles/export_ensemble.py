@@ -31,7 +31,7 @@ from optimize.report.gates import refuse_flagged
 from optimize.report.luck import refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.finalists import ended_finalist_runs, load_finalist_run
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.outcome import outcome_of
 from optimize.results.queries import LeaderboardRow, find_study
 from optimize.results.records import RunRecord, load_baselines, load_study

@@ -21,7 +21,8 @@ from optimize.results.holdout import (
     log_opening,
     score_opening,
 )
-from optimize.results.instruments import instruments_of, names_of_bars
+from optimize.results.instrument_names import instruments_of
+from optimize.results.instruments import names_of_bars
 from optimize.results.records import RunRecord
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.refit import refit_end

@@ -32,7 +32,7 @@ from optimize.report.unscored import why_unscored
 from optimize.report.verdict import LUCK_COLUMNS, LUCK_LEGEND, interval_of
 from optimize.results.finalists import finalist_holdouts, ranked_finalists
 from optimize.results.holdout import holdout_of_study, openings_of
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.queries import (
     LeaderboardRow,

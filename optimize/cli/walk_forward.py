@@ -28,7 +28,7 @@ from optimize.report.gates import mark_lines
 from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
 from optimize.report.verdict import luck_lines
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.outcome import marks_of
 from optimize.results.states import TryKind
 from optimize.results.tables import create_tables

@@ -9,7 +9,7 @@ from optimize.data.spec import EMBEDDED_FILE
 from optimize.database import Connection
 from optimize.results.event_log import last_event
 from optimize.results.events import SourceDescribed
-from optimize.results.instruments import OWN_SYMBOLS
+from optimize.results.instrument_names import OWN_SYMBOLS
 from optimize.results.records import load_study
 
 SOURCES = {"embedded": Path(EMBEDDED_FILE).name, "synthetic": "a synthetic market"}

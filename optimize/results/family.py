@@ -15,7 +15,7 @@ from optimize.data.symbols import share_symbol
 from optimize.database import has_table
 from optimize.evaluate.captions import BUY_AND_HOLD
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.results.instruments import known_names
+from optimize.results.instrument_names import known_names
 from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import parameter_set
 from optimize.results.states import COUNTED, RunState

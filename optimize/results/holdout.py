@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from optimize.clock import now
 from optimize.data.symbols import share_symbol
 from optimize.database import has_table
-from optimize.results.instruments import known_names
+from optimize.results.instrument_names import known_names
 from optimize.results.rows import load_rows, values_of
 from optimize.results.tables import HOLDOUT_OPENINGS, HOLDOUTS
 

@@ -1,4 +1,4 @@
-"""The instruments of a database: their names, and their session closes, which link names of equal bars."""
+"""The session closes of the instruments of a database, which link names of equal bars."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,11 @@ from sqlalchemy import Connection, delete, insert, select
 from envs.types import Market
 from optimize.clock import now
 from optimize.data.session_closes import CLOSE_DIGITS, Closes, closes_of, join_closes, move_alike, priced
-from optimize.data.spec import EMBEDDED_SYMBOL, SYNTHETIC_SYMBOL
-from optimize.data.symbols import alike, share_symbol
+from optimize.data.symbols import alike
 from optimize.database import has_table
-from optimize.hashing import hash_object
+from optimize.results.instrument_names import instruments_of, known_names
 from optimize.results.rows import load_rows, values_of
 from optimize.results.tables import INSTRUMENTS
-
-OWN_SYMBOLS = {"embedded": EMBEDDED_SYMBOL, "synthetic": SYNTHETIC_SYMBOL}  # of sources with one symbol
 
 
 @dataclass(frozen=True)
@@ -37,20 +34,6 @@ class Instrument:
         """Return its closes as arrays."""
         days = np.array(self.closes["days"], dtype=np.int64).astype("datetime64[D]")
         return Closes((self.instrument,), days, np.array(self.closes["closes"], dtype=np.float64)[:, None])
-
-
-def instruments_of(data: Mapping[str, Any], symbols: Sequence[str] = ()) -> list[str]:
-    """Return the instruments of stored data keys; `symbols` are those of the market that was built.
-
-    Synthetic markets of different settings are different instruments.
-    """
-    provider = str(data.get("provider"))
-    own = [OWN_SYMBOLS[provider]] if provider in OWN_SYMBOLS else []
-    names = sorted(map(str, list(symbols) or data.get("symbols") or own))
-    if provider != "synthetic":
-        return names
-    made = hash_object([data.get("synthetic"), data.get("source_timeframe")])[:8]
-    return [f"{name} {made}" for name in names]
 
 
 def store_instruments(conn: Connection, data: Mapping[str, Any], market: Market) -> list[str]:
@@ -81,19 +64,6 @@ def names_of_bars(conn: Connection, data: Mapping[str, Any], market: Market) -> 
         if move_alike(each.known, closes)
     ]
     return known_names(conn, [*names, *found])
-
-
-def known_names(conn: Connection, instruments: Sequence[str]) -> list[str]:
-    """Return the names of instruments and those linked with one of them, each once.
-
-    A link is not followed further: a name such as PRICES may stand for the bars of several instruments.
-    """
-    names = dict.fromkeys(instruments)
-    if has_table(conn, INSTRUMENTS.name):
-        for name, same in conn.execute(select(INSTRUMENTS.c.instrument, INSTRUMENTS.c.same_as)):
-            if same and share_symbol(instruments, [name, *same]):
-                names |= dict.fromkeys([name, *same] if share_symbol(instruments, [name]) else [name])
-    return list(names)
 
 
 def _series(data: Mapping[str, Any], market: Market) -> dict[str, Closes]:

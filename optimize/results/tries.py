@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select, update
 from optimize.clock import now
 from optimize.data.symbols import share_symbol
 from optimize.database import has_table
-from optimize.results.instruments import known_names
+from optimize.results.instrument_names import known_names
 from optimize.results.rows import load_rows, replace_row, values_of, where
 from optimize.results.states import TryKind
 from optimize.results.tables import RUNS, TRIED_RUNS

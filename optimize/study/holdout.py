@@ -15,7 +15,8 @@ from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowDates
 from optimize.report.format import ordinal
 from optimize.results.holdout import HoldoutOpening, KeptHoldout, holdouts_of, keep_holdout, log_opening
-from optimize.results.instruments import instruments_of, names_of_bars, store_instruments
+from optimize.results.instrument_names import instruments_of
+from optimize.results.instruments import names_of_bars, store_instruments
 from optimize.results.records import load_study
 from optimize.results.tables import STUDIES
 from optimize.study.control import base_name, phases_of

@@ -28,7 +28,7 @@ from optimize.results.finalists import (
     save_finalist_holdout,
 )
 from optimize.results.holdout import HoldoutOpening, log_opening, openings_of, score_opening
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.finalists.retrain import Place
 from optimize.walkforward.files import SCALER, finalist_folder, holds_agent, window_folder

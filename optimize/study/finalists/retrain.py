@@ -18,7 +18,7 @@ from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results.finalists import FinalistRun, finish_finalist, save_finalist_window, start_finalist
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.outcome import outcome_of, window_record
 from optimize.results.records import Outcome, WindowRecord, load_baselines
 from optimize.results.returns import save_returns

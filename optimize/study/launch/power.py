@@ -2,7 +2,7 @@
 
 from envs.plain import to_plain
 from optimize.report.verdict import planned_power_line
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.tries import count_tries
 from optimize.study.context import StudyContext
 from optimize.study.trials.tell import counted

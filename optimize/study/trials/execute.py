@@ -19,7 +19,7 @@ from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window
 from optimize.results import leases
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.outcome import gate_rule, outcome_of, window_record
 from optimize.results.records import BaselineRecord, Outcome, RunRecord, WindowRecord, load_baselines
 from optimize.results.returns import save_returns

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import open_engine
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 from optimize.results.leases import abandon
 from optimize.results.orphans import missing_tables
 from optimize.results.records import forget_study, save_study

@@ -23,7 +23,7 @@ from optimize.results.holdout import (
     log_opening,
     openings_of,
 )
-from optimize.results.instruments import known_names
+from optimize.results.instrument_names import known_names
 from optimize.results.states import TryKind
 from optimize.results.tables import INSTRUMENTS, create_tables
 from optimize.results.tries import Try, count_tries, record_try

@@ -7,7 +7,7 @@ from typing import Any
 from alembic import op
 from sqlalchemy import Column, Connection, Integer, String, Text, inspect, text
 
-from optimize.results.instruments import instruments_of
+from optimize.results.instrument_names import instruments_of
 
 revision = "0006"
 down_revision = "0005"
