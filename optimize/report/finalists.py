@@ -96,6 +96,8 @@ def holdout_figures(finalist: Finalist, results: Sequence[FinalistHoldout]) -> d
 def stress_reasons(stress: Sequence[StressRecord]) -> list[str]:
     """Return a line for each stress test without a score, once for each reason."""
     found = dict.fromkeys(
-        f"{each.scenario}: {each.reason}" for each in stress if each.score is None and each.reason is not None
+        f"{each.scenario} has runs without a score: {each.reason}"
+        for each in stress
+        if each.score is None and each.reason is not None
     )
     return list(found)

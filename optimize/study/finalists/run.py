@@ -97,7 +97,8 @@ def run_finalists(settings: FinalistSettings, echo: Callable[[str], None]) -> Fi
             waiting = _waiting(context.engine, plan)
             echo(
                 f"{spec.name}: {len(entrants)} parameter sets on {plan.seeds} fresh seeds, "
-                f"{waiting} of {len(entrants) * plan.seeds} runs to train, {spec.worker.count} workers"
+                f"{waiting} of {len(entrants) * plan.seeds} runs to train, "
+                f"{spec.worker.count} worker{'s' * (spec.worker.count != 1)}"
             )
             market_of = entrant_markets(spec)
             if settings.holdout:

@@ -29,7 +29,7 @@ def test_a_row_has_the_median_of_its_seeds_under_each_stress() -> None:
     assert row["stress"] == {"delay_1": 2.0, "volume_0.01": None}
     assert row["trial_number"] == 3
     assert row["score_holdout"] is None
-    assert stress_reasons(stress) == ["volume_0.01: no volume"]
+    assert stress_reasons(stress) == ["volume_0.01 has runs without a score: no volume"]
 
 
 def test_the_winners_curse_states_how_many_finalists_are_left_out() -> None:
