@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from envs.types import FloatArray
+from optimize.evaluate.drawdowns import SessionLevels
 from optimize.evaluate.metrics import (
     WindowMetrics,
     alpha_beta,
@@ -38,6 +39,7 @@ class WindowResult:
     ruined: bool
     seconds: float = 0.0  # of training and evaluation
     reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
+    levels: SessionLevels | None = None  # of the test span; None: an older version measured it
 
 
 def summarise(
@@ -207,3 +209,20 @@ def bar_drawdown(windows: Sequence[WindowResult]) -> float:
         peak = max(peak, base * highest)
         base *= 1.0 + window.metrics.total_return
     return float(deepest)
+
+
+def joined_levels(windows: Sequence[WindowResult]) -> SessionLevels | None:
+    """Return the levels of windows that are traded one after the other; None where one has no bar level.
+
+    The worst drawdown is that of `bar_drawdown` to the last digit.
+    """
+    base, peak, parts = 1.0, 1.0, []
+    for window in windows:
+        own = window.levels
+        if own is None or window.metrics.highest is None:
+            return None
+        joined = np.minimum(own.drawdown, base * own.lowest / peak - 1.0)
+        parts.append((joined, base * own.lowest, base * own.highest))
+        peak = max(peak, base * window.metrics.highest)
+        base *= 1.0 + window.metrics.total_return
+    return SessionLevels(*map(np.concatenate, zip(*parts, strict=True))) if parts else None

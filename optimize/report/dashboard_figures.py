@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 
 from optimize.report.equity import Curve
 from optimize.report.figures import laid_out
+from optimize.report.html.losses import losses_of
 from optimize.report.html.page import Figure
-from optimize.report.html.series import luck_band, rolling_sharpe, underwater, worst_drawdowns
+from optimize.report.html.series import luck_band, rolling_sharpe
 from optimize.report.html.study import SearchedKey, importance_figure
 from optimize.report.html.study_figures import cost_scatter
 from optimize.report.html.trial_figures import drawdown_figure, equity_figure_of, rolling_figure
@@ -32,12 +33,12 @@ def best_figures(
     """Draw the best trial by name: equity with its luck band, drawdowns, rolling Sharpe ratio."""
     title = f"{study}, trial {trial}"
     band = luck_band(curve.returns)
-    worst = worst_drawdowns(curve.sessions, curve.returns)
+    losses = losses_of(curve)
     found = {
         "best": (equity_figure_of({0: curve}, 0, hold, None, band, ()), f"{title}: equity and luck band"),
         "drawdown": (
-            drawdown_figure(curve.sessions, underwater(curve.returns), worst),
-            f"{title}: loss from the peak",
+            drawdown_figure(curve.sessions, losses.depth, losses.worst),
+            f"{title}: loss from the peak\n{losses.meaning}",
         ),
     }
     rolling = rolling_sharpe(curve.sessions, curve.returns, year, risk_free)
@@ -47,5 +48,7 @@ def best_figures(
 
 
 def _of_plain(figure: Figure, title: str) -> Any:
-    """Return plain data as a Plotly figure with a title, in the colors of the other figures."""
-    return laid_out(go.Figure(data=figure["data"], layout=figure["layout"]), escape(title))
+    """Return plain data as a Plotly figure in the colors of the others; a second title line is small."""
+    first, _, second = escape(title).partition("\n")
+    below = f"<br><sub>{second}</sub>" if second else ""
+    return laid_out(go.Figure(data=figure["data"], layout=figure["layout"]), first + below)

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT, baseline_label
+from optimize.evaluate.drawdowns import SessionLevels
+from optimize.evaluate.summary import WindowResult, joined_levels
 from optimize.report.format import MINUS
 from optimize.results.records import BaselineRecord, WindowRecord
 from optimize.walkforward.files import find_returns
@@ -33,6 +35,7 @@ class Curve:
 
     sessions: NDArray[np.datetime64]  # (S,)
     returns: NDArray[np.float64]  # (S,)
+    levels: SessionLevels | None = None  # (S,) at bar closes; None: an older version measured a window
 
     @property
     def drawn(self) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
@@ -48,18 +51,18 @@ class Curve:
 
 def trial_curves(folder: Path, windows: Sequence[WindowRecord]) -> dict[int, Curve]:
     """Return one curve a repeat from the returns on disk, windows in order, without those that are lost."""
-    parts: dict[int, list[Curve]] = {}
+    parts: dict[int, list[tuple[NDArray[np.datetime64], WindowResult]]] = {}
     for window in sorted(windows, key=lambda row: (row.repeat, row.window)):
         found = None if window.returns_path is None else find_returns(folder / window.returns_path)
         if found is not None:
-            sessions, measured = found
-            parts.setdefault(window.repeat, []).append(Curve(sessions, measured.returns))
+            parts.setdefault(window.repeat, []).append(found)
     return {
         repeat: Curve(
-            np.concatenate([curve.sessions for curve in curves]),
-            np.concatenate([curve.returns for curve in curves]),
+            np.concatenate([sessions for sessions, _ in windows_found]),
+            np.concatenate([measured.returns for _, measured in windows_found]),
+            joined_levels([measured for _, measured in windows_found]),
         )
-        for repeat, curves in parts.items()
+        for repeat, windows_found in parts.items()
     }
 
 

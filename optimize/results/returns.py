@@ -8,6 +8,7 @@ from sqlalchemy import Connection, null, select
 
 from envs.types import BoolArray, DateArray, FloatArray, IntArray
 from optimize.database import has_table
+from optimize.evaluate.drawdowns import SessionLevels
 from optimize.results.rows import insert_if_absent, replace_row, stored_columns
 from optimize.results.states import COUNTED, RunState
 from optimize.results.tables import RUNS, SESSION_RETURNS, TEST_SESSIONS, WINDOWS
@@ -38,11 +39,17 @@ def save_sessions(conn: Connection, study: str, sessions: Mapping[int, DateArray
 
 
 def save_returns(
-    conn: Connection, run_uuid: str, window: int, repeat: int, returns: FloatArray | Sequence[float]
+    conn: Connection,
+    run_uuid: str,
+    window: int,
+    repeat: int,
+    returns: FloatArray | Sequence[float],
+    levels: SessionLevels | None = None,
 ) -> None:
-    """Store the session returns (sessions,) of a window, beside its metrics and in the same transaction."""
+    """Store session returns and drawdowns of a window, beside its metrics and in the same transaction."""
     row = {"run_uuid": run_uuid, "window": window, "repeat": repeat, "returns": [float(r) for r in returns]}
-    replace_row(conn, SESSION_RETURNS, row)
+    drawdowns = None if levels is None else levels.drawdown.tolist()
+    replace_row(conn, SESSION_RETURNS, row | {"drawdowns": drawdowns})
 
 
 def returns_of_run(conn: Connection, run_uuid: str, repeat: int = 0) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Views on whole studies: parameter sets, session returns, selection walk-forward, holdout openings."""
+"""Views on parameter sets, session returns, the selection walk-forward, holdout openings and finalists."""
 
 from optimize.results.events import EventKind
 from optimize.results.states import SetSource
@@ -97,18 +97,33 @@ SELECT f.study_name, f.rank, f.trial_number, f.search_score, f.fresh_score,
 FROM wf_finalists f
 """
 
-# One row a session of a window of a trial.
+# One row a session of each window; a drawdown is NULL where an older version measured the window.
 TRIAL_RETURNS = """
 SELECT t.study_name, t.number AS trial_number, CAST(t.state AS TEXT) AS state, v."window", v.repeat,
-  day.value AS session, r.value AS "return"
+  day.value AS session, r.value AS "return", low.value AS drawdown
 FROM (
   SELECT s.study_name, t.number, t.state
   FROM studies s JOIN trials t ON t.study_id = s.study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
 ) t
 JOIN wf_returns v ON v.run_uuid = (<finishing_run>)
 JOIN wf_sessions d ON d.study_name = t.study_name AND d."window" = v."window"
-JOIN (<returns>)
+JOIN (<session_rows>)
 """
+
+_SESSION_ROWS = """json_each(v.returns_json) r JOIN json_each(d.sessions_json) day ON day.key = r.key
+LEFT JOIN json_each((<drawdowns>)) low ON low.key = r.key"""
+_SESSION_ROWS_POSTGRESQL = """LATERAL (
+  SELECT CAST(element AS double precision) AS value, place
+  FROM json_array_elements_text(CAST(v.returns_json AS json)) WITH ORDINALITY AS each(element, place)
+) r ON TRUE
+JOIN LATERAL (
+  SELECT element AS value, place
+  FROM json_array_elements_text(CAST(d.sessions_json AS json)) WITH ORDINALITY AS each(element, place)
+) day ON day.place = r.place
+LEFT JOIN LATERAL (
+  SELECT CAST(element AS double precision) AS value, place
+  FROM json_array_elements_text(CAST((<drawdowns>) AS json)) WITH ORDINALITY AS each(element, place)
+) low ON low.place = r.place"""
 
 STUDY_VIEWS = {
     "trial_returns": TRIAL_RETURNS,
@@ -135,7 +150,7 @@ def _figures_postgresql() -> str:
     )
 
 
-BARE_PARTS = ("selection_figures", "symbol_rows")  # parts that stand without parentheses
+BARE_PARTS = ("selection_figures", "symbol_rows", "session_rows")  # parts that stand without parentheses
 VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the kinds of database
     "sqlite": {
         "source": _SET_SOURCE.strip(),
@@ -146,6 +161,7 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
             f"e.detail_json ->> '$.{key}' AS {name}" for name, key in _FIGURES.items()
         ),
         "symbol_rows": "json_each(o.symbols_json) s",
+        "session_rows": _SESSION_ROWS,
         "symbols_of_p": "SELECT value FROM json_each(p.symbols_json)",
     },
     "postgresql": {
@@ -156,6 +172,7 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
         "CAST(o.spec_json AS json) -> 'search' -> 'enqueue' ->> 0)",
         "selection_figures": _figures_postgresql(),
         "symbol_rows": "LATERAL json_array_elements_text(CAST(o.symbols_json AS json)) AS s(value) ON TRUE",
+        "session_rows": _SESSION_ROWS_POSTGRESQL,
         "symbols_of_p": "SELECT json_array_elements_text(CAST(p.symbols_json AS json)) AS value",
     },
 }

@@ -156,6 +156,7 @@ SESSION_RETURNS = Table(
     Column("window", Integer, nullable=False),
     Column("repeat", Integer, nullable=False),
     _json("returns_json", "returns", keep_order=True),
+    _json("drawdowns_json", "drawdowns", keep_order=True),  # deepest of each session, from the window's peak
     PrimaryKeyConstraint("run_uuid", "window", "repeat"),
 )
 

@@ -17,7 +17,7 @@ from optimize.database.address import url_text
 from optimize.errors import BadInputError
 from optimize.results.schema_version import refuse_newer
 from optimize.results.study_views import BARE_PARTS, STUDY_VIEWS, VIEW_PARTS
-from optimize.results.tables import LUCK, RUNS, WINDOWS
+from optimize.results.tables import LUCK, RUNS, SESSION_RETURNS, WINDOWS
 
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
@@ -38,7 +38,6 @@ class Dialect:
     parameter_set: str  # of trial t, exact: equal texts for equal values only
     pids: str  # of the workers that hold a trial of study `counts`
     failures: str  # of study `counts`, number of runs by kind
-    returns: str  # rows of wf_returns v and wf_sessions d: (place, session, value)
     now: str  # seconds since the epoch, as leases count them
 
 
@@ -75,9 +74,6 @@ SELECT json_group_object(kind, n) FROM (
   SELECT f.failure_kind AS kind, COUNT(*) AS n FROM wf_runs f
   WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
   GROUP BY f.failure_kind ORDER BY f.failure_kind)
-""",
-    returns="""
-json_each(v.returns_json) r JOIN json_each(d.sessions_json) day ON day.key = r.key
 """,
     now="(julianday('now') - 2440587.5) * 86400.0",
 )
@@ -116,16 +112,6 @@ SELECT '{' || COALESCE(string_agg(
   SELECT f.failure_kind AS kind, COUNT(*) AS n FROM wf_runs f
   WHERE f.study_name = counts.study_name AND f.state = 'FAIL'
   GROUP BY f.failure_kind) kinds
-""",
-    returns="""
-LATERAL (
-  SELECT CAST(element AS double precision) AS value, place
-  FROM json_array_elements_text(CAST(v.returns_json AS json)) WITH ORDINALITY AS each(element, place)
-) r ON TRUE
-JOIN LATERAL (
-  SELECT element AS value, place
-  FROM json_array_elements_text(CAST(d.sessions_json AS json)) WITH ORDINALITY AS each(element, place)
-) day ON day.place = r.place
 """,
     now="CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
 )
@@ -323,8 +309,8 @@ def with_views(conn: Connection, sql: str) -> str:
     """
     named = [name for name in VIEWS if re.search(rf"\b{name}\b", sql)]
     lacking: set[str] = set()
-    for name, table in (*READ_FROM_RUNS, ("trial_windows", WINDOWS)):
-        if name in named:  # an older version did not write all columns
+    for name, table in (*READ_FROM_RUNS, ("trial_windows", WINDOWS), ("trial_returns", SESSION_RETURNS)):
+        if name in named and has_table(conn, table.name):  # an older version did not write all columns
             written = {column["name"] for column in inspect(conn).get_columns(table.name)}
             lacking |= {column.name for column in table.columns} - written
     if "best_models" in named and ("parameter_set" in lacking or not has_table(conn, LUCK.name)):
@@ -346,9 +332,9 @@ def view_body(name: str, dialect: str, lacking: Collection[str] = ()) -> str:
         "finishing_run": _FINISHING_RUN,
         "infeasible": INFEASIBLE,
         "gate": "NULL" if "gate" in lacking else _GATE,
+        "drawdowns": "NULL" if "drawdowns_json" in lacking else "v.drawdowns_json",
     } | {f"run.{name}": "NULL" if name in lacking else f"r.{name}" for name in ADDED_TO_RUNS}
     body = VIEWS[name].replace("(<window_columns>)", _window_columns(lacking)).replace("<closed>", CLOSED)
-    body = body.replace("(<returns>)", words.returns.strip())
     joined = _NO_LUCK if {LUCK.name, "parameter_set"} & set(lacking) else _LUCK.strip()
     body = body.replace("(<luck>)", joined)
     for part in BARE_PARTS:

@@ -20,6 +20,7 @@ from pyarrow.lib import ArrowException
 from optimize.agents.artifacts import SPEC
 from optimize.atomic import replacing
 from optimize.errors import BadInputError, DamagedReturnsError
+from optimize.evaluate.drawdowns import SessionLevels
 from optimize.evaluate.metrics import WindowMetrics
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades
@@ -31,6 +32,7 @@ TRADES = "trades.parquet"
 FINALISTS_FOLDER = "finalists"
 FINALISTS_LOCK = ".lock"  # in that folder; held while finalists are retrained
 SET_DIGITS = 12  # of a parameter set's hash in the name of its folder
+LEVELS = ("drawdown", "lowest", "highest")  # columns of equity at the bar closes of a session
 SUMMARY_KEY = b"walkforge.measured"
 GONE = (None, errno.ENOENT, errno.ENOTDIR)  # None: the content is damaged; others, of the disk, may pass
 
@@ -82,9 +84,9 @@ def write_window(
 
 def write_returns(path: Path, sessions: NDArray[np.datetime64], measured: WindowResult) -> None:
     """Write the session returns of a test span, with its metrics in the file's own metadata."""
-    table = pa.table(
-        {"session": sessions, "return": measured.returns, "return_zero_cost": measured.free_returns}
-    )
+    levels = {} if measured.levels is None else {name: getattr(measured.levels, name) for name in LEVELS}
+    returns = {"return": measured.returns, "return_zero_cost": measured.free_returns}
+    table = pa.table({"session": sessions, **returns, **levels})
     summary = {
         "metrics": asdict(measured.metrics),
         "ruined": measured.ruined,
@@ -113,6 +115,7 @@ def read_returns(path: Path) -> tuple[NDArray[np.datetime64], WindowResult]:
             ruined=summary["ruined"],
             seconds=summary["seconds"],
             reward_active_share=summary.get("reward_active_share"),  # not written by older versions
+            levels=_levels(table),
         )
         return table["session"].to_numpy(), measured
     except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
@@ -123,6 +126,12 @@ def read_returns(path: Path) -> tuple[NDArray[np.datetime64], WindowResult]:
             f"{path} is missing or damaged ({said}): put it back from a copy; `walkforge doctor` lists "
             "such files"
         ) from None
+
+
+def _levels(table: pa.Table) -> SessionLevels | None:
+    if not set(LEVELS) <= set(table.column_names):
+        return None
+    return SessionLevels(**{name: table[name].to_numpy() for name in LEVELS})
 
 
 def find_returns(path: Path) -> tuple[NDArray[np.datetime64], WindowResult] | None:

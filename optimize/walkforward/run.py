@@ -20,6 +20,7 @@ from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.scaling import Scaler
 from optimize.data.sources.read_once import reading_once
 from optimize.evaluate.baselines import TURNOVERS, Baseline, measure_baselines
+from optimize.evaluate.drawdowns import session_levels
 from optimize.evaluate.metrics import (
     YearMetrics,
     by_year,
@@ -159,6 +160,7 @@ def _evaluate(
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,
         reward_active_share=agent.reward_active_share,
+        levels=session_levels(market, net[0], window),
     )
     return result, trades_table(net[0], market, env.fill)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.types import DateArray, FloatArray, IntArray
+from optimize.evaluate.drawdowns import SessionLevels
 from optimize.evaluate.luck.resampling import optimal_block, stationary_draws
 from optimize.evaluate.metrics import sharpe_error, sharpe_ratio
 from optimize.results.study_views import ERRORS
@@ -15,6 +16,7 @@ ROLLING_SESSIONS = 63  # a quarter of a year on an exchange
 FEWEST_ROLLING = 20
 MOST_DRAWN = 500  # of a drawn line
 DRAWDOWNS_SHOWN = 5
+ROUNDING = 1e-9  # of a product of floats
 COST_MULTIPLES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -56,6 +58,29 @@ def luck_band(returns: FloatArray, seed: int = 0) -> Band:
     paths = np.cumprod(1.0 + centred[drawn], axis=1)
     low, high = np.quantile(paths, BAND, axis=0)
     return Band(low, high)
+
+
+def bar_drawdowns(sessions: DateArray, levels: SessionLevels, most: int = DRAWDOWNS_SHOWN) -> list[Drawdown]:
+    """Return the deepest drawdowns over bar closes, deepest first; each lasts from one peak to the next.
+
+    In a session with a new peak, the lowest close shows whether its drawdown came before or after that peak.
+    """
+    peaks = np.maximum.accumulate(np.concatenate(([1.0], levels.highest)))
+    rises = levels.highest > peaks[:-1]
+    after = rises & (levels.lowest > peaks[:-1] * (1.0 + levels.drawdown) * (1.0 + ROUNDING))
+    since = np.cumsum(rises) - rises + after  # number of peaks before the drawdown of a session
+    reached = np.concatenate(([0], np.flatnonzero(rises)))
+    found = []
+    for number in np.unique(since).tolist():
+        members = np.flatnonzero(since == number)
+        deepest = int(members[np.argmin(levels.drawdown[members])])
+        back = int(reached[number + 1]) if number + 1 < len(reached) else None
+        last, first = len(sessions) - 1 if back is None else back, int(reached[number])
+        depth = float(levels.drawdown[deepest])
+        if depth < 0:
+            end = None if back is None else sessions[back]
+            found.append(Drawdown(sessions[first], sessions[deepest], end, depth, last - first))
+    return sorted(found, key=lambda each: each.depth)[:most]
 
 
 def underwater(returns: FloatArray) -> FloatArray:

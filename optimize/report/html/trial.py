@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from optimize.evaluate.metrics import sharpe_ratio
 from optimize.evaluate.trades import Trades
 from optimize.report.equity import Curve
 from optimize.report.format import format_score, number, percent, probability, share
+from optimize.report.html.losses import losses_section
 from optimize.report.html.page import (
     Section,
     Tile,
@@ -27,13 +27,10 @@ from optimize.report.html.series import (
     luck_band,
     monthly_returns,
     rolling_sharpe,
-    underwater,
-    worst_drawdowns,
 )
 from optimize.report.html.trial_figures import (
     activity_figure,
     cost_figure,
-    drawdown_figure,
     equity_figure_of,
     interval_figure,
     rolling_figure,
@@ -171,11 +168,7 @@ def _return_sections(content: TrialContent) -> Iterator[Section]:
             f"begins. A click on a name hides its line. Score: {_meaning(content)}; {ZERO_COST}."
         ),
     )
-    worst = worst_drawdowns(curve.sessions, curve.returns)
-    losses = figure_html(
-        drawdown_figure(curve.sessions, underwater(curve.returns), worst), "loss from the peak", 240
-    )
-    yield Section("Drawdown", losses + _drawdown_table(worst))
+    yield losses_section(curve)
     rolling = rolling_sharpe(curve.sessions, curve.returns, year, content.risk_free)
     if rolling is not None:
         yield Section(
@@ -197,27 +190,6 @@ def _return_sections(content: TrialContent) -> Iterator[Section]:
 def _meaning(content: TrialContent) -> str:
     scored = content.run.spec.get("score", {})
     return SCORES[scored.get("kind", "joined")].format(k=scored.get("k", 1.0))
-
-
-def _drawdown_table(worst: Sequence[Any]) -> str:
-    rows = [
-        [
-            str(place),
-            percent(each.depth),
-            _day(each.first),
-            _day(each.deepest),
-            _day(each.back),
-            str(each.sessions),
-        ]
-        for place, each in enumerate(worst, start=1)
-    ]
-    header = ["", "depth", "peak", "deepest", "back", "sessions"]
-    table = table_html(header, rows) if rows else paragraph("It never lost from a peak.")
-    return table + paragraph("Over session closes; the drawdown over bar closes is in the tiles above.")
-
-
-def _day(day: Any) -> str:
-    return "not yet" if day is None else str(np.datetime64(day, "D"))
 
 
 def _month_table(curve: Curve) -> str:

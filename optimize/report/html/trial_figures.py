@@ -55,7 +55,8 @@ def equity_figure_of(
 
 def drawdown_figure(sessions: DateArray, depth: FloatArray, worst: Sequence[Drawdown]) -> Figure:
     """Draw the loss from the highest equity, the deepest drawdowns shaded and numbered."""
-    kept = thinned(len(sessions))
+    deepest = np.flatnonzero(np.isin(sessions, [each.deepest for each in worst]))
+    kept = np.union1d(thinned(len(sessions)), deepest)  # thinning must not lose a numbered drawdown
     line = {
         "type": "scatter",
         "mode": "lines",

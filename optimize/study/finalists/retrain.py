@@ -148,7 +148,7 @@ def _train(
             write_window(target, sessions, trained, measured, trades)
             with place.engine.begin() as conn:
                 save_finalist_window(conn, record)
-                save_returns(conn, run.run_uuid, window.index, repeat, measured.returns)
+                save_returns(conn, run.run_uuid, window.index, repeat, measured.returns, measured.levels)
                 record_try(conn, _try_of(run, record, windowed))
 
         patiently(store)

@@ -176,7 +176,7 @@ def _run(
                     leases.forget_losses(conn, claim.lease)
                 save_window(conn, claim.lease, record)
                 record_try(conn, _try_of(claim, record))
-                save_returns(conn, record.run_uuid, window.index, repeat, measured.returns)
+                save_returns(conn, record.run_uuid, window.index, repeat, measured.returns, measured.levels)
 
         patiently(store)  # retry: a full disk must not discard hours of training
         heartbeat.window = window.index + (repeat + 1 == claim.spec.score.repeats)
@@ -237,7 +237,9 @@ def _copy(
     adopt_files(source, target)
     with context.engine.begin() as conn:
         save_window(conn, claim.lease, adopted)
-        save_returns(conn, adopted.run_uuid, adopted.window, adopted.repeat, measured.returns)
+        save_returns(
+            conn, adopted.run_uuid, adopted.window, adopted.repeat, measured.returns, measured.levels
+        )
         record_try(conn, _try_of(claim, adopted))
 
 

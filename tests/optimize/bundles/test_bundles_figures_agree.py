@@ -14,6 +14,7 @@ from optimize.bundles.write import write_bundle
 from optimize.cli.leaderboard import show_leaderboard
 from optimize.evaluate.score import SCORE_KINDS, ScoreSpec
 from optimize.evaluate.windows import WindowSpec
+from optimize.report.equity import trial_curves
 from optimize.report.format import decimal, format_score, in_percent, percent, signed
 from optimize.report.notes import trial_note
 from optimize.results.queries import LeaderboardRow, best_models
@@ -240,3 +241,18 @@ def cells(page: str, name: str) -> list[str]:
     ]
     (row,) = (each for each in found if each[0] == name)
     return row[1:]
+
+
+def test_the_worst_session_is_the_stored_drawdown_over_bar_closes(surfaces: Surfaces) -> None:
+    sql = (
+        'SELECT "window", repeat, MIN(drawdown) AS worst FROM trial_returns '
+        'GROUP BY "window", repeat ORDER BY repeat, "window"'
+    )
+    with surfaces.context.engine.connect() as conn:
+        found = [tuple(row) for row in conn.exec_driver_sql(sql)]
+    stored = sorted(surfaces.windows, key=lambda each: (each.repeat, each.window))
+    assert found == [(each.window, each.repeat, each.max_drawdown_bars) for each in stored]
+    curves = trial_curves(surfaces.context.spec.folder, surfaces.windows)
+    worst = [curve.levels.drawdown.min() for curve in curves.values() if curve.levels is not None]
+    assert len(worst) == REPEATS
+    assert np.median(worst) == (surfaces.run.metrics or {})["max_drawdown_bars"]

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, inspect, text
 
 from optimize import clock
 from optimize.database import open_engine
+from optimize.evaluate.drawdowns import SessionLevels
 from optimize.results.leases import acquire
 from optimize.results.records import Outcome, save_study
 from optimize.results.returns import save_returns, save_sessions
@@ -243,13 +244,14 @@ def test_trial_returns_has_a_row_for_each_session(engine: Engine, study: optuna.
     }
     with engine.begin() as conn:
         save_sessions(conn, STUDY, days)
-        save_returns(conn, lease.run_uuid, 0, 0, [0.1 + 0.2, -1 / 3])
+        levels = SessionLevels(np.array([0.0, -1 / 7]), np.array([1.0, 0.9]), np.array([1.3, 1.0]))
+        save_returns(conn, lease.run_uuid, 0, 0, [0.1 + 0.2, -1 / 3], levels)
         save_returns(conn, lease.run_uuid, 1, 0, [1e-17])
     found = rows(engine, "SELECT * FROM trial_returns ORDER BY session")
-    assert [(row["session"], row["window"], row["return"]) for row in found] == [
-        ("2020-07-01", 0, 0.1 + 0.2),
-        ("2020-07-02", 0, -1 / 3),
-        ("2020-07-03", 1, 1e-17),
+    assert [(row["session"], row["window"], row["return"], row["drawdown"]) for row in found] == [
+        ("2020-07-01", 0, 0.1 + 0.2, 0.0),
+        ("2020-07-02", 0, -1 / 3, -1 / 7),
+        ("2020-07-03", 1, 1e-17, None),
     ]
     assert {(row["study_name"], row["trial_number"], row["repeat"]) for row in found} == {(STUDY, number, 0)}
 

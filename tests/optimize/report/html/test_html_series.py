@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from envs.types import DateArray, FloatArray
+from optimize.evaluate.drawdowns import SessionLevels
 from optimize.evaluate.metrics import max_drawdown, sharpe_error, sharpe_ratio, total_return
 from optimize.report.html.series import (
+    bar_drawdowns,
     cost_sensitivity,
     luck_band,
     monthly_returns,
@@ -84,3 +86,34 @@ def test_a_thinned_line_keeps_its_ends() -> None:
     places = thinned(10_000)
     assert (places[0], places[-1], len(places)) == (0, 9_999, 500)
     assert thinned(3).tolist() == [0, 1, 2]
+
+
+def test_drawdowns_over_bar_closes_begin_and_end_at_peaks_within_sessions() -> None:
+    levels = SessionLevels(  # bars: 1.1 | 1.2 0.9 | 1.0 1.3 1.17 | 1.2 | 1.4 1.3
+        drawdown=np.array([0.0, 0.9 / 1.2 - 1, 1.0 / 1.2 - 1, 1.2 / 1.3 - 1, 1.3 / 1.4 - 1]),
+        lowest=np.array([1.1, 0.9, 1.0, 1.2, 1.3]),
+        highest=np.array([1.1, 1.2, 1.3, 1.2, 1.4]),
+    )
+    day = days(5)
+    found = bar_drawdowns(day, levels)
+    assert [(each.first, each.deepest, each.back) for each in found] == [
+        (day[1], day[1], day[2]),  # it began after the peak of its own session
+        (day[2], day[3], day[4]),
+        (day[4], day[4], None),
+    ]
+    assert [each.depth for each in found] == [levels.drawdown[1], levels.drawdown[3], levels.drawdown[4]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_worst_drawdown_over_bar_closes_is_that_of_every_bar(seed: int) -> None:
+    equity = np.cumprod(1.0 + 0.01 * np.random.default_rng(seed).standard_normal((300, 8))).reshape(300, 8)
+    peaks = np.maximum.accumulate(np.maximum(equity.ravel(), 1.0)).reshape(equity.shape)
+    loss = equity / peaks - 1.0
+    found = bar_drawdowns(days(300), SessionLevels(loss.min(axis=1), equity.min(axis=1), equity.max(axis=1)))
+    lowest = int(np.argmin(loss))
+    top = int(np.argmax(equity.ravel()[:lowest]))
+    later = np.flatnonzero(equity.ravel()[lowest:] > equity.ravel()[top])
+    worst = found[0]
+    assert worst.depth == loss.min()
+    assert (worst.first, worst.deepest) == (days(300)[top // 8], days(300)[lowest // 8])
+    assert worst.back == (days(300)[(lowest + later[0]) // 8] if len(later) else None)
