@@ -6,7 +6,7 @@ from optimize.report.tables import say
 from optimize.schemas.studies import WorkerConfig
 from optimize.study.control import StoppedByActionError
 from optimize.study.launch.join import join_study
-from optimize.study.launch.machine_compatibility import MachineSettings
+from optimize.study.workers.machine_compatibility import MachineSettings
 from optimize.study.workers.signals import lasting_output
 
 

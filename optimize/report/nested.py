@@ -11,10 +11,14 @@ def outer_line(traded: OuterWindowTraded) -> str:
     """Return the result of one outer window."""
     where = f"outer window {traded.window}, {traded.test_start} to {traded.test_end}"
     if traded.trader is None:
-        return f"{where}: no trial of {traded.inner} has a score, so nothing was traded"
+        nobody = "no finalist of {} can be exported" if traded.finalists else "no trial of {} has a score"
+        return f"{where}: {nobody.format(traded.inner)}, so nothing was traded"
+    best = f"the best of {traded.trials} trials before it (score {format_score(traded.score)})"
+    if traded.finalists:
+        fresh = format_score(traded.score)
+        best = f"the best finalist of {traded.trials} trials before it (fresh score {fresh})"
     return (
-        f"{where}: the best of {traded.trials} trials before it (score {format_score(traded.score)}) earned "
-        f"a Sharpe ratio of {format_score(traded.sharpe)} ({traded.sessions} sessions)"
+        f"{where}: {best} earned a Sharpe ratio of {format_score(traded.sharpe)} ({traded.sessions} sessions)"
     )
 
 
@@ -24,10 +28,16 @@ def nested_line(found: NestedMeasured) -> str:
     if found.sharpe is not None and found.standard_error is not None:
         low, high = (found.sharpe + side * ERRORS * found.standard_error for side in (-1, 1))
         interval = f", 95 % interval {format_score(low)} to {format_score(high)}"
+    hindsight = ""
+    if found.given_sets:
+        hindsight = (
+            "; optimistic: the sets of search.enqueue may have been chosen by results in these windows"
+        )
+    best = f"best of {found.finalists} finalists on {found.seeds} seeds" if found.finalists else "best trial"
     return (
         f"nested walk-forward: a study of {found.n_trials} trials before each of {found.windows} windows, "
-        f"whose best trial trades the window, earned a Sharpe ratio of {format_score(found.sharpe)} "
-        f"({found.sessions} sessions, return {percent(found.growth)}{interval})"
+        f"whose {best} trades the window, earned a Sharpe ratio of {format_score(found.sharpe)} "
+        f"({found.sessions} sessions, return {percent(found.growth)}{interval}){hindsight}"
     )
 
 

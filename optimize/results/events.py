@@ -246,6 +246,8 @@ class OuterWindowTraded(Event):
     growth: float  # return of the trade
     trader: str | None = None  # the study of the trade; None: nothing was traded
     parameters: Mapping[str, Any] | None = None  # that traded
+    finalists: int = 0  # nested_finalists and, where it is not 0, nested_seeds
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -260,3 +262,6 @@ class NestedMeasured(Event):
     growth: float
     sharpe: float | None = None  # annualised, of the joined sessions; None without variance
     standard_error: float | None = None
+    finalists: int = 0
+    seeds: int = 0
+    given_sets: int = 0  # sets of search.enqueue

@@ -125,7 +125,18 @@ LEFT JOIN LATERAL (
   FROM json_array_elements_text(CAST((<drawdowns>) AS json)) WITH ORDINALITY AS each(element, place)
 ) low ON low.place = r.place"""
 
+# One row an outer window of a nested walk-forward: its newest trade.
+OUTER_WINDOWS = f"""
+SELECT e.study_name, (<outer_figures>), e.at AS traded_at
+FROM wf_events e
+WHERE e.kind = '{EventKind.OUTER_WINDOW}' AND e.event_id = (
+  SELECT MAX(l.event_id) FROM wf_events l
+  WHERE l.study_name = e.study_name AND l.kind = '{EventKind.OUTER_WINDOW}'
+    AND (<outer_of_l>) = (<outer_of_e>))
+"""
+
 STUDY_VIEWS = {
+    "outer_windows": OUTER_WINDOWS,
     "trial_returns": TRIAL_RETURNS,
     "finalists": FINALISTS_RANKED,
     "parameter_sets": PARAMETER_SETS,
@@ -142,6 +153,22 @@ _FIGURES = {  # of a stored measurement: column and key
 _COUNTS = ("sessions", "as_of_trials")
 
 
+_OUTER = {  # of a traded outer window: column, and key with the kind
+    '"window"': ("window", "bigint"),
+    "test_start": ("test_start", "text"),
+    "test_end": ("test_end", "text"),
+    "sessions": ("sessions", "bigint"),
+    "study_before": ("inner", "text"),
+    "n_trials": ("n_trials", "bigint"),
+    "finalists": ("finalists", "bigint"),
+    "trials": ("trials", "bigint"),
+    "score_before": ("score", "double precision"),
+    "sharpe": ("sharpe", "double precision"),
+    "total_return": ("growth", "double precision"),
+    "trade": ("trader", "text"),
+}
+
+
 def _figures_postgresql() -> str:
     kinds = {name: "bigint" if name in _COUNTS else "double precision" for name in _FIGURES}
     return ", ".join(
@@ -150,7 +177,7 @@ def _figures_postgresql() -> str:
     )
 
 
-BARE_PARTS = ("selection_figures", "symbol_rows", "session_rows")  # parts that stand without parentheses
+BARE_PARTS = ("selection_figures", "outer_figures", "symbol_rows", "session_rows")  # without parentheses
 VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the kinds of database
     "sqlite": {
         "source": _SET_SOURCE.strip(),
@@ -160,6 +187,11 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
         "selection_figures": ", ".join(
             f"e.detail_json ->> '$.{key}' AS {name}" for name, key in _FIGURES.items()
         ),
+        "outer_figures": ", ".join(
+            f"e.detail_json ->> '$.{key}' AS {name}" for name, (key, _) in _OUTER.items()
+        ),
+        "outer_of_l": "l.detail_json ->> '$.window'",
+        "outer_of_e": "e.detail_json ->> '$.window'",
         "symbol_rows": "json_each(o.symbols_json) s",
         "session_rows": _SESSION_ROWS,
         "symbols_of_p": "SELECT value FROM json_each(p.symbols_json)",
@@ -171,6 +203,12 @@ VIEW_PARTS: dict[str, dict[str, str]] = {  # expressions that differ between the
         "given": "COALESCE(CAST(o.spec_json AS json) -> 'search' ->> 'start_from', "
         "CAST(o.spec_json AS json) -> 'search' -> 'enqueue' ->> 0)",
         "selection_figures": _figures_postgresql(),
+        "outer_figures": ", ".join(
+            f"CAST(CAST(e.detail_json AS json) ->> '{key}' AS {kind}) AS {name}"
+            for name, (key, kind) in _OUTER.items()
+        ),
+        "outer_of_l": "CAST(l.detail_json AS json) ->> 'window'",
+        "outer_of_e": "CAST(e.detail_json AS json) ->> 'window'",
         "symbol_rows": "LATERAL json_array_elements_text(CAST(o.symbols_json AS json)) AS s(value) ON TRUE",
         "session_rows": _SESSION_ROWS_POSTGRESQL,
         "symbols_of_p": "SELECT json_array_elements_text(CAST(p.symbols_json AS json)) AS value",

@@ -161,6 +161,17 @@ class ExecutionSpec:
         EXECUTION,
         "Run a whole study on the bars before each window, whose best trial trades the window.",
     )
+    nested_finalists: int = setting(
+        0,
+        EXECUTION,
+        "Best parameter sets of each study before a window that are retrained: the best finalist trades; "
+        "0: the best trial does.",
+        low=0,
+        high=LARGEST_COUNT,
+    )
+    nested_seeds: int = setting(
+        4, EXECUTION, "Fresh seeds of each finalist before a window.", unit="seeds", low=1, high=LARGEST_COUNT
+    )
     preflight: bool = setting(True, EXECUTION, "Run the whole path once, tiny, before the first trial.")
     output_dir: str = setting("studies", EXECUTION, "Folder of the studies' own folders.", changeable=False)
     database: DatabaseSpec = group(DatabaseSpec, "Database of trials and results.", role=EXECUTION)

@@ -32,8 +32,8 @@ from optimize.study.finalists.plan import FinalistPlan, choose_entrants
 from optimize.study.finalists.ranking import rank_finalists
 from optimize.study.finalists.retrain import Place
 from optimize.study.finalists.work import entrant_markets, work_on_finalists
-from optimize.study.launch.machine_compatibility import MachineSettings, spec_on_machine
 from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.workers.machine_compatibility import MachineSettings, spec_on_machine
 from optimize.study.workers.process import check_sockets
 from optimize.study.workers.supervisor import Supervisor
 from optimize.walkforward.files import FINALISTS_FOLDER, FINALISTS_LOCK

@@ -20,12 +20,12 @@ from optimize.results import leases
 from optimize.results.records import load_study
 from optimize.study.context import StudyContext, cache_dir, open_study
 from optimize.study.launch.code_equivalence import check_code
-from optimize.study.launch.machine_compatibility import MachineSettings, refuse_data, refuse_versions
 from optimize.study.launch.markets import build_markets
 from optimize.study.launch.preflight import preflight
 from optimize.study.launch.ray_connection import load_ray, ray_connection
 from optimize.study.shared_folder import find_folder
 from optimize.study.spec import StudySpec
+from optimize.study.workers.machine_compatibility import MachineSettings, refuse_data, refuse_versions
 from optimize.study.workers.restarts import count_finished, delay_s
 from optimize.study.workers.signals import StopRequests, signals_answered
 from optimize.study.workers.supervisor import POLL_S, Supervisor

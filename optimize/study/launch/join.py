@@ -20,16 +20,16 @@ from optimize.study.context import StudyContext, cap_of, open_study
 from optimize.study.control import refuse_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
 from optimize.study.launch.code_equivalence import check_code
-from optimize.study.launch.machine_compatibility import (
+from optimize.study.launch.markets import build_markets
+from optimize.study.launch.supervise import supervise
+from optimize.study.shared_folder import find_folder
+from optimize.study.trials.tell import counts
+from optimize.study.workers.machine_compatibility import (
     MachineSettings,
     refuse_data,
     refuse_versions,
     spec_on_machine,
 )
-from optimize.study.launch.markets import build_markets
-from optimize.study.launch.supervise import supervise
-from optimize.study.shared_folder import find_folder
-from optimize.study.trials.tell import counts
 
 READY_POLL_S = 2.0
 

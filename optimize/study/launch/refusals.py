@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from optimize.data.describe import SourceSummary
 from optimize.data.resample import resampling_error
 from optimize.database import check_reachable, open_engine
-from optimize.errors import BadInputError, OtherStudyError
+from optimize.errors import BadInputError, OtherStudyError, require
 from optimize.results.orphans import has_tables
 from optimize.results.queries import all_studies
 from optimize.results.records import load_study
@@ -22,6 +22,8 @@ from optimize.study.spec import StudySpec
 
 def check_study(spec: StudySpec) -> None:
     """Refuse a bad space, sampler or database before any market is built."""
+    trains_here = spec.worker.kind == "local" or not (spec.nested and spec.nested_finalists)
+    require(trains_here, "nested_finalists", spec.nested_finalists, "0 with worker=ray: finalists train here")
     space = parse_space(spec.space)
     # A space that phase 1 narrowed need not hold the configured timeframe and lookback.
     check_space(probe_spec(spec, space) if spec.phase.kind == "two" else spec, space)

@@ -19,8 +19,9 @@ from optimize.report.timeframe_phase import verdict_lines
 from optimize.results import launches
 from optimize.results.event_log import log_event
 from optimize.results.events import LaunchEvent, SourceDescribed
+from optimize.results.finalists import Finalist
 from optimize.results.queries import best_score
-from optimize.results.states import RunState
+from optimize.results.states import COUNTED, RunState
 from optimize.results.timeframe_verdict import Verdict, record_evidence
 from optimize.search.rules import check_space
 from optimize.search.samplers import grid_words
@@ -28,6 +29,7 @@ from optimize.search.space import parse_space
 from optimize.study.context import StudyContext, cap_of, enroll, open_study
 from optimize.study.control import refuse_stopped, resume_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
+from optimize.study.finalists.run import FinalistSettings, run_finalists
 from optimize.study.holdout import enter_holdout, with_kept_holdout
 from optimize.study.launch.code_equivalence import check_code
 from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
@@ -89,12 +91,29 @@ def _run_nested(spec: StudySpec, name: str, console: Console) -> None:
     if (held := with_kept_holdout(probe, windowed)) != probe:  # its windows end before the kept holdout
         windowed = base_market(held)
 
+    echo = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+
     def launch(inner: StudySpec) -> str:
         return _run_phases(inner, console, lambda run, total: None, None)
 
-    run_nested(
-        spec, name, windowed, launch, partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    )
+    def rank(inner: str) -> list[Finalist]:
+        settings = FinalistSettings(
+            name=inner,
+            top_n=spec.nested_finalists,
+            seeds=spec.nested_seeds,
+            output_dir=spec.output_dir,
+            database=spec.database,
+            worker=spec.worker,
+        )
+        results = run_finalists(settings, echo)
+        if left := sum(run.state not in COUNTED for run in results.runs):
+            raise StudyStoppedError(
+                f"{left} runs of the finalists of {inner} have not ended: `walkforge finalists name={inner} "
+                f"top_n={spec.nested_finalists} seeds={spec.nested_seeds}` runs them, then launch it again"
+            )
+        return results.finalists
+
+    run_nested(spec, name, windowed, launch, rank, echo)
 
 
 def _run_phases(spec: StudySpec, console: Console, on_run_end: OnRunEnd, typed: Sequence[str] | None) -> str:

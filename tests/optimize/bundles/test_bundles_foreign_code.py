@@ -15,7 +15,7 @@ from optimize.database import DatabaseSpec, open_engine
 from optimize.database.sqlite import database_path
 from optimize.errors import BadInputError
 from optimize.results.records import load_study
-from optimize.study.launch.machine_compatibility import MachineSettings, spec_on_machine
+from optimize.study.workers.machine_compatibility import MachineSettings, spec_on_machine
 from tests.optimize.study.bundles import Exports
 
 FOREIGN = '''

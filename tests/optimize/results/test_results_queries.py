@@ -17,6 +17,8 @@ from sqlalchemy.exc import DBAPIError
 
 from optimize.errors import BadInputError
 from optimize.results import queries
+from optimize.results.event_log import log_event
+from optimize.results.events import OuterWindowTraded
 from optimize.results.queries import best_models, list_queries, query_parameters, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.states import RunState
@@ -162,10 +164,20 @@ def test_a_query_file_runs_in_the_shell_of_the_database_too(
     request: pytest.FixtureRequest, filled: Engine, name: str
 ) -> None:
     if name == "nested":
-        run_to_end(filled, 0, complete_outcome(0.5), study=f"{STUDY}.outer1.trade_ab")
+        trade = f"{STUDY}.outer1.trade_ab"
+        run_to_end(filled, 0, complete_outcome(0.5), study=trade)
+        figures: dict[str, Any] = {
+            "window": 1, "test_start": "2024-01-01", "test_end": "2024-02-01", "sessions": 23, "trials": 4,
+            "score": 1.5, "sharpe": 0.5, "inner": f"{STUDY}.outer1",
+        }  # fmt: skip
+        with filled.begin() as conn:
+            for cap, growth, trader in ((4, 0.2, "earlier"), (8, 0.1, trade)):
+                traded = OuterWindowTraded(n_trials=cap, growth=growth, trader=trader, **figures)
+                log_event(conn, STUDY, "traded", traded)
     printed = list(csv.reader(io.StringIO(in_shell(request, filled, name))))
     values = {"name": STUDY} | LIMITS
     columns, rows = run_query(filled, name, {key: values[key] for key in query_parameters(name)})
+    assert name != "nested" or [row[-1] for row in rows] == [f"{STUDY}.outer1.trade_ab"]  # the newest one
     assert len(printed) == len(rows) > 0
     for words, row in zip(printed, rows, strict=True):
         assert [spelled(word) for word in words] == [spelled(value) for value in row], columns

@@ -62,6 +62,6 @@ def test_only_how_fast_and_how_far_a_study_runs_may_change_between_launches() ->
     assert {path for path in changeable if path.split(".")[0] not in ("data", "worker", "phase")} == {
         "n_trials", "max_failures", "max_consecutive_failures", "max_alike_failures", "keep_models",
         "preflight", "extensions", "database.url", "database.busy_timeout_s", "notify.urls", "notify.events",
-        "holdout.open", "nested",
+        "holdout.open", "nested", "nested_finalists", "nested_seeds",
     }  # fmt: skip
     assert open_field(StudySpec) is None

@@ -22,9 +22,9 @@ from optimize.study.control import StoppedByActionError, request_action
 from optimize.study.dashboard.attach_missing import DRAWN
 from optimize.study.launch import join
 from optimize.study.launch.join import join_study
-from optimize.study.launch.machine_compatibility import MachineSettings, spec_on_machine
 from optimize.study.shared_folder import PROBE, find_folder, mark_folder
 from optimize.study.spec import StudySpec, WorkerSpec
+from optimize.study.workers.machine_compatibility import MachineSettings, spec_on_machine
 from optimize.walkforward.versions import package_differences, versions
 from tests.optimize.study.databases import Small
 from tests.optimize.study.forks import start_verb

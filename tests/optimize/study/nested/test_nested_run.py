@@ -15,12 +15,15 @@ from optimize.errors import BadInputError
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.results.event_log import events
 from optimize.results.events import OuterWindowTraded
-from optimize.results.queries import run_query
+from optimize.results.finalists import Finalist
+from optimize.results.queries import best_models, run_query
 from optimize.search.spec import StartSpec
+from optimize.study.launch.refusals import check_study
 from optimize.study.nested.plan import inner_study, outer_windows
 from optimize.study.nested.run import base_market
-from optimize.study.spec import StudySpec, resolve
+from optimize.study.spec import StudySpec, WorkerSpec, resolve
 from optimize.walkforward.markets import WindowedMarket
+from tests.optimize.results.test_results_finalists import make_finalist
 from tests.optimize.study.batches import KilledError
 from tests.optimize.study.databases import Small
 from tests.optimize.study.nested.worlds import make_world, nest, nested_spec, noise, with_edge
@@ -83,6 +86,44 @@ def test_a_walk_forward_that_is_killed_anywhere_resumes_to_the_same_returns(
     assert found.growth == pytest.approx(whole.growth, abs=1e-15)
 
 
+def test_the_best_finalist_trades_where_the_study_asks_for_finalists(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_world(monkeypatch, noise)
+    spec = nested_spec(small, n_trials=3, nested_finalists=2, nested_seeds=3)
+    ranked: list[str] = []
+
+    def rank(study: str) -> list[Finalist]:
+        """Rank the second best set after the best one, which a gate blocks; the last study has no second."""
+        ranked.append(study)
+        best, second = best_models(opened(spec).engine, study, 2)
+        blocked = make_finalist(1, trial_number=best.trial_number, gate="min_equity")
+        passed = make_finalist(2, trial_number=second.trial_number, fresh_score=0.25)
+        return [blocked] if study == "small.outer3" else [blocked, passed]
+
+    found = nest(spec, rank=rank)
+    assert (found.finalists, found.seeds) == (2, 3)
+    assert ranked == ["small.outer1", "small.outer2", "small.outer3"]
+    for each in traded(spec)[:2]:
+        (_, second) = best_models(opened(spec).engine, each.inner, 2)
+        assert each.score == 0.25
+        assert each.parameters == pytest.approx(second.parameters)
+    assert (traded(spec)[2].trader, traded(spec)[2].growth) == (None, 0.0)
+    assert nest(spec, rank=rank) == found  # nothing is ranked again
+    assert len(ranked) == 3
+    plain = nest(dataclasses.replace(spec, nested_finalists=0))  # another rule trades every window again
+    assert (plain.finalists, plain.seeds) == (0, 0)
+    assert len(traded(spec)) == 6
+    _, listed = run_query(opened(spec).engine, "nested", {"name": "small"})
+    assert [row[7] for row in listed] == [each.trader for each in traded(spec)[3:]]
+
+
+def test_finalists_before_a_window_are_refused_on_a_cluster(small: Small) -> None:
+    spec = small(nested=True, nested_finalists=2, worker=WorkerSpec(kind="ray"))
+    with pytest.raises(BadInputError, match="nested_finalists=2 is not allowed"):
+        check_study(spec)
+
+
 def bars(folder: Path, garbage_from: str | None = None) -> DataSpec:
     """Return a file of hourly bars, in which those from a date on are another random walk."""
     stamps = pd.date_range("2022-01-01", periods=1440, freq="h", tz="UTC")
@@ -141,6 +182,8 @@ def test_a_raised_cap_runs_the_rest(small: Small, monkeypatch: pytest.MonkeyPatc
     raised = nest(dataclasses.replace(spec, n_trials=2))
     assert (raised.n_trials, raised.trials) == (2, 2)
     assert trained
+    _, listed = run_query(opened(spec).engine, "nested", {"name": "small"})
+    assert [row[7] for row in listed] == [traded(spec)[-1].trader]  # the trade of the earlier cap is left out
 
 
 @pytest.mark.slow

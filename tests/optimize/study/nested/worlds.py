@@ -13,6 +13,7 @@ from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.report.nested import stored_nested
 from optimize.results.events import NestedMeasured
+from optimize.results.finalists import Finalist
 from optimize.search.spec import SamplerSpec
 from optimize.study.nested.run import base_market, run_nested
 from optimize.study.spec import StudySpec
@@ -25,6 +26,7 @@ from tests.optimize.study.studies import opened, play
 
 VOLATILITY = 0.01  # of a session
 Returns = Callable[[StudySpec, WindowedMarket, Window, int], FloatArray]
+Rank = Callable[[str], list[Finalist]]
 Trained = list[tuple[str, int]]  # study and window, of every training
 
 
@@ -86,13 +88,18 @@ def launch(spec: StudySpec) -> str:
     return spec.name
 
 
-def nest(spec: StudySpec, *, alone: bool = False) -> NestedMeasured:
+def no_finalists(study: str) -> list[Finalist]:
+    """Refuse to rank finalists, which a study without nested_finalists never asks for."""
+    raise AssertionError(study)
+
+
+def nest(spec: StudySpec, *, alone: bool = False, rank: Rank = no_finalists) -> NestedMeasured:
     """Run a study and its nested walk-forward, or the latter alone; return the stored result."""
     if not alone:
         launch(spec)
     lines: list[str] = []
     context = opened(spec)
-    run_nested(spec, spec.name, base_market(spec), launch, lines.append)
+    run_nested(spec, spec.name, base_market(spec), launch, rank, lines.append)
     with context.engine.connect() as conn:
         found = stored_nested(conn, spec.name)
     assert found is not None
