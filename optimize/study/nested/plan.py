@@ -36,7 +36,7 @@ def outer_windows(spec: StudySpec, plan: WindowPlan) -> tuple[WindowDates, ...]:
 
 
 def inner_study(spec: StudySpec, plan: WindowPlan, outer: WindowDates, first: str) -> StudySpec:
-    """Return the study on the bars before an outer window; `first` is the date of the first bar.
+    """Return the study on the bars before an outer window; `first` is the date of the first session.
 
     It takes no sets of an earlier study: those were chosen with the bars of later windows.
     """

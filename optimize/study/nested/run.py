@@ -37,7 +37,7 @@ class Outer:
     spec: StudySpec
     stored_as: str  # the study whose boards show the result
     plan: WindowPlan
-    first: str  # date of the first bar
+    first: str  # date of the first session
     sessions_per_year: float
     launch: _Launch
     rank: _Rank
@@ -58,7 +58,7 @@ def run_nested(
 
     A window that was traded at the same cap is not run again, and studies that were begun go on.
     """
-    first = str(np.datetime64(int(windowed.market.timestamp[0]), "ns").astype("datetime64[D]"))
+    first = str(windowed.market.session_date[0])  # the first bar comes later, once the features have settled
     outer = Outer(spec, stored_as, windowed.plan, first, windowed.market.sessions_per_year, launch, rank)
     engine = open_engine(spec.database.url, busy_timeout_s=spec.database.busy_timeout_s)
     try:

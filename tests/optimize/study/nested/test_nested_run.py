@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from envs.types import FloatArray
+from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import Window, WindowSpec
@@ -116,6 +117,19 @@ def test_the_best_finalist_trades_where_the_study_asks_for_finalists(
     assert len(traded(spec)) == 6
     _, listed = run_query(opened(spec).engine, "nested", {"name": "small"})
     assert [row[7] for row in listed] == [each.trader for each in traded(spec)[3:]]
+
+
+def test_the_studies_before_a_window_keep_the_bars_by_which_features_settle(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_world(monkeypatch, noise)
+    data = dataclasses.replace(small().data, months=2)
+    window = WindowSpec(count=2, train_ratio=2.0, min_train_bars=20)
+    feature = FeatureSpec(lookback=2, indicators=["rsi"])
+    spec = nested_spec(small, n_trials=1, data=data, feature=feature, window=window)
+    market = base_market(spec).market
+    assert str(np.datetime64(int(market.timestamp[0]), "ns"))[:10] > str(market.session_date[0])
+    assert nest(spec).windows == 1
 
 
 def test_finalists_before_a_window_are_refused_on_a_cluster(small: Small) -> None:
