@@ -63,6 +63,7 @@ class SearchSummary:
     holdout_openings: int | None = None  # before the export
     luck: LuckTest | None = None  # of the study
     sets: tuple[LuckRecord, ...] = ()  # luck of its parameter sets
+    cautions: tuple[str, ...] = ()  # flags of the trial of a verdict FOUND
 
     def luck_of(self, run: RunRecord) -> LuckRecord | None:
         """Return the luck of a run's parameter set; that of a finalist is of the run that the search made."""
@@ -150,6 +151,8 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in _years(inputs)],
         "tries": search.tries,
         **plain_luck(search.luck, search.luck_of(inputs.run)),
+        **({"cautions": list(search.cautions)} if search.cautions else {}),
+        **({} if (above := inputs.run.random_quantile) is None else {"random_quantile": above}),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
         **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
@@ -187,7 +190,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_selection_notes(inputs, metrics)}",
-        *luck_section(inputs.search.luck, inputs.search.luck_of(run), run.run_uuid),
+        *luck_section(inputs.search.luck, inputs.search.luck_of(run), run.run_uuid, inputs.search.cautions),
         "![Equity against holding](equity.png)",
         "## Rules",
         _trading_rules(inputs),
@@ -248,14 +251,17 @@ def _versus(inputs: BundleInputs, name: str, score: float) -> str:
 
 
 def _selection_notes(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
-    """Return the number of trials behind the choice, the total return, the best session and the drawdown."""
+    """Return the trials behind the choice, return, best session, drawdown and place among random policies."""
     own, tries = metrics["in_all"], inputs.search.tries
     chosen = "" if tries is None else f"Chosen from {tries} trials over all phases. "
     whole, best = in_percent(own["total_return"]), in_percent(own["best_session"])
     earned = f"Return {whole}, of which {best} in the best session"
     depth = f"deepest loss {in_percent(own['max_drawdown'])} over session closes"
     bars = own["max_drawdown_bars"]
-    return f"{chosen}{earned}; {depth}{'' if bars is None else f', {in_percent(bars)} over bar closes'}."
+    at_bars = "" if bars is None else f", {in_percent(bars)} over bar closes"
+    above = inputs.run.random_quantile
+    random = "" if above is None else f" It beats {in_percent(above)} of the random policies of its turnover."
+    return f"{chosen}{earned}; {depth}{at_bars}.{random}"
 
 
 def _trading_rules(inputs: BundleInputs) -> str:

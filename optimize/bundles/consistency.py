@@ -131,7 +131,9 @@ def _search_summary(stored: Mapping[str, Any]) -> SearchSummary:
     test, sets = _luck(stored.get("luck"))
     opened = stored.get("holdout_openings")
     counts = [each if isinstance(each, int) else None for each in (tries, opened)]
-    return SearchSummary(counts[0], best, counts[1], test, sets)
+    cautions = stored.get("cautions")
+    said = tuple(map(str, cautions)) if isinstance(cautions, list) else ()
+    return SearchSummary(counts[0], best, counts[1], test, sets, said)
 
 
 def _luck(stored: Any) -> tuple[LuckTest | None, tuple[LuckRecord, ...]]:

@@ -31,7 +31,7 @@ from optimize.evaluate.captions import baseline_label, best_baseline
 from optimize.hashing import hash_file
 from optimize.report.commands import folder_words
 from optimize.report.gates import refuse_flagged
-from optimize.report.luck import refresh_luck
+from optimize.report.luck import caution_lines, refresh_luck
 from optimize.report.unscored import why_unscored
 from optimize.results.event_log import last_event
 from optimize.results.events import FolderMarked
@@ -218,6 +218,7 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
     with engine.connect() as conn:
         best = best_baseline(load_baselines(conn, study))
         luck, sets = load_luck(conn, study), tuple(load_luck_sets(conn, study))
+        cautions = () if luck is None else tuple(caution_lines(conn, luck))
         record = load_study(conn, study)
         stated = [] if record is None else record.spec.get("window", {}).get("holdout", [])
         instruments = [] if record is None else instruments_of(record.spec["data"])
@@ -226,7 +227,7 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
     baseline = None
     if best is not None and best.score is not None:
         baseline = StudyBaseline(baseline_label(best.name, best.bought_anew), best.timeframe, best.score)
-    return SearchSummary(tries, baseline, opened, luck, sets)
+    return SearchSummary(tries, baseline, opened, luck, sets, cautions)
 
 
 def export_candidates(

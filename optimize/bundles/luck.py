@@ -1,5 +1,6 @@
 """Luck on the card and in the metrics of a bundle: that of the study, and of the run's own parameter set."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,11 +15,17 @@ def plain_luck(test: LuckTest | None, own: LuckRecord | None) -> dict[str, Any]:
     return {"luck": {"study": asdict(test), "set": None if own is None else asdict(own)}}
 
 
-def luck_section(test: LuckTest | None, own: LuckRecord | None, run_uuid: str) -> list[str]:
-    """Return the heading and the section of the card, nothing where it was not measured."""
+def luck_section(
+    test: LuckTest | None, own: LuckRecord | None, run_uuid: str, cautions: Sequence[str] = ()
+) -> list[str]:
+    """Return the heading and the section of the card, nothing where it was not measured.
+
+    cautions: the flags of the trial of the verdict, below its word FOUND.
+    """
     if test is None:
         return []
     same = own is not None and own.run_uuid == run_uuid
     subject = "This trial" if same else "The run by which the search scored these parameters"
     lines = [f"{subject}: {set_line(own)}.", ""] if own is not None else []
-    return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in luck_lines(test))])]
+    verdict, *rest = luck_lines(test)
+    return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in (verdict, *cautions, *rest))])]

@@ -5,8 +5,17 @@ from typing import Any
 
 from optimize.database import open_engine
 from optimize.errors import BadInputError
+from optimize.report.luck import refresh_for_reading
 from optimize.report.tables import Column, say, short, show, spell
-from optimize.results.queries import check_query, find_study, list_queries, query_parameters, run_query
+from optimize.results.queries import (
+    check_query,
+    find_study,
+    list_queries,
+    query_parameters,
+    run_query,
+    shows_luck,
+    studies_of,
+)
 from optimize.schemas.records import QUERY_PARAMETERS, QueryConfig
 
 PARAMETERS = "parameters"
@@ -22,6 +31,9 @@ def query(config: QueryConfig) -> None:
     given = _parameters(config, config.sql)
     engine = open_engine(config.database.url, read_only=True, busy_timeout_s=config.database.busy_timeout_s)
     study = find_study(engine, config.name)
+    fresh = not shows_luck(config.sql) or all(
+        [refresh_for_reading(engine, config.database.url, each) for each in studies_of(engine, config.name)]
+    )
     # Some queries read a study with its phases, by the name they share; the others find nothing under it.
     names, found = run_query(engine, config.sql, {"name": config.name} | given)
     if not found and study != config.name:
@@ -37,6 +49,8 @@ def query(config: QueryConfig) -> None:
     if told:
         for row in rows:
             say(f"  {row[names[0]]:>3}  {spell(json.loads(row[PARAMETERS]))}")
+    if not fresh and config.format == "table":
+        say("the columns of luck are as of as_of_trials trials: the database cannot be written to")
 
 
 def _parameters(config: QueryConfig, sql: str) -> dict[str, Any]:

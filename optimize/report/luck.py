@@ -241,17 +241,21 @@ def luck_now(
 def lines_with_flags(conn: Connection, test: LuckTest) -> list[str]:
     """Return the lines of a verdict; the flags of its trial stand below the word FOUND."""
     first, *rest = luck_lines(test)
+    return [first, *caution_lines(conn, test), *rest]
+
+
+def caution_lines(conn: Connection, test: LuckTest) -> list[str]:
+    """Return one line for each flagged trial of a verdict FOUND, nothing for other verdicts."""
     if LuckVerdict.FOUND not in (test.verdict, test.verdict_buy_and_hold):
-        return [first, *rest]
+        return []
     trials = dict.fromkeys([test.trial_number, test.trial_buy_and_hold])
     runs = [run_of_trial(conn, test.study_name, number) for number in trials if number is not None]
-    warnings = [
+    return [
         f"caution: trial {run.trial_number} is flagged ({run.flags}): look for the fault in data and costs "
         "before you believe it"
         for run in runs
         if run is not None and run.flags
     ]
-    return [first, *warnings, *rest]
 
 
 def luck_of_set_now(conn: Connection, url: str, run: RunRecord) -> LuckRecord | None:
@@ -273,6 +277,19 @@ def _try_to_store(url: str, measured: StudyLuck) -> None:
             engine.dispose()
     except (OSError, SQLAlchemyError, WalkforgeError):
         return
+
+
+def refresh_for_reading(engine: Engine, url: str, study: str) -> bool:
+    """Measure and store the luck of a study where it is stale; return whether the stored one is fresh now."""
+    best = best_models(engine, study, 1)
+    with engine.connect() as conn:
+        record = load_study(conn, study)
+        if not best or record is None or not has_table(conn, LUCK_TESTS.name):
+            return True  # no row of luck to show
+        luck_now(conn, url, record, best[0].sessions_per_year)
+    with engine.connect() as conn:
+        stored = load_luck(conn, study)
+        return stored is None or is_fresh(conn, stored)
 
 
 def with_luck(rows: Sequence[LeaderboardRow], sets: Sequence[LuckRecord]) -> list[LeaderboardRow]:

@@ -11,6 +11,8 @@ from optimize.evaluate.summary import summarise_figures
 from optimize.report.format import SOLID, decimal, in_percent
 from optimize.report.gates import mark_lines
 from optimize.report.market_line import market_line
+from optimize.report.verdict import set_line
+from optimize.results.luck import LuckRecord
 from optimize.results.records import SCORE_ERROR, BaselineRecord, RunRecord, WindowRecord
 from optimize.results.states import RunState
 from optimize.walkforward.spec import RunSpec
@@ -35,10 +37,14 @@ def trial_note(
     windows: Sequence[WindowRecord],
     baselines: Sequence[BaselineRecord],
     picture: str | None = None,
+    luck: LuckRecord | None = None,
 ) -> str:
-    """Return the note of one trial: score, picture (its address), windows, costs, how to run it again."""
+    """Return the note of one trial: score, luck of its set, picture (its address), windows, costs, replay."""
     market = market_line(run.spec.get("data", {}), _tested(windows))
     paragraphs = [f"## {run.study_name}, trial {run.trial_number}", market, _verdict(run)]
+    if luck is not None:
+        subject = "" if luck.run_uuid == run.run_uuid else f" of its parameters, by trial {luck.trial_number}"
+        paragraphs.append(f"Luck{subject}: {set_line(luck)}.")
     if picture is not None:
         paragraphs.append(f"![Equity over the test windows]({picture})")
     if windows:

@@ -117,6 +117,11 @@ def query_parameters(name: str) -> list[str]:
     return sorted(text(_sql_of(name)).compile().params)
 
 
+def shows_luck(name: str) -> bool:
+    """Return whether a query has columns of luck, which go stale as tries are added."""
+    return "as_of_trials" in _sql_of(name)
+
+
 def _sql_of(name: str) -> str:
     check_query(name)
     return resources.files("optimize.queries").joinpath(f"{name}.sql").read_text(encoding="utf-8")

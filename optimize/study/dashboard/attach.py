@@ -26,10 +26,10 @@ from optimize.report.luck import lines_with_flags
 from optimize.report.notes import study_note, trial_note
 from optimize.results.event_log import events, log_event
 from optimize.results.events import NoteFailed
-from optimize.results.luck import load_luck
+from optimize.results.luck import LuckRecord, load_luck, load_luck_sets
 from optimize.results.queries import without_note
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
-from optimize.results.runs import finished_runs, windows_of, windows_of_study
+from optimize.results.runs import finished_runs, parameter_set, windows_of, windows_of_study
 from optimize.results.states import RunState
 from optimize.results.timeframe_verdict import stored_evidence
 from optimize.search.storage import trial_id
@@ -70,23 +70,27 @@ def attach_reports(
                 chosen = [number for number in numbers if among is None or number in among][:most]
                 runs = {run.trial_number: run for run in finished_runs(conn, context.spec.name, chosen)}
                 baselines = load_baselines(conn, context.spec.name)
+                luck = {each.parameter_set: each for each in load_luck_sets(conn, context.spec.name)}
             with context.storage.system_attrs_read_once():
                 for tried, number in enumerate(chosen):
                     if ended():
                         return tried
                     if number in runs:  # a trial may have a later run that has not finished
-                        _attach_or_record(context, runs[number], baselines)
+                        of_set = luck.get(parameter_set(runs[number].parameters))
+                        _attach_or_record(context, runs[number], baselines, of_set)
             return len(chosen)
     except Timeout:
         return 0
 
 
-def _attach_or_record(context: StudyContext, run: RunRecord, baselines: Sequence[BaselineRecord]) -> None:
+def _attach_or_record(
+    context: StudyContext, run: RunRecord, baselines: Sequence[BaselineRecord], luck: LuckRecord | None
+) -> None:
     """Attach the report of a trial; on failure record one event and keep the trial."""
     try:
         with context.engine.connect() as conn:
             windows = windows_of(conn, run.run_uuid)
-        attach_report(context, run, windows, baselines)
+        attach_report(context, run, windows, baselines, luck)
     except Exception as error:  # such as a full disk or a lost file
         subject = f"trial {run.trial_number} has no note or picture: "
         with context.engine.begin() as conn:
@@ -102,12 +106,13 @@ def attach_report(
     run: RunRecord,
     windows: Sequence[WindowRecord],
     baselines: Sequence[BaselineRecord],
+    luck: LuckRecord | None = None,
 ) -> None:
     """Attach the note of a trial, and the equity of its test windows as PNG and CSV."""
     trial = Trial(context.study, trial_id(context.storage, context.spec.name, run.trial_number))
     curves = trial_curves(context.spec.folder, windows)
     picture = _attach_equity(context, trial, run, windows, baselines, curves) if curves else None
-    save_note(trial, trial_note(run, windows, baselines, picture))
+    save_note(trial, trial_note(run, windows, baselines, picture, luck))
 
 
 def _attach_equity(

@@ -1,5 +1,6 @@
 """Luck of recorded studies: noise is luck, a planted column is found, every try counts, all readers agree."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import date
@@ -11,8 +12,10 @@ from sqlalchemy import Engine, delete, insert, text, update
 
 from envs.types import FloatArray
 from optimize import clock
+from optimize.bundles.luck import luck_section
+from optimize.cli.query import query
 from optimize.data.spec import DataSpec
-from optimize.database import open_engine
+from optimize.database import DatabaseSpec, open_engine
 from optimize.evaluate.luck import sharpe_interval
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.report.html.load import trial_content
@@ -27,9 +30,9 @@ from optimize.report.luck import (
     verdict_of,
     with_luck,
 )
-from optimize.report.notes import study_note
+from optimize.report.notes import study_note, trial_note
 from optimize.report.run_luck import luck_of_run
-from optimize.report.verdict import luck_lines, planned_power_line
+from optimize.report.verdict import luck_lines, planned_power_line, set_line
 from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
 from optimize.results.records import StudyRecord, forget_study, load_study
@@ -38,6 +41,7 @@ from optimize.results.runs import run_of_trial
 from optimize.results.states import LuckVerdict, RunState, TryKind
 from optimize.results.tables import FINALIST_RUNS, LUCK, RUNS, TRIED_RUNS
 from optimize.results.tries import Tries, Try, record_try
+from optimize.schemas.records import QueryConfig
 from optimize.study.spec import StudySpec
 from tests.optimize.report.recorded import FIRST, YEAR, record_trials
 
@@ -392,3 +396,43 @@ def test_a_study_note_begins_with_the_verdict(engine: Engine) -> None:
     note = study_note("noise", spec, {}, 3, lines)
     assert note.startswith(f"- {lines[0]}\n- {lines[1]}\n")
     assert study_note("noise", spec, {}, 3) in note
+
+
+def test_a_query_with_columns_of_luck_measures_stale_luck_anew(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_trials(engine, noise(trials=5))
+    record_luck(engine, study_of(engine), YEAR)
+    record_trials(engine, noise(2, trials=20), name="more")
+    database = DatabaseSpec(url=str(engine.url))
+    query(QueryConfig(name="noise", sql="duplicates", database=database))
+    with engine.connect() as conn:
+        stale = load_luck(conn, "noise")
+    query(QueryConfig(name="noise", sql="best_models", format="json", database=database))
+    rows = json.loads(capsys.readouterr().out.partition("\n")[2])
+    with engine.connect() as conn:
+        fresh = load_luck(conn, "noise")
+    assert stale is not None
+    assert fresh is not None
+    assert (stale.n_tries, fresh.n_tries) == (5, 25)
+    assert {row["as_of_trials"] for row in rows} == {5}
+    assert {row["p_flat"] for row in rows} == {each.p_flat for each in measured(engine).sets}
+
+
+def test_the_note_of_a_trial_states_the_luck_of_its_set(engine: Engine) -> None:
+    record_trials(engine, noise(trials=3))
+    own = next(each for each in measured(engine).sets if each.trial_number == 1)
+    with engine.connect() as conn:
+        runs = [run_of_trial(conn, "noise", number) for number in (1, 2)]
+    notes = [trial_note(run, [], [], luck=own) for run in runs if run is not None]
+    assert f"\n\nLuck: {set_line(own)}.\n\n" in notes[0]
+    assert f"\n\nLuck of its parameters, by trial 1: {set_line(own)}.\n\n" in notes[1]
+
+
+def test_the_card_states_the_flags_of_a_found_trial(engine: Engine) -> None:
+    returns = noise()
+    returns[7] += 0.004
+    record_trials(engine, returns)
+    test = measured(engine).test
+    (_, section) = luck_section(test, None, "run", ("caution: trial 7 is flagged",))
+    assert section.splitlines()[:2] == [f"- {luck_lines(test)[0]}", "- caution: trial 7 is flagged"]
