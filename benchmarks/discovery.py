@@ -81,15 +81,15 @@ def rule_rows(verdicts: Sequence[tuple[Market, dict[str, Any]]]) -> list[dict[st
                 "markets": len(own),
                 "discoveries": {rule: sum(each[rule] for each in own) for rule in RULES},
                 **{key: round(float(np.mean(found)), 2) for key, found in scores.items()},
-                "errors": {key: round(error_of(np.array(found)), 2) for key, found in scores.items()},
+                "errors": {key: error_of(np.array(found)) for key, found in scores.items()},
             }
         )
     return rows
 
 
-def error_of(values: FloatArray) -> float:
-    """Return the standard error of a mean of values without NaN, 0 for one value."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def error_of(values: FloatArray) -> float | None:
+    """Return the standard error of a mean over markets, None for a single one."""
+    return round(float(values.std(ddof=1) / np.sqrt(len(values))), 3) if len(values) > 1 else None
 
 
 def search_rows(found: FloatArray) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def search_rows(found: FloatArray) -> list[dict[str, Any]]:
                 "regret": [mean_of(each) for each in regret],
                 "held_out": [mean_of(each) for each in held],
                 "lead": [mean_of(each) for each in leads],
-                "lead_error": [round(error_of(each[~np.isnan(each)]), 3) for each in leads],
+                "lead_error": [error_of(each[~np.isnan(each)]) for each in leads],
             }
         )
     return rows

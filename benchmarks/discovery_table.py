@@ -14,7 +14,7 @@ def discovery(result: dict[str, Any]) -> str:
     rows = []
     for each in result["rules"]:
         found = [f"{each['discoveries'][rule]} of {each['markets']}" for rule in rules]
-        scores = [f"{each[key]:+.2f} ± {each['errors'][key]:.2f}" for key in ("search", "fresh", "held_out")]
+        scores = [_number(each[key], each["errors"][key]) for key in ("search", "fresh", "held_out")]
         rows.append([f"{each['edge']:g}", each["sessions"], *found, *scores])
     heads = ("edge", "sessions", *rules, "best score", "on a fresh seed", "held out")
     said = (
@@ -68,7 +68,11 @@ def draw(result: dict[str, Any], path: Path = PICTURE) -> None:
         axes.plot([each["edge"] for each in shown], shares, marker="o", label=rule)
     axes.set_xlabel("best achievable Sharpe ratio, net")
     axes.set_ylabel("share of markets with a discovery")
-    axes.set_title(f"{longest} sessions, {shown[0]['markets']} markets of each edge")
+    fewest, most = (bound(each["markets"] for each in shown) for bound in (min, max))
+    count = f"{most} market" if fewest == most == 1 else f"{most} markets"
+    axes.set_title(
+        f"{longest} sessions, {count if fewest == most else f'{fewest} or {most} markets'} of each edge"
+    )
     axes.set_ylim(-0.05, 1.05)
     axes.legend()
     figure.savefig(path, metadata={"Date": None})

@@ -27,10 +27,12 @@ from benchmarks.discovery_markets import make_bars  # noqa: E402
 from optimize import compose, run_study  # noqa: E402
 from optimize.atomic import append  # noqa: E402
 from optimize.bundles.export import export_best  # noqa: E402
+from optimize.bundles.gates import gated_rows  # noqa: E402
 from optimize.bundles.holdout import measure_holdout  # noqa: E402
 from optimize.cli.composition import compose_jobs  # noqa: E402
 from optimize.database import Engine, open_engine  # noqa: E402
 from optimize.errors import WalkforgeError  # noqa: E402
+from optimize.report.luck import refresh_luck  # noqa: E402
 from optimize.report.selection import selection_now  # noqa: E402
 from optimize.results.luck import load_luck, load_luck_sets  # noqa: E402
 from optimize.results.queries import best_models  # noqa: E402
@@ -92,12 +94,19 @@ def _silent(line: str) -> None:
 
 
 def _export(engine: Engine) -> dict[str, Any]:
-    """Export the best trial with the default gates, and open its holdout; return the outcome."""
+    """Export the best trial with the default gates, and open its holdout; return the outcome.
+
+    Only a refusal by a gate counts as one: any other error of the export ends the benchmark.
+    """
     (job,) = compose_jobs("export", [f"name={NAME}"])
+    refresh_luck(engine, NAME)
     try:
-        (bundle,) = export_best(engine, "studies", NAME, 1, _silent, gates=job.config)
+        rows = gated_rows(engine, NAME, 1, job.config, _silent)
     except WalkforgeError as refusal:
         return {"exported": False, "refusal": str(refusal), "holdout": None}
+    if not rows:
+        return {"exported": False, "refusal": "no trial has a score", "holdout": None}
+    (bundle,) = export_best(engine, "studies", NAME, 1, _silent, gates=job.config)
     return {"exported": True, "refusal": None, "holdout": measure_holdout(engine, bundle.folder).score}
 
 
