@@ -3,13 +3,11 @@
 import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -50,7 +48,7 @@ from optimize.results.records import (
     save_export,
 )
 from optimize.results.runs import load_run
-from optimize.spawning import main_left_out
+from optimize.spawning import enter_pool, keep_loaded, main_left_out
 from optimize.walkforward.files import finalist_folder, run_folder
 from optimize.walkforward.spec import read_run
 
@@ -182,7 +180,7 @@ def replay_in_new_process(folders: Sequence[Path]) -> Generator[Replay | Walkfor
     try:
         with (
             main_left_out(),
-            ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=end_with_parent) as executor,
+            ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=enter_pool) as executor,
         ):
             yield from executor.map(_replay, folders)
     except BrokenProcessPool:
@@ -191,20 +189,8 @@ def replay_in_new_process(folders: Sequence[Path]) -> Generator[Replay | Walkfor
         ) from None
 
 
-def end_with_parent() -> None:
-    """Exit with the parent process: the worker of an executor outlives a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "the pool starts this process"
-    sentinel = parent.sentinel
-
-    def watch() -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
 def _replay(folder: Path) -> Replay | WalkforgeError:
+    keep_loaded()
     try:
         trust_bundle(folder)  # its code was copied from the study
         return replay_bundle(folder, markets=REPLAYED_ON)

@@ -1,11 +1,10 @@
 """Read a command, compose its configuration, run its verb, and turn every outcome into an exit code."""
 
 import difflib
-import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from optimize.cli.error_lines import EXIT_BAD_INPUT, describe, open_streams, rep
 from optimize.cli.verbs import VERBS
 from optimize.errors import BadInputError
 from optimize.secrets import hide_secrets
+from optimize.spawning import uncollected
 from optimize.study.workers.signals import interrupt, signals_answered
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _run(verb: str, command: Command, *, alone: bool) -> int:
         line = f"{key} is given more than once: {key}={value} counts"
         print(hide_secrets(line, command.words), file=sys.stderr)
     with signals_answered(interrupt):  # a temporary folder must not outlive SIGTERM
-        with _uncollected() if alone else nullcontext():
+        with uncollected() if alone else nullcontext():
             from optimize.cli.debug_run import say_cut
 
             jobs, run = _jobs(verb, command), chosen.load()
@@ -83,20 +83,6 @@ def _run(verb: str, command: Command, *, alone: bool) -> int:
             codes.append(run(job.config, *([job.typed] if chosen.launches else [])) or 0)
             say_cut(verb, job.config, job.typed)
     return max(codes, default=0)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector from the objects that are made here, which stay until the process ends.
-
-    A reading verb would spend a fifth of its time on walking through loaded modules, at exit once more.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def compose_configs(verb: str, arguments: Sequence[str]) -> list[Any]:

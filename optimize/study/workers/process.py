@@ -42,13 +42,7 @@ from optimize.study.workers.signals import STOP_SIGNALS
 from optimize.walkforward.markets import WindowedMarket, shared_market
 
 WAIT_S = 0.5  # polling interval while the last trials run in other workers
-PRELOAD = [
-    "optimize.study.workers.process",
-    "optuna.storages",
-    "alembic.command",  # imported when a storage is opened
-    "torch._dynamo",  # imported by the first optimizer, which takes a second
-    "optimize.study.workers.preload",
-]
+PRELOAD = ["optimize.study.workers.preload"]
 EXIT_DONE, EXIT_FAILING, EXIT_LEFT, EXIT_SHORT = 0, 3, 4, 5
 OUT, ERR = 1, 2  # file descriptors: a parent may have closed sys.stdout and sys.stderr
 LONGEST_TEMPORARY = 71  # bytes: a socket's path is 32 longer, and 103 are allowed on every system
