@@ -45,6 +45,15 @@ def walkforge(folder: Path, *arguments: str) -> str:
     return ran.stdout
 
 
+def walkforge_forked(folder: Path, *arguments: str) -> None:
+    """Run a command in a fork, which loads nothing anew; it too must leave no temporary file."""
+    with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", scratch)
+        patch.setattr(tempfile, "tempdir", None)
+        assert run_verb(folder, *arguments) == 0, said(folder)
+        assert not os.listdir(scratch)
+
+
 def walkforge_here(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """Run a command in this process, where the start of one proves nothing more."""
     monkeypatch.chdir(folder)
@@ -65,7 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
     # Three trials in the model phase and windows long enough for trades, so that there is a best one.
     walkforge(folder, "study", *QUICKSTART)
-    walkforge(folder, "export", "name=quickstart", "top_n=2", "gate=none")
+    walkforge_forked(folder, "export", "name=quickstart", "top_n=2", "gate=none")
     return folder
 
 
