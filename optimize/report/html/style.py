@@ -8,7 +8,7 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
  font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:20px 20px 60px;position:relative}
+main{max-width:1240px;margin:0 auto;padding:20px 20px 60px;position:relative}
 h1{font-size:25px;margin:4px 48px 4px 0;overflow-wrap:anywhere}
 h2{font-size:18px;margin:34px 0 8px;padding-top:10px;border-top:1px solid var(--line)}
 p{margin:6px 0;max-width:86ch;overflow-wrap:anywhere}
