@@ -3,8 +3,8 @@
 from alembic import op
 from sqlalchemy import Column, Text, inspect
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
