@@ -64,6 +64,7 @@ class SearchSummary:
     luck: LuckTest | None = None  # of the study
     sets: tuple[LuckRecord, ...] = ()  # luck of its parameter sets
     cautions: tuple[str, ...] = ()  # flags of the trial of a verdict FOUND
+    earned: tuple[str, ...] = ()  # lines on the Sharpe ratio that the search itself earned
 
     def luck_of(self, run: RunRecord) -> LuckRecord | None:
         """Return the luck of a run's parameter set; that of a finalist is of the run that the search made."""
@@ -155,6 +156,7 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         **({} if (above := inputs.run.random_quantile) is None else {"random_quantile": above}),
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
+        **({"search_earned": list(search.earned)} if search.earned else {}),
         **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
         "parameters": dict(inputs.run.parameters),
         **{key: value for key in OF_SEARCH if (value := getattr(inputs.run, key)) is not None},
@@ -174,7 +176,7 @@ def _label(baseline: Baseline) -> str:
 
 def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     """Return CARD.md of a run, with the luck of its search at the time of the export."""
-    run, spec, market = inputs.run, inputs.spec, inputs.windowed.market
+    run, spec, market, search = inputs.run, inputs.spec, inputs.windowed.market, inputs.search
     symbols, agent = ", ".join(market.symbols), spec.agent.name.upper()
     last = inputs.windowed.windows[-1].dates.train_end
     train_end = last if inputs.refit is None else inputs.refit.trained_until
@@ -190,7 +192,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_selection_notes(inputs, metrics)}",
-        *luck_section(inputs.search.luck, inputs.search.luck_of(run), run.run_uuid, inputs.search.cautions),
+        *luck_section(search.luck, search.luck_of(run), run.run_uuid, search.cautions, search.earned),
         "![Equity against holding](equity.png)",
         "## Rules",
         _trading_rules(inputs),

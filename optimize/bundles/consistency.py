@@ -131,9 +131,10 @@ def _search_summary(stored: Mapping[str, Any]) -> SearchSummary:
     test, sets = _luck(stored.get("luck"))
     opened = stored.get("holdout_openings")
     counts = [each if isinstance(each, int) else None for each in (tries, opened)]
-    cautions = stored.get("cautions")
+    cautions, earned = stored.get("cautions"), stored.get("search_earned")
     said = tuple(map(str, cautions)) if isinstance(cautions, list) else ()
-    return SearchSummary(counts[0], best, counts[1], test, sets, said)
+    lines = tuple(map(str, earned)) if isinstance(earned, list) else ()
+    return SearchSummary(counts[0], best, counts[1], test, sets, said, lines)
 
 
 def _luck(stored: Any) -> tuple[LuckTest | None, tuple[LuckRecord, ...]]:

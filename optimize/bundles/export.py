@@ -30,6 +30,7 @@ from optimize.hashing import hash_file
 from optimize.report.commands import folder_words
 from optimize.report.gates import refuse_flagged
 from optimize.report.luck import caution_lines, refresh_luck
+from optimize.report.nested import earned_lines
 from optimize.report.unscored import why_unscored
 from optimize.results.event_log import last_event
 from optimize.results.events import FolderMarked
@@ -37,7 +38,7 @@ from optimize.results.finalists import load_finalist_run
 from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.instrument_names import instruments_of
 from optimize.results.luck import load_luck, load_luck_sets
-from optimize.results.queries import LeaderboardRow, find_study
+from optimize.results.queries import LeaderboardRow, best_models, find_study
 from optimize.results.records import (
     ExportRecord,
     RunRecord,
@@ -199,8 +200,9 @@ def _replay(folder: Path) -> Replay | WalkforgeError:
 
 
 def _search_summary(engine: Engine, study: str) -> SearchSummary:
-    """Return the number of trials over all phases of a study, and the best baseline."""
+    """Return the search behind the trials of a study, as it is now."""
     tries = finished_trials(engine, study)
+    year = next((row.sessions_per_year for row in best_models(engine, study, 1)), None)
     with engine.connect() as conn:
         best = best_baseline(load_baselines(conn, study))
         luck, sets = load_luck(conn, study), tuple(load_luck_sets(conn, study))
@@ -210,10 +212,11 @@ def _search_summary(engine: Engine, study: str) -> SearchSummary:
         instruments = [] if record is None else instruments_of(record.spec["data"])
         kept = holdout_of_study(conn, study, stated, instruments)
         opened = None if kept is None else len(openings_of(conn, kept.instruments, kept.first, kept.end))
+        earned = () if record is None else tuple(earned_lines(conn, record, year))
     baseline = None
     if best is not None and best.score is not None:
         baseline = StudyBaseline(baseline_label(best.name, best.bought_anew), best.timeframe, best.score)
-    return SearchSummary(tries, baseline, opened, luck, sets, cautions)
+    return SearchSummary(tries, baseline, opened, luck, sets, cautions, earned)
 
 
 def export_candidates(

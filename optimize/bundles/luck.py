@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from optimize.report.verdict import luck_lines, set_line
+from optimize.report.verdict import LUCK_LEGEND, luck_lines, set_line
 from optimize.results.luck import LuckRecord, LuckTest
 
 
@@ -16,11 +16,16 @@ def plain_luck(test: LuckTest | None, own: LuckRecord | None) -> dict[str, Any]:
 
 
 def luck_section(
-    test: LuckTest | None, own: LuckRecord | None, run_uuid: str, cautions: Sequence[str] = ()
+    test: LuckTest | None,
+    own: LuckRecord | None,
+    run_uuid: str,
+    cautions: Sequence[str] = (),
+    earned: Sequence[str] = (),
 ) -> list[str]:
     """Return the heading and the section of the card, nothing where it was not measured.
 
     cautions: the flags of the trial of the verdict, below its word FOUND.
+    earned: the lines on the Sharpe ratio that the search itself earned.
     """
     if test is None:
         return []
@@ -28,4 +33,5 @@ def luck_section(
     subject = "This trial" if same else "The run by which the search scored these parameters"
     lines = [f"{subject}: {set_line(own)}.", ""] if own is not None else []
     verdict, *rest = luck_lines(test)
-    return ["## Luck", "\n".join([*lines, *(f"- {line}" for line in (verdict, *cautions, *rest))])]
+    bullets = [f"- {line}" for line in (verdict, *cautions, *rest, *earned)]
+    return ["## Luck", "\n".join([*lines, *bullets]), f"{LUCK_LEGEND[0].upper()}{LUCK_LEGEND[1:]}."]

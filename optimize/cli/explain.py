@@ -67,7 +67,8 @@ def explain_lines(name: str | None, keys: dict[str, Key], groups: dict[str, Sett
     elif any(name in explained.paths for _, explained in _files()):
         yield from _of_files(name)
     else:
-        raise BadInputError(f"there is no key {name!r}: {_hint(name, [*keys, *groups], keys.values())}")
+        hint = _hint(name, [*keys, *groups], keys.values())
+        raise BadInputError(f"there is no key {name!r}: {hint} (docs/glossary.md has the words of tables)")
     within = [key for key in keys.values() if key.path.startswith(f"{name}.")]
     if folder is not None and within and name not in _defaults().choices:
         yield from _keys_within(within, "keys of a study")

@@ -91,7 +91,7 @@ def _show(config: FinalistsConfig, results: FinalistResults) -> None:
         flat,
         [*COLUMNS[:2], COLUMNS[3], *tested],
         "table",
-        title="stress tests: median score of the fresh seeds",
+        title="stress tests: score of the run of the median fresh seed",
     )
     if results.holdout:
         span = f"{results.holdout[0].first} to {results.holdout[0].end} (exclusive)"

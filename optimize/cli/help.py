@@ -16,7 +16,7 @@ from optimize.schemas.register import SCHEMAS
 from optimize.secrets import hide_secrets
 
 FLAGS = (
-    "-m                    one job for each of several values: seed=0,1,2",
+    "-m                    one job for each of several values: KEY=1,2,3",
     "-cd FOLDER            a folder of your own files: FOLDER/experiment/mine.yaml is experiment=mine",
     "--cfg job             the composed configuration",
     "debug.traceback=true  the traceback of an error",

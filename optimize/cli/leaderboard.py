@@ -13,13 +13,14 @@ from optimize.report.format import format_score, number, percent, share
 from optimize.report.gates import blocked_line, gate_lines
 from optimize.report.luck import StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
-from optimize.report.nested import nested_line, stored_nested
-from optimize.report.selection import selection_line, selection_now
+from optimize.report.nested import earned_lines
 from optimize.report.tables import (
+    ABOVE_RANDOM,
     COST_UNIT,
     EXPOSURE,
     FIGURES,
     FILLS,
+    IN_SAMPLE,
     RANDOM,
     ZERO_COST,
     Column,
@@ -198,8 +199,7 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     anew = f" ({REBOUGHT_REASON})" if any(baseline.bought_anew for baseline in baselines) else ""
     best = rows[0]
     with engine.connect() as conn:
-        selection = selection_now(conn, record, best.sessions_per_year)
-        nested = stored_nested(conn, name)
+        earned = earned_lines(conn, record, best.sessions_per_year)
     several = ""
     if any(row.runs > 1 for row in rows):
         several = "; score = lower median of the runs of a parameter set"
@@ -210,19 +210,16 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
         f"({cost.describe()}, and financing){FILLS[record.spec['env']['fill']]}; {_span(best, baselines)}"
         f"{factor}{several}",
         f"standard error: {ERROR_MEANINGS[scored['kind']]}; buy_and_hold: its score on the same windows "
-        f"at the same costs{anew}; {ZERO_COST}",
+        f"at the same costs{anew}; {ZERO_COST}; {IN_SAMPLE}",
         LUCK_LEGEND,
-        f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}",
+        f"{FIGURES}; {COST_UNIT}; {EXPOSURE}; {RANDOM}; {ABOVE_RANDOM}",
         f"searched: {_searched(engine, name)}; the best of many is partly luck: expect less than its score",
     ]
     if any(row.source != SetSource.SAMPLER for row in rows):
         lines.append(GIVEN_SETS)
     with engine.connect() as conn:
         lines += gate_lines(conn, name, rows)
-    if selection is not None:
-        lines.append(selection_line(selection, record))
-    if nested is not None:
-        lines.append(nested_line(nested))
+    lines += earned
     with engine.connect() as conn:
         lines += _holdout(conn, name, record)
     lines += [

@@ -12,19 +12,23 @@ from optimize.evaluate.random_policies import HIGH_SHARE, LOW_SHARE, RandomScore
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import Window
 from optimize.report.figures_in_all import FIGURES_IN_ALL
-from optimize.report.format import format_score, number, percent, share
+from optimize.report.format import format_score, number, percent, plain_figure, share
 from optimize.report.tables import (
     COST_UNIT,
     EXPOSURE,
     FIGURES,
     FILLS,
+    IN_SAMPLE,
+    PLAIN_WIDTH,
     RANDOM,
+    TURNOVER,
     ZERO_COST,
     Column,
     say,
     short,
     show,
 )
+from optimize.study.launch.markets import traded_by
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import TrialResult, years_of
 from optimize.walkforward.spec import RunSpec
@@ -32,7 +36,7 @@ from optimize.walkforward.spec import RunSpec
 WINDOW_COLUMNS = (
     Column("window", "window"),
     Column("repeat", "repeat"),
-    Column("test", "test (end exclusive)", right=False),
+    Column("test", "test (end exclusive)", right=False, whole=True),
     Column("sharpe", "Sharpe", format_score),
     Column("sharpe_zero_cost", "zero-cost Sharpe", format_score),
     Column("sharpe_in_sample", "in-sample Sharpe", format_score),
@@ -84,7 +88,9 @@ def show_result(
     ]
     anew = any(baseline.bought_anew for baseline in baselines)
     active = any(row["reward_active_share"] is not None for row in rows)
-    columns = [*WINDOW_COLUMNS, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
+    trained = any(row["sharpe_in_sample"] is not None for row in rows)  # a bundle keeps no train spans
+    shown = [each for each in WINDOW_COLUMNS if trained or each.key != "sharpe_in_sample"]
+    columns = [*shown, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
     show(rows, columns, "table", title)
     years = years_of(windowed, result.measured, spec.score.risk_free)
     if len(years) > 1:
@@ -102,7 +108,8 @@ def show_result(
         f"({spec.cost.describe()}, and financing){FILLS[spec.env.fill]}"
     )
     say(f"standard error: {ERROR_MEANINGS[spec.score.kind]}")
-    say(f"{FIGURES}; {ZERO_COST}; {COST_UNIT}; {EXPOSURE}")
+    in_sample = f"{IN_SAMPLE}; " if trained else ""
+    say(f"{FIGURES}; {ZERO_COST}; {in_sample}{COST_UNIT}; {EXPOSURE}; {TURNOVER}")
     if any(baseline.turnover is not None for baseline in baselines):
         say(RANDOM)
     spreads = [_spread_of(each, each.random) for each in baselines if each.random is not None]
@@ -115,9 +122,17 @@ def show_result(
 
 
 def figure_lines(total: Mapping[str, float]) -> list[str]:
-    """Return the further figures over all windows, four on a line."""
-    shown = [f"{each.label} {each.write(total.get(each.key))}" for each in FIGURES_IN_ALL]
-    return [f"  {'; '.join(shown[first : first + 4])}" for first in range(0, len(shown), 4)]
+    """Return the further figures over all windows that were measured, as many on a line as fit."""
+    lines = ["over all windows:"]
+    for each in FIGURES_IN_ALL:
+        if (written := plain_figure(each.write(total.get(each.key)))) == "-":
+            continue
+        figure = f"{each.label} {written}"
+        if len(lines) > 1 and len(lines[-1]) + len(figure) + 3 <= PLAIN_WIDTH:  # "; " and another ";"
+            lines[-1] += f"; {figure}"
+        else:
+            lines.append(f"  {figure}")
+    return lines
 
 
 def _baseline_row(baseline: Baseline) -> dict[str, Any]:
@@ -127,7 +142,7 @@ def _baseline_row(baseline: Baseline) -> dict[str, Any]:
         "sharpe_zero_cost": baseline.sharpe_zero_cost,
         "total_return": baseline.total_return,
         "cost": baseline.cost,
-        "turnover": sum(window.turnover for window in baseline.windows),
+        "turnover": traded_by(baseline),
     }
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optimize.evaluate.median import lower_median
 from optimize.report.format import format_score
 from optimize.results.finalists import Finalist, FinalistHoldout, FinalistRun, StressRecord
 
 MEANING = (
     "search: the score that chose the parameter set; fresh: the lower median of its fresh seeds on the same "
-    "windows; low and high: 5 % and 95 % of that median when sessions and seeds are drawn again"
+    "windows; low and high: 5 % and 95 % of that median when sessions and seeds are drawn again; mean, "
+    "deviation, lowest and highest: of the scores of its seeds"
 )
 SAME_WINDOWS = (
     "fresh seeds take away the luck of the seed, not that of the windows: the search chose the parameters on "
@@ -62,18 +62,16 @@ def finalist_rows(
     stress: Sequence[StressRecord],
     holdout: Sequence[FinalistHoldout] = (),
 ) -> list[dict[str, Any]]:
-    """Return a plain row for each finalist, with the median score of its seeds under each stress test.
+    """Return a plain row for each finalist, with the score of its median seed under each stress test.
 
     On the holdout it has the score of its median seed, which an export takes, and the range of its seeds.
     """
     of_run = {run.run_uuid: run.parameter_set for run in runs}
-    scenarios = list(dict.fromkeys(each.scenario for each in stress))
+    scenarios = dict.fromkeys(each.scenario for each in stress)
+    tested = {(each.run_uuid, each.scenario): each.score for each in stress}
     rows = []
     for finalist in finalists:
-        mine = [each for each in stress if of_run.get(each.run_uuid) == finalist.parameter_set]
-        scores: dict[str, float | None] = {
-            name: lower_median([each.score for each in mine if each.scenario == name]) for name in scenarios
-        }
+        scores = {name: tested.get((finalist.run_uuid or "", name)) for name in scenarios}
         row = {key: value for key, value in dataclasses.asdict(finalist).items() if key != "measured_at"}
         row |= {"measured_at": finalist.measured_at.isoformat(), "stress": scores}
         uuids = {uuid for uuid, of_set in of_run.items() if of_set == finalist.parameter_set}

@@ -29,6 +29,11 @@ def in_percent(value: float | None, digits: int = 1) -> str:
     return text if text == NOTHING else f"{text}{SOLID}%"
 
 
+def plain_figure(text: str) -> str:
+    """Return a figure of a note or a card as a terminal's tables have it: a plain minus and percent sign."""
+    return text.replace(MINUS, "-").replace(NOTHING, "-").replace(f"{SOLID}%", "%")
+
+
 def number(digits: int = 2) -> FigureWriter:
     """Return a writer of table cells with so many digits after the point."""
     return lambda value: _rounded(value, digits) or "-"

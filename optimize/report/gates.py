@@ -36,8 +36,11 @@ def blocked_line(blocked: dict[str, int]) -> str:
     if not blocked:
         return ""
     total = sum(blocked.values())
-    each = ", ".join(f"gate.{name} {number}" for name, number in blocked.items())
-    return f"blocked by gates and not ranked: {total} trial{'s' * (total != 1)} ({each}); see gated_trials"
+    each = ", ".join(f"{number} by gate.{name}" for name, number in blocked.items())
+    return (
+        f"blocked by gates and not ranked: {total} trial{'s' * (total != 1)} ({each}); the view gated_trials "
+        "of the database lists them"
+    )
 
 
 def split_flags(flags: str | None) -> list[str]:

@@ -1,9 +1,11 @@
-"""The nested walk-forward of a study in words: a line for each outer window, and one for all of them."""
+"""The Sharpe ratio that a search itself earned, in words: nested walk-forward and selection walk-forward."""
 
 from optimize.database import Connection
 from optimize.report.format import format_score, percent
+from optimize.report.selection import selection_line, selection_now
 from optimize.results.event_log import last_event
 from optimize.results.events import NestedMeasured, OuterWindowTraded
+from optimize.results.records import StudyRecord
 from optimize.results.study_views import ERRORS
 
 
@@ -45,3 +47,11 @@ def stored_nested(conn: Connection, study: str) -> NestedMeasured | None:
     """Return the newest nested walk-forward of a study, None without one."""
     stored = last_event(conn, [study], [NestedMeasured])
     return None if stored is None else stored.event
+
+
+def earned_lines(conn: Connection, record: StudyRecord, sessions_per_year: float | None) -> list[str]:
+    """Return the lines of both, without one that was not measured."""
+    selection = selection_now(conn, record, sessions_per_year)
+    nested = stored_nested(conn, record.study_name)
+    lines = [] if selection is None else [selection_line(selection, record)]
+    return lines if nested is None else [*lines, nested_line(nested)]

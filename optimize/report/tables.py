@@ -28,10 +28,10 @@ FILLS = {"open": "", "close": "; orders filled at the very close that was observ
 COST_UNIT = "cost: commission, slippage and financing, in % of what a window starts with, summed over windows"
 EXPOSURE = "exposure: mean over bars of the sum of |weights|"
 ZERO_COST = "zero-cost Sharpe: of the same actions without any cost"
-RANDOM = (
-    "random_0.02: median of 200 policies with a new random target at 2 % of the bars; above random: share of "
-    "the random policies of a trial's own turnover that score lower"
-)
+IN_SAMPLE = "in-sample Sharpe: of the same policy on its own train span"
+TURNOVER = "turnover: traded value in units of equity, of random policies the mean of all"
+RANDOM = "random_0.02: median of 200 policies with a new random target at 2 % of the bars"
+ABOVE_RANDOM = "above random: share of the random policies of a trial's own turnover that score lower"
 FIGURES = (
     "return: net, compounded over the test windows; drawdown: the deepest loss from a peak, over session "
     "closes and over bar closes; trades: fills, forced exits among them"
@@ -49,6 +49,7 @@ class Column:
     write: Write = str
     right: bool = True
     detail: bool = False  # left out of a pipe's table that would be wider than PLAIN_WIDTH
+    whole: bool = False  # its texts stay on one line, as the numbers of a right column do
 
 
 def make_console() -> Console:
@@ -156,7 +157,8 @@ def _show_table(rows: Sequence[TableRow], columns: Sequence[Column], title: str)
     shown = list(columns)
     if not _has_width():
         shown = _without_details(columns, lambda shown: width(shown, folded=True).maximum <= console.width)
-    for part in _parts(shown, lambda shown: width(shown, folded=True).minimum <= console.width):
+    named = _naming(rows, shown)
+    for part in _parts(shown, named, lambda shown: width(shown, folded=True).minimum <= console.width):
         # Where the terminal is too narrow even for two columns it breaks the line; nothing is cut off.
         console.width = max(console.width, width(part, folded=True).minimum)
         console.print(_table(rows, part, title, folded=True))
@@ -176,16 +178,30 @@ def _without_details(columns: Sequence[Column], fits: Callable[[Sequence[Column]
     return shown
 
 
-def _parts(columns: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> list[tuple[Column, ...]]:
-    """Return the columns in as few tables as fit, one below the other; each begins with the first column."""
-    first, *rest = columns
-    parts: list[tuple[Column, ...]] = [(first,)]
-    for column in rest:
+def _naming(rows: Sequence[TableRow], columns: Sequence[Column]) -> int:
+    """Return the number of first columns by which every row differs from the others, 1 where none do."""
+    for number in range(1, len(columns)):
+        texts = {tuple(column.write(row.get(column.key)) for column in columns[:number]) for row in rows}
+        if len(texts) == len(rows):
+            return number
+    return 1
+
+
+def _parts(
+    columns: Sequence[Column], named: int, fits: Callable[[Sequence[Column]], bool]
+) -> list[tuple[Column, ...]]:
+    """Return the columns in as few tables as fit, one below the other; each begins with the first `named`.
+
+    It begins with the first column alone where the terminal is too narrow for one column more.
+    """
+    first = tuple(columns[:named] if fits(columns[: named + 1]) else columns[:1])
+    parts: list[tuple[Column, ...]] = [first]
+    for column in columns[len(first) :]:
         longer = (*parts[-1], column)
-        if len(parts[-1]) == 1 or fits(longer):
+        if len(parts[-1]) == len(first) or fits(longer):
             parts[-1] = longer
         else:
-            parts.append((first, column))
+            parts.append((*first, column))
     return parts
 
 
@@ -197,11 +213,10 @@ def _table(rows: Sequence[TableRow], columns: Sequence[Column], title: str, *, f
         # rich takes the longest word for the least width, and would cut a number such as "-2.96 / +1.2" short
         longest = max((len(column.write(row.get(column.key))) for row in rows), default=0)
         room = max(longest, *map(len, column.title.split())) if folded else len(column.title)
-        heading = textwrap.fill(column.title, room) if column.right else column.title
-        least = max(longest, room) if column.right else None
-        table.add_column(
-            escape(heading), justify=side, no_wrap=column.right, overflow="fold", min_width=least
-        )
+        heading = textwrap.fill(column.title, room) if column.right or column.whole else column.title
+        solid = column.right or column.whole
+        least = max(longest, room) if solid else None
+        table.add_column(escape(heading), justify=side, no_wrap=solid, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*(escape(column.write(row.get(column.key))) for column in columns))
     return table

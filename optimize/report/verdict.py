@@ -14,7 +14,7 @@ LUCK_COLUMNS = (
     Column("p_flat", "p (flat)", probability),
     Column("p_buy_and_hold", "p (hold)", probability),
 )
-HELD = "the returns of {gone} of them are gone, and they count as independent ones"
+HELD = "{gone} of them, of which the database holds no returns, count as independent ones"
 VERDICT_WORDS = {
     LuckVerdict.FOUND: "FOUND",
     LuckVerdict.LUCK: "LUCK",
@@ -45,9 +45,10 @@ def flat_line(test: LuckTest) -> str:
     if test.p_flat is None:
         return f"{word}: nothing has enough test sessions with returns that vary"
     trial = f"{_subject(test.trial_number)} (Sharpe ratio {format_score(test.sharpe)})"
+    alone = "one try" if test.n_tries == 1 else "the best of them"
     chance = (
         f"after {_tries(test)} chance alone would show {format_score(test.chance_sharpe)}, and without any "
-        f"skill the best of them does as well as this in {_cases(test.p_flat)} of 100 cases"
+        f"skill {alone} does as well as this in {_cases(test.p_flat)} of 100 cases"
     )
     if test.verdict == LuckVerdict.FOUND:
         return f"{word}: {trial} is more than luck: {chance}"
@@ -60,11 +61,14 @@ def hold_line(test: LuckTest) -> str:
     """Return whether the best trial earns more than buy-and-hold."""
     if test.p_buy_and_hold is None:
         return f"against buy-and-hold: {VERDICT_WORDS[test.verdict_buy_and_hold]}: no returns to compare"
-    found = test.verdict_buy_and_hold == LuckVerdict.FOUND
-    earned = "earned more, beyond luck" if found else "is not shown to earn more"
+    if test.verdict_buy_and_hold == LuckVerdict.FOUND:
+        earned = f"{_subject(test.trial_buy_and_hold)} earned more, beyond luck"
+    elif test.trial_buy_and_hold is None:
+        earned = f"{_subject(None)} is not shown to earn more"
+    else:
+        earned = f"no trial is shown to earn more; {_subject(test.trial_buy_and_hold)} comes closest"
     return (
-        f"against buy-and-hold: {VERDICT_WORDS[test.verdict_buy_and_hold]}: "
-        f"{_subject(test.trial_buy_and_hold)} {earned} "
+        f"against buy-and-hold: {VERDICT_WORDS[test.verdict_buy_and_hold]}: {earned} "
         f"(p {probability(test.p_buy_and_hold)} after all tries)"
     )
 
@@ -76,7 +80,7 @@ def tries_line(test: LuckTest) -> str:
     held = f"; {HELD.format(gone=gone)}" if gone > 0 else ""
     return (
         f"tries: {test.n_tries} on this instrument and these dates in the database, {test.n_tries_all} on "
-        f"all instruments{held}{as_of}"
+        f"these dates on all instruments{held}{as_of}"
     )
 
 
@@ -94,7 +98,7 @@ def power_line(detectable: float | None, sessions: int, tries: int) -> str:
         return f"power: {sessions} test sessions cannot detect any Sharpe ratio {after}"
     return (
         f"power: {sessions} test sessions can detect a Sharpe ratio of at least "
-        f"{format_score(detectable)} {after} (80 %)"
+        f"{format_score(detectable)} {after}, in 80 % of cases"
     )
 
 
@@ -106,7 +110,7 @@ def planned_power_line(tries: Tries, planned: int, sessions: int, sessions_per_y
     critical = sidak_critical_value(n_trials=total, confidence=0.95)
     found = detectable_sharpe(critical_value=critical, n_sessions=max(sessions, 2))
     annual = found * sessions_per_year**0.5
-    before = f" ({tries.same_instrument} of them made before)" if tries.same_instrument else ""
+    before = f"; {tries.same_instrument} of the tries were made before" if tries.same_instrument else ""
     return power_line(annual if annual < float("inf") else None, sessions, total) + before
 
 

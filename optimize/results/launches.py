@@ -166,6 +166,7 @@ _COLUMNS = (
     RUNS.c.failure_message,
     RUNS.c.seconds,
     RUNS.c.finished_at,
+    RUNS.c.gate,
 )
 
 
@@ -183,6 +184,7 @@ class EndedRun:
     failure_message: str | None
     seconds: float | None
     finished_at: datetime
+    gate: str | None = None  # that keeps it out of every ranking
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class LeaderboardRow:
     sharpe_in_sample: float | None  # mean of the train spans; None: written by an older version
     walk_forward_efficiency: float | None  # Sharpe ratio out of sample over that in sample
     seconds: float | None
-    parameters: Mapping[str, Any]  # for reading: floats have 15 digits
+    parameters: Mapping[str, Any]  # exact; the view has 15 digits of a float
     run_uuid: str | None  # None for a trial that was finished by hand
     # Luck of the run, None where it was not measured; Sharpe ratios are annualised.
     sharpe_low: float | None  # 95 % interval of the Sharpe ratio of its session returns
@@ -147,7 +147,7 @@ def best_models(engine: Engine, study_name: str, limit: int = 10) -> list[Leader
         found = conn.execute(text(with_views(conn, _BEST)), {"name": study_name, "limit": limit})
         best = found.mappings().all()
         return [
-            _row(rank, row, window_sharpes(conn, row["run_uuid"]), _metrics(conn, row["run_uuid"]))
+            _row(rank, row, window_sharpes(conn, row["run_uuid"]), _of_run(conn, row["run_uuid"]))
             for rank, row in enumerate(best, start=1)
         ]
 
@@ -229,21 +229,23 @@ def window_sharpes(conn: Connection, run_uuid: str | None) -> list[float]:
     return [statistics.median(sharpes) for sharpes in windows if None not in sharpes]
 
 
-def _metrics(conn: Connection, run_uuid: str | None) -> dict[str, float | None]:
-    found = conn.execute(select(RUNS.c.metrics).where(RUNS.c.run_uuid == run_uuid)).scalar() or {}
-    return {name: found.get(name) for name in FROM_METRICS} | {"standard_error": found.get(SCORE_ERROR)}
+def _of_run(conn: Connection, run_uuid: str | None) -> dict[str, Any]:
+    """Return the figures and the parameters of a run, none of a trial that was finished by hand."""
+    found = conn.execute(select(RUNS.c.metrics, RUNS.c.parameters).where(RUNS.c.run_uuid == run_uuid)).first()
+    metrics, parameters = ({}, {}) if found is None else (found.metrics or {}, found.parameters)
+    figures = {name: metrics.get(name) for name in FROM_METRICS}
+    return figures | {"standard_error": metrics.get(SCORE_ERROR), "parameters": parameters}
 
 
-def _row(
-    rank: int, row: RowMapping, sharpes: Sequence[float], metrics: Mapping[str, float | None]
-) -> LeaderboardRow:
+def _row(rank: int, row: RowMapping, sharpes: Sequence[float], of_run: Mapping[str, Any]) -> LeaderboardRow:
+    shown = json.loads(row["parameters"])  # with 15 digits of a float
     own = {
         "rank": rank,
-        **metrics,
+        **of_run,
         "window_sharpe_min": min(sharpes, default=None),
         "window_sharpe_median": statistics.median(sharpes) if sharpes else None,
         "window_sharpe_max": max(sharpes, default=None),
-        "parameters": json.loads(row["parameters"]),
+        "parameters": {key: of_run["parameters"].get(key, value) for key, value in shown.items()},
     }
     return LeaderboardRow(**own, **{f.name: row[f.name] for f in fields(LeaderboardRow) if f.name not in own})
 

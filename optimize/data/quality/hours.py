@@ -174,7 +174,9 @@ def _remedy(fit: CalendarFit, ranked: Sequence[CalendarFit], base: CalendarFit, 
     if fit.calendar == base.calendar:
         alike = [each for each in alike if each.calendar == fit.calendar and each.clock in CANDIDATE_CLOCKS]
     else:
-        alike = [each for each in alike if each.calendar not in AUTO_ORDER and (fit.ends or not each.ends)]
+        usual = [each for each in alike if each.calendar in AUTO_ORDER and each.clock in CANDIDATE_CLOCKS]
+        alike = [each for each in alike if each.calendar not in AUTO_ORDER]
+        alike = [each for each in (*usual, *alike) if fit.ends or not each.ends]
     alternatives = [_options(each, base) for each in alike if _options(each, base)]
     also = f" (or {', '.join(list(dict.fromkeys(alternatives))[:3])})" if alternatives else ""
     offset = " on stamps written without an offset" if fit.clock and raw.clock is None else ""

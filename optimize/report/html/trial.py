@@ -37,7 +37,7 @@ from optimize.report.html.trial_figures import (
     windows_figure,
 )
 from optimize.report.notes import SCORES
-from optimize.report.tables import FIGURES, ZERO_COST, short
+from optimize.report.tables import FIGURES, IN_SAMPLE, ZERO_COST, short
 from optimize.results.luck import LuckRecord
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
 
@@ -251,9 +251,7 @@ def _window_table(windows: Sequence[WindowRecord]) -> str:
         ]
         for row in windows
     ]
-    return table_html(header, rows, left=2) + paragraph(
-        f"{FIGURES}; in-sample Sharpe: of the same policy on its own train span."
-    )
+    return table_html(header, rows, left=2) + paragraph(f"{FIGURES}; {IN_SAMPLE}.")
 
 
 def baseline_table(baselines: Sequence[BaselineRecord]) -> str:

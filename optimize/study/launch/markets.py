@@ -128,6 +128,13 @@ def _fill_quantiles(conn: Connection, study: str, timeframe: str) -> None:
             set_random_quantile(conn, run.run_uuid, random_quantile(levels, turnover, run.score))
 
 
+def traded_by(baseline: Baseline) -> float:
+    """Return the turnover of a baseline over all windows; of random policies the mean."""
+    if baseline.random is not None:
+        return baseline.random.turnover
+    return sum(window.turnover for window in baseline.windows)
+
+
 def baseline_record(
     study: str, timeframe: str, windowed: WindowedMarket, baseline: Baseline
 ) -> BaselineRecord:
@@ -142,7 +149,7 @@ def baseline_record(
         sharpe_zero_cost=baseline.sharpe_zero_cost,
         total_return=baseline.total_return,
         cost=baseline.cost,
-        turnover=sum(each.turnover for each in baseline.windows) if random is None else random.turnover,
+        turnover=traded_by(baseline),
         seeds=None if random is None else len(random.scores),
         score_low=None if random is None else random.quantile(LOW_SHARE),
         score_high=None if random is None else random.quantile(HIGH_SHARE),

@@ -89,7 +89,8 @@ class StudyProgress:
     def total(self) -> Total:
         """Return the progress of the study."""
         ended = self.runs.values()
-        scores = [run.score for run in ended if run.state == RunState.COMPLETE and run.score is not None]
+        ranked = [run for run in ended if run.state == RunState.COMPLETE and run.gate is None]
+        scores = [run.score for run in ranked if run.score is not None]
         done = self.counted()
         took = [run.seconds for run in ended if run.state in COUNTED and run.seconds is not None]
         return Total(
@@ -135,7 +136,8 @@ class StudyProgress:
     def _line(self, run: EndedRun) -> str:
         total = self.total()
         if run.score is not None:
-            result = f"score {format_score(run.score)}"
+            blocked = "" if run.gate is None else f", not ranked: gate.{run.gate} blocks it"
+            result = f"score {format_score(run.score)}{blocked}"
         elif run.failure_kind is not None:
             second = f", try {run.attempt}" if run.attempt > 1 else ""
             again = ", tried once more" if run.state == RunState.RETRIED else second

@@ -28,6 +28,7 @@ from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec
 from optimize.hashing import hash_file
 from optimize.report.luck import OF_ROW
+from optimize.report.nested import earned_lines
 from optimize.report.verdict import luck_lines, set_line
 from optimize.results.luck import load_luck, load_luck_sets
 from optimize.results.queries import best_models
@@ -35,6 +36,7 @@ from optimize.results.records import (
     BaselineRecord,
     ExportRecord,
     load_exports,
+    load_study,
     save_baselines,
     save_export,
 )
@@ -92,12 +94,20 @@ def test_luck_is_the_same_on_the_board_in_sql_and_on_the_card(exports: Exports) 
             f"SELECT {', '.join(OF_ROW)} FROM best_models WHERE trial_number = {row.trial_number}"
         ).one()
         test, sets = load_luck(conn, "tiny"), load_luck_sets(conn, "tiny")
+        record = load_study(conn, "tiny")
+        earned = [] if record is None else earned_lines(conn, record, row.sessions_per_year)
     assert tuple(view) == tuple(getattr(row, name) for name in OF_ROW)
     assert test is not None
     assert luck["study"] == dataclasses.asdict(test)
     card = (folder / "CARD.md").read_text(encoding="utf-8")
     own = next(each for each in sets if each.run_uuid == row.run_uuid)
-    for line in (*luck_lines(test), set_line(own)):
+    assert earned[0].startswith("selection walk-forward: ")
+    for line in (
+        *luck_lines(test),
+        set_line(own),
+        *earned,
+        "PSR: probability that the true ratio is above 0",
+    ):
         assert line in card
 
 

@@ -46,7 +46,7 @@ def test_one_configuration_is_evaluated_beside_its_baselines(
         "net of all costs",
         "verdict: ",
         "this configuration",
-        "tries: 1 on this instrument and these dates in the database, 1 on all instruments",
+        "tries: 1 on this instrument and these dates in the database, 1 on these dates on all instruments",
     ):
         assert words in out
     folder = tmp_path / "studies" / "probe" / "walk_forward"

@@ -19,14 +19,16 @@ def test_the_shrinkage_is_of_the_finalists_that_have_both_scores() -> None:
     assert shrinkage_line(found[2:]) == "no finalist has a feasible fresh score"
 
 
-def test_a_row_has_the_median_of_its_seeds_under_each_stress() -> None:
+def test_a_row_has_its_median_seed_under_each_stress_as_the_view_and_the_page_have() -> None:
     runs = [make_finalist_run(seed, parameter_set="set1") for seed in range(3)]
     stress = [
         StressRecord(run.run_uuid, "delay_1", score) for run, score in zip(runs, (3.0, 1.0, 2.0), strict=True)
     ]
     stress += [StressRecord(run.run_uuid, "volume_0.01", None, reason="no volume") for run in runs]
-    (row,) = finalist_rows([make_finalist(1)], runs, stress)
-    assert row["stress"] == {"delay_1": 2.0, "volume_0.01": None}
+    # the median fresh seed is that of uuid0
+    row, other = finalist_rows([make_finalist(1), make_finalist(2, run_uuid=None)], runs, stress)
+    assert row["stress"] == {"delay_1": 3.0, "volume_0.01": None}
+    assert other["stress"] == {"delay_1": None, "volume_0.01": None}
     assert row["trial_number"] == 3
     assert row["score_holdout"] is None
     assert stress_reasons(stress) == ["volume_0.01 has runs without a score: no volume"]

@@ -98,7 +98,16 @@ def test_a_planted_column_is_found_beyond_flat_and_not_beyond_its_own_market(eng
     first, second, *_ = luck_lines(test)
     assert first.startswith("verdict: FOUND: trial 7 (Sharpe ratio +")
     assert first.endswith("in less than 0.1 of 100 cases") or "of 100 cases" in first
-    assert "is not shown to earn more" in second
+    assert "no trial is shown to earn more; trial " in second
+    assert " comes closest (p " in second
+
+
+def test_a_single_try_has_no_best_of_several(engine: Engine) -> None:
+    record_trials(engine, noise()[:1])
+    test = replace(measured(engine).test, n_tries=1, p_buy_and_hold=0.5, trial_buy_and_hold=None)
+    first, second, *_ = luck_lines(test)
+    assert "without any skill one try does as well as this in" in first
+    assert ": this configuration is not shown to earn more (p" in second
 
 
 def test_each_answer_names_its_own_trial(engine: Engine) -> None:
@@ -151,7 +160,9 @@ def test_tries_of_other_names_and_of_deleted_studies_raise_the_bar(engine: Engin
         assert low is not None
         assert high is not None
         assert low < high
-    assert "the returns of 49 of them are gone" in luck_lines(gone)[2]
+    assert (
+        "49 of them, of which the database holds no returns, count as independent ones" in luck_lines(gone)[2]
+    )
 
 
 def test_runs_that_were_stopped_before_these_dates_hide_no_try_that_is_gone(engine: Engine) -> None:
@@ -356,9 +367,10 @@ def test_the_planned_power_falls_with_tries_and_rises_with_sessions() -> None:
         return planned_power_line(Tries(before, before), planned, sessions, YEAR)
 
     assert line(0, 1000, 1419) == (
-        "power: 1419 test sessions can detect a Sharpe ratio of at least +2.01 after 1000 tries (80 %)"
+        "power: 1419 test sessions can detect a Sharpe ratio of at least +2.01 after 1000 tries, in 80 % of "
+        "cases"
     )
-    assert line(40, 60, 100).endswith("after 100 tries (80 %) (40 of them made before)")
+    assert line(40, 60, 100).endswith("after 100 tries, in 80 % of cases; 40 of the tries were made before")
     assert "cannot detect any" in line(0, 10**6, 5)
 
 
@@ -378,7 +390,9 @@ def test_one_configuration_is_judged_after_all_tries_on_its_instrument() -> None
     first, second, third, _ = luck_lines(among)
     assert first.startswith("verdict: CANNOT TELL: this configuration (Sharpe ratio +")
     assert second.startswith("against buy-and-hold: ")
-    assert third == ("tries: 200 on this instrument and these dates in the database, 400 on all instruments")
+    assert third == (
+        "tries: 200 on this instrument and these dates in the database, 400 on these dates on all instruments"
+    )
     constant = luck_of_run([np.zeros(T)], hold, Tries(1, 1), YEAR)
     assert (constant.verdict, constant.sharpe) == (CANNOT_TELL, None)
 

@@ -32,6 +32,17 @@ def test_columns_that_are_no_details_follow_in_a_second_table(capsys: pytest.Cap
     assert all(any(each.title in line for line in lines) for each in COLUMNS)
 
 
+def test_a_second_table_repeats_the_columns_by_which_its_rows_differ(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [ROW | {"trial": 7, "window": window} for window in (0, 1)]
+    columns = [Column("trial", "trial"), Column("window", "window")]
+    show(rows, [*columns, *(Column(each.key, each.title) for each in COLUMNS)], "table")
+    headings = [line for line in capsys.readouterr().out.splitlines() if "title_" in line]
+    assert len(headings) == 2
+    assert all(heading.split()[:2] == ["trial", "window"] for heading in headings)
+
+
 def test_a_stated_width_shows_every_column(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,3 +78,13 @@ def test_text_between_colons_stays_text(capsys: pytest.CaptureFixture[str]) -> N
     say("c:100:d")
     out = capsys.readouterr().out
     assert all(text in out for text in ("a:100:b", " :100: ", "c:100:d"))
+
+
+def test_a_span_of_dates_stays_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    span = "2018-05-06 .. 2018-08-15"
+    columns = [Column("test", "test (end exclusive)", right=False, whole=True), *COLUMNS[:4]]
+    show([ROW | {"test": span}], columns, "table")
+    assert span in capsys.readouterr().out

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import os
 import shutil
 import statistics
@@ -230,6 +231,16 @@ def test_the_leaderboard_shows_the_spread_over_windows(filled: Engine) -> None:
     assert best_models(filled, "absent") == []
     with pytest.raises(BadInputError, match="limit=0"):
         best_models(filled, STUDY, limit=0)
+
+
+def test_the_leaderboard_has_every_digit_of_a_parameter(filled: Engine) -> None:
+    exact = 0.14140530938763282  # the view has 15 digits of it
+    parameters = text("UPDATE wf_runs SET parameters_json = :json WHERE trial_number = 1")
+    with filled.begin() as conn:
+        conn.execute(parameters, {"json": json.dumps({"rate": exact})})
+    first = best_models(filled, STUDY)[0]
+    assert first.parameters["rate"] == exact
+    assert "net" in first.parameters  # of a run without the key, that of the view
 
 
 def test_what_is_no_readable_file_among_the_queries_hides_no_other(

@@ -226,7 +226,10 @@ def test_a_flagged_trial_is_ranked_and_export_asks_before_it_takes_it(
     refuse_flagged(rows, "implausible")
     with engine.connect() as conn:
         lines = gate_lines(conn, STUDY, rows)
-    assert lines[0] == "blocked by gates and not ranked: 1 trial (gate.min_equity 1); see gated_trials"
+    assert lines[0] == (
+        "blocked by gates and not ranked: 1 trial (1 by gate.min_equity); the view gated_trials of the "
+        "database lists them"
+    )
     assert [line.partition(":")[0] for line in lines[1:]] == [
         "rank 1 (trial 0) is flagged implausible_sharpe",
         "rank 1 (trial 0) is flagged interest",

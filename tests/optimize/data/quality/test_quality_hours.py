@@ -131,6 +131,15 @@ def test_a_break_of_metals_and_holidays_ask_for_no_other_calendar(tmp_path: Path
     assert report_of(ohlcv(metals), tmp_path).calendar == "24/5"
 
 
+def test_new_york_hours_read_as_utc_are_offered_their_own_clock_too(
+    tmp_path: Path,
+) -> None:
+    local = exchange("XNYS", minutes=60).tz_convert("America/New_York").tz_localize(None)
+    finding = finding_of(pd.DatetimeIndex(local.floor("1h").unique()), tmp_path)
+    assert finding is not None
+    assert "session.calendar=XICE (or data.time_zone=America/New_York session.calendar=XNYS" in finding.remedy
+
+
 def test_weekday_daily_bars_are_forex_and_those_of_london_are_london(tmp_path: Path) -> None:
     days = pd.bdate_range("2023-01-02", "2024-12-30")
     fx = days[~days.strftime("%m-%d").isin(["12-25", "01-01"])]
