@@ -135,7 +135,12 @@ def _run_phases(spec: StudySpec, console: Console, on_run_end: OnRunEnd, typed: 
     if source is not None:
         check_timeframes(source, list(spec.phase.timeframe.timeframes))
     first = timeframe_study(spec)
-    with closing(run_phase(first, console, on_run_end=on_run_end, typed=typed, source=source)) as context:
+    model_trials = spec.n_trials if spec.phase.kind == "two" else 0
+    with closing(
+        run_phase(
+            first, console, on_run_end=on_run_end, typed=typed, source=source, model_trials=model_trials
+        )
+    ) as context:
         data = fingerprint(spec)
         evidence = valid_evidence(context, data) or compare_combinations(context, data)
         record_evidence(context.engine, evidence, verdict_lines(evidence)[0])
@@ -158,12 +163,14 @@ def run_phase(
     on_run_end: OnRunEnd = lambda run, total: None,
     typed: Sequence[str] | None = None,
     source: SourceSummary | None = None,
+    model_trials: int = 0,
 ) -> StudyContext:
     """Run one study to its cap and return it open; all that can be refused is before the first trial.
 
     The source is stored as an event of kind `source`, with the line that describes it.
 
-    A model phase follows a timeframe phase on the same data, whose fingerprint is `evidence_of`.
+    A model phase follows a timeframe phase on the same data, whose fingerprint is `evidence_of`; its cap is
+    `model_trials` of the timeframe phase, for the power line.
     """
     space = parse_space(spec.space)
     probe = probe_spec(spec, space)
@@ -186,7 +193,7 @@ def run_phase(
         _enter(context, next(iter(markets.values())), source, echo)
         enter_holdout(spec, context.engine, next(iter(markets.values())), echo, keep=keep)
         with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
-            _run_to_cap(context, markets, probe, console, evidence_of, on_run_end)
+            _run_to_cap(context, markets, probe, console, evidence_of, on_run_end, model_trials)
         failed.pop_all()
     return context
 
@@ -223,6 +230,7 @@ def _run_to_cap(
     console: Console,
     evidence_of: str | None,
     on_run_end: OnRunEnd,
+    model_trials: int,
 ) -> None:
     """Prepare a stored study, run the preflight, then run its workers to the cap."""
     spec, base = context.spec, next(iter(markets.values()))
@@ -245,7 +253,8 @@ def _run_to_cap(
     fitting = None if is_timeframe_phase(spec) else grid_words(spec.sampler, context.space, spec.n_trials)
     if fitting is not None:
         console.print(f"{spec.name}: {fitting}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{spec.name}: {planned_power(context, base)}", highlight=False, soft_wrap=True)
+    power = planned_power(context, base, model_trials)
+    console.print(f"{spec.name}: {power}", highlight=False, soft_wrap=True)
     if spec.preflight:
         console.print(f"{spec.name}: the preflight goes through every stage of a trial once", highlight=False)
         with preflight_logged(context):

@@ -40,7 +40,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
     spec = small_spec(folder, name="two", n_trials=2, phase=PhaseSpec("two", grid))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("optimize.study.launch.supervise.Supervisor", forking)
-        assert run_study(spec, Console(quiet=True)) == "two.model"
+        with (folder / "console.txt").open("w") as shown:
+            assert run_study(spec, Console(file=shown, width=200)) == "two.model"
     return spec
 
 
@@ -63,6 +64,14 @@ def test_both_phases_run_to_their_caps_and_the_second_stays_within_the_first(don
         assert run.parameters[LOOKBACK] in kept.lookbacks
         assert "agent.learning_rate" in run.parameters
         assert run.entropy == [0, number]
+
+
+def test_the_power_that_each_phase_prints_counts_the_tries_of_both(done: StudySpec) -> None:
+    shown = (Path(done.output_dir).parent / "console.txt").read_text().splitlines()
+    power = [line for line in shown if " power: " in line]
+    assert [line.partition(" power: ")[0] for line in power] == ["two.timeframe:", "two.model:"]
+    assert power[0].endswith("after 6 tries, in 80 % of cases")
+    assert power[1].endswith("after 6 tries, in 80 % of cases; 4 of the tries were made before")
 
 
 def test_a_second_launch_adds_no_trial_and_no_second_verdict(done: StudySpec) -> None:
