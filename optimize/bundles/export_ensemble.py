@@ -68,15 +68,16 @@ def export_ensemble(
     if not rows:
         raise WalkforgeError(why_unscored(engine, study))
     refuse_flagged(rows, accept)
+    if of == OF_FINALISTS and len(rows) < size:
+        raise WalkforgeError(
+            f"ensemble={size}: {len(rows)} trials of {study} can be joined: give a smaller one"
+        )
     folder = folder_with_files(engine, output_dir, study)
     if of == OF_SEEDS:
         members = _seeds(engine, study, rows[0], folder, size)
     else:
-        members = [
-            Member(found.run, found.source) for found in (candidate_of(engine, r, folder) for r in rows)
-        ]
-    if len(members) < size:
-        raise WalkforgeError(_too_few(study, of, size, members))
+        candidates = [candidate_of(engine, row, folder) for row in rows]
+        members = [Member(found.run, found.source) for found in candidates]
     with locked_exports(folder / EXPORTS_FOLDER) as exports:
         echo(f"joining {size} {of}: {', '.join(member.title for member in members)}")
         with partial_folder(exports / "ensemble_run") as source:
@@ -102,19 +103,14 @@ def _seeds(engine: Engine, study: str, row: LeaderboardRow, folder: Path, size: 
             "first, or give ensemble_of=finalists, which joins the best trials"
         )
     same = [run for run in runs if run.parameter_set == finalist.parameter_set][:size]
+    if len(same) < size:
+        raise WalkforgeError(
+            f"ensemble={size}: the finalist of trial {row.trial_number} has {len(same)} ended seeds: give a "
+            f"smaller one, or run `walkforge finalists name={study} seeds={size}`"
+        )
     return [
         Member(run.as_run, finalist_folder(folder, run.parameter_set, run.seed), run.seed) for run in same
     ]
-
-
-def _too_few(study: str, of: str, size: int, members: Sequence[Member]) -> str:
-    if of == OF_SEEDS:
-        trial = members[0].run.trial_number
-        return (
-            f"ensemble={size}: the finalist of trial {trial} has {len(members)} ended seeds: give a smaller "
-            f"one, or run `walkforge finalists name={study} seeds={size}`"
-        )
-    return f"ensemble={size}: {len(members)} trials of {study} can be joined: give a smaller one"
 
 
 def _measured(engine: Engine, study: str, joined: Joined) -> RunRecord:

@@ -37,7 +37,7 @@ class GateSpec:
     min_windows_positive: int | None = None  # with a Sharpe ratio above 0
     max_drawdown: float | None = None  # share of equity, over bar closes where they were stored
     min_deflated_sharpe: float | None = None  # a probability
-    max_luck_p: float | None = None  # that chance alone shows such a score after all tries
+    max_luck_p: float | None = 0.05  # that chance alone shows such a score after all tries
     beat: str | None = None  # one of RIVALS
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class GateSpec:
         )
 
 
-NO_GATES = GateSpec(min_selection_score=None)
+NO_GATES = GateSpec(min_selection_score=None, max_luck_p=None)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,10 @@ def _study_refusal(conn: Connection, gates: GateSpec, study: str, row: Leaderboa
 def refuse_by_gates(
     conn: Connection, gates: GateSpec, row: LeaderboardRow, title: str, sharpes: Sequence[float]
 ) -> None:
-    """Raise WalkforgeError where a gate blocks a result that is no trial; `sharpes` are of its windows."""
+    """Raise WalkforgeError where a gate blocks an ensemble; `sharpes` are those of its windows.
+
+    Its members have passed the gates on luck, which compare with the other tries of a search.
+    """
     refusal = next(_failed(conn, gates, row, sharpes), None)
     if refusal is not None:
         gate, why = refusal
@@ -191,7 +194,7 @@ def refuse_by_gates(
 def _failed(
     conn: Connection, gates: GateSpec, row: LeaderboardRow, sharpes: Sequence[float] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield each gate that blocks a result, with the reason; `sharpes` of windows that are not stored."""
+    """Yield each gate that blocks a result, with the reason; `sharpes`: of the windows of an ensemble."""
     if (floor := gates.min_score) is not None and not row.score >= floor:
         yield f"min_score={floor:g}", f"its score is {format_score(row.score)}"
     yield from _at_least("min_trades", gates.min_trades, row.trades, "it made {} trades")
@@ -209,7 +212,8 @@ def _failed(
                 else f"it lost {in_percent(-lost)} from its peak"
             )
             yield f"max_drawdown={deepest:g}", why
-    yield from _lucky(gates, row)
+    if sharpes is None:
+        yield from _lucky(gates, row)
     if gates.beat is not None:
         yield from _unbeaten(conn, gates.beat, row)
 

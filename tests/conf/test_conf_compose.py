@@ -69,7 +69,7 @@ def test_every_gate_composes_for_export_and_a_typed_key_wins() -> None:
     for path in sorted((CONF / "gate").glob("[!_]*.yaml")):
         (found[path.stem],) = compose_configs("export", [f"gate={path.stem}"])
     assert found["none"].describe().startswith("gates: none")
-    assert found["default"].describe() == "gates: min_selection_score=0.0"
+    assert found["default"].describe() == "gates: min_selection_score=0.0, max_luck_p=0.05"
     assert (found["hundred_trials"].min_finished_trials, found["hundred_trials"].min_score) == (100, 0.1)
     assert all(found["strict"].describe().count(name) for name in ("max_luck_p=0.05", "beat=buy_and_hold"))
     (typed,) = compose_configs("export", ["gate=strict", "min_score=2", "beat=null"])

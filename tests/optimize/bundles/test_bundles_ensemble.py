@@ -19,7 +19,7 @@ from optimize.bundles import export as module
 from optimize.bundles import export_ensemble as module_of_ensemble
 from optimize.bundles.export import Exported, export_best
 from optimize.bundles.export_ensemble import export_ensemble
-from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows
+from optimize.bundles.gates import NO_GATES, gated_rows
 from optimize.bundles.load import load_bundle
 from optimize.bundles.manifest import verify_bundle
 from optimize.bundles.replay import replay_bundle
@@ -172,7 +172,7 @@ def test_its_own_gates_and_flags_block_an_ensemble(
 ) -> None:
     engine, folder = ranked.engine, ranked.spec.output_dir
     lowest = min(row.score for row in gated_rows(engine, "small", 2, NO_GATES, print))
-    gates = GateSpec(min_selection_score=None, min_score=lowest - 1.0)
+    gates = dataclasses.replace(NO_GATES, min_score=lowest - 1.0)
     exports = Path(folder) / "small" / "exports"
 
     def marked(**marks: Any) -> None:

@@ -17,7 +17,7 @@ from tests.optimize.study.bundles import Exports
 from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import opened, play
 
-OPEN: dict[str, None] = {"min_selection_score": None}
+OPEN: dict[str, None] = {"min_selection_score": None, "max_luck_p": None}
 
 
 def said_of(exports: Exports, gates: GateSpec, top_n: int = 3) -> tuple[list[int], list[str]]:
@@ -50,7 +50,7 @@ def test_a_refused_trial_is_named_with_its_gate_and_the_next_best_takes_its_plac
         (GateSpec(**OPEN, min_windows_positive=3), "min_windows_positive=3"),
         (GateSpec(**OPEN, max_drawdown=0.0), "max_drawdown=0"),
         (GateSpec(**OPEN, min_deflated_sharpe=0.95), "min_deflated_sharpe=0.95"),
-        (GateSpec(**OPEN, max_luck_p=0.05), "max_luck_p=0.05"),
+        (GateSpec(min_selection_score=None, max_luck_p=0.05), "max_luck_p=0.05"),
         (GateSpec(**OPEN, beat="best_baseline"), "beat=best_baseline"),
         (GateSpec(**OPEN, min_finished_trials=100), "min_finished_trials=100"),
         (GateSpec(min_selection_score=1e6), "min_selection_score=1e+06"),
@@ -69,13 +69,13 @@ def test_each_gate_fails_loudly_with_its_name_and_a_remedy(
 def test_gates_that_every_trial_keeps_refuse_none(exports: Exports) -> None:
     wide = GateSpec(
         min_selection_score=-1e6, min_finished_trials=3, min_score=-1e6, min_trades=0, min_windows_positive=0,
-        max_drawdown=1.0,
+        max_drawdown=1.0, max_luck_p=None,
     )  # fmt: skip
     assert said_of(exports, wide) == said_of(exports, NO_GATES)
 
 
 def test_luck_decides_where_it_was_measured(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
-    gates = GateSpec(**OPEN, min_deflated_sharpe=0.9, max_luck_p=0.05)
+    gates = GateSpec(min_selection_score=None, min_deflated_sharpe=0.9, max_luck_p=0.05)
     rows = best_models(exports.context.engine, "tiny", 3)
     lucky = [dataclasses.replace(row, deflated_sharpe_ratio=0.95, p_flat=0.01) for row in rows]
     monkeypatch.setattr(module, "best_models", lambda engine, study, limit: lucky[:limit])
@@ -143,7 +143,7 @@ def test_figures_of_luck_and_score_that_are_no_number_are_refused(
     for gates in (
         GateSpec(**OPEN, min_score=-1e6),
         GateSpec(**OPEN, min_deflated_sharpe=0.0),
-        GateSpec(**OPEN, max_luck_p=1.0),
+        GateSpec(min_selection_score=None, max_luck_p=1.0),
         GateSpec(**OPEN, beat="buy_and_hold"),
     ):
         with pytest.raises(WalkforgeError, match="no trial of tiny passes the gates"):
