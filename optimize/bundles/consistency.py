@@ -18,10 +18,11 @@ from optimize.report.verdict import VERDICT_WORDS
 from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.results.states import LuckVerdict
+from optimize.source_code import package_digest
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.refit import plan_refit, refit_end
 from optimize.walkforward.spec import RunSpec
-from optimize.walkforward.versions import CODE, source
+from optimize.walkforward.versions import CARD, CODE, SOURCE, source
 
 FEATURES_FILE, CARD_FILE = "features.json", "CARD.md"
 Luck = TypeVar("Luck", LuckTest, LuckRecord)
@@ -37,7 +38,14 @@ ADDED_FIGURES = frozenset(
         "years",
     }
 )  # fmt: skip
+CARD_PACKAGES = ("bundles", "report")  # of optimize; a card has the words of both
 RUN_KEYS = ("parameters", "entropy")  # keys of metrics.json that restore the run together with the manifest
+
+
+def card_code() -> dict[str, str]:
+    """Return the digests of the packages that write a card, for the versions in a manifest."""
+    digests = [f"{name}:{package_digest(SOURCE / 'optimize' / name)}" for name in CARD_PACKAGES]
+    return {CARD: " ".join(digests)}
 
 
 def features_of(spec: RunSpec, market: Market) -> dict[str, Any]:
@@ -114,7 +122,8 @@ def _check_figures(
     computed = metrics_of(inputs)
     if not same_figures(stored, computed):
         raise _forged(folder / METRICS_FILE)
-    if manifest.versions.get(CODE) != source(spec.feature.indicators, spec.extensions)[CODE]:
+    here = source(spec.feature.indicators, spec.extensions) | card_code()
+    if any(manifest.versions.get(key) != here[key] for key in (CODE, CARD)):
         return (f"{CARD_FILE} was written by other code and was not compared; {METRICS_FILE} was",)
     if (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace") != card_of(inputs, computed):
         raise _forged(folder / CARD_FILE)

@@ -21,7 +21,7 @@ from optimize.bundles.card import (
     metrics_of,
 )
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
-from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, features_of
+from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, card_code, features_of
 from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
 from optimize.bundles.replay import (
     CONFIG,
@@ -193,7 +193,7 @@ def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
         returns_sha256=returns_hash(inputs.measured),
         data_fingerprint=run.data_fingerprint,
         deployable=inputs.label,
-        versions=versions() | source_hashes(spec.feature.indicators, spec.extensions),
+        versions=versions() | source_hashes(spec.feature.indicators, spec.extensions) | card_code(),
         trained_with=dict(run.versions),
         commit=commit(),
         files={},

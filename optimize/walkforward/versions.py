@@ -35,7 +35,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 # Every package in these makes data, features, market, agent or score; downloads count by their content.
 MEASURING = ("envs", "optimize.data", "optimize.agents", "optimize.evaluate", "optimize.walkforward")
 FETCHING = "optimize.data.sources.clients"
-CODE, COMMIT = "code", "commit"  # keys beside the packages
+CODE, COMMIT, CARD = "code", "commit", "card"  # keys beside the packages; a bundle has the last
 CPU_INFO = Path("/proc/cpuinfo")  # Linux; elsewhere the platform's own word is taken
 GIT_TIMEOUT_S = 10
 
@@ -95,9 +95,9 @@ def differences(
 ) -> tuple[str, ...]:
     """Return the differences between two answers of `versions`, one text a difference.
 
-    The commit alone is no difference; code counts where both sides recorded it.
+    The commit alone is no difference, nor the code of a card; other code counts where both sides have it.
     """
-    keys = sorted((stored.keys() | now.keys()) - {CODE, COMMIT})
+    keys = sorted((stored.keys() | now.keys()) - {CODE, COMMIT, CARD})
     found = tuple(
         f"{key} {stored.get(key, 'none')} {places[0]}, {now.get(key, 'none')} {places[1]}"
         for key in keys
