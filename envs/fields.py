@@ -280,4 +280,5 @@ def check_ranges(spec: Any, path: str = "", of: Any = None) -> None:
     for field in dataclasses.fields(of or spec):
         declared = setting_of(field)
         value = getattr(spec, field.name)
-        require(declared.holds(value), f"{above}{field.name}", value, declared.range)
+        names = declared.choices if isinstance(value, str) else ()
+        require(declared.holds(value), f"{above}{field.name}", value, declared.range, names)

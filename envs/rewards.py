@@ -83,7 +83,7 @@ def reward(
 
 def find_reward(name: str) -> Reward:
     """Return the reward of that name, or raise BadInputError listing the choices."""
-    require(name in REWARDS, "reward.name", name, f"one of {', '.join(sorted(REWARDS))}")
+    require(name in REWARDS, "reward.name", name, f"one of {', '.join(sorted(REWARDS))}", REWARDS)
     return REWARDS[name]
 
 

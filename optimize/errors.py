@@ -1,6 +1,6 @@
 """Errors of the search, on top of those of the market."""
 
-from envs.errors import BadInputError, WalkforgeError, require
+from envs.errors import BadInputError, WalkforgeError, near_hint, nearest, require
 
 __all__ = [
     "LARGEST_COUNT",
@@ -18,6 +18,8 @@ __all__ = [
     "first_filled_line",
     "install_hint",
     "message_of",
+    "near_hint",
+    "nearest",
     "require",
     "require_count",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from envs.fields import RUN, UNSET, Declared, Setting
 from optimize.agents.hyperparameters import HYPERPARAMETERS
-from optimize.errors import BadInputError, require
+from optimize.errors import BadInputError, near_hint, require
 from optimize.extensions import extendable
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def agent(name: str, *, actions: Iterable[str] = ("continuous",)) -> Callable[[K
 def find_algorithm(name: str) -> Algorithm:
     """Return the algorithm of that name, or raise BadInputError listing the choices."""
     if name not in ALGORITHMS:
-        raise BadInputError(f"agent.name={name!r} is not an agent: choose one of {', '.join(ALGORITHMS)}")
+        choices = f"choose one of {', '.join(ALGORITHMS)}{near_hint(name, ALGORITHMS)}"
+        raise BadInputError(f"agent.name={name!r} is not an agent: {choices}")
     return ALGORITHMS[name]
 
 

@@ -3,7 +3,6 @@
 Free of torch, so that the command line starts fast; `check_agent` alone imports it.
 """
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from optimize.agents.registry import (
     hyperparameters_of,
     hyperparameters_of_extensions,
 )
-from optimize.errors import BadInputError, require
+from optimize.errors import BadInputError, nearest, require
 
 # Width of each hidden layer.
 NETS: dict[str, tuple[int, ...]] = {
@@ -71,7 +70,8 @@ class AgentSpec:
     def __post_init__(self) -> None:
         check_ranges(self, "agent")
         named = self.net in NETS if isinstance(self.net, str) else is_widths(self.net)
-        require(named, "agent.net", self.net, setting_of(AgentSpec.__dataclass_fields__["net"]).range)
+        allowed = setting_of(AgentSpec.__dataclass_fields__["net"]).range
+        require(named, "agent.net", self.net, allowed, NETS if isinstance(self.net, str) else ())
         known = _DEVICE.fullmatch(self.device) is not None
         require(known, "agent.device", self.device, "auto, cpu, cuda or cuda:NUMBER")
 
@@ -108,7 +108,7 @@ def _unknown(key: str, name: str, known: dict[str, Hyperparameter]) -> str:
     if key in OWNED:
         return f"agent.{key} cannot be set: {OWNED[key]}"
     choices = sorted({*known, "net", "activation", "total_timesteps", "n_envs", "device", "engine"})
-    close = difflib.get_close_matches(key, choices, n=3)
+    close = nearest(key, choices, 3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(choices)}"
     return f"agent.{key} is not an argument of {name}: {hint}"
 
@@ -128,7 +128,9 @@ def _check_value(parameter: Hyperparameter, value: Any) -> None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         require(math.isfinite(value), key, value, "finite")
         if declared := HYPERPARAMETERS.get(parameter.name):  # an agent of an extension may have others
-            require(declared.setting.holds(value), key, value, declared.setting.range)
+            require(
+                declared.setting.holds(value), key, value, declared.setting.range, declared.setting.choices
+            )
 
 
 def _check_together(spec: AgentSpec, values: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def export_ensemble(
     fresh seeds of the best finalist. Raises WalkforgeError where members are too few or a gate blocks it.
     """
     require(size >= 2, "ensemble", size, "at least 2, or null")
-    require(of in ENSEMBLES_OF, "ensemble_of", of, f"one of {', '.join(ENSEMBLES_OF)}")
+    require(of in ENSEMBLES_OF, "ensemble_of", of, f"one of {', '.join(ENSEMBLES_OF)}", ENSEMBLES_OF)
     study = find_study(engine, study_name)
     refresh_luck(engine, study)
     rows = gated_rows(engine, study, size if of == OF_FINALISTS else 1, gates, echo)

@@ -50,7 +50,9 @@ class GateSpec:
         for key in ("min_score", "min_selection_score"):  # NaN would refuse nothing or everything in silence
             value = getattr(self, key)
             require(value is None or value == value, key, value, "a number, or null")
-        require(self.beat in (None, *RIVALS), "beat", self.beat, f"one of {', '.join(RIVALS)}, or null")
+        require(
+            self.beat in (None, *RIVALS), "beat", self.beat, f"one of {', '.join(RIVALS)}, or null", RIVALS
+        )
 
     def describe(self) -> str:
         """Return the gates that are set as one line."""

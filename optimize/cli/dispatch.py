@@ -1,6 +1,5 @@
 """Read a command, compose its configuration, run its verb, and turn every outcome into an exit code."""
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.cli.arguments import Command, read_command, repeated
 from optimize.cli.error_lines import EXIT_BAD_INPUT, describe, open_streams, report
 from optimize.cli.verbs import VERBS
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, near_hint
 from optimize.secrets import hide_secrets
 from optimize.spawning import uncollected
 from optimize.study.workers.signals import interrupt, signals_answered
@@ -48,7 +47,9 @@ def _dispatch(arguments: list[str], *, alone: bool) -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        raise BadInputError(f"unknown verb {verb!r}: the verbs are {', '.join(VERBS)}{_near(verb)}")
+        raise BadInputError(
+            f"unknown verb {verb!r}: the verbs are {', '.join(VERBS)}{near_hint(verb, VERBS)}"
+        )
     if "--version" in rest:
         print(f"walkforge {_version()}")
         return 0
@@ -169,11 +170,6 @@ def _version() -> str:
         return version("walkforge")
     except PackageNotFoundError:  # a checkout on the path that was never installed
         return "(not installed)"
-
-
-def _near(verb: str) -> str:
-    close = difflib.get_close_matches(verb.lower(), VERBS, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 __all__ = ["VERBS", "command_jobs", "compose_configs", "run_command"]

@@ -1,6 +1,5 @@
 """`walkforge explain`: a key, a group of keys with its options, or all keys of a study."""
 
-import difflib
 import inspect
 import re
 import sys
@@ -23,7 +22,7 @@ from optimize.cli.registered_values import VALUES_OF, first_sentence
 from optimize.cli.schema_keys import kinds_in, type_of, words_of_type
 from optimize.cli.verbs import VERBS
 from optimize.cli.yaml_files import conf_folder
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, nearest
 from optimize.extensions import name_extensions
 from optimize.report.tables import say
 from optimize.schemas.records import ExplainConfig
@@ -324,8 +323,8 @@ def _hint(name: str, names: Sequence[str], keys: Iterable[Key]) -> str:
     tails: dict[str, list[str]] = {}
     for each in names:
         tails.setdefault(each.rpartition(".")[2], []).append(each)
-    near = difflib.get_close_matches(name, names, n=NEAREST)
-    for tail in difflib.get_close_matches(name.rpartition(".")[2], tails, n=NEAREST):
+    near = nearest(name, names, NEAREST)
+    for tail in nearest(name.rpartition(".")[2], tails, NEAREST):
         near += tails[tail]
     if near:
         return f"did you mean {', '.join(list(dict.fromkeys(near))[:NEAREST])}?"

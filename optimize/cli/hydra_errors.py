@@ -1,6 +1,5 @@
 """Errors of Hydra and OmegaConf as one line: the value, the allowed values and the remedy."""
 
-import difflib
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from optimize.cli.comments import options_of
 from optimize.cli.schema_keys import allowed_words, keys_of_verb, type_of
 from optimize.cli.setting_checks import SPACE_WORDS, unknown_key
 from optimize.cli.yaml_files import SEARCHED, conf_folder, line_of, path_from_here
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, near_hint, nearest
 from optimize.schemas.register import composition_message
 
 OMEGACONF_KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
@@ -200,7 +199,7 @@ def _no_choice(text: str, options: Sequence[str]) -> str:
     wrong = NO_CHOICE.search(text)
     if wrong is None:
         return f"{text}; {choices}"
-    near = difflib.get_close_matches(wrong["name"], options, n=1)
+    near = nearest(wrong["name"], options)
     hint = f"did you mean {near[0]}? " if near else ""
     group, _, name = f"{wrong['group']}/{wrong['name']}".partition("/")
     if group == "agent" and name.startswith(BASELINE_PREFIXES):
@@ -217,7 +216,8 @@ def _no_file(text: str, words: Sequence[str]) -> str:
         options = options_of(folder)
         if value.strip("'\"") not in options:
             nothing = "; '~space' searches nothing" if key == "space" else ""
-            return f"{key}={value} is not allowed: the choices are {', '.join(options)}{nothing}"
+            choices = f"the choices are {', '.join(options)}{nothing}{near_hint(value, options)}"
+            return f"{key}={value} is not allowed: {choices}"
     return text
 
 

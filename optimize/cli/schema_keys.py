@@ -1,6 +1,5 @@
 """The keys of a verb by its schema: their types, in words too, and the one that was probably meant."""
 
-import difflib
 import types
 import typing
 from collections.abc import Collection, Iterator
@@ -12,6 +11,7 @@ from envs.fields import KIND_WORDS, open_field
 from optimize.agents.registry import hyperparameters_of_extensions
 from optimize.cli.comments import explain_file
 from optimize.cli.yaml_files import conf_folder
+from optimize.errors import nearest
 from optimize.schemas.register import schema_of
 
 
@@ -29,14 +29,14 @@ def hint_of(verb: str, key: str) -> str:
     depth = key.count(".")
     group, _, last = key.rpartition(".")
     beside = {known.rpartition(".")[2]: known for known in keys if known.rpartition(".")[0] == group}
-    near = [beside[each] for each in difflib.get_close_matches(last, beside, n=1)]
+    near = [beside[each] for each in nearest(last, beside)]
     same_depth = [known for known in keys if known.count(".") == depth]
-    near = near or difflib.get_close_matches(key, same_depth, n=1, cutoff=0.8)
+    near = near or nearest(key, same_depth, cutoff=0.8)
     near = near or [known for known in keys if known.rpartition(".")[2] == last][:1]
-    near = near or difflib.get_close_matches(last, keys, n=1, cutoff=0.75)
+    near = near or nearest(last, keys, cutoff=0.75)
     if not near:
         tails = {known.rpartition(".")[2]: known for known in reversed(keys)}
-        near = [tails[each] for each in difflib.get_close_matches(last, tails, n=1, cutoff=0.8)]
+        near = [tails[each] for each in nearest(last, tails, cutoff=0.8)]
     return f"; did you mean {near[0]}?" if near else ""
 
 

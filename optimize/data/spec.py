@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from envs.fields import EXECUTION, MARKET, check_ranges, group, setting
-from optimize.data.calendars.zones import ALLOWED, is_clock
+from optimize.data.calendars.zones import ALLOWED, clocks_like, is_clock
 from optimize.data.timeframes import timeframe_ns
 from optimize.errors import require
 
@@ -232,7 +232,9 @@ class DataSpec:
         clean = all(symbol.strip() for symbol in self.symbols)
         distinct = len(set(self.symbols)) == len(self.symbols)
         require(clean and distinct, "data.symbols", self.symbols, "a list of distinct, non-empty names")
-        require(is_clock(self.time_zone), "data.time_zone", self.time_zone, ALLOWED)
+        known = is_clock(self.time_zone)
+        near = () if known else clocks_like(self.time_zone)
+        require(known, "data.time_zone", self.time_zone, ALLOWED, near)
 
 
 def _check_dates(start: str | None, end: str | None) -> None:

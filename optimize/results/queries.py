@@ -1,6 +1,5 @@
 """Named SQL files, the leaderboard, and the trials without a note on optuna-dashboard."""
 
-import difflib
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from sqlalchemy import Connection, Engine, RowMapping, bindparam, inspect, selec
 
 from optimize.database import has_table, reading
 from optimize.database.address import in_words, url_text
-from optimize.errors import BadInputError, require
+from optimize.errors import BadInputError, near_hint, require
 from optimize.results.orphans import renamed_studies, stored_studies
 from optimize.results.records import SCORE_ERROR
 from optimize.results.states import FINISHED
@@ -109,7 +108,8 @@ def check_query(name: str) -> None:
     """Refuse an unknown name of a query."""
     names = [known for known, _ in list_queries()]
     if name not in names:
-        raise BadInputError(f"sql={name!r} is not a query of this package: choose one of {', '.join(names)}")
+        choices = f"choose one of {', '.join(names)}{near_hint(name, names)}"
+        raise BadInputError(f"sql={name!r} is not a query of this package: {choices}")
 
 
 def query_parameters(name: str) -> list[str]:
@@ -187,8 +187,7 @@ def studies_of(engine: Engine, name: str) -> list[str]:
     if found:
         return found
     typed = list(dict.fromkeys(map(typed_name, known)))
-    close = difflib.get_close_matches(name, [*typed, *known], n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = near_hint(name, [*typed, *known])
     where = f"this database holds no such study ({url_text(engine.url)})"
     said = f"name={name!r}: {where}" if name.strip("?") else "name is missing"
     choices = f"choose one of {', '.join(typed)}" if typed else "it holds none yet: start one"

@@ -34,7 +34,7 @@ class RecordsConfig(StoredStudyConfig):
     format: str = "table"
 
     def __post_init__(self) -> None:
-        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
+        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}", FORMATS)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TableConfig(StoredStudyConfig):
 
     def __post_init__(self) -> None:
         formats = (*FORMATS, TO_FILE)
-        require(self.format in formats, "format", self.format, f"one of {', '.join(formats)}")
+        require(self.format in formats, "format", self.format, f"one of {', '.join(formats)}", formats)
         if self.format == TO_FILE:
             require(bool(self.file), "file", self.file, "the path of a file to write, such as file=a.parquet")
         else:

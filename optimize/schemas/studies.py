@@ -47,7 +47,7 @@ class MarketConfig:
     feature: FeatureSpec = field(default_factory=FeatureSpec)
 
     def __post_init__(self) -> None:
-        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}")
+        require(self.format in FORMATS, "format", self.format, f"one of {', '.join(FORMATS)}", FORMATS)
         if self.output is None:
             require(not self.features, "features", self.features, "false without output=FILE.parquet")
         else:
@@ -72,7 +72,7 @@ class RunStudyConfig(StudyConfig):
     action: str = "run"  # pause, resume or stop: only name and database count then
 
     def __post_init__(self) -> None:
-        require(self.action in ACTIONS, "action", self.action, f"one of {', '.join(ACTIONS)}")
+        require(self.action in ACTIONS, "action", self.action, f"one of {', '.join(ACTIONS)}", ACTIONS)
 
 
 @dataclass(frozen=True)

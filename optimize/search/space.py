@@ -1,7 +1,6 @@
 """Use a search space: suggest, apply, narrow, lint; a leaf's path is parameter name and config key."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
@@ -10,7 +9,7 @@ from optuna.trial import BaseTrial
 
 from envs.fields import UNSET, Key, groups_of, keys_of, open_field, open_keys
 from envs.plain import from_plain, to_plain
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, nearest
 from optimize.hashing import hash_object
 from optimize.search.parse import (
     Choices,
@@ -262,7 +261,7 @@ def _unknown(keys: Mapping[str, Key], groups: Mapping[str, object], parameter: P
     if path in groups:
         return invalid(path, "is a group and no key: write its keys below it, or a list of its files")
     known = [other for other, key in keys.items() if key.unsearchable is None]
-    close = difflib.get_close_matches(path, known, n=1)
+    close = nearest(path, known)
     hint = f"did you mean {close[0]}?" if close else f"allowed are such as {', '.join(known[:3])}"
     return invalid(path, f"names no key of the configuration: {hint}")
 

@@ -10,7 +10,7 @@ from exchange_calendars.calendar_utils import get_calendar_names
 from exchange_calendars.errors import CalendarError
 from numpy.typing import NDArray
 
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, near_hint
 
 MARGIN_DAYS = 14  # days of sessions beyond the data; longer than any market holiday
 DAYS_A_YEAR = 365.25
@@ -70,7 +70,7 @@ def _bounds(name: str) -> tuple[Day, Day]:
     except (CalendarError, KeyError) as error:
         raise BadInputError(
             f"session.calendar={name!r} is unknown: use auto, 24/7, 24/5 or an exchange's code "
-            "such as XNYS, XLON, XTKS, XHKG"
+            f"such as XNYS, XLON, XTKS, XHKG{near_hint(name, ['auto', *get_calendar_names()])}"
         ) from error
     first, last = factory.bound_min(), factory.bound_max()
     return (

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from optimize.errors import BadInputError
+from optimize.errors import BadInputError, near_hint
 
 if TYPE_CHECKING:  # DataSpec checks its time zone here, and must not load pandas for that
     import pandas as pd
@@ -49,8 +49,15 @@ def parse_clock(text: str) -> Clock:
     """Parse `Area/City`, or `Area/City+7` for a clock 7 hours ahead of the zone; refuse anything else."""
     clock = _parse(text)
     if clock is None:
-        raise BadInputError(f"data.time_zone={text!r} must be {ALLOWED}")
+        raise BadInputError(f"data.time_zone={text!r} must be {ALLOWED}{near_hint(text, clocks_like(text))}")
     return clock
+
+
+def clocks_like(text: str) -> list[str]:
+    """Return every time zone, with the shift of a text where it has one: the names it may have meant."""
+    shifted = SHIFTED.fullmatch(text)
+    shift = "" if shifted is None else shifted[2]
+    return [f"{zone}{shift}" for zone in sorted(available_timezones())]
 
 
 def localize(

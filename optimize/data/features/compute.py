@@ -42,7 +42,7 @@ def warmup_bars(spec: FeatureSpec) -> int:
     """Return the longest warm-up of the features, in bars; refuse unknown names, repeated ones and keys."""
     names, known = spec.indicators, ", ".join(sorted(FEATURES))
     for name in names:
-        require(name in FEATURES, "feature.indicators", name, f"one of {known}")
+        require(name in FEATURES, "feature.indicators", name, f"one of {known}", FEATURES)
     distinct = len(set(names)) == len(names) > 0
     require(distinct, "feature.indicators", list(names), "a non-empty list without repeats")
     check_feature_keys(spec)

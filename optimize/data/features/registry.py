@@ -1,6 +1,5 @@
 """Registry of features: columns, function, required data, warm-up and description of each."""
 
-import difflib
 import inspect
 import re
 import sys
@@ -17,7 +16,7 @@ from envs.plain import read
 from envs.types import FloatArray, IntArray
 from optimize.data.features.spec import FEATURE_KEYS, FeatureSpec
 from optimize.data.timeframes import TIMEFRAME_PATTERN
-from optimize.errors import BadInputError, require
+from optimize.errors import BadInputError, nearest, require
 from optimize.extensions import extendable
 from optimize.hashing import hash_object
 from optimize.source_code import DIGITS, file_digest
@@ -161,13 +160,14 @@ def check_feature_keys(spec: FeatureSpec) -> None:
     for key, value in spec.parameters.items():
         if key not in FEATURE_KEYS:
             known = sorted({*FEATURE_KEYS, *(part.name for part in fields(FeatureSpec))} - {"parameters"})
-            near = difflib.get_close_matches(key, known, n=1)
+            near = nearest(key, known)
             hint = f"did you mean feature.{near[0]}?" if near else f"known are {', '.join(known)}"
             raise BadInputError(f"feature.{key} is not a key, and no loaded feature declares it; {hint}")
         declared = FEATURE_KEYS[key]
         fits = type(value) is declared.kind or (declared.kind is float and type(value) is int)
         require(fits, f"feature.{key}", value, f"of type {declared.kind.__name__}")
-        require(declared.setting.holds(value), f"feature.{key}", value, declared.setting.range)
+        setting = declared.setting
+        require(setting.holds(value), f"feature.{key}", value, setting.range, setting.choices)
 
 
 def read_feature_keys(spec: FeatureSpec) -> FeatureSpec:

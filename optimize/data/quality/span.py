@@ -36,7 +36,7 @@ def parts_of_period(parts: Sequence[Part], data: DataSpec) -> tuple[list[Part], 
             late = replace(raw, timestamp=raw.timestamp[kept], ohlcv=raw.ohlcv[kept], spread=raw.spread[kept])
             recent.append((late, select_rows(bars, kept)))
         else:
-            ended.append(_ended(raw, int(kept.sum()), period))
+            ended.append(_ended(raw, int(kept.sum()), period, alone=len(parts) == 1))
     return recent, ended
 
 
@@ -56,8 +56,8 @@ def with_surroundings(bars: Bars, whole: Part, earliest_ns: int | None = None) -
     return rows, select_rows(every, near)
 
 
-def _ended(raw: RawBars, late: int, period: Period) -> QualityFinding:
-    """Return the finding that a symbol has too few bars (`late`) in the selected period."""
+def _ended(raw: RawBars, late: int, period: Period, *, alone: bool) -> QualityFinding:
+    """Return the finding that a symbol, which may be the only one, has too few bars in the period."""
     left = pluralise(late, "bar") if late else "no bar"
     found = f"it has {left} in the span of {period.asked}"
     longer = "another period"
@@ -68,6 +68,12 @@ def _ended(raw: RawBars, late: int, period: Period) -> QualityFinding:
         f"get newer bars, {longer} or leave it out of data.symbols; with data.severity.ended=warn it is "
         "there and never trades"
     )
+    if alone:  # without its only symbol a data set is empty
+        first, last = utc_text(raw.timestamp.min()), utc_text(raw.timestamp.max())
+        found += f", and its bars are of {first} to {last}"
+        remedy = (
+            "set data.start and data.end inside that span (null: no limit), data.months, or get newer bars"
+        )
     return make_finding("ended", raw, raw.timestamp[-1:], found, remedy, count=max(1, late))
 
 

@@ -1,6 +1,5 @@
 """Access to providers: client packages, API keys, addresses, and messages without keys."""
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from optimize.errors import BadInputError, install_hint
+from optimize.errors import BadInputError, install_hint, nearest
 from optimize.secrets import hide_values
 
 KEYS = {  # environment variables of each provider's key and secret; the first one set is used
@@ -76,7 +75,7 @@ def find_address(provider: str) -> str | None:
 
 def near_names(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
     """Return the known names similar to a name, as the end of a sentence; empty if there are none."""
-    near = difflib.get_close_matches(name, known, NEAR_NAMES, cutoff)
+    near = nearest(name, known, NEAR_NAMES, cutoff)
     return f"; near names: {', '.join(near)}" if near else ""
 
 

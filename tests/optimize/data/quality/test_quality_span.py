@@ -176,3 +176,11 @@ def test_daily_bars_begin_together_whatever_their_hour(tmp_path: Path) -> None:
     found = inspect_bars(data, SessionSpec(calendar="24/5")).findings
     ragged = [(each.symbol, each.found) for each in found if each.check == "ragged"]
     assert ragged == [("c", "begins 3 days after the others (3 bars of 1d)")]
+
+
+def test_a_period_beyond_the_only_file_names_its_span_and_the_keys_of_the_period(tmp_path: Path) -> None:
+    report = report_of(hours(), tmp_path, start="2031-01-01")
+    (finding,) = report.findings
+    assert "it has no bar in the span of data.start=2031-01-01, and its bars are of 20" in finding.found
+    assert finding.remedy.startswith("set data.start and data.end inside that span")
+    assert "data.symbols" not in finding.remedy
