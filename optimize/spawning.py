@@ -51,8 +51,13 @@ def enter_pool() -> None:
     It exits with its parent, which the worker of an executor would outlive if it is killed.
     """
     gc.disable()
+    exit_with_parent()
+
+
+def exit_with_parent() -> None:
+    """Let this process exit once the one that started it has ended, also if that one is killed."""
     parent = multiprocessing.parent_process()
-    assert parent is not None, "the pool starts this process"
+    assert parent is not None, "multiprocessing starts this process"
     sentinel = parent.sentinel
 
     def watch() -> None:

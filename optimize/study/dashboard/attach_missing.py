@@ -1,4 +1,4 @@
-"""Attach missing figures and reports of trials: after each launch, and when the dashboard is opened."""
+"""Attach missing figures and reports of trials: in and after a launch, and when the dashboard is opened."""
 
 import dataclasses
 import threading
@@ -40,11 +40,19 @@ def attach_figures(context: StudyContext, echo: Callable[[str], None]) -> None:
         context.study.set_user_attr(DRAWN, complete)
         attach_reports(context, among=best)
     except (OSError, OptunaError, SQLAlchemyError, WalkforgeError) as error:
-        reason = message_of(error)
-        echo(
-            f"{context.spec.name}: its figures could not be drawn ({reason}); "
-            "`walkforge dashboard` draws them"
-        )
+        echo(not_drawn(context.spec.name, message_of(error)))
+
+
+def not_drawn(name: str, reason: str) -> str:
+    """Return the line on the figures of a study that could not be drawn."""
+    return f"{name}: its figures could not be drawn ({reason}); `walkforge dashboard` draws them"
+
+
+def has_newer_trials(context: StudyContext) -> bool:
+    """Return whether a study has other complete trials than its figures show."""
+    with context.engine.connect() as conn:
+        complete = health_of(conn, context.spec.name)["complete"]
+    return bool(complete) and context.study.user_attrs.get(DRAWN) != complete
 
 
 def _record_selection(context: StudyContext) -> None:
@@ -82,9 +90,7 @@ def attach_missing(
             echo(f"{spec.name}: its figures could not be drawn ({message_of(error)})")
             continue
         try:
-            with context.engine.connect() as conn:
-                complete = health_of(conn, spec.name)["complete"]
-            if complete and context.study.user_attrs.get(DRAWN) != complete:
+            if has_newer_trials(context):
                 attach_figures(context, echo)
             attach_reports(context, most=most, ended=ended)
         except (OSError, OptunaError, SQLAlchemyError, WalkforgeError) as error:

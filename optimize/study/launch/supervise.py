@@ -1,7 +1,7 @@
 """Run the workers of a study on this machine or on a cluster, and display their progress."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from optimize.errors import StudyStoppedError
 from optimize.study.context import StudyContext
 from optimize.study.control import StateNotice
 from optimize.study.failures.stops import enough_to_read
+from optimize.study.launch.figure_refresh import FigureRefresh
 from optimize.study.launch.ray_connection import ray_connection
 from optimize.study.launch.warnings import launch_warnings, memory_here
 from optimize.study.spec import StudySpec
@@ -29,26 +30,30 @@ def supervise(
 ) -> None:
     """Run the workers until the study is at its cap or stopped, and display the progress."""
     spec = context.spec
+    echo = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     timing = timing_note(spec)
     for word in (*([] if timing is None else [timing]), *launch_warnings(spec, windows, memory_here())):
-        console.print(f"{spec.name}: {word}", highlight=False, markup=False, soft_wrap=True)
+        echo(f"{spec.name}: {word}")
     count = spec.worker.count
-    words = f"{spec.name}: starting {count} worker{'s' if count > 1 else ''}"
-    console.print(words, highlight=False, markup=False, soft_wrap=True)
+    echo(f"{spec.name}: starting {count} worker{'s' if count > 1 else ''}")
     supervisor = _supervisor_of(context)
-    notice = StateNotice(context, partial(console.print, highlight=False, markup=False, soft_wrap=True))
-    with progress(
-        context,
-        spec.n_trials,
-        console,
-        processes=supervisor.running_processes,
-        windows=windows,
-        on_run_end=on_run_end,
-    ) as shown:
+    notice = StateNotice(context, echo)
+    with (
+        progress(
+            context,
+            spec.n_trials,
+            console,
+            processes=supervisor.running_processes,
+            windows=windows,
+            on_run_end=on_run_end,
+        ) as shown,
+        closing(FigureRefresh(context, echo)) as figures,
+    ):
 
         def show() -> None:
             notice.show()
             shown.show()
+            figures.poll()
 
         try:
             supervisor.run(show)
