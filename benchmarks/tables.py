@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.discovery_table import discovery
+from benchmarks.luck_table import luck
 from benchmarks.markdown import table, times
 from benchmarks.null_table import null_studies
 
@@ -286,4 +287,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "verbs": verbs,
     "discovery": discovery,
     "null_studies": null_studies,
+    "luck": luck,
 }

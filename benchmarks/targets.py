@@ -23,6 +23,15 @@ PLAYERS = {
 }
 
 
+LUCK = {
+    "size": "2.5 to 7.5 %",
+    "power": "72 to 88 %",
+    "selection": "zero within its error",
+    "nested": "zero within its error",
+    "training": "zero within its error",
+}
+
+
 class Row(NamedTuple):
     """One target: what was measured, what was wanted, and whether that is met."""
 
@@ -126,6 +135,17 @@ def verbs_targets(result: dict[str, Any]) -> Iterator[Row]:
         yield Row(work, f"{ratio:.2f} x its imports", f"<= {target:g} x", "", ratio <= target)
 
 
+def luck_targets(result: dict[str, Any]) -> Iterator[Row]:
+    """Yield the targets of size and power, and of the walk-forwards of a search."""
+    for name, case, means in ((n, c, m) for n in LUCK for c, m in result.get(n, {}).items()):
+        for key, met in means["reached"].items():
+            mean, error = means[key]["mean"], means[key]["error"]
+            shares = name in ("size", "power")
+            value = f"{mean:.1%} +- {error:.1%}" if shares else f"{mean:+.2f} +- {error:.2f}"
+            limits = LUCK[name] if shares or case == "none" else "above zero"
+            yield Row(f"luck: {name}, {case}, {key.replace('_', ' ')}", value, limits, "", met)
+
+
 TARGETS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "training": training_targets,
     "evaluation": evaluation_targets,
@@ -136,4 +156,5 @@ TARGETS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "engine": engine_targets,
     "small_study": small_study_targets,
     "verbs": verbs_targets,
+    "luck": luck_targets,
 }

@@ -78,7 +78,6 @@ def verdict_of(p_value: float | None) -> LuckVerdict:
 
 def measure_luck(conn: Connection, record: StudyRecord, sessions_per_year: float) -> StudyLuck | None:
     """Measure it from the stored session returns; None where an older version kept them in files alone."""
-    from optimize.evaluate.luck.family import assess_family
     from optimize.results.family import load_family
 
     study, trials = record.study_name, count_counted(conn, record.study_name)
@@ -86,8 +85,27 @@ def measure_luck(conn: Connection, record: StudyRecord, sessions_per_year: float
     family = load_family(conn, study, risk_free)
     if family is None:
         return None
+    return luck_of_family(family, record, trials, sessions_per_year, before=load_luck_sets(conn, study))
+
+
+def luck_of_family(
+    family: "Family",
+    record: StudyRecord,
+    trials: int,
+    sessions_per_year: float,
+    *,
+    before: Sequence[LuckRecord] = (),
+    intervals: int = INTERVALS,
+) -> StudyLuck:
+    """Return the luck of a study of `trials` ended trials, whose sets are among those of the family.
+
+    The best `intervals` sets get an interval; those of `before` are kept.
+    """
+    from optimize.evaluate.luck.family import assess_family
+
+    risk_free = float(record.score.get("risk_free", 0.0)) / sessions_per_year
     scored = [(-run.score, run.trial_number, place) for place, run in enumerate(family.runs)
-              if run.study_name == study and run.score is not None]  # fmt: skip
+              if run.study_name == record.study_name and run.score is not None]  # fmt: skip
     tries, held = family.tries.same_instrument, family.n_held
     found = _Measurement(
         record=record,
@@ -99,7 +117,7 @@ def measure_luck(conn: Connection, record: StudyRecord, sessions_per_year: float
         sessions_per_year=sessions_per_year,
     )
     test = _test_of(found)
-    return StudyLuck(test, tuple(_sets_of(found, test, load_luck_sets(conn, study))))
+    return StudyLuck(test, tuple(_sets_of(found, test, before, intervals)))
 
 
 def _test_of(found: _Measurement) -> LuckTest:
@@ -145,7 +163,9 @@ def _test_of(found: _Measurement) -> LuckTest:
     )
 
 
-def _sets_of(found: _Measurement, test: LuckTest, before: Sequence[LuckRecord]) -> list[LuckRecord]:
+def _sets_of(
+    found: _Measurement, test: LuckTest, before: Sequence[LuckRecord], intervals: int
+) -> list[LuckRecord]:
     """Return the luck of each set of the study; intervals of runs that were measured before are kept."""
     from optimize.evaluate.luck.family import sharpe_luck
     from optimize.evaluate.luck.paired import sharpe_interval
@@ -157,7 +177,7 @@ def _sets_of(found: _Measurement, test: LuckTest, before: Sequence[LuckRecord]) 
         luck = sharpe_luck(series, 0.0 if test.chance_sharpe is None else test.chance_sharpe / year)
         earlier = known.get(run.run_uuid)
         low, high = (None, None) if earlier is None else (earlier.sharpe_low, earlier.sharpe_high)
-        if rank < INTERVALS and low is None:
+        if rank < intervals and low is None:
             interval = sharpe_interval(returns=series)
             low, high = _finite(interval.lower, year), _finite(interval.upper, year)
         sets.append(

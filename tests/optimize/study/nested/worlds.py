@@ -1,15 +1,13 @@
 """Worlds without training: each window of a trial has returns that are drawn from its seed and parameters."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.stub_training import PATCHED, Returns, Trained, stubs
 from envs.types import FloatArray
-from optimize.evaluate.metrics import WindowMetrics
-from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.report.nested import stored_nested
 from optimize.results.events import NestedMeasured
@@ -17,17 +15,12 @@ from optimize.results.finalists import Finalist
 from optimize.search.spec import SamplerSpec
 from optimize.study.nested.run import base_market, run_nested
 from optimize.study.spec import StudySpec
-from optimize.study.trials import execute as perform_module
-from optimize.walkforward import run as trial_module
-from optimize.walkforward.files import RETURNS, write_returns
 from optimize.walkforward.markets import WindowedMarket
 from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import opened, play
 
 VOLATILITY = 0.01  # of a session
-Returns = Callable[[StudySpec, WindowedMarket, Window, int], FloatArray]
 Rank = Callable[[str], list[Finalist]]
-Trained = list[tuple[str, int]]  # study and window, of every training
 
 
 def noise(spec: StudySpec, windowed: WindowedMarket, window: Window, seed: int) -> FloatArray:
@@ -45,33 +38,8 @@ def with_edge(spec: StudySpec, windowed: WindowedMarket, window: Window, seed: i
 def make_world(patch: pytest.MonkeyPatch, returns: Returns) -> Trained:
     """Let every window have these returns instead of training; return the windows as they are trained."""
     trained: Trained = []
-
-    def run_window(
-        spec: StudySpec, windowed: WindowedMarket, window: Window, seed: int, engine: Any = None
-    ) -> tuple[Any, WindowResult, Any]:
-        trained.append((spec.name, window.index))
-        own = returns(spec, windowed, window, seed)
-        metrics = WindowMetrics(
-            sharpe=1.0,
-            sharpe_zero_cost=1.0,
-            total_return=0.0,
-            max_drawdown=-0.1,
-            volatility=0.1,
-            turnover=1.0,
-            cost=0.0,
-            trades=5,
-            exposure=1.0,
-            bars=window.test_last - window.test_first + 1,
-            sessions=len(own),
-        )
-        return None, WindowResult(metrics, own, own, False), None
-
-    def write_window(folder: Path, sessions: Any, model: Any, measured: WindowResult, trades: Any) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_returns(folder / RETURNS, sessions, measured)
-
-    patch.setattr(trial_module, "run_window", run_window)
-    patch.setattr(perform_module, "write_window", write_window)
+    for (module, name), stub in zip(PATCHED, stubs(returns, trained), strict=True):
+        patch.setattr(module, name, stub)
     return trained
 
 
