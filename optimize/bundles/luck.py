@@ -7,6 +7,8 @@ from typing import Any
 from optimize.report.verdict import LUCK_LEGEND, luck_lines, set_line
 from optimize.results.luck import LuckRecord, LuckTest
 
+HEADING = "## Luck"
+
 
 def plain_luck(test: LuckTest | None, own: LuckRecord | None) -> dict[str, Any]:
     """Return it as plain values under the key `luck`, nothing where it was not measured."""
@@ -34,4 +36,16 @@ def luck_section(
     lines = [f"{subject}: {set_line(own)}.", ""] if own is not None else []
     verdict, *rest = luck_lines(test)
     bullets = [f"- {line}" for line in (verdict, *cautions, *rest, *earned)]
-    return ["## Luck", "\n".join([*lines, *bullets]), f"{LUCK_LEGEND[0].upper()}{LUCK_LEGEND[1:]}."]
+    return [HEADING, "\n".join([*lines, *bullets]), f"{LUCK_LEGEND[0].upper()}{LUCK_LEGEND[1:]}."]
+
+
+def luck_of_card(card: str) -> list[str]:
+    """Return the lines of the luck section of a CARD.md, none where it has no such section."""
+    _, _, rest = card.partition(f"{HEADING}\n")
+    lines = []
+    for line in rest.splitlines():
+        if line.startswith(("#", "![")):
+            break
+        if line:
+            lines.append(line.removeprefix("- "))
+    return lines

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from optimize.agents.threads import limit_threads
+from optimize.bundles.consistency import CARD_FILE
 from optimize.bundles.load import Bundle, load_bundle
+from optimize.bundles.luck import luck_of_card
 from optimize.bundles.manifest import read_json
 from optimize.bundles.permutation import FeatureImportance, permute_features
 from optimize.bundles.replay import CONFIG, read_window_result, rebuild_checked, with_data_path
@@ -58,6 +60,7 @@ def bundle_content(config: ReportConfig, folder: Path) -> TrialContent:
         commands=[words_of("walkforge", "replay", f"bundle={folder}")],
         features=effects_of(permute_features(spec, windowed, folder, config.shuffles)),
         notes=[f"deployable policy: {manifest.deployable}"],
+        verdict=luck_of_card((folder / CARD_FILE).read_text(encoding="utf-8")),
     )
     return with_trades(content, folder)
 

@@ -74,6 +74,7 @@ class TrialContent:
     luck: LuckRecord | None = None
     features: Sequence[FeatureEffect] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    verdict: Sequence[str] = ()  # lines on luck, as of the export of a bundle
 
     @property
     def risk_free(self) -> float:
@@ -94,6 +95,8 @@ class TrialContent:
 def trial_page(content: TrialContent) -> str:
     """Return the page of a trial."""
     lead = f'<p class="lead">{escape(content.market)}</p>{"".join(map(paragraph, content.notes))}'
+    if content.verdict:
+        lead += f'<div class="verdict">{"".join(map(paragraph, content.verdict))}</div>'
     return render_page(content.title, lead, list(_tiles(content)), list(_sections(content)))
 
 

@@ -1,11 +1,14 @@
 """Importance of features: shuffled within the test spans of a copy, measured by the stored agents."""
 
 import shutil
+from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from optimize.bundles.consistency import CARD_FILE
 from optimize.bundles.load import load_bundle
+from optimize.bundles.luck import luck_of_card
 from optimize.bundles.permutation import _shuffled, permute_features
 from optimize.walkforward.markets import build_windowed_market
 from tests.optimize.study.bundles import Exports
@@ -55,4 +58,8 @@ def test_the_page_of_a_bundle_stands_beside_it_and_the_bundle_stays_whole(
     page = bundle.with_name("bundle.html").read_text(encoding="utf-8")
     assert "Feature importance" in page
     assert f"{load_bundle(bundle).manifest.score:+.2f}" in page
+    luck = luck_of_card((bundle / CARD_FILE).read_text(encoding="utf-8"))
+    assert any(line.startswith("verdict: ") for line in luck)
+    assert luck[-1].startswith("Interval: ")
+    assert all(f"<p>{escape(line)}</p>" in page for line in luck)
     shutil.rmtree(bundle)
