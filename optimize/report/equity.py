@@ -150,7 +150,8 @@ def _tidy(axes: Axes, title: str) -> None:
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(labelsize=11, colors=INK, length=0)
     axes.margins(x=0.01)
-    locator = AutoDateLocator(minticks=4, maxticks=7)  # type: ignore[no-untyped-call]
+    # Fewer than 9 ticks leave spans of 37 to 47 months without a fitting interval.
+    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
