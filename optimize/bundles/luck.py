@@ -40,7 +40,7 @@ def luck_section(
 
 
 def luck_of_card(card: str) -> list[str]:
-    """Return the lines of the luck section of a CARD.md, none where it has no such section."""
+    """Return the lines of the luck section of a CARD.md, its verdict first; none where it is missing."""
     _, _, rest = card.partition(f"{HEADING}\n")
     lines = []
     for line in rest.splitlines():
@@ -48,4 +48,4 @@ def luck_of_card(card: str) -> list[str]:
             break
         if line:
             lines.append(line.removeprefix("- "))
-    return lines
+    return sorted(lines, key=lambda line: not line.startswith("verdict: "))

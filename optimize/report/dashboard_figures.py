@@ -19,12 +19,12 @@ from optimize.results.records import RunRecord
 
 def costs_figure(study: str, runs: Sequence[RunRecord]) -> Any:
     """Draw the net score of each trial against its zero-cost Sharpe ratio."""
-    return _of_plain(cost_scatter(runs), f"{study}: net score against zero-cost Sharpe ratio")
+    return _of_plain(cost_scatter(runs), f"net score and zero-cost Sharpe\n{study}")
 
 
 def keys_figure(study: str, keys: Sequence[SearchedKey]) -> Any:
     """Draw the importance of each searched key beside that of shuffled scores."""
-    return _of_plain(importance_figure(keys), f"{study}: importance of the searched keys")
+    return _of_plain(importance_figure(keys), f"importance of the searched keys\n{study}")
 
 
 def best_figures(
@@ -35,20 +35,23 @@ def best_figures(
     band = luck_band(curve.returns)
     losses = losses_of(curve)
     found = {
-        "best": (equity_figure_of({0: curve}, 0, hold, None, band, ()), f"{title}: equity and luck band"),
+        "best": (equity_figure_of({0: curve}, 0, hold, None, band, ()), f"equity and luck band\n{title}"),
         "drawdown": (
             drawdown_figure(curve.sessions, losses.depth, losses.worst),
-            f"{title}: loss from the peak\n{losses.meaning}",
+            f"loss from the peak\n{title}; {losses.meaning}",
         ),
     }
     rolling = rolling_sharpe(curve.sessions, curve.returns, year, risk_free)
     if rolling is not None:
-        found["rolling"] = (rolling_figure(rolling), f"{title}: rolling Sharpe ratio, 95 % interval")
+        found["rolling"] = (rolling_figure(rolling), f"rolling Sharpe ratio\n{title}; band: 95 % interval")
     return {name: _of_plain(*each) for name, each in found.items()}
 
 
 def _of_plain(figure: Figure, title: str) -> Any:
-    """Return plain data as a Plotly figure in the colors of the others; a second title line is small."""
+    """Return plain data as a Plotly figure in the colors of the others; a second title line is small.
+
+    The first line is short, as the buttons of the dashboard cover the right half of a narrow figure's title.
+    """
     first, _, second = escape(title).partition("\n")
     below = f"<br><sub>{second}</sub>" if second else ""
     return laid_out(go.Figure(data=figure["data"], layout=figure["layout"]), first + below)

@@ -118,13 +118,20 @@ def laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any:
     grid = {"gridcolor": "#e5e5e5", "zeroline": False}
     figure.update_layout(
         template="none",
-        title={"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 18}},
+        title={
+            "text": title,
+            "x": 0.02,
+            "xanchor": "left",
+            "y": 0.97,
+            "yanchor": "top",
+            "font": {"size": 18},
+        },
         height=height,
         paper_bgcolor="white",
         plot_bgcolor="white",
         font={"color": "#333333", "size": 13},
         legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
-        margin={"l": 80, "r": 30, "t": 60, "b": 90},
+        margin={"l": 80, "r": 30, "t": 75, "b": 90},
         xaxis={"showgrid": False},
         yaxis={**grid, **({"title": {"text": y}} if y else {}), "automargin": True},
     )

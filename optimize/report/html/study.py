@@ -171,7 +171,7 @@ def importance_figure(keys: Sequence[SearchedKey]) -> Figure:
 
 FINALIST_HEADER = (
     "rank", "trial", "search score", "fresh score", "lower bound", "upper bound", "seeds min / max", "seeds",
-    "infeasible", "random quantile", "gate", "parameters",
+    "infeasible", "random quantile", "gate",
 )  # fmt: skip
 
 
@@ -184,12 +184,13 @@ def _finalists(
             str(each.rank), str(each.trial_number), format_score(each.search_score),
             format_score(each.fresh_score), format_score(each.lower_bound), format_score(each.upper_bound),
             f"{format_score(each.score_min)} / {format_score(each.score_max)}", str(each.seeds),
-            str(each.infeasible), number()(each.random_quantile), each.gate or "-", spell(each.parameters),
+            str(each.infeasible), number()(each.random_quantile), each.gate or "-",
         ]
         for each in found
     ]  # fmt: skip
     return (
         table_html(FINALIST_HEADER, lines, left=0)
+        + _parameters([(each.trial_number, each.parameters) for each in found])
         + paragraph(
             "Trained again on fresh seeds and ranked by the lower bound; search less fresh score is the "
             "part of the score that choosing the best has added."
@@ -254,9 +255,14 @@ def _spread(row: LeaderboardRow) -> tuple[float | None, float | None, float | No
 
 def _board(rows: Sequence[LeaderboardRow]) -> str:
     lines = [[write(row) for _, write in BOARD] for row in rows]
-    parameters = [[str(row.trial_number), spell(row.parameters)] for row in rows]
-    return table_html([title for title, _ in BOARD], lines, left=0) + table_html(
-        ["trial", "parameters"], parameters, left=2
+    parameters = _parameters([(row.trial_number, row.parameters) for row in rows])
+    return table_html([title for title, _ in BOARD], lines, left=0) + parameters
+
+
+def _parameters(found: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+    """Return the parameters of trials in a table of their own: beside the figures they would be cut off."""
+    return table_html(
+        ["trial", "parameters"], [[str(trial), spell(values)] for trial, values in found], left=2
     )
 
 
