@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
 from optimize.results.event_log import log_event
-from optimize.results.events import SelectionMeasured
+from optimize.results.events import OuterWindowTraded, SelectionMeasured
 from optimize.results.finalists import (
     Finalist,
     FinalistHoldout,
@@ -90,6 +90,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
     with engine.begin() as conn:
         for trials in (7, 14):
             log_event(conn, STUDY, "measured", SelectionMeasured(trials, 40, -1 / 3, 0.1 + 0.2, None))
+            log_event(conn, STUDY, "traded", outer_window(trials))
         for end in (date(2020, 2, 1), date(2020, 3, 1)):
             log_opening(conn, opening(date(2020, 1, 15), end))
         log_opening(conn, opening(date(2020, 3, 1), date(2020, 4, 1)))
@@ -129,6 +130,13 @@ FINALIST = Finalist(
 
 def opening(first: date, end: date) -> HoldoutOpening:
     return HoldoutOpening(["BTC", "é"], first, end, STUDY, "uuid", "/a bundle", "export", "host")
+
+
+def outer_window(trials: int) -> OuterWindowTraded:
+    """Return the event of the first outer window, traded after so many trials."""
+    days = ("2020-03-01", "2020-04-01")
+    trade = f"{STUDY}.outer1.trade_ab"
+    return OuterWindowTraded(1, 20, *days, 22, f"{STUDY}.outer1", trials, 1 / 3, 1 / 7, 0.1 + 0.2, trade)
 
 
 def add(study: optuna.Study, parameters: dict[str, Any], score: float) -> None:

@@ -99,7 +99,7 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(tmp_path: Path, text:
     [
         ("nowhere.py", "there is no file .*nowhere.py"),
         ("no_such_package.features", "No module named 'no_such_package'"),
-        ("json", "no module of one file"),
+        ("json", "not a module in one file"),
     ],
 )
 def test_what_is_not_there_is_refused(name: str, words: str) -> None:

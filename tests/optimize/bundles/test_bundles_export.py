@@ -303,6 +303,7 @@ def test_cli_export_and_replay(exports: Exports, bundle: Path, capsys: pytest.Ca
             top_n=5,
             database=database,
             min_selection_score=None,
+            max_luck_p=None,
         )
     )
     out, err = capsys.readouterr()

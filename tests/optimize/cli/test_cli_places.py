@@ -21,7 +21,7 @@ def test_a_text_file_is_no_database(
     (tmp_path / "text.db").write_text("not a database, however long it may be " * 20)
     for verb in ("study", "status", "leaderboard"):
         said = refused([verb, "name=x", "database.url=sqlite:///text.db"], capsys)
-        assert "no SQLite database" in said
+        assert "not an SQLite database" in said
 
 
 def test_a_folder_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

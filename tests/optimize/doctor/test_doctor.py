@@ -213,7 +213,7 @@ def test_a_database_that_is_away_damaged_or_not_there_yet(tmp_path: Path) -> Non
     assert "none yet" in new.finding.said
     assert not (tmp_path / "new.db").exists()
     (tmp_path / "text.db").write_text("no database at all" * 100)
-    assert "no SQLite database" in only(database(f"sqlite:///{tmp_path / 'text.db'}"), FAIL).finding.said
+    assert "not an SQLite database" in only(database(f"sqlite:///{tmp_path / 'text.db'}"), FAIL).finding.said
 
 
 def test_damage_inside_the_file_is_found(tmp_path: Path) -> None:

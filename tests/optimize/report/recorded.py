@@ -17,7 +17,15 @@ from envs.types import FloatArray
 from optimize import clock
 from optimize.data.spec import DataSpec
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.results.records import BaselineRecord, StudyRecord, WindowRecord, save_baselines, save_study
+from optimize.report.luck import StudyLuck, measure_luck
+from optimize.results.records import (
+    BaselineRecord,
+    StudyRecord,
+    WindowRecord,
+    load_study,
+    save_baselines,
+    save_study,
+)
 from optimize.results.returns import save_returns, save_sessions
 from optimize.results.rows import values_of
 from optimize.results.runs import parameter_set
@@ -29,6 +37,7 @@ from optimize.search.storage import load_or_create_study, open_storage
 from optimize.study.spec import StudySpec
 
 YEAR = 252.0
+T, N = 250, 50  # sessions and trials of `noise`
 FIRST = np.datetime64("2020-01-01")
 RATE = "agent.learning_rate"
 
@@ -107,3 +116,24 @@ def _record_run(
     conn.execute(insert(WINDOWS).values(values_of(window)))
     save_returns(conn, run_uuid, 0, 0, returns)
     record_try(conn, Try(run_uuid, TryKind.TRIAL, name, [symbol], *days, trial_number=number))
+
+
+def noise(seed: int = 1, trials: int = N) -> FloatArray:
+    """Return session returns (trials, T) without an edge."""
+    return np.random.default_rng(seed).standard_normal((trials, T)) * 0.01
+
+
+def study_of(engine: Engine, name: str = "noise") -> StudyRecord:
+    """Return the record of a study."""
+    with engine.connect() as conn:
+        record = load_study(conn, name)
+    assert record is not None
+    return record
+
+
+def measured(engine: Engine, name: str = "noise") -> StudyLuck:
+    """Return the luck of a study, measured now."""
+    with engine.connect() as conn:
+        found = measure_luck(conn, study_of(engine, name), YEAR)
+    assert found is not None
+    return found

@@ -1,28 +1,18 @@
 """Luck of recorded studies: noise is luck, a planted column is found, every try counts, all readers agree."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import Engine, delete, insert, text, update
 
-from envs.types import FloatArray
 from optimize import clock
-from optimize.bundles.luck import luck_section
-from optimize.cli.query import query
-from optimize.data.spec import DataSpec
-from optimize.database import DatabaseSpec, open_engine
+from optimize.database import open_engine
 from optimize.evaluate.luck import sharpe_interval
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.report.html.load import trial_content
 from optimize.report.luck import (
     OF_ROW,
-    StudyLuck,
-    lines_with_flags,
     luck_now,
     measure_luck,
     record_luck,
@@ -30,48 +20,18 @@ from optimize.report.luck import (
     verdict_of,
     with_luck,
 )
-from optimize.report.notes import study_note, trial_note
 from optimize.report.run_luck import luck_of_run
-from optimize.report.verdict import luck_lines, planned_power_line, set_line
+from optimize.report.verdict import luck_lines, planned_power_line
 from optimize.results.luck import load_luck, save_luck
 from optimize.results.queries import best_models
-from optimize.results.records import StudyRecord, forget_study, load_study
+from optimize.results.records import forget_study
 from optimize.results.returns import save_returns
-from optimize.results.runs import run_of_trial
 from optimize.results.states import LuckVerdict, RunState, TryKind
-from optimize.results.tables import FINALIST_RUNS, LUCK, RUNS, TRIED_RUNS
+from optimize.results.tables import FINALIST_RUNS, LUCK, TRIED_RUNS
 from optimize.results.tries import Tries, Try, record_try
-from optimize.schemas.records import QueryConfig
-from optimize.study.spec import StudySpec
-from tests.optimize.report.recorded import FIRST, YEAR, record_trials
+from tests.optimize.report.recorded import FIRST, YEAR, N, T, measured, noise, record_trials, study_of
 
-T, N = 250, 50
 FOUND, LUCK_, CANNOT_TELL = LuckVerdict.FOUND, LuckVerdict.LUCK, LuckVerdict.CANNOT_TELL
-
-
-def noise(seed: int = 1, trials: int = N) -> FloatArray:
-    return np.random.default_rng(seed).standard_normal((trials, T)) * 0.01
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = open_engine(f"sqlite:///{tmp_path / 'walkforge.db'}")
-    yield made
-    made.dispose()
-
-
-def study_of(engine: Engine, name: str = "noise") -> StudyRecord:
-    with engine.connect() as conn:
-        record = load_study(conn, name)
-    assert record is not None
-    return record
-
-
-def measured(engine: Engine, name: str = "noise") -> StudyLuck:
-    with engine.connect() as conn:
-        found = measure_luck(conn, study_of(engine, name), YEAR)
-    assert found is not None
-    return found
 
 
 def test_the_best_of_noise_is_luck(engine: Engine) -> None:
@@ -236,42 +196,6 @@ def test_the_median_repeat_is_that_of_the_score_with_its_risk_free_rate(engine: 
     assert found.test.sharpe == pytest.approx(sharpe_ratio(series[0], YEAR, rate))
 
 
-def test_the_flags_of_a_found_trial_stand_below_its_verdict(engine: Engine) -> None:
-    returns = noise()
-    returns[7] += 0.004
-    record_trials(engine, returns)
-    test = measured(engine).test
-    with engine.begin() as conn:
-        assert lines_with_flags(conn, test) == luck_lines(test)
-        conn.execute(update(RUNS).where(RUNS.c.trial_number == 7).values(flags="smoothed_prices"))
-        second = lines_with_flags(conn, test)[1]
-    assert second.startswith("caution: trial 7 is flagged (smoothed_prices)")
-
-
-def test_tries_on_other_instruments_are_counted_when_fresh_luck_is_read(engine: Engine) -> None:
-    record_trials(engine, noise(trials=5))
-    record_luck(engine, study_of(engine), YEAR)
-    record_trials(engine, noise(2, trials=3), name="other", symbol="ETH-USD")
-    with engine.connect() as conn:
-        found = luck_now(conn, str(engine.url), study_of(engine), YEAR)
-    assert found is not None
-    assert (found.test.n_tries, found.test.n_tries_all) == (5, 8)
-
-
-def test_the_page_of_a_trial_measures_stale_luck_anew(engine: Engine, tmp_path: Path) -> None:
-    record_trials(engine, noise(trials=5))
-    record_luck(engine, study_of(engine), YEAR)
-    record_trials(engine, noise(2, trials=20), name="more")
-    with engine.connect() as conn:
-        run = run_of_trial(conn, "noise", 0)
-        assert run is not None
-        luck = trial_content(conn, str(engine.url), tmp_path, run, "").luck
-        stored = load_luck(conn, "noise")
-    assert luck is not None
-    assert stored is not None
-    assert (luck.n_tries, stored.n_tries) == (25, 25)
-
-
 def test_it_is_stored_read_while_fresh_and_measured_anew_when_a_try_is_added(engine: Engine) -> None:
     record_trials(engine, noise())
     record, url = study_of(engine), str(engine.url)
@@ -401,52 +325,3 @@ def test_of_several_repeats_the_lower_median_is_judged() -> None:
     series = [noise(seed, 1)[0] for seed in range(4)]
     ratios = sorted(sharpe_ratio(each, YEAR) for each in series)
     assert luck_of_run(series, np.zeros(T), Tries(1, 1), YEAR).sharpe == ratios[1]
-
-
-def test_a_study_note_begins_with_the_verdict(engine: Engine) -> None:
-    record_trials(engine, noise(trials=3))
-    lines = luck_lines(measured(engine).test)
-    spec = StudySpec(name="noise", data=DataSpec(timeframe="1d"))
-    note = study_note("noise", spec, {}, 3, lines)
-    assert note.startswith(f"- {lines[0]}\n- {lines[1]}\n")
-    assert study_note("noise", spec, {}, 3) in note
-
-
-def test_a_query_with_columns_of_luck_measures_stale_luck_anew(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    record_trials(engine, noise(trials=5))
-    record_luck(engine, study_of(engine), YEAR)
-    record_trials(engine, noise(2, trials=20), name="more")
-    database = DatabaseSpec(url=str(engine.url))
-    query(QueryConfig(name="noise", sql="duplicates", database=database))
-    with engine.connect() as conn:
-        stale = load_luck(conn, "noise")
-    query(QueryConfig(name="noise", sql="best_models", format="json", database=database))
-    rows = json.loads(capsys.readouterr().out.partition("\n")[2])
-    with engine.connect() as conn:
-        fresh = load_luck(conn, "noise")
-    assert stale is not None
-    assert fresh is not None
-    assert (stale.n_tries, fresh.n_tries) == (5, 25)
-    assert {row["as_of_trials"] for row in rows} == {5}
-    assert {row["p_flat"] for row in rows} == {each.p_flat for each in measured(engine).sets}
-
-
-def test_the_note_of_a_trial_states_the_luck_of_its_set(engine: Engine) -> None:
-    record_trials(engine, noise(trials=3))
-    own = next(each for each in measured(engine).sets if each.trial_number == 1)
-    with engine.connect() as conn:
-        runs = [run_of_trial(conn, "noise", number) for number in (1, 2)]
-    notes = [trial_note(run, [], [], luck=own) for run in runs if run is not None]
-    assert f"\n\nLuck: {set_line(own)}.\n\n" in notes[0]
-    assert f"\n\nLuck of its parameters, by trial 1: {set_line(own)}.\n\n" in notes[1]
-
-
-def test_the_card_states_the_flags_of_a_found_trial(engine: Engine) -> None:
-    returns = noise()
-    returns[7] += 0.004
-    record_trials(engine, returns)
-    test = measured(engine).test
-    (_, section) = luck_section(test, None, "run", ("caution: trial 7 is flagged",))
-    assert section.splitlines()[:2] == [f"- {luck_lines(test)[0]}", "- caution: trial 7 is flagged"]

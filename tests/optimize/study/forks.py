@@ -29,6 +29,7 @@ from tests.optimize.study.processes import SAID, arguments_of, until
 FORK = multiprocessing.get_context("fork")
 OUT, ERR = 1, 2
 VERBS = ("optimize.cli.dispatch", "optimize.cli.study", "optimize.cli.worker")  # imported by `main`
+SUPERVISED = ("optimize.study.launch.supervise", "optimize.study.finalists.run")  # they start workers
 Work = Callable[[StudySpec, WorkerSlot], None]
 
 
@@ -49,7 +50,8 @@ def forking(context: StudyContext, target: Work = work) -> Supervisor:
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the launches of this process fork their workers."""
-    monkeypatch.setattr("optimize.study.launch.supervise.Supervisor", forking)
+    for module in SUPERVISED:
+        monkeypatch.setattr(f"{module}.Supervisor", forking)
 
 
 def supervise(spec: StudySpec, target: Work, log: Path | None = None) -> None:
@@ -115,7 +117,8 @@ def _run_command(folder: Path, command: tuple[str, ...]) -> None:
     os.setsid()
     os.chdir(folder)
     _write_to(folder / SAID)
-    pytest.MonkeyPatch().setattr("optimize.study.launch.supervise.Supervisor", forking)
+    for module in SUPERVISED:  # a forkserver that this process started is no child of the fork
+        pytest.MonkeyPatch().setattr(f"{module}.Supervisor", forking)
     sys.exit(main(list(command)))
 
 

@@ -270,5 +270,5 @@ def test_models_without_kernels_are_refused() -> None:
         CompiledSAC("MlpPolicy", _env(CompiledSAC), device="cpu", policy_kwargs={"n_critics": 3})
     model = _make(CompiledSAC, CompiledSAC)
     model.set_env(VecNormalize(_env(CompiledSAC)))
-    with pytest.raises(BadInputError, match=r"plays an SB3VecEnv and no VecNormalize"):
+    with pytest.raises(BadInputError, match=r"trains in an SB3VecEnv, not in a VecNormalize"):
         model.learn(10)

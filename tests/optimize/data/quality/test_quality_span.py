@@ -92,7 +92,7 @@ def test_a_source_timeframe_that_few_stamps_show_is_believed(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("timeframe", "why"),
-    [("30m", "finer than the source's 4h"), ("6h", "no multiple of the source's 4h")],
+    [("30m", "finer than the source's 4h"), ("6h", "not a multiple of the source's 4h")],
 )
 def test_a_timeframe_that_cannot_be_made_is_refused_by_the_check(
     tmp_path: Path, timeframe: str, why: str

@@ -229,7 +229,7 @@ def test_a_file_without_studies_and_a_port_in_use_are_bad_input(
     context: StudyContext, tmp_path: Path
 ) -> None:
     (tmp_path / "text.db").write_text("no database, but long enough to be taken for one" * 9)
-    with pytest.raises(BadInputError, match="no SQLite database"):
+    with pytest.raises(BadInputError, match="not an SQLite database"):
         serve(f"sqlite:///{tmp_path / 'text.db'}", tmp_path, "127.0.0.1", 8080)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
