@@ -11,7 +11,7 @@ from optimize.errors import BadInputError
 from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
 from optimize.report.format import format_score, number, percent, share
 from optimize.report.gates import blocked_line, gate_lines
-from optimize.report.luck import StudyLuck, lines_with_flags, luck_now, with_luck
+from optimize.report.luck import INTERVALS, StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.nested import earned_lines
 from optimize.report.tables import (
@@ -217,11 +217,15 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     ]
     if any(row.source != SetSource.SAMPLER for row in rows):
         lines.append(GIVEN_SETS)
+    if any(row.sharpe_low is None for row in rows):
+        lines.append(
+            f"no interval: only the {INTERVALS} best parameter sets have one, where returns allow it"
+        )
     with engine.connect() as conn:
         lines += gate_lines(conn, name, rows)
     lines += earned
     with engine.connect() as conn:
-        lines += _holdout(conn, name, record)
+        lines += [*finalists_line(conn, name), *_holdout(conn, name, record)]
     lines += [
         f"baseline {_label(baseline)} at {baseline.timeframe}: score {format_score(baseline.score)}"
         f"{_spread_of_seeds(baseline)}, "
@@ -234,6 +238,19 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     if unbeaten is not None:
         lines.append(f"no trial beats the baseline {_label(unbeaten)}: nothing here is worth trading")
     return lines
+
+
+def finalists_line(conn: Connection, name: str) -> list[str]:
+    """Return a line on the finalists of a study, none where none were ranked."""
+    found = ranked_finalists(conn, name)
+    if not found:
+        return []
+    best, place = found[0], in_words(conn.engine.url)
+    again = f"`walkforge finalists name={searched_name(name)} top_n={len(found)}{place}` shows them again"
+    return [
+        f"finalists: {len(found)} parameter set{'s' * (len(found) != 1)} on fresh seeds, best lower bound "
+        f"{format_score(best.lower_bound)} (trial {best.trial_number}); {again}"
+    ]
 
 
 def _holdout(conn: Connection, name: str, record: StudyRecord) -> list[str]:

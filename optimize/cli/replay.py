@@ -110,7 +110,8 @@ def _data_path(config: ReplayConfig) -> str | None:
 
 
 def _lines(result: Replay) -> list[str]:
-    lines = [f"{result.study}, trial {result.trial} ({result.where})"]
+    trial = f"trial {result.trial} of {result.study}"
+    lines = [trial if result.where == trial else f"{result.study}, trial {result.trial} ({result.where})"]
     lines += [
         f"  window {window.window} repeat {window.repeat}  {window.test_start} to {window.test_end}  "
         f"Sharpe stored {_number(window.stored)}  replayed {_number(window.replayed)}"

@@ -11,10 +11,13 @@ FigureWriter = Callable[[Any], str]
 
 
 def _rounded(value: float | None, digits: int, plus: bool = False) -> str | None:
-    """Return a number with so many digits after the point, None where there is none or it is not finite."""
+    """Return a number with so many digits after the point, None where there is none or it is not finite.
+
+    A number that rounds to zero has no minus.
+    """
     if value is None or not math.isfinite(value):
         return None
-    return f"{value:{'+' if plus else ''}.{digits}f}"
+    return f"{value:{'+' if plus else ''}z.{digits}f}"
 
 
 def decimal(value: float | None, digits: int = 2) -> str:

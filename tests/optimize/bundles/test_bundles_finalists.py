@@ -14,6 +14,7 @@ from optimize.bundles.export_ensemble import export_ensemble
 from optimize.bundles.finalist_rows import finalist_leaderboard
 from optimize.bundles.gates import GateSpec, gated_rows
 from optimize.bundles.luck import luck_section
+from optimize.cli.leaderboard import finalists_line
 from optimize.database import open_engine
 from optimize.errors import WalkforgeError
 from optimize.report.gates import refuse_flagged
@@ -114,3 +115,10 @@ def test_an_ensemble_refuses_flagged_members_and_measures_luck_first(engine: Eng
         export_ensemble(engine, tmp_path, "noise", 2, gates=gates)
     with pytest.raises(WalkforgeError, match="ensemble=2: 1 trials of noise can be joined"):
         export_ensemble(engine, tmp_path, "noise", 2, gates=gates, accept="implausible")
+
+
+def test_the_board_has_a_line_on_the_finalists(engine: Engine) -> None:
+    with engine.connect() as conn:
+        (line,) = finalists_line(conn, "noise")
+    assert line.startswith("finalists: 1 parameter set")
+    assert "`walkforge finalists name=noise top_n=1" in line

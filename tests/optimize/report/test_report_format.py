@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import optimize
-from optimize.report.format import format_score
+from optimize.report.format import decimal, format_score, number, percent
 
 ROOT = Path(optimize.__file__).parent
 WRITERS = {ROOT / "report" / "format.py"}
@@ -28,7 +28,7 @@ def rounded_scores(source: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1.3552, "+1.36"), (-0.004, "-0.00"), (None, "-"), (float("nan"), "-"), (12.0, "+12.00")],
+    [(1.3552, "+1.36"), (-0.004, "+0.00"), (None, "-"), (float("nan"), "-"), (12.0, "+12.00")],
 )
 def test_a_score_has_a_sign_and_two_digits(value: float | None, text: str) -> None:
     assert format_score(value) == text
@@ -41,3 +41,8 @@ def test_a_score_rounded_elsewhere_is_found() -> None:
 def test_only_the_format_module_rounds_scores() -> None:
     modules = [path for path in ROOT.rglob("*.py") if path not in WRITERS]
     assert {str(path): names for path in modules if (names := rounded_scores(path.read_text()))} == {}
+
+
+def test_a_figure_that_rounds_to_zero_has_no_minus() -> None:
+    assert format_score(-0.004) == "+0.00"
+    assert (number()(-0.001), percent(-0.0004), decimal(-0.001)) == ("0.00", "+0.0%", "0.00")
