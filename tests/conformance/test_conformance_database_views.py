@@ -45,7 +45,8 @@ from tests.optimize.results.factories import (
 CHOICES = ("small", 'it\'s "quoted" \\ {odd}', "é ☃", None, True, False, 3, 0.5, 1e-7, "")
 FLOATS = (0.1 + 0.2, 1.0, 1e-5, 1.2345678901234567e-9, 123456789.123456789, 1e21, -2.0, 0.0, 5e-324, 1 / 3)
 CHANGING = {
-    "run_uuid", "finished_at", "last_finished_at", "last_at", "measured_at", "opened_at", "first_started_at",
+    "run_uuid", "finished_at", "last_finished_at", "last_at", "measured_at", "traded_at", "opened_at",
+    "first_started_at",
 }  # fmt: skip
 DISTRIBUTIONS = {
     "Z.net": CategoricalDistribution(CHOICES),

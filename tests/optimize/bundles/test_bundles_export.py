@@ -347,6 +347,7 @@ def test_an_export_says_where_no_trial_beats_a_baseline(
     database = exports.context.spec.database
     config = ExportConfig(
         min_selection_score=None,
+        max_luck_p=None,
         name="tiny",
         output_dir=exports.output_dir,
         top_n=1,
