@@ -6,7 +6,8 @@ power line names must be found in 72 to 88 %. Selection: on markets without an e
 place of training and no costs, the selection walk-forward must be centred at zero, and on markets with an
 edge it must find it. Nested and training: the same of the nested walk-forward, with drawn returns, and with
 agents that are trained. Every result is kept in `results/luck_runs.jsonl`, so that a run that was stopped
-goes on; `--fresh` begins anew, as it must after a change of the statistics.
+goes on; `--count` sums up those that there are, and `--fresh` begins anew, as it must after a change of the
+statistics.
 """
 
 import argparse
@@ -104,6 +105,17 @@ def reached(name: str, case: str, means: dict[str, Any]) -> dict[str, bool]:
     return {key: bool(each > CENTRED) for key, each in distance.items()}
 
 
+def counted(raw: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return the summary of the stored results of every case that has two or more."""
+    result: dict[str, Any] = {}
+    for name in names:
+        for case in parts()[name].repeats:
+            if len(known := recorded(raw, name, case)) > 1:
+                means = summed_up([known[seed] for seed in sorted(known)])
+                result.setdefault(name, {})[case] = means | {"reached": reached(name, case, means)}
+    return result
+
+
 def measured(raw: Path, names: Sequence[str], share: float, quick: bool) -> dict[str, Any]:
     """Measure a share of what is missing, of every case in turn; return the summary of each."""
     result: dict[str, Any] = {}
@@ -121,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one or two repeats of every case, none is kept")
     parser.add_argument("--fresh", action="store_true", help="forget the stored results")
+    parser.add_argument("--count", action="store_true", help="sum up the stored results, measure none")
     parser.add_argument("--share", type=float, default=1.0, help="of the repeats of every case")
     parser.add_argument("--only", nargs="*", default=list(parts()), choices=list(parts()), help="these parts")
     asked = parser.parse_args()
@@ -129,7 +142,10 @@ def main() -> None:
         raw = Path(scratch) / RAW.name if asked.quick else RAW
         if asked.fresh:
             raw.unlink(missing_ok=True)
-        result = measured(raw, asked.only, asked.share, asked.quick)
+        if asked.count:
+            result = counted(raw, asked.only)
+        else:
+            result = measured(raw, asked.only, asked.share, asked.quick)
     print(json.dumps(result | {"cpu_s": round(time.process_time() - started, 1)}))
 
 
