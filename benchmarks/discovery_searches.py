@@ -43,7 +43,7 @@ class Search:
 
     @property
     def is_default(self) -> bool:
-        """Return whether a study searches so unless told otherwise."""
+        """Return whether this is the search of a study by default."""
         return self == Search(self.name, SamplerSpec().name, PrunerSpec().name)
 
 

@@ -81,5 +81,5 @@ def sharpe_error(sharpe: float, sessions: int, sessions_per_year: float) -> floa
 
 
 def round_to(value: float, digits: int) -> float | None:
-    """Return the value with so many digits, None for what is not a number."""
+    """Return the value with so many digits, None for a value that is not a number."""
     return float(f"{value:.{digits}g}") if np.isfinite(value) else None

@@ -117,7 +117,7 @@ def counted(raw: Path, names: Sequence[str]) -> dict[str, Any]:
 
 
 def measured(raw: Path, names: Sequence[str], share: float, quick: bool) -> dict[str, Any]:
-    """Measure a share of what is missing, of every case in turn; return the summary of each."""
+    """Measure a share of the missing repeats, of every case in turn; return the summary of each."""
     result: dict[str, Any] = {}
     for name in names:
         part, result[name] = parts()[name], {}
@@ -129,7 +129,7 @@ def measured(raw: Path, names: Sequence[str], share: float, quick: bool) -> dict
 
 
 def main() -> None:
-    """Measure what is missing and sum up."""
+    """Measure the missing repeats and sum up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one or two repeats of every case, none is kept")
     parser.add_argument("--fresh", action="store_true", help="forget the stored results")

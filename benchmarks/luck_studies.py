@@ -1,4 +1,4 @@
-"""Whole studies on markets without an edge and with one: what choosing earns, beside the best score."""
+"""Whole studies on markets with and without an edge: the score of the selection, beside the best score."""
 
 import dataclasses
 from pathlib import Path

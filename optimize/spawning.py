@@ -40,7 +40,7 @@ def uncollected() -> Iterator[None]:
 
 
 def keep_loaded() -> None:
-    """Collect garbage from here on, and never what is loaded by now."""
+    """Collect garbage from here on, except the objects that exist by now."""
     gc.freeze()
     gc.enable()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Select, Table, delete, select, update
 
 from optimize import clock
 from optimize.database import has_table
@@ -202,9 +202,7 @@ def stress_of(conn: Connection, study: str) -> list[StressRecord]:
     """Return the stress tests of all finalists of a study."""
     if not has_table(conn, FINALIST_STRESS.name):
         return []
-    mine = select(FINALIST_RUNS.c.run_uuid).where(FINALIST_RUNS.c.study_name == study)
-    rows = select(FINALIST_STRESS).where(FINALIST_STRESS.c.run_uuid.in_(mine))
-    ordered = rows.order_by(FINALIST_STRESS.c.run_uuid, FINALIST_STRESS.c.scenario)
+    ordered = _of_runs(FINALIST_STRESS, study).order_by(FINALIST_STRESS.c.scenario)
     return load_rows(conn, StressRecord, FINALIST_STRESS, ordered)
 
 
@@ -217,9 +215,13 @@ def finalist_holdouts(conn: Connection, study: str) -> list[FinalistHoldout]:
     """Return the results of all finalists of a study on its holdout, none where it stayed closed."""
     if not has_table(conn, FINALIST_HOLDOUTS.name):
         return []
+    return load_rows(conn, FinalistHoldout, FINALIST_HOLDOUTS, _of_runs(FINALIST_HOLDOUTS, study))
+
+
+def _of_runs(table: Table, study: str) -> Select[Any]:
+    """Return the rows of a table that belong to the finalist runs of a study, in the order of the runs."""
     mine = select(FINALIST_RUNS.c.run_uuid).where(FINALIST_RUNS.c.study_name == study)
-    rows = select(FINALIST_HOLDOUTS).where(FINALIST_HOLDOUTS.c.run_uuid.in_(mine))
-    return load_rows(conn, FinalistHoldout, FINALIST_HOLDOUTS, rows.order_by(FINALIST_HOLDOUTS.c.run_uuid))
+    return select(table).where(table.c.run_uuid.in_(mine)).order_by(table.c.run_uuid)
 
 
 def set_of_run(conn: Connection, run_uuid: str) -> str | None:
