@@ -1,177 +1,21 @@
-"""The readable files of a bundle: metrics, card, and a picture of the equity beside buy-and-hold."""
+"""CARD.md of a bundle: score, luck, rules, windows, years, data and commands on one page."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from optimize.bundles.luck import luck_section, plain_luck
+from optimize.bundles.inputs import BundleInputs, label_of
+from optimize.bundles.luck import luck_section
 from optimize.bundles.titles import title_of
 from optimize.data.bars import utc_text
-from optimize.evaluate.baselines import Baseline, has_session_exits
-from optimize.evaluate.captions import (
-    BUY_AND_HOLD,
-    BUY_AND_HOLD_OVERNIGHT,
-    ERROR_MEANINGS,
-    baseline_label,
-    best_baseline,
-)
-from optimize.evaluate.metrics import YearMetrics
-from optimize.evaluate.summary import WindowResult, summarise
-from optimize.evaluate.windows import train_start
-from optimize.report.equity import Curve, write_picture
+from optimize.evaluate.baselines import has_session_exits
+from optimize.evaluate.captions import ERROR_MEANINGS
 from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import decimal, in_percent
 from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
-from optimize.results.luck import LuckRecord, LuckTest
-from optimize.results.records import RunRecord
-from optimize.results.runs import parameter_set
-from optimize.walkforward.markets import WindowedMarket
-from optimize.walkforward.refit import RefitPlan
-from optimize.walkforward.run import conclude, evaluate_baselines, years_of
-from optimize.walkforward.spec import RunSpec
 
 TRUST = " trust=true"  # argument of a command on a bundle with code of its features
-LABEL = (
-    "trained on the last window, first repeat; score not measured on this very model: "
-    "it is the evidence of the models of all windows"
-)
-REFIT_LABEL = (
-    "refit: trained on every session before {until} with the seed of the median repeat; score not measured "
-    "on this very model: it is the evidence of the models of all windows"
-)
-
-
-@dataclass(frozen=True)
-class StudyBaseline:
-    """The best baseline of a study over all its timeframes."""
-
-    name: str
-    timeframe: str
-    score: float
-
-
-@dataclass(frozen=True)
-class SearchSummary:
-    """The search behind a trial: number of trials of all phases, best baseline, luck; None: not known."""
-
-    tries: int | None = None
-    baseline: StudyBaseline | None = None
-    holdout_openings: int | None = None  # before the export
-    luck: LuckTest | None = None  # of the study
-    sets: tuple[LuckRecord, ...] = ()  # luck of its parameter sets
-    cautions: tuple[str, ...] = ()  # flags of the trial of a verdict FOUND
-    earned: tuple[str, ...] = ()  # lines on the Sharpe ratio that the search itself earned
-
-    def luck_of(self, run: RunRecord) -> LuckRecord | None:
-        """Return the luck of a run's parameter set; that of a finalist is of the run that the search made."""
-        of_set = parameter_set(run.parameters)
-        return next((each for each in self.sets if of_set == each.parameter_set), None)
-
-
-NO_SEARCH = SearchSummary()
-OF_SEARCH = ("random_quantile", "flags")  # figures of a run that no bundle can compute again
-
-
-@dataclass(frozen=True, eq=False)
-class BundleInputs:
-    """All inputs of the readable files of a bundle."""
-
-    spec: RunSpec
-    run: RunRecord
-    windowed: WindowedMarket
-    measured: tuple[tuple[WindowResult, ...], ...]  # [repeat][window]
-    baselines: tuple[Baseline, ...]  # on the same windows with the same costs
-    search: SearchSummary = NO_SEARCH
-    refit: RefitPlan | None = None  # of the deployable policy; None: that of the last window, first repeat
-
-    @property
-    def label(self) -> str:
-        """Return the origin of the deployable policy."""
-        return LABEL if self.refit is None else REFIT_LABEL.format(until=self.refit.trained_until)
-
-    @property
-    def hold(self) -> Baseline:
-        """Return buy_and_hold with the same rules as the trial."""
-        return next(each for each in self.baselines if each.name == BUY_AND_HOLD)
-
-    @property
-    def best_baseline(self) -> Baseline | None:
-        """Return the baseline with the highest score."""
-        return best_baseline(self.baselines)
-
-
-def collect_inputs(
-    spec: RunSpec,
-    run: RunRecord,
-    windowed: WindowedMarket,
-    measured: Sequence[Sequence[WindowResult]],
-    search: SearchSummary = NO_SEARCH,
-    refit: RefitPlan | None = None,
-) -> BundleInputs:
-    """Evaluate the baselines and join them with a trial's results."""
-    found = evaluate_baselines(spec, windowed, run.entropy[0])
-    return BundleInputs(spec, run, windowed, tuple(tuple(row) for row in measured), found, search, refit)
-
-
-def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
-    """Return the metrics as plain values: overall (median over repeats), per window, and buy-and-hold."""
-    hold = inputs.hold
-    score = conclude(inputs.spec, inputs.windowed, inputs.measured, pruned_at=None).score
-    year, search = inputs.windowed.market.sessions_per_year, inputs.search
-    in_all = summarise(inputs.measured, year, inputs.spec.score.risk_free, np.concatenate(list(hold.returns)))
-    return {
-        "score": inputs.run.score,
-        "standard_error": inputs.run.standard_error,
-        "score_kind": inputs.spec.score.kind,
-        "window_scores": list(score.window_values),
-        "in_all": {key: _finite(value) for key, value in in_all.items()},
-        "costs": asdict(inputs.spec.cost),
-        "buy_and_hold": {
-            "bought_anew": hold.bought_anew,
-            "score": hold.score,
-            "sharpe": hold.sharpe,
-            "sharpe_zero_cost": hold.sharpe_zero_cost,
-            "total_return": hold.total_return,
-            "cost": hold.cost,
-            "windows": [asdict(window) for window in hold.windows],
-        },
-        "baselines": {
-            _label(each): {
-                "score": each.score,
-                "sharpe": each.sharpe,
-                "sharpe_zero_cost": each.sharpe_zero_cost,
-                "total_return": each.total_return,
-                "cost": each.cost,
-            }
-            for each in inputs.baselines
-        },
-        "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in _years(inputs)],
-        "tries": search.tries,
-        **plain_luck(search.luck, search.luck_of(inputs.run)),
-        **({"cautions": list(search.cautions)} if search.cautions else {}),
-        **({} if (above := inputs.run.random_quantile) is None else {"random_quantile": above}),
-        **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
-        **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
-        **({"search_earned": list(search.earned)} if search.earned else {}),
-        **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
-        "parameters": dict(inputs.run.parameters),
-        **{key: value for key in OF_SEARCH if (value := getattr(inputs.run, key)) is not None},
-        "entropy": list(inputs.run.entropy),
-        "windows": _windows(inputs),
-    }
-
-
-def _plain_refit(plan: RefitPlan) -> dict[str, Any]:
-    return {"trained_until": str(plan.trained_until), "repeat": plan.repeat, "seed": plan.seed}
-
-
-def _label(baseline: Baseline) -> str:
-    name = baseline.name if baseline.turnover is None else f"{baseline.name}_{baseline.turnover:g}"
-    return baseline_label(name, baseline.bought_anew)
 
 
 def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
@@ -240,9 +84,9 @@ def _baseline_scores(inputs: BundleInputs) -> str:
         parts.append(f"best baseline of the study {_versus(inputs, name, whole.score)}")
     if best is not None:
         parts.append(f"best baseline {'at its timeframe ' * bool(parts)}"
-                     f"{_versus(inputs, f'`{_label(best)}`', best.score or 0.0)}")  # fmt: skip
+                     f"{_versus(inputs, f'`{label_of(best)}`', best.score or 0.0)}")  # fmt: skip
         if hold is not best:
-            parts.append(f"`{_label(hold)}` {decimal(hold.score, 4)}")
+            parts.append(f"`{label_of(hold)}` {decimal(hold.score, 4)}")
     return "; ".join(parts) or "no baseline has a score"
 
 
@@ -283,41 +127,6 @@ def _trading_rules(inputs: BundleInputs) -> str:
     )
 
 
-def draw_equity(path: Path, inputs: BundleInputs) -> None:
-    """Draw the equity of every repeat, joined over the windows, beside buy-and-hold."""
-    dates = inputs.windowed.market.session_date
-    sessions = np.concatenate([dates[slice(*window.test_sessions)] for window in inputs.windowed.windows])
-    curves = {
-        repeat: Curve(sessions, np.concatenate([window.returns for window in row]))
-        for repeat, row in enumerate(inputs.measured)
-    }
-    holds = {
-        _label(each): Curve(sessions, np.concatenate(each.returns))
-        for each in inputs.baselines
-        if each.name in (BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT)
-    }
-    borders = [window.dates.test_start for window in inputs.windowed.windows[1:]]
-    title = f"{inputs.run.study_name}, {title_of(inputs.run)}: net equity out of sample"
-    write_picture(path, title, title_of(inputs.run), curves, holds, borders)
-
-
-def _windows(inputs: BundleInputs) -> list[dict[str, Any]]:
-    return [
-        {
-            "window": window.index,
-            "repeat": repeat,
-            "train_start": str(train_start(window, inputs.windowed.market)),
-            "train_end": str(window.dates.train_end),
-            "test_start": str(window.dates.test_start),
-            "test_end": str(window.dates.test_end),
-            "buy_and_hold_sharpe": inputs.hold.windows[place].sharpe,
-            **asdict(row[place].metrics),
-        }
-        for place, window in enumerate(inputs.windowed.windows)
-        for repeat, row in enumerate(inputs.measured)
-    ]
-
-
 def _window_table(metrics: dict[str, Any]) -> str:
     header = ["Window", "Repeat", "Test (end exclusive)", "Sharpe", "Zero-cost Sharpe", "buy_and_hold Sharpe"]
     header += ["Return", "Drawdown (sessions)", "Drawdown (bars)", "Trades", "Cost"]
@@ -356,10 +165,6 @@ def _total_table(metrics: dict[str, Any]) -> str:
     return _table(["", "Score", "Sharpe", "Zero-cost Sharpe", "Return", "Cost"], rows)
 
 
-def _years(inputs: BundleInputs) -> list[YearMetrics]:
-    return years_of(inputs.windowed, inputs.measured, inputs.spec.score.risk_free)
-
-
 def _year_table(metrics: dict[str, Any]) -> str:
     header = ["Year", "Sessions", "Sharpe", "Return", "Volatility", "Drawdown (sessions)", "Hit rate"]
     rows = [
@@ -394,7 +199,3 @@ def _holdout(inputs: BundleInputs) -> str:
         return "no holdout"
     opened = "" if count is None else f", opened {count} time{'s' * (count != 1)} before this export"
     return f"holdout {span[0]} to {span[1]} in no window{opened}"
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

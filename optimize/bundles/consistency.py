@@ -7,9 +7,11 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from envs.plain import to_plain
 from envs.types import Market
-from optimize.bundles.card import SearchSummary, StudyBaseline, card_of, collect_inputs, metrics_of
+from optimize.bundles.card import card_of
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
+from optimize.bundles.inputs import SearchSummary, StudyBaseline, collect_inputs
 from optimize.bundles.manifest import MANIFEST_FILE, Manifest, read_json
+from optimize.bundles.metrics import metrics_of
 from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, read_spans, spans_of
 from optimize.data.session_closes import closes_of
 from optimize.errors import BadInputError

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from optimize.agents.artifacts import WEIGHTS
 from optimize.atomic import partial_of, put_folder, remove_all_partials
-from optimize.bundles.card import SearchSummary, StudyBaseline
 from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
 from optimize.bundles.holdout import refuse_to_train_on_kept
+from optimize.bundles.inputs import SearchSummary, StudyBaseline
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
 from optimize.bundles.replay import Replay, WindowedMarkets, rebuild_checked, replay_bundle, trust_bundle
 from optimize.bundles.spans import read_spans

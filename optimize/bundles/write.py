@@ -11,18 +11,13 @@ from optimize.agents.artifacts import MODEL, SPEC, read_spec
 from optimize.agents.ensemble import ENSEMBLE
 from optimize.agents.threads import limit_threads
 from optimize.atomic import sync_tree
-from optimize.bundles.card import (
-    NO_SEARCH,
-    BundleInputs,
-    SearchSummary,
-    card_of,
-    collect_inputs,
-    draw_equity,
-    metrics_of,
-)
+from optimize.bundles.card import card_of
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
 from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, card_code, features_of
+from optimize.bundles.inputs import NO_SEARCH, BundleInputs, SearchSummary, collect_inputs
 from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
+from optimize.bundles.metrics import metrics_of
+from optimize.bundles.picture import draw_equity
 from optimize.bundles.replay import (
     CONFIG,
     PICTURE_FILE,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from optimize.bundles.card import SearchSummary
 from optimize.bundles.export_ensemble import export_ensemble
 from optimize.bundles.finalist_rows import finalist_leaderboard
 from optimize.bundles.gates import GateSpec, gated_rows
+from optimize.bundles.inputs import SearchSummary
 from optimize.bundles.luck import luck_section
 from optimize.cli.leaderboard import finalists_line
 from optimize.database import open_engine

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from envs.rewards import RewardSpec
-from optimize.bundles.card import card_of, collect_inputs, metrics_of
+from optimize.bundles.card import card_of
+from optimize.bundles.inputs import collect_inputs
+from optimize.bundles.metrics import metrics_of
 from optimize.data.features.spec import FeatureSpec
 from optimize.report.equity import Curve, hold_curves, trial_curves, write_picture
 from optimize.report.notes import trial_note
