@@ -34,10 +34,9 @@ from benchmarks.learning_cases import FULL, QUICK, TINY, Case, data_of, spec_of 
 from benchmarks.learning_curves import draw  # noqa: E402
 from optimize.agents.sb3.train import train  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
-from optimize.data.scaling import fit_scaler  # noqa: E402
 from optimize.evaluate.summary import WindowResult  # noqa: E402
 from optimize.study.spec import StudySpec  # noqa: E402
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market, scale_to_window  # noqa: E402
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window  # noqa: E402
 from optimize.walkforward.run import WindowModel, conclude, evaluate_window, seed_of  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -58,10 +57,10 @@ def run(spec: StudySpec, windowed: WindowedMarket, engine: str, seed: int) -> di
             into.append((step, value))
             return False
 
-        scaler = fit_scaler(windowed.market, window.train_first, window.train_last + 1)
+        seen, market = fit_to_window(spec, windowed, window)
         agent = train(
             spec.agent,
-            scale_to_window(windowed, window, scaler, spec.feature.lookback),
+            market,
             (window.train_first, window.train_last),
             env=spec.env,
             cost=spec.cost,
@@ -70,7 +69,7 @@ def run(spec: StudySpec, windowed: WindowedMarket, engine: str, seed: int) -> di
             seed=seed_of([seed], window.index, 0),
             report=note,
         )
-        measured.append(evaluate_window(spec, windowed, window, WindowModel(agent, scaler))[0])
+        measured.append(evaluate_window(spec, windowed, window, WindowModel(agent, seen))[0])
         curves.append(on_grid(reports, spec.agent.total_timesteps))
     score = conclude(spec, windowed, [measured], pruned_at=None).score
     return {

@@ -41,14 +41,13 @@ from optimize.agents.sb3.build import policy_arguments  # noqa: E402
 from optimize.agents.spec import AgentSpec  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
 from optimize.data.features.spec import FeatureSpec  # noqa: E402
-from optimize.data.scaling import fit_scaler  # noqa: E402
 from optimize.data.spec import DataSpec, SyntheticSpec  # noqa: E402
 from optimize.evaluate.summary import WindowResult  # noqa: E402
 from optimize.evaluate.trades import Trades  # noqa: E402
 from optimize.evaluate.windows import Window, WindowSpec  # noqa: E402
 from optimize.study.spec import StudySpec, resolve  # noqa: E402
 from optimize.walkforward.files import window_folder, write_window  # noqa: E402
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market, scale_to_window  # noqa: E402
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window  # noqa: E402
 from optimize.walkforward.run import WindowModel, run_trial  # noqa: E402
 
 LOOKBACKS = {"d33": 1, "d153": 5, "d903": 30}
@@ -118,10 +117,8 @@ def measure(lookback: int, rounds: int, share: int, tiny: bool, folder: Path) ->
     """Return ratio and CPU seconds of one size."""
     spec = make_spec(lookback, tiny)
     windowed = make_market(spec)
-    scaled = []
-    for window in windowed.windows[: WINDOWS // share]:
-        scaler = fit_scaler(windowed.market, window.train_first, window.train_last + 1)
-        scaled.append((window, scale_to_window(windowed, window, scaler, spec.feature.lookback)))
+    few = windowed.windows[: WINDOWS // share]
+    scaled = [(window, fit_to_window(spec, windowed, window)[1]) for window in few]
     ours: Callable[[], None] = partial(play_ours, spec, windowed, folder)
     stock: Callable[[], None] = partial(play_stock, spec, scaled, folder)
     ours()  # compiles, and counts for nothing

@@ -92,13 +92,17 @@ def _described(row: Row, key: Key | None) -> tuple[str, ...]:
 def registries() -> Iterator[str]:
     """Yield the page of features, rewards and agents."""
     yield "# Features, rewards, agents\n\n## Features\n"
-    yield "Names for `feature.indicators`; the warm-up is the number of bars before the first value.\n"
+    yield (
+        "Names for `feature.indicators`; the warm-up is the number of bars before the first value. "
+        "`feature.groups` chooses columns by their group.\n"
+    )
     meanings = {each.name: each.meaning for each in list_features()}
     yield from _table(
-        ("feature", "columns", "warm-up", "needs", "meaning"),
+        ("feature", "group", "columns", "warm-up", "needs", "meaning"),
         [
             (
                 f"`{name}`",
+                each.group,
                 _code(each.columns),
                 str(each.warmup),
                 ", ".join(each.needs),

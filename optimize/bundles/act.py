@@ -25,7 +25,6 @@ from optimize.data.quality.calendar_fit import resolve_calendar
 from optimize.data.quality.findings import share_text
 from optimize.data.quality.hours import MAJORITY_OUTSIDE
 from optimize.data.quality.sessions import outside_sessions
-from optimize.data.scaling import Scaler, scale_market
 from optimize.data.session_closes import closes_of
 from optimize.data.sessions import (
     AROUND_THE_CLOCK,
@@ -36,6 +35,7 @@ from optimize.data.sessions import (
 )
 from optimize.data.timeframes import DAY_NS, HOUR_NS, MINUTE_NS
 from optimize.errors import BadInputError, WalkforgeError, require
+from optimize.walkforward.representation import Representation
 from optimize.walkforward.spec import RunSpec
 
 DRIFT = 1e-6  # relative tolerance of rounding
@@ -45,18 +45,19 @@ Holding = float | Mapping[str, float] | list[float]
 
 @dataclass(frozen=True, eq=False)
 class DeployedAgent:
-    """The deployable policy of a bundle with its configuration and the scaler of its features."""
+    """The deployable policy of a bundle with its configuration and what it observes of a market."""
 
     folder: Path
     spec: RunSpec
     spans: Spans
     agent: Agent
-    scaler: Scaler
+    representation: Representation
 
-    def scaled(self, market: Market, first: int, end: int) -> Market:
-        """Return the market with the features of rows [first, end) scaled; refuse other features."""
-        self.scaler.check_names(market.feature_names, f"the bars given to {self.folder}")
-        return scale_market(market, self.scaler, first, end)
+    def observed(self, market: Market) -> Market:
+        """Return the market as the agent sees it on all bars; refuse other features."""
+        where = f"the bars given to {self.folder}"
+        self.representation.check_columns(self.spec.feature, market.feature_names, where)
+        return self.representation.observe(market, 0, market.n_bars)
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,12 @@ def _newest(bundle: DeployedAgent, source: Bars) -> _Newest:
         ahead.tradable[-APPENDED_BARS:] = bars.tradable[-1]
     market = market_of(ahead, timeframe, spec.feature, session)
     row = market.n_bars - 1 - APPENDED_BARS
-    if row < spec.feature.lookback:
+    if row < spec.feature.history:
         raise BadInputError(
             f"{', '.join(spec.data.symbols)}: {bars.n_bars} bars are too few for the features' warm-up and "
             f"feature.lookback={spec.feature.lookback}: give a longer history"
         )
-    return _Newest(spec, bundle.scaled(market, 0, market.n_bars), table, row, flat)
+    return _Newest(spec, bundle.observed(market), table, row, flat)
 
 
 def with_bars(spec: RunSpec, source: Bars) -> RunSpec:
@@ -210,7 +211,7 @@ def _open_at_the_close(market: Market, bar: int) -> Market:
 
 def _followed_from(bundle: DeployedAgent, newest: _Newest, since: str | None) -> int:
     """Return the row at whose close the account is flat and the policy acts for the first time."""
-    market, lowest = newest.market, newest.spec.feature.lookback - 1
+    market, lowest = newest.market, newest.spec.feature.history - 1
     first: date | None
     if since is None:
         first = bundle.spans.eligible_from or bundle.spans.windows_until

@@ -6,6 +6,7 @@ from typing import Any
 
 from optimize.bundles.inputs import BundleInputs, label_of
 from optimize.bundles.luck import luck_section
+from optimize.bundles.observed import observed_words
 from optimize.bundles.titles import title_of
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import has_session_exits
@@ -57,8 +58,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"{len(market.session_date)} sessions, {_holdout(inputs)}.\nFingerprint `{market.fingerprint}`.",
         "## The deployable policy",
         f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {inputs.label}. "
-        f"Its training ended before {train_end}. `features.json` lists its {len(market.feature_names)} "
-        f"features in order; it sees the last {spec.feature.lookback} bars of them."
+        f"Its training ended before {train_end}. {observed_words(spec, market)}"
         f"{f' Its training ran on the engine `{engine}`.' if engine else ''}",
         "## Replay",
         "In this folder, without any database:\n\n    walkforge replay bundle=."

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from envs.plain import to_plain
-from envs.types import Market
 from optimize.bundles.card import card_of
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
 from optimize.bundles.inputs import SearchSummary, StudyBaseline, collect_inputs
 from optimize.bundles.manifest import MANIFEST_FILE, Manifest, read_json
 from optimize.bundles.metrics import metrics_of
+from optimize.bundles.observed import FEATURES_FILE, features_of
 from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, read_spans, spans_of
 from optimize.data.session_closes import closes_of
 from optimize.errors import BadInputError
@@ -26,7 +26,7 @@ from optimize.walkforward.refit import plan_refit, refit_end
 from optimize.walkforward.spec import RunSpec
 from optimize.walkforward.versions import CARD, CODE, SOURCE, source
 
-FEATURES_FILE, CARD_FILE = "features.json", "CARD.md"
+CARD_FILE = "CARD.md"
 Luck = TypeVar("Luck", LuckTest, LuckRecord)
 FIGURE_TOLERANCE = 1e-9  # relative
 # Figures of metrics.json that later versions added: bundles of earlier ones lack them.
@@ -48,16 +48,6 @@ def card_code() -> dict[str, str]:
     """Return the digests of the packages that write a card, for the versions in a manifest."""
     digests = [f"{name}:{package_digest(SOURCE / 'optimize' / name)}" for name in CARD_PACKAGES]
     return {CARD: " ".join(digests)}
-
-
-def features_of(spec: RunSpec, market: Market) -> dict[str, Any]:
-    """Return the content of features.json: the columns of an observation in order, and their bars."""
-    return {
-        "features": list(market.feature_names),
-        "lookback": spec.feature.lookback,
-        "timeframe": market.timeframe,
-        "symbols": list(market.symbols),
-    }
 
 
 def check_consistency(
@@ -117,7 +107,7 @@ def _check_figures(
     )
     plan = None
     if read_spans(folder).refit_until is not None:
-        plan = plan_refit(windowed, spec.feature.lookback, again, stored["entropy"])
+        plan = plan_refit(windowed, spec.feature.history, again, stored["entropy"])
     inputs = collect_inputs(spec, run, windowed, again, _search_summary(stored), plan)
     if plan is not None and manifest.deployable != inputs.label:
         raise _forged(folder / MANIFEST_FILE)

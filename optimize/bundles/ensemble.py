@@ -7,13 +7,13 @@ from pathlib import Path
 from envs.plain import to_plain
 from optimize.agents.ensemble import ENSEMBLE, join_agents
 from optimize.bundles.replay import WindowedMarkets, load_on_device, rebuild_checked
-from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.summary import WindowResult
 from optimize.hashing import hash_file, hash_object
 from optimize.results.records import RunRecord
 from optimize.walkforward.files import SCALER, window_folder, write_window
 from optimize.walkforward.markets import WindowedMarket, market_key
+from optimize.walkforward.representation import load_representation
 from optimize.walkforward.run import TrialResult, WindowModel, conclude, evaluate_window
 from optimize.walkforward.spec import RunSpec, read_run
 
@@ -68,7 +68,9 @@ def join_members(members: Sequence[Member], folder: Path, markets: WindowedMarke
             if len({hash_file(place / SCALER) for place in places}) > 1:
                 raise WalkforgeError(f"{where}: its members scale window {window.index} differently")
             agent = join_agents([load_on_device(place, spec.agent.device) for place in places])
-            model = WindowModel(agent, load_scaler(places[0] / SCALER, windowed.market.feature_names))
+            model = WindowModel(
+                agent, load_representation(places[0] / SCALER, spec.feature, windowed.market.feature_names)
+            )
             result, trades = evaluate_window(spec, windowed, window, model, in_sample=True)
             sessions = windowed.market.session_date[slice(*window.test_sessions)]
             write_window(window_folder(folder, window.index, repeat), sessions, model, result, trades)

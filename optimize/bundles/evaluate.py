@@ -1,7 +1,7 @@
 """Evaluate a bundle on other spans or costs: its holdout, new bars, given dates or windows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -10,19 +10,17 @@ from envs.plain import to_plain
 from envs.types import Market
 from optimize.bundles.closes import check_same_assets, read_closes
 from optimize.bundles.load import Bundle
-from optimize.bundles.replay import load_on_device
+from optimize.bundles.replay import load_window_model
 from optimize.data.market import build_market
-from optimize.data.scaling import load_scaler
 from optimize.data.session_closes import closes_of
 from optimize.errors import BadInputError, require
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window, WindowDates, WindowPlan, plan_windows
-from optimize.walkforward.files import SCALER, window_folder
+from optimize.walkforward.files import window_folder
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import (
     TrialResult,
-    WindowModel,
     conclude,
     evaluate_baselines,
     evaluate_window,
@@ -75,7 +73,7 @@ def plan_evaluation(
     Prices that are not those of the bundle's assets are refused, unless `other_assets` allows them.
     """
     market = build_market(spec.data, spec.feature, spec.session)
-    bundle.scaler.check_names(market.feature_names, f"data.path={spec.data.path}")
+    bundle.representation.check_columns(spec.feature, market.feature_names, f"data.path={spec.data.path}")
     about: tuple[str, ...] = ()
     if not other_assets and spec.data != bundle.spec.data:
         about = check_same_assets(read_closes(bundle.folder), closes_of(market))
@@ -124,11 +122,11 @@ def _evaluate(
 ) -> WindowResult:
     """Evaluate the policy and scaler of one window and repeat of the bundle on one span."""
     place = bundle.folder if model == REFIT else window_folder(bundle.folder, model, repeat)
-    agent = load_on_device(place, spec.agent.device)
+    loaded = load_window_model(spec, windowed, place)
     if seed is not None:
-        agent = agent.stochastic(seed_of([seed], window.index, repeat))
-    scaler = load_scaler(place / SCALER, windowed.market.feature_names)
-    return evaluate_window(spec, windowed, window, WindowModel(agent, scaler))[0]
+        sampled = loaded.agent.stochastic(seed_of([seed], window.index, repeat))
+        loaded = replace(loaded, agent=sampled)
+    return evaluate_window(spec, windowed, window, loaded)[0]
 
 
 def _dates(bundle: Bundle, market: Market, span: str) -> tuple[date, date]:
@@ -164,7 +162,7 @@ def span_window(index: int, first: date, end: date, market: Market, spec: RunSpe
     """Return a span as the test span of a window without training; refuse a span outside the bars."""
     ordinals = [int(np.searchsorted(market.session_date, np.datetime64(edge))) for edge in (first, end)]
     bars = [int(bar) for bar in np.searchsorted(market.session, ordinals)]
-    earliest = market.session_date[market.session[spec.feature.lookback]]
+    earliest = market.session_date[market.session[spec.feature.history]]
     latest = market.session_date[-1]
     if bars[1] - bars[0] < 2 or first < earliest.item() or ordinals[0] >= len(market.session_date):
         raise BadInputError(

@@ -13,9 +13,9 @@ from optimize.bundles.replay import CONFIG, check_deployed, load_on_device, read
 from optimize.bundles.spans import METRICS_FILE, read_spans
 from optimize.data.frames import bars_of_frames
 from optimize.data.market import load_bars
-from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError
 from optimize.walkforward.files import SCALER
+from optimize.walkforward.representation import read_representation
 
 Frames = pd.DataFrame | Mapping[str, pd.DataFrame]
 
@@ -65,7 +65,7 @@ def load_bundle(folder: str | Path, *, device: str = "cpu", trust: bool = False)
     last = last_window(manifest, path)
     check_deployed(path, manifest, last)
     agent = load_on_device(path, device)
-    return Bundle(path, spec, read_spans(path), agent, load_scaler(path / SCALER), manifest)
+    return Bundle(path, spec, read_spans(path), agent, read_representation(path / SCALER), manifest)
 
 
 def last_window(manifest: Manifest, folder: Path) -> int:

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.agents.artifacts import SPEC
-from optimize.bundles.replay import load_on_device
-from optimize.data.scaling import load_scaler
+from optimize.bundles.replay import load_window_model
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.walkforward.files import SCALER, window_folder
+from optimize.walkforward.files import window_folder
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.run import WindowModel, evaluate_window
 from optimize.walkforward.spec import RunSpec
@@ -40,15 +39,14 @@ def permute_features(
     places = [window_folder(folder, window.index, 0) for window in windowed.windows]
     if not all((place / SPEC).is_file() for place in places):
         return []
-    names = windowed.market.feature_names
-    models = [
-        WindowModel(load_on_device(place, spec.agent.device), load_scaler(place / SCALER, names))
-        for place in places
-    ]
+    models = [load_window_model(spec, windowed, place) for place in places]
     base = _sharpe(spec, windowed, models)
     generator = np.random.default_rng(seed)
     found = []
-    for place, name in enumerate(names):
+    read = {name for model in models for name in model.representation.scaler.feature_names}
+    for place, name in enumerate(windowed.market.feature_names):
+        if name not in read:
+            continue
         losses = [
             base - _sharpe(spec, _shuffled(windowed, place, spec.feature.lookback, generator), models)
             for _ in range(shuffles)

@@ -19,7 +19,6 @@ from optimize.agents.threads import limit_threads
 from optimize.bundles.consistency import check_consistency
 from optimize.bundles.manifest import MANIFEST_FILE, Manifest, read_json, verify_bundle
 from optimize.bundles.spans import SPANS_FILE, read_spans
-from optimize.data.scaling import load_scaler
 from optimize.errors import BadInputError, DamagedReturnsError, WalkforgeError
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window
@@ -28,6 +27,7 @@ from optimize.extensions import copies_in, load_extensions, load_stored, refuse_
 from optimize.hashing import hash_arrays
 from optimize.walkforward.files import RETURNS, SCALER, TRADES, read_returns, window_folder
 from optimize.walkforward.markets import WindowedMarket, shared_market
+from optimize.walkforward.representation import load_representation
 from optimize.walkforward.run import WindowModel, conclude, evaluate_window
 from optimize.walkforward.spec import RunSpec, read_run
 from optimize.walkforward.versions import CODE, comparable, differences
@@ -255,9 +255,14 @@ def evaluate_again(spec: RunSpec, windowed: WindowedMarket, folder: Path) -> lis
 
 
 def _evaluate(spec: RunSpec, windowed: WindowedMarket, window: Window, place: Path) -> WindowResult:
-    scaler = load_scaler(place / SCALER, windowed.market.feature_names)
-    model = WindowModel(load_on_device(place, spec.agent.device), scaler)
+    model = load_window_model(spec, windowed, place)
     return evaluate_window(spec, windowed, window, model, in_sample=True)[0]
+
+
+def load_window_model(spec: RunSpec, windowed: WindowedMarket, place: Path) -> WindowModel:
+    """Load the agent and the representation in the folder of a window; refuse a market of other columns."""
+    representation = load_representation(place / SCALER, spec.feature, windowed.market.feature_names)
+    return WindowModel(load_on_device(place, spec.agent.device), representation)
 
 
 def load_on_device(place: Path, device: str) -> Agent:

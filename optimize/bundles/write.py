@@ -13,10 +13,11 @@ from optimize.agents.threads import limit_threads
 from optimize.atomic import sync_tree
 from optimize.bundles.card import card_of
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
-from optimize.bundles.consistency import CARD_FILE, FEATURES_FILE, card_code, features_of
+from optimize.bundles.consistency import CARD_FILE, card_code
 from optimize.bundles.inputs import NO_SEARCH, BundleInputs, SearchSummary, collect_inputs
 from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
 from optimize.bundles.metrics import metrics_of
+from optimize.bundles.observed import FEATURES_FILE, features_of
 from optimize.bundles.picture import draw_equity
 from optimize.bundles.replay import (
     CONFIG,
@@ -82,11 +83,11 @@ def write_bundle(
     )
     plan = None
     if refitted:
-        plan = plan_refit(windowed, spec.feature.lookback, measured, run.entropy)
+        plan = plan_refit(windowed, spec.feature.history, measured, run.entropy)
         limit_threads(int(run.versions.get("threads", 1)))
         model = refit(spec if not spec.extensions else given, windowed, plan, run.versions)
         model.agent.save(folder)
-        model.scaler.save(folder / SCALER)
+        model.representation.save(folder / SCALER)
     _describe(folder, collect_inputs(spec, run, windowed, measured, search, plan), score)
     sync_tree(folder)
 

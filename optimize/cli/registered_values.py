@@ -21,9 +21,22 @@ def _features() -> list[tuple[str, str]]:
     return [
         (
             each.name,
-            f"{each.meaning}; warm-up {each.warmup} bars{'; reads volume' if each.reads_volume else ''}",
+            f"{each.meaning}; group {each.group}; warm-up {each.warmup} bars"
+            f"{'; reads volume' if each.reads_volume else ''}",
         )
         for each in list_features()
+    ]
+
+
+def _groups() -> list[tuple[str, str]]:
+    from optimize.data.features import list_features
+    from optimize.data.features.spec import GROUPS
+
+    members: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for each in list_features():
+        members[each.group].append(each.name)
+    return [
+        (group, ", ".join(members[group]) or "features of extensions that name no group") for group in GROUPS
     ]
 
 
@@ -57,6 +70,7 @@ def _agents() -> list[tuple[str, str]]:
 VALUES_OF: dict[str, Callable[[], list[tuple[str, str]]]] = {  # keys whose values a registry holds
     "data.provider": _providers,
     "feature.indicators": _features,
+    "feature.groups": _groups,
     "reward.name": _rewards,
     "agent.name": _agents,
 }

@@ -206,7 +206,7 @@ def read_only_market(market: Market) -> Market:
 
 def _refuse_too_short(bars: Bars, feature: FeatureSpec, warmup: int, source: str) -> None:
     """Refuse too few bars for warm-up and lookback; source is the finest timeframe available."""
-    if bars.n_bars < warmup + feature.lookback + 1:
+    if bars.n_bars < warmup + feature.history + 1:
         finer = "" if bars.timeframe == source else f", a finer data.timeframe (down to {source})"
         raise BadInputError(
             f"{', '.join(bars.symbols)} has {bars.n_bars} bars at data.timeframe={bars.timeframe}, but "

@@ -9,15 +9,17 @@ from optimize.agents.budget import BUDGETED_KEYS, ROUNDED_KEYS, effective_hyperp
 from optimize.agents.engines import choose_engine
 from optimize.agents.registry import hyperparameters_of, searchable_keys, unsearchable
 from optimize.agents.spec import AgentSpec, check_agent
+from optimize.data.features import check_groups
 from optimize.data.features.registry import FEATURES, check_feature_keys
 from optimize.data.features.spec import FEATURE_KEYS
 from optimize.errors import BadInputError
 from optimize.search.parse import Parameter, invalid
-from optimize.search.space import Choices, SearchSpace, Value, apply, expand, lint_space
+from optimize.search.space import Choices, SearchSpace, Value, apply, expand, lint_space, offered_values
 from optimize.search.spec import INDICATORS, TIMEFRAME
 from optimize.walkforward.spec import RunSpec, at_timeframe
 
 REWARD = "reward.name"
+GROUPS_KEY = "feature.groups"
 READ_BY_FEW = frozenset({"zigzag_pct"})  # keys under `feature` that few features read
 READ_BESIDE: dict[str, tuple[str, Callable[[Any], bool], str]] = {  # by hyperparameter: the other one, when
     "sde_sample_freq": ("use_sde", bool, "true"),
@@ -36,6 +38,7 @@ LONGEST_TRAINING = 2**40  # no training is as long: values that conflict even th
 def check_space(spec: RunSpec, space: SearchSpace) -> None:
     """Refuse a space that may not be searched, or a value in it that a trial would refuse."""
     lint_space(space, spec, lambda path: why_unsearchable(spec, space, path))
+    _check_groups(spec, space)
     for parameter in space.parameters:
         for value in _offered(parameter):
             try:
@@ -48,6 +51,17 @@ def check_space(spec: RunSpec, space: SearchSpace) -> None:
                 if str(error) == _own_fault(spec):  # whatever the space offers
                     raise
                 raise invalid(parameter.path, f"offers {value!r}: {error}") from None
+
+
+def _check_groups(spec: RunSpec, space: SearchSpace) -> None:
+    """Refuse groups of columns that are empty for some of the features which a trial may have beside them."""
+    configured = spec.feature.indicators
+    for groups in offered_values(space, GROUPS_KEY):
+        for names in values_beside(space, GROUPS_KEY, INDICATORS, [*configured]):
+            try:
+                check_groups(apply(spec, {INDICATORS: names, GROUPS_KEY: groups}).feature)
+            except BadInputError as error:
+                raise invalid(GROUPS_KEY, f"offers {groups!r}: {error}") from None
 
 
 def _own_fault(spec: RunSpec) -> str | None:

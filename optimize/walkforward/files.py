@@ -77,7 +77,7 @@ def write_window(
     """Write the agent, its scaler, the trades and, last, the session returns of one window."""
     folder.mkdir(parents=True, exist_ok=True)
     trained.agent.save(folder)
-    trained.scaler.save(folder / SCALER)
+    trained.representation.save(folder / SCALER)
     write_table(folder / TRADES, trades)
     write_returns(folder / RETURNS, sessions, measured)
 

@@ -7,17 +7,21 @@ from pathlib import Path
 
 from envs.cost_kernels import check_spread
 from envs.episodes import session_spans
+from envs.fields import MARKET
+from envs.plain import part_of
 from envs.types import Market
 from optimize.agents.registry import find_algorithm
 from optimize.agents.spec import AgentSpec
 from optimize.data.cache import cached_market
+from optimize.data.features import check_groups
 from optimize.data.features.registry import foreign_code
+from optimize.data.features.spec import FeatureSpec
 from optimize.data.market import build_market
-from optimize.data.scaling import Scaler, fit_scaler, scale_market
 from optimize.errors import BadInputError
 from optimize.evaluate.score import check_periods
 from optimize.evaluate.windows import Window, WindowPlan, place_windows, plan_windows, purge_bars
 from optimize.extensions import load_extensions
+from optimize.walkforward.representation import Representation, fit_representation
 from optimize.walkforward.spec import RunSpec
 
 
@@ -51,7 +55,8 @@ def shared_market(
 def market_key(spec: RunSpec) -> str:
     """Return a text that is equal for two specs exactly where they share one market with its windows."""
     load_extensions(spec.extensions)
-    parts = (spec.data, spec.session, spec.feature, spec.window, spec.score)
+    feature = (part_of(spec.feature, MARKET), spec.feature.history)  # other keys choose among its columns
+    parts = (spec.data, spec.session, feature, spec.window, spec.score)
     return repr((parts, _purge_bars(spec), sorted(foreign_code(spec.feature.indicators).items())))
 
 
@@ -61,8 +66,8 @@ def _place(spec: RunSpec, cache_dir: Path | None) -> WindowedMarket:
     market = build_market(*parts) if cache_dir is None else cached_market(*parts, cache_dir)
     plan = plan_windows(spec.window, market.session_date)
     check_periods(spec.score, plan)
-    lookback, purge = spec.feature.lookback, _purge_bars(spec)
-    windows = place_windows(plan, market, purge_bars=purge, lookback=lookback, spec=spec.window)
+    history, purge = spec.feature.history, _purge_bars(spec)
+    windows = place_windows(plan, market, purge_bars=purge, lookback=history, spec=spec.window)
     return WindowedMarket(market, plan, windows)
 
 
@@ -72,6 +77,7 @@ def _purge_bars(spec: RunSpec) -> int:
 
 def _check_fit(spec: RunSpec, windowed: WindowedMarket) -> None:
     """Refuse costs and an environment that this market cannot have."""
+    check_groups(spec.feature)
     check_spread(spec.cost, windowed.market)
     spec.env.check_assets(windowed.market.n_assets)
     if spec.env.episode == "session":
@@ -97,14 +103,22 @@ def target_horizon(agent: AgentSpec) -> int:
     return int(agent.hyperparameters.get("n_steps", 1))
 
 
+def fit_to_window(spec: RunSpec, windowed: WindowedMarket, window: Window) -> tuple[Representation, Market]:
+    """Return the representation fitted on the train span of a window, and the market as the agent sees it."""
+    return _fit_to_window(windowed, window, spec.feature)
+
+
 @functools.lru_cache(maxsize=1)  # all repeats of a window share one scaled market
-def fit_to_window(windowed: WindowedMarket, window: Window, lookback: int) -> tuple[Scaler, Market]:
-    """Return the scaler fitted on the train span of a window, and the market that it scales."""
-    scaler = fit_scaler(windowed.market, window.train_first, window.train_last + 1)
-    return scaler, scale_to_window(windowed, window, scaler, lookback)
+def _fit_to_window(
+    windowed: WindowedMarket, window: Window, feature: FeatureSpec
+) -> tuple[Representation, Market]:
+    found = fit_representation(windowed.market, window.train_first, window.train_last, feature)
+    return found, observe_window(windowed, window, found, feature)
 
 
-def scale_to_window(windowed: WindowedMarket, window: Window, scaler: Scaler, lookback: int) -> Market:
-    """Return the market with its features scaled over the bars that this window can observe."""
-    first = max(0, window.train_first - lookback + 1)
-    return scale_market(windowed.market, scaler, first, window.test_last + 1)
+def observe_window(
+    windowed: WindowedMarket, window: Window, representation: Representation, feature: FeatureSpec
+) -> Market:
+    """Return the market as the agent sees it over the bars that this window can observe."""
+    first = max(0, window.train_first - feature.history + 1)
+    return representation.observe(windowed.market, first, window.test_last + 1)

@@ -8,10 +8,10 @@ from datetime import date, timedelta
 import numpy as np
 
 from optimize.agents.sb3.train import train
-from optimize.data.scaling import fit_scaler, scale_market
 from optimize.errors import BadInputError
 from optimize.evaluate.summary import WindowResult
 from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.representation import fit_representation
 from optimize.walkforward.run import WindowModel, seed_of
 from optimize.walkforward.spec import RunSpec
 from optimize.walkforward.versions import engine_again
@@ -29,7 +29,7 @@ class RefitPlan:
 
 def plan_refit(
     windowed: WindowedMarket,
-    lookback: int,
+    history: int,
     measured: Sequence[Sequence[WindowResult]],
     entropy: Sequence[int],
 ) -> RefitPlan:
@@ -41,7 +41,7 @@ def plan_refit(
     sessions = int(np.searchsorted(market.session_date, np.datetime64(until)))
     end = int(np.searchsorted(market.session, sessions))
     repeat = _median_repeat(measured)
-    bars = (lookback - 1, end - 1 - last.purge_bars)
+    bars = (history - 1, end - 1 - last.purge_bars)
     if bars[0] >= bars[1]:
         raise BadInputError(f"refit=true: no bar before {until} is left to train on: export without it")
     return RefitPlan(until, repeat, seed_of(entropy, last.index + 1, repeat), bars)
@@ -67,11 +67,11 @@ def _median_repeat(measured: Sequence[Sequence[WindowResult]]) -> int:
 def refit(
     spec: RunSpec, windowed: WindowedMarket, plan: RefitPlan, trained_with: Mapping[str, str]
 ) -> WindowModel:
-    """Fit the scaler and train the agent on the planned span, on the engine of the trial."""
+    """Fit the representation and train the agent on the planned span, on the engine of the trial."""
     first, last = plan.bars
     lookback = spec.feature.lookback
-    scaler = fit_scaler(windowed.market, first, last + 1)
-    market = scale_market(windowed.market, scaler, max(0, first - lookback + 1), last + 1)
+    representation = fit_representation(windowed.market, first, last, spec.feature)
+    market = representation.observe(windowed.market, first - spec.feature.history + 1, last + 1)
     agent = train(
         spec.agent,
         market,
@@ -83,4 +83,4 @@ def refit(
         seed=plan.seed,
         engine=engine_again(spec.agent, trained_with),
     )
-    return WindowModel(agent, scaler)
+    return WindowModel(agent, representation)

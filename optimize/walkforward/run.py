@@ -17,7 +17,6 @@ from optimize.agents.threads import limit_threads
 from optimize.data.features import reads_volume
 from optimize.data.market import refuse_leaking_features
 from optimize.data.quality.report import enforce_report, inspect_bars
-from optimize.data.scaling import Scaler
 from optimize.data.sources.read_once import reading_once
 from optimize.evaluate.baselines import TURNOVERS, Baseline, measure_baselines
 from optimize.evaluate.drawdowns import session_levels
@@ -34,16 +33,17 @@ from optimize.evaluate.score import Score, running_score, score
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades, trades_table
 from optimize.evaluate.windows import Window, parts_of_sessions
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window, scale_to_window
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window, observe_window
+from optimize.walkforward.representation import Representation
 from optimize.walkforward.spec import RunSpec
 
 
 @dataclass(frozen=True, eq=False)
 class WindowModel:
-    """The agent of one window with the scaler of its features."""
+    """The agent of one window with the representation of the market that it observes."""
 
     agent: Agent
-    scaler: Scaler
+    representation: Representation
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +103,9 @@ def seed_of(entropy: Sequence[int], window: int, repeat: int) -> int:
 def run_window(
     spec: RunSpec, windowed: WindowedMarket, window: Window, seed: int, engine: Engine | None = None
 ) -> tuple[WindowModel, WindowResult, Trades]:
-    """Fit the scaler and the agent on the purged train span, then evaluate on the test span."""
+    """Fit the representation and the agent on the purged train span, then evaluate on the test span."""
     started = time.perf_counter()
-    scaler, market = fit_to_window(windowed, window, spec.feature.lookback)
+    representation, market = fit_to_window(spec, windowed, window)
     agent = train(
         spec.agent,
         market,
@@ -119,7 +119,7 @@ def run_window(
     )
     result, trades = _evaluate(spec, market, window, agent)
     result = _with_in_sample(spec, market, window, agent, result)
-    return WindowModel(agent, scaler), replace(result, seconds=time.perf_counter() - started), trades
+    return WindowModel(agent, representation), replace(result, seconds=time.perf_counter() - started), trades
 
 
 def evaluate_window(
@@ -136,7 +136,7 @@ def evaluate_window(
     in_sample: measure its Sharpe ratio on the train span too.
     """
     started = time.perf_counter()
-    market = scale_to_window(windowed, window, model.scaler, spec.feature.lookback)
+    market = observe_window(windowed, window, model.representation, spec.feature)
     result, trades = _evaluate(spec, market, window, model.agent, stress)
     if in_sample:
         result = _with_in_sample(spec, market, window, model.agent, result)

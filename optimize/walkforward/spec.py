@@ -16,6 +16,7 @@ from optimize.agents.registry import action_of, hyperparameters_of
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.data.calendars.spec import SessionSpec
 from optimize.data.describe import resolve_data
+from optimize.data.features import check_groups
 from optimize.data.features.registry import read_feature_keys
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec
@@ -59,7 +60,9 @@ def resolve_run(spec: RunT) -> RunT:
 def resolve_together(spec: RunT) -> RunT:
     """Replace the values that follow from other settings, such as the kind of action from the agent."""
     env = dataclasses.replace(spec.env, action=action_of(spec.agent.name, spec.env.action))
-    return dataclasses.replace(spec, feature=read_feature_keys(spec.feature), env=env)
+    feature = read_feature_keys(spec.feature)
+    check_groups(feature)
+    return dataclasses.replace(spec, feature=feature, env=env)
 
 
 def at_timeframe(spec: RunT, base: str) -> RunT:

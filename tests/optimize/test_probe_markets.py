@@ -108,7 +108,7 @@ def test_no_bar_of_a_test_span_changes_what_was_learned(tmp_path: Path, timefram
         trained, _, _ = run_window(other, build_windowed_market(other, None), window, 7)
         start = np.ones(1, dtype=bool)
         actions = [trained.agent.act(observation, None, start)[0] for observation in probes]
-        return np.array(actions), trained.scaler.std
+        return np.array(actions), trained.representation.scaler.std
 
     untouched = learned(int(windowed.market.bar_end[-1]))
     at_test = learned(int(windowed.market.timestamp[window.test_first]))

@@ -6,6 +6,7 @@ one, write a function with @feature in the module of its kind and add its row to
 
 from optimize.data.features import clock, prices, volumes, zigzag  # noqa: F401  (imports register the features)
 from optimize.data.features.compute import check_features, compute_features, refuse_leaks, warmup_bars
+from optimize.data.features.groups import check_groups, column_groups, columns_in_groups
 from optimize.data.features.registry import (
     FEATURES,
     AssetBars,
@@ -24,6 +25,9 @@ __all__ = [
     "Feature",
     "FeatureDescription",
     "check_features",
+    "check_groups",
+    "column_groups",
+    "columns_in_groups",
     "columns_of",
     "compute_features",
     "feature",

@@ -15,37 +15,39 @@ MARKET_HOURS = {  # local time zone, minutes of the day at which it opens and cl
 SATURDAY = 5
 
 
-@feature("time_of_day", "time_of_day_sin", "time_of_day_cos", warmup=0, clock=True)
+@feature("time_of_day", "time_of_day_sin", "time_of_day_cos", group="time", warmup=0, clock=True)
 def time_of_day(bars: AssetBars) -> list[FloatArray]:
     """Return the UTC time of day at the bar's end, as sine and cosine."""
     return _circle(bars.bar_end, DAY_NS)
 
 
-@feature("time_of_week", "time_of_week_sin", "time_of_week_cos", warmup=0, clock=True)
+@feature("time_of_week", "time_of_week_sin", "time_of_week_cos", group="time", warmup=0, clock=True)
 def time_of_week(bars: AssetBars) -> list[FloatArray]:
     """Return the UTC time of the week at the bar's end, as sine and cosine."""
     return _circle(bars.bar_end, 7 * DAY_NS)
 
 
-@feature("session_flags", *MARKET_HOURS, warmup=0, needs=("intraday",), kind="category", clock=True)
+@feature(
+    "session_flags", *MARKET_HOURS, group="time", warmup=0, needs=("intraday",), kind="category", clock=True
+)
 def session_flags(bars: AssetBars) -> list[FloatArray]:
     """Return whether the bar ends in the weekday hours of Tokyo, London and New York; holidays count too."""
     return [_is_open(bars.bar_end, *hours) for hours in MARKET_HOURS.values()]
 
 
-@feature("day_of_week", warmup=0, kind="category", clock=True)
+@feature("day_of_week", group="time", warmup=0, kind="category", clock=True)
 def day_of_week(bars: AssetBars) -> list[FloatArray]:
     """Return the weekday of the session, from -1 (Monday) to 1 (Sunday)."""
     return [_weekday(bars) / 3.0 - 1.0]
 
 
-@feature("weekend", warmup=0, kind="category", clock=True)
+@feature("weekend", group="time", warmup=0, kind="category", clock=True)
 def weekend(bars: AssetBars) -> list[FloatArray]:
     """Return whether the session is on a Saturday or Sunday."""
     return [(_weekday(bars) >= SATURDAY).astype(np.float64)]
 
 
-@feature("minutes_to_close", warmup=0, needs=("closing_time", "intraday"), clock=True)
+@feature("minutes_to_close", group="time", warmup=0, needs=("closing_time", "intraday"), clock=True)
 def minutes_to_close(bars: AssetBars) -> list[FloatArray]:
     """Return the minutes from the bar's end to the close of its session, 0 after the close."""
     return [np.maximum(bars.session_close - bars.bar_end, 0) / MINUTE_NS]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from envs.fields import MARKET, Declared, Setting
 from envs.plain import read
 from envs.types import FloatArray, IntArray
-from optimize.data.features.spec import FEATURE_KEYS, FeatureSpec
+from optimize.data.features.spec import CUSTOM, FEATURE_KEYS, GROUPS, FeatureSpec
 from optimize.data.timeframes import TIMEFRAME_PATTERN
 from optimize.errors import BadInputError, nearest, require
 from optimize.extensions import extendable
@@ -63,6 +63,7 @@ class Feature:
     keys: tuple[str, ...] = ()  # settings of its own under `feature`
     reads: tuple[str, ...] = ()  # those of FeatureSpec that few features read
     warmup_of: Callable[[Mapping[str, Any]], int] | None = None  # where the warm-up depends on them
+    group: str = CUSTOM  # one of GROUPS, by which feature.groups chooses its columns
 
 
 FEATURES: dict[str, Feature] = extendable({})
@@ -72,6 +73,7 @@ def feature(
     name: str,
     *columns: str,
     warmup: int | Callable[[Mapping[str, Any]], int],
+    group: str = CUSTOM,
     needs: tuple[DataNeed, ...] = (),
     kind: FeatureKind = "numeric",
     clock: bool = False,
@@ -82,7 +84,9 @@ def feature(
 
     `keys` are settings of its own, `feature.KEY`, which the function reads as `bars.keys["KEY"]`; the warm-up
     may be a function of them. `reads` names keys of FeatureSpec that this feature reads and others do not.
+    `group` is the group of its columns for feature.groups.
     """
+    require(group in GROUPS, f"group of {name}", group, f"one of {', '.join(GROUPS)}", GROUPS)
     own = dict(keys or {})
     own_fields = {part.name for part in fields(FeatureSpec)}
 
@@ -92,7 +96,8 @@ def feature(
             _refuse_twice(name, key, own[key], compute.__module__)
         defaults = {key: declared.default for key, declared in own.items()}
         bars, of = (warmup(defaults), warmup) if callable(warmup) else (warmup, None)
-        FEATURES[name] = Feature(columns or (name,), bars, compute, needs, kind, clock, tuple(own), reads, of)
+        named = columns or (name,)
+        FEATURES[name] = Feature(named, bars, compute, needs, kind, clock, tuple(own), reads, of, group)
         FEATURE_KEYS.update(own)
         return compute
 
@@ -124,12 +129,15 @@ class FeatureDescription:
     columns: tuple[str, ...]
     warmup: int  # bars before the first usable value
     reads_volume: bool
+    group: str  # by which feature.groups chooses its columns
 
 
 def list_features() -> list[FeatureDescription]:
     """Return a description of every registered feature, in alphabetical order."""
     return [
-        FeatureDescription(name, _meaning(one.compute), one.columns, one.warmup, "volume" in one.needs)
+        FeatureDescription(
+            name, _meaning(one.compute), one.columns, one.warmup, "volume" in one.needs, one.group
+        )
         for name, one in sorted(FEATURES.items())
     ]
 

@@ -20,6 +20,8 @@ DEFAULT_INDICATORS = (
     "time_of_day",
     "time_of_week",
 )
+GROUPS = ("price", "trend", "oscillator", "volatility", "volume", "time", "custom")
+CUSTOM = "custom"  # group of a feature of an extension that names none
 FEATURE_KEYS: dict[str, Declared] = extendable({})  # that features declare by themselves, under `feature`
 
 
@@ -39,9 +41,22 @@ class FeatureSpec:
         unit="percent", above=0, below=100,
         allowed="a non-empty list of distinct percentages between 0 and 100",
     )  # fmt: skip
+    groups: list[str] = setting(
+        [], RUN, "Groups of columns that the agent sees of these features; empty: all columns.",
+        choices=GROUPS, allowed=f"a list of {', '.join(GROUPS)}, or empty",
+    )  # fmt: skip
     parameters: dict[str, Any] = setting(
         {}, MARKET, "Keys that features of an extension declare.", open_keys=lambda: FEATURE_KEYS
     )
+
+    def __hash__(self) -> int:
+        """Return a hash, which the lists of a frozen dataclass do not have, so that fits may be cached."""
+        return hash(repr(self))
+
+    @property
+    def history(self) -> int:
+        """Return the bars that one observation depends on."""
+        return self.lookback
 
     def value_of(self, key: str) -> Any:
         """Return the value of a key that a feature declares: as it is set, else its default."""
@@ -56,6 +71,8 @@ class FeatureSpec:
         for timeframe in higher:
             timeframe_ns(timeframe, key)
         require(len(set(higher)) == len(higher), key, higher, "a list without repeats")
+        groups = self.groups
+        require(len(set(groups)) == len(groups), "feature.groups", groups, "a list without repeats")
         percents = self.zigzag_pct
         usable = len(set(percents)) == len(percents) > 0
         between = "a non-empty list of distinct percentages between 0 and 100"

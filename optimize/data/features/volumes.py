@@ -12,19 +12,19 @@ from optimize.data.features.rolling import ratio, rolling
 LONG_WINDOW = 100  # bars of the long mean, compared with the mean of the last WINDOW bars
 
 
-@feature("mfi", warmup=PERIOD, needs=("volume",))
+@feature("mfi", group="volume", warmup=PERIOD, needs=("volume",))
 def mfi(bars: AssetBars) -> list[FloatArray]:
     """Return the money flow index (MFI), -1..1."""
     return [indicators.money_flow_index(bars.high, bars.low, bars.close, bars.volume) / 50.0 - 1.0]
 
 
-@feature("cmf", warmup=WINDOW - 1, needs=("volume",))
+@feature("cmf", group="volume", warmup=WINDOW - 1, needs=("volume",))
 def cmf(bars: AssetBars) -> list[FloatArray]:
     """Return the Chaikin money flow, -1..1."""
     return [indicators.chaikin_money_flow(bars.high, bars.low, bars.close, bars.volume)]
 
 
-@feature("obv", warmup=WINDOW, needs=("volume",))
+@feature("obv", group="volume", warmup=WINDOW, needs=("volume",))
 def obv(bars: AssetBars) -> list[FloatArray]:
     """Return the 20-bar change of on-balance volume divided by the volume of these bars, -1..1.
 
@@ -36,7 +36,15 @@ def obv(bars: AssetBars) -> list[FloatArray]:
     return [ratio(flow, total, total == 0)]
 
 
-@feature("volume", "volume_mean", "volume_ratio", "volume_trend", warmup=LONG_WINDOW - 1, needs=("volume",))
+@feature(
+    "volume",
+    "volume_mean",
+    "volume_ratio",
+    "volume_trend",
+    group="volume",
+    warmup=LONG_WINDOW - 1,
+    needs=("volume",),
+)
 def volume(bars: AssetBars) -> list[FloatArray]:
     """Return volume relative to its mean: 20 bars against 100, this bar against 20, and the 20-bar trend.
 

@@ -42,6 +42,7 @@ def draw_trailing(close: FloatArray, window: int, pct: float, direction: IntArra
     "zigzag_direction_{pct}",
     "zigzag_distance_{pct}",
     "zigzag_age_{pct}",
+    group="trend",
     warmup=ZIGZAG_BARS - 1,
     reads=("zigzag_pct",),
 )

@@ -11,8 +11,7 @@ import numpy as np
 from envs.plain import to_plain
 from optimize.bundles.evaluate import span_window
 from optimize.bundles.holdout import too_short
-from optimize.bundles.replay import load_on_device
-from optimize.data.scaling import load_scaler
+from optimize.bundles.replay import load_window_model
 from optimize.database import Connection
 from optimize.errors import BadInputError
 from optimize.evaluate.captions import BUY_AND_HOLD
@@ -31,9 +30,9 @@ from optimize.results.holdout import HoldoutOpening, log_opening, openings_of, s
 from optimize.results.instrument_names import instruments_of
 from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.finalists.retrain import Place
-from optimize.walkforward.files import SCALER, finalist_folder, holds_agent, window_folder
+from optimize.walkforward.files import finalist_folder, holds_agent, window_folder
 from optimize.walkforward.markets import WindowedMarket
-from optimize.walkforward.run import WindowModel, conclude, evaluate_baselines, evaluate_window
+from optimize.walkforward.run import conclude, evaluate_baselines, evaluate_window
 
 PURPOSE = "finalists"
 
@@ -166,8 +165,7 @@ def _result(
     stored = window_folder(folder, windowed.windows[-1].index, 0)
     if not holds_agent(stored):
         return dataclasses.replace(empty, reason=f"{stored} lacks its agent")
-    scaler = load_scaler(stored / SCALER, windowed.market.feature_names)
-    model = WindowModel(load_on_device(stored, entrant.spec.agent.device), scaler)
+    model = load_window_model(entrant.spec, windowed, stored)
     measured = evaluate_window(entrant.spec, on_holdout, on_holdout.windows[0], model)[0]
     found = conclude(entrant.spec, on_holdout, [[measured]], pruned_at=None).score
     whole = summarise([[measured]], windowed.market.sessions_per_year, entrant.spec.score.risk_free)

@@ -6,18 +6,17 @@ from collections.abc import Callable
 import numpy as np
 
 from envs.stress import Stress
-from optimize.bundles.replay import load_on_device
+from optimize.bundles.replay import load_window_model
 from optimize.data.market import volume_of
-from optimize.data.scaling import load_scaler
 from optimize.errors import WalkforgeError
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.results.finalists import FinalistRun, StressRecord, save_stress, stress_of
 from optimize.study.failures.shortages import patiently
 from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.finalists.retrain import Place
-from optimize.walkforward.files import SCALER, finalist_folder, window_folder
+from optimize.walkforward.files import finalist_folder, window_folder
 from optimize.walkforward.markets import WindowedMarket
-from optimize.walkforward.run import WindowModel, conclude, evaluate_window
+from optimize.walkforward.run import conclude, evaluate_window
 
 DOUBLE, TRIPLE, DELAYED, WORST = "costs_x2", "costs_x3", "delay_1", "worst_price"
 STRESS_MEANINGS = {
@@ -77,8 +76,7 @@ def _stressed(
         measured: list[WindowResult] = []
         for window in windowed.windows:
             stored = window_folder(folder, window.index, 0)
-            scaler = load_scaler(stored / SCALER, windowed.market.feature_names)
-            model = WindowModel(load_on_device(stored, spec.agent.device), scaler)
+            model = load_window_model(spec, windowed, stored)
             measured.append(evaluate_window(spec, windowed, window, model, stress)[0])
     except WalkforgeError as error:  # such as costs that take all of a price
         return StressRecord(run.run_uuid, scenario, None, reason=str(error))

@@ -10,8 +10,7 @@ import numpy as np
 from envs.plain import from_plain
 from envs.types import FloatArray
 from optimize.agents.threads import limit_threads
-from optimize.bundles.replay import load_on_device
-from optimize.data.scaling import load_scaler
+from optimize.bundles.replay import load_window_model
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.summary import WindowResult
 from optimize.extensions import names_in_code
@@ -21,9 +20,9 @@ from optimize.results.events import CodesEqual
 from optimize.results.records import RunRecord, StudyRecord, WindowRecord, load_study
 from optimize.study.context import StudyContext, indicators_of
 from optimize.study.spec import StudySpec
-from optimize.walkforward.files import SCALER, find_returns, holds_agent
+from optimize.walkforward.files import find_returns, holds_agent
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
-from optimize.walkforward.run import WindowModel, evaluate_window, run_window, seed_of
+from optimize.walkforward.run import evaluate_window, run_window, seed_of
 from optimize.walkforward.versions import (
     CODE,
     COMMIT,
@@ -185,8 +184,7 @@ def _evaluates_equal(
         split = next((one for one in windowed.windows if one.index == window.window), None)
         if split is None or windowed.market.fingerprint != run.data_fingerprint:
             return False
-        scaler = load_scaler(place / SCALER, windowed.market.feature_names)
-        model = WindowModel(load_on_device(place, again.agent.device), scaler)
+        model = load_window_model(again, windowed, place)
         return _same(spec.folder, window, evaluate_window(again, windowed, split, model)[0], bitwise=False)
     return False
 

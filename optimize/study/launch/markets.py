@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from envs.fields import MARKET, keys_of
 from optimize.agents.budget import budget_lines
 from optimize.agents.engines import choose_engine
 from optimize.agents.kernels.compile_first import must_compile_first
@@ -39,8 +40,14 @@ def build_markets(spec: StudySpec, space: SearchSpace) -> dict[MarketKey, Window
 
 
 def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:
-    """Return every combination of timeframe, lookback and other searched keys of data and features."""
-    searched = [p.path for p in space.parameters if p.path.partition(".")[0] in ("data", "feature")]
+    """Return every combination of timeframe, lookback and the other searched keys that decide a market."""
+    keys = keys_of(type(spec))
+    searched = [
+        each.path
+        for each in space.parameters
+        if each.path.partition(".")[0] in ("data", "feature")
+        and (each.path == LOOKBACK or each.path not in keys or keys[each.path].setting.role == MARKET)
+    ]
     grouped = {each.path for each in space.parameters if each.options}
     paths = [TIMEFRAME, LOOKBACK, *(path for path in searched if path not in (TIMEFRAME, LOOKBACK))]
     if LOOKBACK not in searched and LOOKBACK.partition(".")[0] in grouped:

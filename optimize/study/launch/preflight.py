@@ -15,7 +15,6 @@ from optimize.bundles.replay import WindowedMarkets, replay_bundle
 from optimize.bundles.write import write_bundle
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.market import refuse_leaking_features
-from optimize.data.scaling import load_scaler
 from optimize.errors import StudyStoppedError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import SPAN_EDGES, WindowDates
@@ -32,6 +31,7 @@ from optimize.study.trials.execute import perform
 from optimize.study.workers.gpus import Device, worker_environment
 from optimize.walkforward.files import SCALER, run_folder, window_folder, write_window
 from optimize.walkforward.markets import build_windowed_market
+from optimize.walkforward.representation import load_representation
 from optimize.walkforward.run import WindowModel, evaluate_window, run_window, seed_of
 
 STEPS_PER_ENV = 64
@@ -53,7 +53,8 @@ def preflight(spec: StudySpec, cache_dir: Path, echo: Callable[[str], None]) -> 
             sessions = windowed.market.session_date[slice(*window.test_sessions)]
             write_window(target, sessions, trained, measured, trades)
             loaded = WindowModel(
-                load_agent(target), load_scaler(target / SCALER, windowed.market.feature_names)
+                load_agent(target),
+                load_representation(target / SCALER, tiny.feature, windowed.market.feature_names),
             )
         with _stage("Evaluation", echo):
             again, made_again = evaluate_window(tiny, windowed, window, loaded)

@@ -81,7 +81,7 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     last = bundle.spans.train_ends[-1]
     since = str(market.session_date[np.searchsorted(market.session_date, np.datetime64(last)) + 1])
     first = int(np.searchsorted(market.session, np.searchsorted(market.session_date, np.datetime64(since))))
-    scaled = bundle.scaled(market, 0, market.n_bars)
+    scaled = bundle.observed(market)
     (evaluation,) = rollout(
         bundle.agent, scaled, [(first, market.n_bars - 1)],
         env=spec.env, cost=spec.cost, reward=spec.reward, lookback=spec.feature.lookback,

@@ -232,4 +232,4 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(bundle: Path) -> No
 def test_an_honest_bundle_passes_all_of_it(bundle: Path) -> None:
     files = verify_bundle(bundle).files
     assert files["scaler.npz"]["sha256"] == hash_file(bundle / "scaler.npz")
-    assert np.isfinite(load_bundle(bundle).scaler.mean).all()
+    assert np.isfinite(load_bundle(bundle).representation.scaler.mean).all()

@@ -103,6 +103,13 @@ def test_a_band_is_not_searched_where_actions_are_discrete(tmp_path: Path, actio
         ("ppo", {"feature": {"indicators": [["returns"], ["rsi", "rsi"]]}}, "without repeats"),
         ("ppo", {"feature": {"indicators": [["returns"], ["rsi", "adx"]]}}, None),
         ("ppo", {"feature": {"higher_timeframes": [[], ["4h"]]}}, None),
+        ("ppo", {"feature": {"groups": [[], ["price"]]}}, None),
+        ("ppo", {"feature": {"groups": [[], ["volume"]]}}, r"groups offers \['volume'\].*no column is in"),
+        (
+            "ppo",
+            {"feature": {"groups": [[], ["trend"]], "indicators": [["returns", "adx"], ["returns"]]}},
+            r"groups offers \['trend'\].*no column is in the group trend",
+        ),
     ],
 )
 def test_every_choice_is_tried_on_the_configuration(

@@ -121,7 +121,7 @@ def test_a_window_has_the_sharpe_ratio_of_its_policy_on_its_own_train_span(tmp_p
     model, result, _ = run_window(spec, windowed, window, seed=3)
     again, _ = evaluate_window(spec, windowed, window, model, in_sample=True)
     assert again.metrics == result.metrics
-    _, market = fit_to_window(windowed, window, spec.feature.lookback)
+    _, market = fit_to_window(spec, windowed, window)
     parts = parts_of_sessions(market, window.train_first + 1, window.train_last)
     bars = [np.arange(first, last + 1) for (first, last), _ in parts]
     np.testing.assert_array_equal(
