@@ -1,0 +1,140 @@
+"""Ridge regression in closed form on the features that an agent observes, with out-of-fold forecasts.
+
+The normal equations of the whole train span, less those of one fold and its surroundings, give the fit
+without that fold, so that all folds cost little more than one fit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from envs.types import FloatArray, IntArray, Market
+
+PENALTIES = tuple(10.0 ** np.arange(-3, 3))  # times the number of rows, for standardised columns
+FOLDS = 5  # contiguous parts of the train span
+ROWS_AT_ONCE = 4096  # rows read at a time, so that wide inputs do not fill the memory
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """Linear forecasts of the labels of every asset and horizon, each with its own penalty."""
+
+    weights: FloatArray  # (D, A, H)
+    intercept: FloatArray  # (A, H)
+    penalty: FloatArray  # (H,) times the number of rows
+
+    def forecast(self, observed: NDArray[np.float32]) -> FloatArray:
+        """Return the forecasts (n, A, H) of observations (n, D)."""
+        flat = self.weights.reshape(len(self.weights), -1)
+        return (observed @ flat).reshape(len(observed), *self.intercept.shape) + self.intercept
+
+
+def observed_columns(market: Market, bars: IntArray, lookback: int) -> NDArray[np.float32]:
+    """Return the features that an agent observes (n, D) at bars (n,), D = lookback x A x F, oldest first."""
+    steps = np.arange(1 - lookback, 1)
+    return np.ascontiguousarray(market.features[bars[:, None] + steps].reshape(len(bars), -1))
+
+
+def out_of_fold(
+    market: Market, bars: IntArray, labels: FloatArray, lookback: int, horizons: Sequence[int]
+) -> tuple[LinearFit, FloatArray]:
+    """Fit the labels (n, A, H) of rising bars (n,) and return the fit with forecasts (n, A, H) of each bar.
+
+    The forecast of a bar comes from the other folds, without the bars whose labels or observations overlap
+    those of its fold. The penalty of each horizon is the one whose forecasts out of fold err least.
+    """
+    count = len(bars)
+    values = labels.reshape(count, -1)
+    whole, without = _sums(market, bars, values, lookback, max(horizons) + lookback)
+    found = np.empty((len(PENALTIES), *labels.shape))
+    for fold, rest in without:
+        for part in np.array_split(fold, -(-len(fold) // ROWS_AT_ONCE)):
+            observed = observed_columns(market, bars[part], lookback).astype(np.float64)
+            for place, (weights, intercept) in enumerate(rest):
+                found[place, part] = (observed @ weights + intercept).reshape(len(part), *labels.shape[1:])
+    spread = labels.std(axis=0)
+    errors = (found - labels) / np.where(spread > 0, spread, 1.0)
+    best = np.square(errors).mean(axis=(1, 2)).argmin(axis=0)
+    solutions = whole.solve(PENALTIES)
+    weights = np.array([each for each, _ in solutions]).reshape(len(PENALTIES), -1, *labels.shape[1:])
+    intercepts = np.array([each for _, each in solutions]).reshape(len(PENALTIES), *labels.shape[1:])
+    fit = LinearFit(_of_best(weights, best), _of_best(intercepts, best), np.array(PENALTIES)[best])
+    return fit, _of_best(found, best)
+
+
+def _of_best(values: FloatArray, best: IntArray) -> FloatArray:
+    """Return values (..., H) of the best penalty of each horizon from those (P, ..., H) of all."""
+    return np.array(
+        np.take_along_axis(values, best.reshape(-1, *[1] * (values.ndim - 2), len(best)), axis=0)[0]
+    )
+
+
+Solution = tuple[FloatArray, FloatArray]  # weights (D, V) and intercept (V,)
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """Sums over rows of products of columns (D,) and values (V,)."""
+
+    rows: int
+    columns: FloatArray  # (D,) sums
+    values: FloatArray  # (V,) sums
+    square: FloatArray  # (D, D)
+    cross: FloatArray  # (D, V)
+
+    def plus(self, other: "_Products", sign: int = 1) -> "_Products":
+        """Return the sums with those of other rows added, or taken away with sign -1."""
+        return _Products(
+            self.rows + sign * other.rows,
+            self.columns + sign * other.columns,
+            self.values + sign * other.values,
+            self.square + sign * other.square,
+            self.cross + sign * other.cross,
+        )
+
+    def solve(self, penalties: Sequence[float]) -> list[Solution]:
+        """Return weights (D, V) and intercept (V,) for each penalty; the intercept is not penalised."""
+        rows = max(self.rows, 1)
+        centre, level = self.columns / rows, self.values / rows
+        spread = self.square - rows * np.outer(centre, centre)
+        cross = self.cross - rows * np.outer(centre, level)
+        diagonal = np.diag(spread).copy()
+        found = []
+        for penalty in penalties:
+            np.fill_diagonal(spread, np.maximum(diagonal, 0.0) + penalty * rows)
+            weights = cho_solve(cho_factor(spread, check_finite=False), cross, check_finite=False)
+            found.append((weights, level - centre @ weights))
+        return found
+
+
+def _sums(
+    market: Market, bars: IntArray, values: FloatArray, lookback: int, gap: int
+) -> tuple[_Products, list[tuple[IntArray, list[Solution]]]]:
+    """Return the products of all rows, and the solutions without each fold and `gap` bars on either side."""
+    folds = np.array_split(np.arange(len(bars)), FOLDS)
+    parts = [_products(market, bars[fold], values[fold], lookback) for fold in folds]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.plus(part)
+    found = []
+    for fold, part in zip(folds, parts, strict=True):
+        begin, end = np.searchsorted(bars, (bars[fold[0]] - gap, bars[fold[-1]] + gap + 1))
+        rest = whole.plus(part, -1)
+        for near in (slice(begin, fold[0]), slice(fold[-1] + 1, end)):
+            rest = rest.plus(_products(market, bars[near], values[near], lookback), -1)
+        found.append((fold, rest.solve(PENALTIES)))
+    return whole, found
+
+
+def _products(market: Market, bars: IntArray, values: FloatArray, lookback: int) -> _Products:
+    width = lookback * market.n_assets * len(market.feature_names)
+    square, cross, total = np.zeros((width, width)), np.zeros((width, values.shape[1])), np.zeros(width)
+    for first in range(0, len(bars), ROWS_AT_ONCE):
+        observed = observed_columns(market, bars[first : first + ROWS_AT_ONCE], lookback).astype(np.float64)
+        square += observed.T @ observed
+        cross += observed.T @ values[first : first + ROWS_AT_ONCE]
+        total += observed.sum(axis=0)
+    return _Products(len(bars), total, values.sum(axis=0), square, cross)
