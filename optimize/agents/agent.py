@@ -23,7 +23,7 @@ from optimize.agents.engines import FUSED, LOCK_STEP
 from optimize.agents.kernels.fused.rollout import fuse
 from optimize.agents.registry import find_algorithm
 from optimize.agents.sb3.build import policy_arguments
-from optimize.agents.spec import AgentSpec
+from optimize.agents.spec import AgentSpec, network_of
 from optimize.errors import BadInputError
 
 
@@ -114,7 +114,7 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
     return {
         "agent": to_plain(spec),
         "policy": {
-            "net_arch": list(spec.widths),
+            "net_arch": network_of(spec),
             "activation": spec.activation,
             "use_sde": bool(spec.hyperparameters.get("use_sde", False)),
         },

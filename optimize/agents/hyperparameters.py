@@ -36,7 +36,10 @@ HYPERPARAMETERS: dict[str, Declared] = {
     ),
     "batch_size": _declare(int, "Steps in one update of the networks.", unit="steps", low=1),
     "n_epochs": _declare(int, "Passes over a rollout.", low=1),
-    "gamma": _declare(float, "Discount of the next bar's reward.", unit="a bar", above=0, high=1),
+    "gamma": _declare(
+        float, "Discount of the next bar's reward; at 0 an agent looks one step ahead.", unit="a bar",
+        low=0, high=1,
+    ),
     "gae_lambda": _declare(
         float, "Weight of later rewards against the critic in the estimate of an advantage.", low=0, high=1
     ),

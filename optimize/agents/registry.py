@@ -170,7 +170,7 @@ def takers_of(key: str) -> list[str]:
 
 def searchable_keys(agent_name: str) -> frozenset[str]:
     """Return the keys under `agent` that change the model which is built."""
-    return frozenset(hyperparameters_of(agent_name)) | {"net", "activation"}
+    return frozenset(hyperparameters_of(agent_name)) | {"net", "activation", "weight_decay"}
 
 
 def unsearchable(key: str) -> str | None:

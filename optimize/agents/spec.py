@@ -19,8 +19,9 @@ from optimize.agents.registry import (
 )
 from optimize.errors import BadInputError, nearest, require
 
-# Width of each hidden layer.
+# Width of each hidden layer; without any, the policy is linear in the observation.
 NETS: dict[str, tuple[int, ...]] = {
+    "linear": (),
     "tiny": (32, 32),
     "small": (64, 64),
     "medium": (128, 128),
@@ -28,6 +29,7 @@ NETS: dict[str, tuple[int, ...]] = {
     "deep": (128, 128, 128),
 }
 ACTIVATIONS = ("tanh", "relu")
+CRITIC_OF_LINEAR = NETS["small"]  # hidden layers of the critics of a linear policy that acts through them
 MAX_LAYER_UNITS, MAX_LAYERS = 8192, 16  # units of a layer, layers
 ENGINES = ("auto", "compiled", "stock")
 FORMER_ENGINES = ("graphed",)  # of stored agents, which are still evaluated
@@ -54,6 +56,10 @@ class AgentSpec:
         f"{MAX_LAYER_UNITS}, such as [256,256]",
     )  # fmt: skip
     activation: str = setting("tanh", RUN, "Activation of the hidden layers.", choices=ACTIVATIONS)
+    weight_decay: float = setting(
+        0.0, RUN, "Decoupled weight decay: times learning_rate, the share of a weight that a step takes off.",
+        low=0,
+    )  # fmt: skip
     device: str = setting(
         "cpu", RUN, "Device of the training.", allowed="auto, cpu, cuda or cuda:NUMBER", fixed=EXAM
     )
@@ -71,6 +77,10 @@ class AgentSpec:
         check_ranges(self, "agent")
         named = self.net in NETS if isinstance(self.net, str) else is_widths(self.net)
         allowed = setting_of(AgentSpec.__dataclass_fields__["net"]).range
+        if not named and self.net in ([], ()):
+            raise BadInputError(
+                f"agent.net={self.net!r} has no layers: agent.net=linear is the policy without hidden layers"
+            )
         require(named, "agent.net", self.net, allowed, NETS if isinstance(self.net, str) else ())
         known = _DEVICE.fullmatch(self.device) is not None
         require(known, "agent.device", self.device, "auto, cpu, cuda or cuda:NUMBER")
@@ -79,6 +89,18 @@ class AgentSpec:
     def widths(self) -> tuple[int, ...]:
         """Return the width of each hidden layer."""
         return NETS[self.net] if isinstance(self.net, str) else tuple(self.net)
+
+
+def network_of(spec: AgentSpec) -> list[int] | dict[str, list[int]]:
+    """Return the hidden layers of an agent's networks, as stable-baselines3 takes them.
+
+    Critics that a policy follows by their gradient, as those of SAC and TD3, keep hidden layers beside a
+    linear policy: by a linear critic the best action would be the same in every state.
+    """
+    algorithm = find_algorithm(spec.name)
+    if spec.widths or algorithm.on_policy or "continuous" not in algorithm.actions:
+        return list(spec.widths)
+    return {"pi": [], "qf": list(CRITIC_OF_LINEAR)}
 
 
 def is_widths(value: object) -> bool:
@@ -107,7 +129,9 @@ def check_agent(spec: AgentSpec) -> None:
 def _unknown(key: str, name: str, known: dict[str, Hyperparameter]) -> str:
     if key in OWNED:
         return f"agent.{key} cannot be set: {OWNED[key]}"
-    choices = sorted({*known, "net", "activation", "total_timesteps", "n_envs", "device", "engine"})
+    choices = sorted(
+        {*known, "net", "activation", "weight_decay", "total_timesteps", "n_envs", "device", "engine"}
+    )
     close = nearest(key, choices, 3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(choices)}"
     return f"agent.{key} is not an argument of {name}: {hint}"
@@ -135,6 +159,14 @@ def _check_value(parameter: Hyperparameter, value: Any) -> None:
 
 def _check_together(spec: AgentSpec, values: dict[str, Any]) -> None:
     """Check constraints between several values."""
+    if spec.weight_decay:
+        most = 1 / float(values.get("learning_rate", 0) or 1)
+        allowed = (
+            f"below {most:g}, where a step would take each weight off whole, at this agent.learning_rate"
+        )
+        require(spec.weight_decay < most, "agent.weight_decay", spec.weight_decay, allowed)
+        allowed = "0 while agent.use_sde is true: its matrix of deviations would decay"
+        require(not values.get("use_sde"), "agent.weight_decay", spec.weight_decay, allowed)
     if find_algorithm(spec.name).on_policy and values.get("normalize_advantage"):
         allowed = "at least 2 while agent.normalize_advantage is true"
         batch_size = values.get("batch_size", 2)  # A2C has none: its batch is the rollout

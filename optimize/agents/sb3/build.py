@@ -11,8 +11,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from optimize.agents.budget import fit_to_budget
 from optimize.agents.engines import Engine
-from optimize.agents.registry import find_algorithm
-from optimize.agents.spec import AgentSpec
+from optimize.agents.optimizers import DecayedAdam, decay_arguments
+from optimize.agents.registry import find_algorithm, hyperparameters_of
+from optimize.agents.spec import AgentSpec, network_of
 
 # torch's compiler, which the first optimizer imports, makes a cache folder in the temporary one although
 # nothing is compiled: name it a folder that is there.
@@ -35,7 +36,7 @@ def build(spec: AgentSpec, vec_env: VecEnv, engine: Engine, seed: int) -> BaseAl
             vec_env,
             seed=seed,
             device=spec.device,
-            policy_kwargs=policy_arguments(list(spec.widths), spec.activation),
+            policy_kwargs=policy_arguments(network_of(spec), spec.activation) | _optimizer_arguments(spec),
             **fit_to_budget(spec),
         )
     _fuse_optimizers(model)
@@ -44,15 +45,21 @@ def build(spec: AgentSpec, vec_env: VecEnv, engine: Engine, seed: int) -> BaseAl
     return model
 
 
-def policy_arguments(net_arch: list[int], activation: str) -> dict[str, Any]:
+def policy_arguments(net_arch: list[int] | dict[str, list[int]], activation: str) -> dict[str, Any]:
     """Return the arguments of SB3's policy classes for these layers."""
     return {"net_arch": net_arch, "activation_fn": _ACTIVATIONS[activation]}
+
+
+def _optimizer_arguments(spec: AgentSpec) -> dict[str, Any]:
+    """Return the arguments of SB3's policy classes for agent.weight_decay."""
+    values = {key: each.default for key, each in hyperparameters_of(spec.name).items()} | spec.hyperparameters
+    return decay_arguments(spec.weight_decay, values, find_algorithm(spec.name).on_policy)
 
 
 def _fuse_optimizers(model: BaseAlgorithm) -> None:
     """Use torch's fused Adam, which makes training a tenth to a sixth faster."""
     holders = (model, model.policy, *model.policy.children())
     for optimizer in (value for holder in holders for value in vars(holder).values()):
-        if type(optimizer) is torch.optim.Adam:
+        if type(optimizer) in (torch.optim.Adam, DecayedAdam):
             for group in optimizer.param_groups:
                 group["fused"] = True

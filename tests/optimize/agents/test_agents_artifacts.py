@@ -54,9 +54,16 @@ def test_a_fresh_process_acts_identically_without_pickle(tmp_path: Path) -> None
         assert len(np.unique(action)) > 1 or name == "dqn"
 
 
-@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, "ppo"))
-def test_both_forms_hold_the_same_weights(name: str, tmp_path: Path) -> None:
-    agent = train_small(small_spec(name))
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    mostly_slow(
+        [(name, changes) for changes in ({}, {"net": "linear", "weight_decay": 0.1}) for name in ALGORITHMS],
+        ("ppo", {}),
+        ("td3", {"net": "linear", "weight_decay": 0.1}),
+    ),
+)
+def test_both_forms_hold_the_same_weights(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    agent = train_small(small_spec(name, **changes))
     agent.save(tmp_path)
     loaded = load_agent(tmp_path)
     assert same_weights(loaded, agent)

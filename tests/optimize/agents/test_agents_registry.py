@@ -37,7 +37,7 @@ def test_settings_of_the_exam_and_the_machine_are_not_searchable() -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_searchable_keys(name: str) -> None:
     keys = searchable_keys(name)
-    assert {"net", "activation", "learning_rate", "gamma"} <= keys
+    assert {"net", "activation", "weight_decay", "learning_rate", "gamma"} <= keys
     assert ("batch_size" in keys) is (name != "a2c")
     assert ("clip_range" in keys) is (name == "ppo")
     assert not {"policy", "env", "rollout_buffer_class", "replay_buffer_kwargs"} & keys

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from optimize.agents.registry import ALGORITHMS, OWNED
-from optimize.agents.spec import AgentSpec, check_agent
+from optimize.agents.spec import AgentSpec, check_agent, network_of
 from optimize.errors import BadInputError
 from tests.optimize.agents.support import shipped_spec
 
@@ -58,8 +58,8 @@ def test_arguments_that_take_objects_are_refused(key: str) -> None:
         ("learning_rate", True, "a number"),
         ("learning_rate", None, "a number"),
         ("learning_rate", [0.1], "a number"),
-        ("gamma", 1.01, "at most 1"),
-        ("gamma", 0.0, "above 0"),
+        ("gamma", 1.01, "from 0 to 1"),
+        ("gamma", -0.1, "from 0 to 1"),
         ("gae_lambda", 1.5, "from 0 to 1"),
         ("batch_size", 0, "at least 1"),
         ("batch_size", 1, "at least 2"),
@@ -104,10 +104,25 @@ def test_off_policy_ranges() -> None:
         check_agent(AgentSpec(name="dqn", n_envs=8, hyperparameters={"target_update_interval": 4}))
 
 
+def test_a_discount_of_zero_is_a_decision_of_one_step() -> None:
+    for name in ALGORITHMS:
+        check_agent(AgentSpec(name=name, hyperparameters={"gamma": 0}))
+
+
+def test_no_layer_is_a_linear_policy() -> None:
+    with pytest.raises(BadInputError, match=r"agent.net=\[\] has no layers: agent.net=linear is the policy"):
+        AgentSpec(net=[])
+    assert [network_of(AgentSpec(name=name, net="linear")) for name in ("ppo", "dqn")] == [[], []]
+    for name in ("sac", "td3"):  # a linear critic has the same best action in every state
+        assert network_of(AgentSpec(name=name, net="linear")) == {"pi": [], "qf": [64, 64]}
+        assert network_of(AgentSpec(name=name, net=[8])) == [8]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("total_timesteps", 0),
+        ("weight_decay", -0.1),
         ("n_envs", 0),
         ("net", "huge"),
         ("activation", "gelu"),

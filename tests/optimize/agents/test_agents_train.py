@@ -216,6 +216,20 @@ def test_ppo_beats_flat_if_a_feature_predicts_the_next_return() -> None:
     assert _mean_log_return(agent, market) > 0.5 * 0.01 * 40  # half of an oracle's log return over 40 bars
 
 
+def test_a_linear_policy_of_one_step_finds_a_planted_edge() -> None:
+    rng = np.random.default_rng(4)
+    known, noise = rng.normal(size=(2, 800))
+    close = 100 * np.exp(np.cumsum(0.01 * (0.5 * np.roll(known, 1) + noise)))  # it pays one bar later
+    market = make_market(close, features=np.stack([known, rng.normal(size=800)], axis=1)[:, None])
+    settings = {"n_steps": 64, "batch_size": 128, "gamma": 0.0, "learning_rate": 0.003}
+    agent = train_small(AgentSpec(net="linear", total_timesteps=8192, hyperparameters=settings), market)
+    policy: Any = agent.policy
+    weights = policy.action_net.weight.detach().numpy()[0]
+    newest = 2 * (LOOKBACK - 1)
+    assert weights[newest] > 2.5 * np.abs(np.delete(weights[: 2 * LOOKBACK], newest)).max()
+    assert _mean_log_return(agent, market) > 0.1  # the oracle holds 40 bars of a mean return of 0.4 %
+
+
 def _mean_log_return(agent: Agent, market: Any) -> float:
     env = make_env(market, "ppo", num_envs=16)
     observation, _ = env.reset(seed=4)

@@ -102,7 +102,10 @@ BAD = [
     (["leaderboard", "name=x", "limit=0"], "top_n=0 is not allowed"),
     (["leaderboard", "name=x", "top_n=0"], "at least 1"),
     (["study", "name=x", "agent.tau=0.5"], "agent.tau is not an argument of ppo: choose from activation"),
-    (["study", "name=x", "agent.net=256"], "agent.net must be one of tiny, small, medium, large, deep, or a"),
+    (
+        ["study", "name=x", "agent.net=256"],
+        "agent.net must be one of linear, tiny, small, medium, large, deep,",
+    ),
     (
         ["study", "name=x", "agent.total_timesteps=a"],
         "agent.total_timesteps must be a whole number, at least 1",

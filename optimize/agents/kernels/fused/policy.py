@@ -31,8 +31,9 @@ def read_policy_layers(policy: BasePolicy) -> PolicyLayers | None:
     extractor, modules, kind = parts
     layers = tuple(module for module in modules if isinstance(module, nn.Linear))
     between = {type(module) for module in modules if not isinstance(module, nn.Linear)}
-    plain = isinstance(extractor, FlattenExtractor) and len(layers) > 1
-    if not plain or between not in ({nn.Tanh}, {nn.ReLU}) or len(modules) != 2 * len(layers) - 1:
+    known = ({nn.Tanh}, {nn.ReLU}) if len(layers) > 1 else (set[type[nn.Module]](),)  # or linear
+    plain = isinstance(extractor, FlattenExtractor) and between in known
+    if not plain or len(modules) != 2 * len(layers) - 1:
         return None
     return PolicyLayers(layers, between == {nn.Tanh}, kind)
 

@@ -133,7 +133,7 @@ def _compile_policy(head: PolicyLayers, window: int, space: spaces.Space[object]
         window_weights=np.ascontiguousarray(weights[0][:window]),
         account_weights=np.ascontiguousarray(weights[0][window:]),
         first_bias=biases[0].copy(),
-        tail=cast(Vector, np.concatenate(parts)),
+        tail=cast(Vector, np.concatenate(parts)) if parts else np.zeros(0, np.float32),
         branch=Branch(0, units, starts[:-1:2].copy(), starts[1::2].copy(), np.zeros_like(starts[:-1:2])),
         tanh=head.tanh,
         head=head.kind,

@@ -102,7 +102,7 @@ def score_actions(
     network: Network, parameters: Vector, samples: Samples, chosen: IntArray, work: Workspace
 ) -> float:
     """Write the log probabilities of the chosen actions after `forward_samples`; return the mean entropy."""
-    output = output_layer(network.actor, work.actor, len(chosen))
+    output = output_layer(network.actor, work.stem, work.actor, len(chosen))
     log_prob = work.log_prob[: len(chosen)]
     if network.discrete:
         return categorical_log_probs(output, samples.action, chosen, log_prob)
@@ -121,12 +121,12 @@ def backward_samples(
 ) -> None:
     """Write the gradient of the loss over the old content of `gradient`.
 
-    work.by_log_prob holds the derivative of the loss by each log probability, the last layer of
-    work.critic_delta the derivative by each value, and by_entropy is the derivative by the mean entropy.
+    work.by_log_prob holds the derivative of the loss by each log probability, the output layer of the
+    critic's deltas the derivative by each value, and by_entropy is the derivative by the mean entropy.
     """
     batch, tanh = len(chosen), network.stem.tanh
-    output = output_layer(network.actor, work.actor, batch)
-    delta = output_layer(network.actor, work.actor_delta, batch)
+    output = output_layer(network.actor, work.stem, work.actor, batch)
+    delta = output_layer(network.actor, work.stem_delta, work.actor_delta, batch)
     by_log_prob = work.by_log_prob[:batch]
     if network.discrete:
         categorical_gradient(output, samples.action, chosen, by_log_prob, by_entropy, delta)
@@ -164,7 +164,7 @@ def evaluate_samples(
     for start in range(0, count, batch):
         chosen = order[start : start + batch]
         forward_samples(network, parameters, features, samples, chosen, work)
-        values = output_layer(network.critic, work.critic, len(chosen))
+        values = output_layer(network.critic, work.stem, work.critic, len(chosen))
         for row in range(len(chosen)):
             samples.value[start + row] = values[0, row]
         if with_actions:

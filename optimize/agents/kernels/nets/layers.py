@@ -24,10 +24,11 @@ class Stem(NamedTuple):
     weight: int  # where the matrix (units, D) begins in the parameters
     bias: int  # where the vector (units,) begins
     tanh: bool  # the activation of all layers but the last; else ReLU
+    linear: bool  # these layers are the last ones too: they have no activation
 
 
 class Branch(NamedTuple):
-    """The layers of one network after its first; the last one is linear."""
+    """The layers of one network after its first; the last one is linear. A linear network has none."""
 
     first: int  # where its first layer begins among the units of the stem
     units: IntArray  # (n + 1,) of its first layer, of each layer here
@@ -114,16 +115,21 @@ def matrix_view(flat: Vector, start: int, rows: int, columns: int) -> Matrix:
 
 @refcounted_kernel
 def forward_stem(stem: Stem, parameters: Vector, observation: Matrix, values: Matrix) -> None:
-    """Write the activated first layers, values (units, B), of observations (B, D)."""
+    """Write the first layers, values (units, B), of observations (B, D), activated unless they are linear."""
     weight = matrix_view(parameters, stem.weight, stem.units, stem.inputs)
     np.dot(weight, observation.T, values)
-    activate(values, parameters[stem.bias : stem.bias + stem.units], stem.tanh)
+    bias = parameters[stem.bias : stem.bias + stem.units]
+    if stem.linear:
+        add_bias(values, bias)
+    else:
+        activate(values, bias, stem.tanh)
 
 
 @refcounted_kernel
 def backward_stem(stem: Stem, gradient: Vector, observation: Matrix, values: Matrix, delta: Matrix) -> None:
     """Write the gradient by the first layers; delta (units, B) is that by their values, and is used up."""
-    backward_activation(delta, values, stem.tanh)
+    if not stem.linear:
+        backward_activation(delta, values, stem.tanh)
     np.dot(delta, observation, matrix_view(gradient, stem.weight, stem.units, stem.inputs))
     bias_gradient(delta, gradient[stem.bias : stem.bias + stem.units])
 
@@ -161,7 +167,7 @@ def backward_branch(
 ) -> None:
     """Write the gradient by every layer and by the stem's values; by these values alone if gradient is empty.
 
-    The last layer of delta comes in as the gradient by the output; the rest of it is written.
+    The output layer of the deltas comes in as the gradient by the output; the rest of them is written.
     """
     for layer in range(len(branch.weight) - 1, -1, -1):
         units, inputs = branch.units[layer + 1], branch.units[layer]
@@ -182,6 +188,8 @@ def backward_branch(
 
 
 @refcounted_kernel
-def output_layer(branch: Branch, values: Vector, batch: int) -> Matrix:
-    """Return the last layer (outputs, B) of a branch's values, or of its deltas, as a view."""
+def output_layer(branch: Branch, stem_values: Vector, values: Vector, batch: int) -> Matrix:
+    """Return the last layer (outputs, B) of a network's values, or of its deltas, as a view."""
+    if len(branch.weight) == 0:
+        return matrix_view(stem_values, branch.first * batch, branch.units[0], batch)
     return matrix_view(values, branch.place[-1] * batch, branch.units[-1], batch)

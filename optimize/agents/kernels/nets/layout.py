@@ -17,13 +17,17 @@ from optimize.agents.kernels.nets.actor_critic import Network
 from optimize.agents.kernels.nets.layers import Branch, Stem
 from optimize.agents.kernels.nets.parameters import FlatParameters
 from optimize.agents.kernels.nets.perceptrons import Perceptrons
+from optimize.agents.optimizers import DECAYED, DecayedAdam, DecayedRMSprop
 from optimize.errors import BadInputError
 
-MAX_HIDDEN_LAYERS = 3  # hidden layers that are compiled and tested
+MAX_HIDDEN_LAYERS = 3  # hidden layers that are compiled and tested; without any a network is linear
 _PLAIN: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {  # options that must be off
     torch.optim.Adam: ("weight_decay", "amsgrad", "maximize"),
+    DecayedAdam: ("amsgrad", "maximize"),
     torch.optim.RMSprop: ("weight_decay", "momentum", "centered", "maximize"),
+    DecayedRMSprop: ("weight_decay", "momentum", "centered", "maximize"),
 }
+_ADAMS = (torch.optim.Adam, DecayedAdam)
 
 
 def actor_critic_obstacle(policy: ActorCriticPolicy) -> str | None:
@@ -35,7 +39,7 @@ def actor_critic_obstacle(policy: ActorCriticPolicy) -> str | None:
     if not isinstance(policy.action_dist, (DiagGaussianDistribution, CategoricalDistribution)):
         return f"the action distribution {type(policy.action_dist).__name__}"
     depths = {len(_linear(net)) for net in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net)}
-    if not all(1 <= depth <= MAX_HIDDEN_LAYERS for depth in depths):
+    if depths != {0} and not all(1 <= depth <= MAX_HIDDEN_LAYERS for depth in depths):
         return f"{' and '.join(map(str, sorted(depths)))} hidden layers, not 1 to {MAX_HIDDEN_LAYERS}"
     if policy.device.type != "cpu":
         return f"on the device {policy.device}"
@@ -47,7 +51,7 @@ def optimizer_obstacle(
 ) -> str | None:
     """Return the property of an optimizer that the kernels do not support, or None."""
     changes = _PLAIN[type(optimizer)] if type(optimizer) in known else None
-    if changes is None or len(optimizer.param_groups) > 1:
+    if changes is None or len(optimizer.param_groups) > 1 + (type(optimizer) in DECAYED):
         return f"with the optimizer {type(optimizer).__name__}"
     changed = [key for key in changes if optimizer.param_groups[0].get(key)]
     return f"with {' and '.join(changed)} of {type(optimizer).__name__}" if changed else None
@@ -73,7 +77,7 @@ def lay_out_actor_critic(policy: ActorCriticPolicy) -> tuple[Network, FlatParame
     later = flat.start[4:]
     depth = len(actor) - 1
     units = actor[0].out_features + critic[0].out_features
-    stem = Stem(actor[0].in_features, units, 0, flat.start[2], policy.activation_fn is nn.Tanh)
+    stem = Stem(actor[0].in_features, units, 0, flat.start[2], policy.activation_fn is nn.Tanh, depth == 0)
     network = Network(
         stem=stem,
         actor=_branch(0, actor, later[: 2 * depth]),
@@ -135,7 +139,8 @@ def lay_out_perceptrons(
         places = [0, *accumulate(widths[1:-1])]
         arrays = (np.array(numbers, dtype=np.int64) for numbers in (widths, weight, bias, places))
         branches.append(Branch(place, *arrays))
-    return Perceptrons(Stem(inputs, sum(units), 0, sum(units) * inputs, tanh), tuple(branches)), order
+    stem = Stem(inputs, sum(units), 0, sum(units) * inputs, tanh, linear=len(nets[0]) == 1)
+    return Perceptrons(stem, tuple(branches)), order
 
 
 def first_perceptron(nets: Perceptrons) -> Perceptrons:
@@ -170,8 +175,8 @@ def off_policy_obstacle(
     if len(nets) == 2 or len(nets) > 3:  # an actor and its critics; or one network alone
         return f"{len(nets) - 1} critics, not 2"
     depths = {len(net) - 1 for net in nets}
-    if not all(1 <= depth <= MAX_HIDDEN_LAYERS for depth in depths):
-        return f"{' and '.join(map(str, sorted(depths)))} hidden layers, not 1 to {MAX_HIDDEN_LAYERS}"
+    if not all(depth <= MAX_HIDDEN_LAYERS for depth in depths):
+        return f"{' and '.join(map(str, sorted(depths)))} hidden layers, not 0 to {MAX_HIDDEN_LAYERS}"
     if policy.device.type != "cpu":
         return f"on the device {policy.device}"
     if model.use_sde:
@@ -182,7 +187,7 @@ def off_policy_obstacle(
         return f"with the replay buffer {model.replay_buffer_class}"
     if changed := sorted(model.replay_buffer_kwargs.keys() - {"n_steps", "gamma"}):
         return f"with {', '.join(changed)} of the replay buffer"
-    reasons = (optimizer_obstacle(optimizer, (torch.optim.Adam,)) for optimizer in optimizers)
+    reasons = (optimizer_obstacle(optimizer, _ADAMS) for optimizer in optimizers)
     return next((reason for reason in reasons if reason), None)
 
 

@@ -1,12 +1,23 @@
-"""Gradient clipping, Adam and RMSprop, computed as by torch."""
+"""Gradient clipping, Adam and RMSprop, computed as by torch, with decoupled weight decay."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from envs.types import IntArray
 from optimize.agents.kernels.bindings import kernel, refcounted_kernel
 from optimize.agents.kernels.nets.layers import Vector
+from optimize.agents.kernels.nets.parameters import FlatParameters
+from optimize.agents.optimizers import decay_of
+
+
+class Decay(NamedTuple):
+    """Decoupled weight decay; Loshchilov & Hutter (2019)."""
+
+    rate: float  # 0: none
+    matrices: IntArray  # (M, 2) where each decayed matrix begins and ends in the parameters
 
 
 class Adam(NamedTuple):
@@ -18,6 +29,7 @@ class Adam(NamedTuple):
     beta_mean: float
     beta_square: float
     epsilon: float
+    decay: Decay
 
 
 class RMSprop(NamedTuple):
@@ -27,6 +39,31 @@ class RMSprop(NamedTuple):
     learning_rate: float
     alpha: float
     epsilon: float
+    decay: Decay
+
+
+NO_DECAY = Decay(0.0, np.zeros((0, 2), np.int64))
+
+
+def read_decay(flat: FlatParameters, optimizer: torch.optim.Optimizer) -> Decay:
+    """Return the weight decay of an optimizer of flat parameters."""
+    return Decay(decay_of(optimizer), flat.matrices())
+
+
+def read_adam(flat: FlatParameters, optimizer: torch.optim.Optimizer) -> Adam:
+    """Return the state and settings of an Adam."""
+    settings = optimizer.param_groups[0]
+    mean, square = flat.moment("exp_avg"), flat.moment("exp_avg_sq")
+    beta_mean, beta_square = settings["betas"]
+    decay = read_decay(flat, optimizer)
+    return Adam(mean, square, float(settings["lr"]), beta_mean, beta_square, settings["eps"], decay)
+
+
+def read_rmsprop(flat: FlatParameters, optimizer: torch.optim.Optimizer) -> RMSprop:
+    """Return the state and settings of an RMSprop."""
+    settings = optimizer.param_groups[0]
+    square, decay = flat.moment("square_avg"), read_decay(flat, optimizer)
+    return RMSprop(square, float(settings["lr"]), settings["alpha"], settings["eps"], decay)
 
 
 @kernel
@@ -40,8 +77,19 @@ def clip_scale(gradient: Vector, max_norm: float) -> float:
 
 
 @kernel
+def decay_weights(parameters: Vector, decay: Decay, learning_rate: float) -> None:
+    """Take the share learning_rate * rate off each weight of a matrix."""
+    kept = np.float32(1.0 - learning_rate * decay.rate)
+    for number in range(len(decay.matrices)):
+        for index in range(decay.matrices[number, 0], decay.matrices[number, 1]):
+            parameters[index] *= kept
+
+
+@kernel
 def step_adam(parameters: Vector, gradient: Vector, scale: float, adam: Adam, step: int) -> None:
     """Take step number `step`, counted from 1, along the scaled gradient; Kingma & Ba (2015), algorithm 1."""
+    if adam.decay.rate > 0.0:
+        decay_weights(parameters, adam.decay, adam.learning_rate)
     rate = np.float32(adam.learning_rate / (1.0 - adam.beta_mean**step))
     to_unbiased = np.float32(1.0 / math.sqrt(1.0 - adam.beta_square**step))
     keep, add = np.float32(adam.beta_square), np.float32(1.0 - adam.beta_square)
@@ -65,6 +113,8 @@ def clip_and_step_adam(parameters: Vector, gradient: Vector, max_norm: float, ad
 def clip_and_step_rmsprop(parameters: Vector, gradient: Vector, max_norm: float, rmsprop: RMSprop) -> None:
     """Take one RMSprop step along the gradient, clipped to max_norm."""
     factor = np.float32(clip_scale(gradient, max_norm))
+    if rmsprop.decay.rate > 0.0:
+        decay_weights(parameters, rmsprop.decay, rmsprop.learning_rate)
     rate, epsilon = np.float32(rmsprop.learning_rate), np.float32(rmsprop.epsilon)
     keep, add = np.float32(rmsprop.alpha), np.float32(1.0 - rmsprop.alpha)
     square = rmsprop.square

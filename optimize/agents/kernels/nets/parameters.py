@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from envs.types import IntArray
 from optimize.agents.kernels.nets.layers import Vector
 
 
@@ -72,6 +73,12 @@ class FlatParameters(FlatTensors):
                 view.copy_(kept)
             state[name] = view
         return moment.array
+
+    def matrices(self) -> IntArray:
+        """Return where each matrix begins and ends, (M, 2)."""
+        spans = zip(self.start[:-1], self.start[1:], self._shapes, strict=True)
+        found = [(start, end) for start, end, shape in spans if len(shape) > 1]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
     def steps(self) -> int:
         """Return how many steps the optimizer has taken."""

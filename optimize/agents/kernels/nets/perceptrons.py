@@ -109,7 +109,8 @@ def input_gradient(
     backward_branches(nets, parameters, parameters[:0], values, deltas, batch)
     stem = nets.stem
     delta = matrix_view(deltas.stem, 0, stem.units, batch)
-    backward_activation(delta, matrix_view(values.stem, 0, stem.units, batch), stem.tanh)
+    if not stem.linear:
+        backward_activation(delta, matrix_view(values.stem, 0, stem.units, batch), stem.tanh)
     for column in range(slope.shape[0]):
         row = slope[column]
         row[:] = np.float32(0)
@@ -123,4 +124,4 @@ def input_gradient(
 @inner_kernel
 def perceptron_output(nets: Perceptrons, values: LayerValues, number: int, batch: int) -> Matrix:
     """Return the outputs (outputs, B) of one perceptron, or the gradient by them, as a view."""
-    return output_layer(nets.branches[number], values.branches[number], batch)
+    return output_layer(nets.branches[number], values.stem, values.branches[number], batch)

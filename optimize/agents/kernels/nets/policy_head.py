@@ -130,8 +130,9 @@ def forward_tail(
         value, weights = account[index], account_weights[index]
         for unit in range(units):
             given[unit] += value * weights[unit]
-    activate_row(given, units, tanh)
     layers = len(branch.weight)
+    if layers > 0:
+        activate_row(given, units, tanh)
     for layer in range(layers):
         given, made = values[layer % 2], values[(layer + 1) % 2]
         inputs, units = units, branch.units[layer + 1]

@@ -8,7 +8,7 @@ import torch
 from envs.types import FloatArray, IntArray
 from optimize.agents.kernels.bindings import inner_kernel, kernel
 from optimize.agents.kernels.nets.layers import Matrix, Vector
-from optimize.agents.kernels.nets.optimizers import Adam, clip_scale, step_adam
+from optimize.agents.kernels.nets.optimizers import NO_DECAY, Adam, clip_scale, read_adam, step_adam
 from optimize.agents.kernels.nets.parameters import FlatParameters
 from optimize.agents.kernels.nets.perceptrons import (
     LayerValues,
@@ -42,26 +42,29 @@ class Critics(NamedTuple):
 
 def read_trainable(flat: FlatParameters, optimizer: torch.optim.Optimizer) -> Trainable:
     """Return parameters with the state and settings of their Adam."""
-    settings = optimizer.param_groups[0]
-    mean, square = flat.moment("exp_avg"), flat.moment("exp_avg_sq")
-    beta_mean, beta_square = settings["betas"]
-    adam = Adam(mean, square, float(settings["lr"]), beta_mean, beta_square, settings["eps"])
-    return Trainable(flat.values(), flat.gradient, adam, np.array([flat.steps()]))
+    return Trainable(flat.values(), flat.gradient, read_adam(flat, optimizer), np.array([flat.steps()]))
 
 
 def zero_trainable(size: int) -> Trainable:
     """Return zero parameters that are never updated."""
     zeros = [np.zeros(size, np.float32) for _ in range(4)]
-    return Trainable(
-        zeros[0], zeros[1], Adam(zeros[2], zeros[3], 0.0, 0.9, 0.999, 1e-8), np.zeros(1, np.int64)
-    )
+    adam = Adam(zeros[2], zeros[3], 0.0, 0.9, 0.999, 1e-8, NO_DECAY)
+    return Trainable(zeros[0], zeros[1], adam, np.zeros(1, np.int64))
 
 
 @inner_kernel
 def optimizer_step(learned: Trainable, learning_rate: float, max_norm: float) -> None:
     """Take one Adam step along the gradient, clipped to max_norm unless that is infinite."""
     given = learned.adam
-    adam = Adam(given.mean, given.square, learning_rate, given.beta_mean, given.beta_square, given.epsilon)
+    adam = Adam(
+        given.mean,
+        given.square,
+        learning_rate,
+        given.beta_mean,
+        given.beta_square,
+        given.epsilon,
+        given.decay,
+    )
     learned.steps[0] += 1
     scale = clip_scale(learned.gradient, max_norm) if max_norm < NO_LIMIT else 1.0
     step_adam(learned.parameters, learned.gradient, scale, adam, learned.steps[0])

@@ -18,7 +18,7 @@ from optimize.agents.kernels.nets.actor_critic import (
     score_actions,
 )
 from optimize.agents.kernels.nets.layers import Vector
-from optimize.agents.kernels.nets.optimizers import RMSprop, clip_and_step_adam, clip_and_step_rmsprop
+from optimize.agents.kernels.nets.optimizers import clip_and_step_adam, clip_and_step_rmsprop, read_rmsprop
 from optimize.agents.kernels.on_policy.ppo import ENTROPY_LOSS, POLICY_LOSS, VALUE_LOSS, value_loss
 from optimize.agents.kernels.on_policy.training import CompiledOnPolicy
 
@@ -92,9 +92,7 @@ class CompiledA2C(CompiledOnPolicy, A2C):
         flat, limit = self._flat, float(self.max_grad_norm)
         steps = flat.steps() + 1
         if isinstance(self.policy.optimizer, torch.optim.RMSprop):
-            settings = self.policy.optimizer.param_groups[0]
-            square = flat.moment("square_avg")
-            rmsprop = RMSprop(square, float(settings["lr"]), settings["alpha"], settings["eps"])
+            rmsprop = read_rmsprop(flat, self.policy.optimizer)
             clip_and_step_rmsprop(flat.values(), flat.gradient, limit, rmsprop)
         else:
             clip_and_step_adam(flat.values(), flat.gradient, limit, self._adam(), steps)

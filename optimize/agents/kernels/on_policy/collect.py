@@ -178,7 +178,7 @@ class RolloutCollector:
     def _make_policy(self, account_size: int) -> RolloutPolicy:
         network, window = self.network, self.env_state.layout.weight
         units = network.actor.units
-        later = int(network.actor.weight[-1] + units[-1] * units[-2])
+        later = int(network.actor.weight[-1] + units[-1] * units[-2]) if len(units) > 1 else 0
         return RolloutPolicy(
             row_of_bar=np.full(len(self.env_state.features), -1, np.int32),
             first_layer=np.empty((len(self.samples.bar), units[0]), np.float32),

@@ -76,8 +76,8 @@ def value_loss(
     A value counts only within `clip` of the value that the rollout had.
     """
     batch = len(chosen)
-    values = output_layer(network.critic, work.critic, batch)
-    delta = output_layer(network.critic, work.critic_delta, batch)
+    values = output_layer(network.critic, work.stem, work.critic, batch)
+    delta = output_layer(network.critic, work.stem_delta, work.critic_delta, batch)
     loss = 0.0
     for row in range(batch):
         sample = chosen[row]

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from optimize.agents.kernels.env_step import callback_steps
 from optimize.agents.kernels.nets.actor_critic import Network, Workspace, make_workspace
 from optimize.agents.kernels.nets.layout import lay_out_actor_critic
-from optimize.agents.kernels.nets.optimizers import Adam
+from optimize.agents.kernels.nets.optimizers import Adam, read_adam
 from optimize.agents.kernels.nets.parameters import FlatParameters
 from optimize.agents.kernels.on_policy.collect import RolloutCollector
 from optimize.agents.sb3.callbacks import wants_every_step
@@ -125,10 +125,7 @@ class CompiledOnPolicy(OnPolicyAlgorithm):
 
     def _adam(self) -> Adam:
         """Return the state and settings of the policy's Adam."""
-        settings = self.policy.optimizer.param_groups[0]
-        mean, square = self._flat.moment("exp_avg"), self._flat.moment("exp_avg_sq")
-        beta_mean, beta_square = settings["betas"]
-        return Adam(mean, square, float(settings["lr"]), beta_mean, beta_square, settings["eps"])
+        return read_adam(self._flat, self.policy.optimizer)
 
     def _record_state(self) -> None:
         """Log the state of the policy after an update, as SB3 does."""

@@ -12,20 +12,22 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import nn
 
 from optimize.agents.kernels.off_policy.replay import CONTINUED, TRUNCATED
+from optimize.agents.optimizers import decay_arguments
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from tests.optimize.agents.kernels.support import furthest, make_vec_env
 
 
 def make_off_policy(cls: type[Any], vec_env: SB3VecEnv | None = None, **settings: Any) -> Any:
-    """Return a small model without a log; net and relu shape its networks."""
+    """Return a small model without a log; net and relu shape its networks, decay is that of weights."""
     net = settings.pop("net", [16, 12])
     activation = nn.ReLU if settings.pop("relu", True) else nn.Tanh
+    decay = decay_arguments(settings.pop("decay", 0.0), {}, on_policy=False)
     model = cls(
         "MlpPolicy",
         vec_env or make_vec_env(num_envs=2),
         device="cpu",
         seed=3,
-        policy_kwargs={"net_arch": net, "activation_fn": activation},
+        policy_kwargs={"net_arch": net, "activation_fn": activation} | decay,
         **{"buffer_size": 2000, "batch_size": 32, "learning_starts": 50, "learning_rate": 0.003} | settings,
     )
     model.set_logger(Logger(folder=None, output_formats=[]))

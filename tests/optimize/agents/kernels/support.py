@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from stable_baselines3 import A2C
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
@@ -15,6 +16,7 @@ from envs.spec import EnvSpec
 from envs.types import Market
 from envs.vector import TradingVectorEnv
 from optimize.agents.kernels.on_policy.training import CompiledOnPolicy
+from optimize.agents.optimizers import decay_arguments
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from tests.markets import make_market, random_walk
 
@@ -51,15 +53,17 @@ def make_vec_env(
 
 
 def make_model(cls: type[Any], vec_env: SB3VecEnv | None = None, **settings: Any) -> Any:
-    """Return a small model without a log; pi, vf and relu shape its networks."""
+    """Return a small model without a log; pi, vf and relu shape its networks, decay is that of weights."""
     networks = {"pi": settings.pop("pi", [16, 16]), "vf": settings.pop("vf", [16, 16])}
     activation = nn.ReLU if settings.pop("relu", False) else nn.Tanh
+    rms_prop = {"use_rms_prop": issubclass(cls, A2C), "rms_prop_eps": 1e-5} | settings
+    decay = decay_arguments(settings.pop("decay", 0.0), rms_prop, on_policy=True)
     model = cls(
         "MlpPolicy",
         vec_env or make_vec_env(),
         device="cpu",
         seed=3,
-        policy_kwargs={"net_arch": networks, "activation_fn": activation},
+        policy_kwargs={"net_arch": networks, "activation_fn": activation} | decay,
         **{"n_steps": 64, "learning_rate": 0.003} | settings,
     )
     model.set_logger(Logger(folder=None, output_formats=[]))

@@ -10,6 +10,8 @@ from tests.optimize.agents.kernels.off_policy_support import check_together, sam
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
+    "linear, one step ahead": {"net": [], "gamma": 0.0, "n_steps": 2},
+    "decay": {"decay": 1.0},
     "tanh, three layers": {"net": [20, 12, 8], "relu": False},
     "one layer, long only": {"net": [12], "long_only": True, "max_grad_norm": 0.01},
     "n steps": {"n_steps": 3, "gamma": 0.9},

@@ -13,6 +13,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {"learning_rate": 0.0007},
     "Adam": {"use_rms_prop": False},
     "normalised": {"normalize_advantage": True, "ent_coef": 0.02, "gae_lambda": 0.9, "pi": [8], "vf": [9, 7]},
+    "linear, one step ahead": {"pi": [], "vf": [], "gamma": 0.0, "decay": 1.0},
+    "Adam with decay": {"use_rms_prop": False, "decay": 3.0},
+    "linear choices": {"action": "discrete", "pi": [], "vf": []},
     "choices": {"action": "discrete", "ent_coef": 0.01, "relu": True},
     "assets": {"assets": 3, "max_grad_norm": 0.05, "rms_prop_eps": 1e-3},
 }

@@ -129,10 +129,15 @@ def check(agent: Agent, market: Market, env: EnvSpec, **options: Any) -> tuple[E
             ("td3", EnvSpec(long_only=True), 1, {}),
             ("dqn", EnvSpec(action="discrete"), 1, {"relu": True}),
             ("dqn", EnvSpec(action="discrete", long_only=True), 1, {"net": (16,)}),
+            ("ppo", EnvSpec(), 2, {"net": ()}),
+            ("td3", EnvSpec(), 2, {"net": ()}),
+            ("sac", EnvSpec(), 2, {"net": ()}),
+            ("dqn", EnvSpec(action="discrete"), 1, {"net": ()}),
         ],
         ("ppo", EnvSpec(), 1, {}),
         ("ppo", EnvSpec(long_only=True, fill="close"), 3, {"net": (16,)}),
         ("dqn", EnvSpec(action="discrete"), 1, {"relu": True}),
+        ("ppo", EnvSpec(), 2, {"net": ()}),
     ),
 )
 def test_fused_is_lock_step_is_one_by_one(
@@ -154,7 +159,7 @@ def test_fused_is_lock_step_is_one_by_one(
 
 @given(
     st.integers(0, 10**6),
-    st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    st.lists(st.integers(1, 40), max_size=3),
     st.integers(1, 3),
     st.booleans(),
     st.sampled_from(

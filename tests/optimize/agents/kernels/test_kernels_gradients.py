@@ -15,7 +15,7 @@ from torch import nn
 from optimize.agents.kernels.nets.actor_critic import Samples, make_workspace
 from optimize.agents.kernels.nets.layers import rational_tanh
 from optimize.agents.kernels.nets.layout import lay_out_actor_critic
-from optimize.agents.kernels.nets.optimizers import Adam
+from optimize.agents.kernels.nets.optimizers import NO_DECAY, Adam
 from optimize.agents.kernels.on_policy.ppo import PpoSettings, run_epoch
 from optimize.errors import BadInputError
 
@@ -59,8 +59,7 @@ def _torch_gradient(policy: Any, observation: Any, samples: Samples, objective: 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pi=LAYERS,
-    vf=LAYERS,
+    layers=st.tuples(LAYERS, LAYERS) | st.just(([], [])),  # a linear policy has a linear critic
     relu=st.booleans(),
     actions=st.integers(-4, 4).filter(lambda count: count not in (-1, 0)),  # below 0: choices
     batch=st.integers(1, 70),
@@ -72,8 +71,7 @@ def _torch_gradient(policy: Any, observation: Any, samples: Samples, objective: 
     seed=st.integers(0, 2**32 - 1),
 )
 def test_it_is_that_of_autograd(
-    pi: list[int],
-    vf: list[int],
+    layers: tuple[list[int], list[int]],
     relu: bool,
     actions: int,
     batch: int,
@@ -88,7 +86,7 @@ def test_it_is_that_of_autograd(
     torch.manual_seed(seed)
     discrete = actions < 0
     space = spaces.Discrete(-actions) if discrete else spaces.Box(-1.0, 1.0, (actions,), np.float32)
-    policy = _policy(space, lookback * features + beside, relu, pi, vf)
+    policy = _policy(space, lookback * features + beside, relu, *layers)
     table = rng.normal(size=(N_BARS, features)).astype(np.float32)
     table.flags.writeable = False  # as that of the environments, so that one kernel serves both
     drawn = rng.normal(size=(6, batch)).astype(np.float32)
@@ -110,7 +108,7 @@ def test_it_is_that_of_autograd(
     expected = _torch_gradient(policy, observation, samples, objective)
     work = make_workspace(network, 70)
     parameters = flat.values()
-    adam = Adam(flat.moment("exp_avg"), flat.moment("exp_avg_sq"), 0.0, 0.9, 0.999, 1e-5)
+    adam = Adam(flat.moment("exp_avg"), flat.moment("exp_avg_sq"), 0.0, 0.9, 0.999, 1e-5, NO_DECAY)
     losses = np.empty((1, 6))
     run_epoch(
         network,

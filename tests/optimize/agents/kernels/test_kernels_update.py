@@ -27,6 +27,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "value clipping": {"clip_range_vf": 0.05, "vf_coef": 1.0},
     "entropy": {"ent_coef": 0.05, "max_grad_norm": 0.1},
     "raw advantages": {"normalize_advantage": False},
+    "linear, one step ahead": {"pi": [], "vf": [], "gamma": 0.0},
+    "decay": {"decay": 1.0},
     "schedules": {
         "learning_rate": LinearSchedule(0.003, 0.0, 1.0),
         "clip_range": LinearSchedule(0.3, 0.1, 1.0),
@@ -57,7 +59,9 @@ def _update(ours: CompiledPPO, stock: PPO, rollouts: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size of 100")
-@pytest.mark.parametrize("name", mostly_slow(SETTINGS, "default", "uneven batches"))
+@pytest.mark.parametrize(
+    "name", mostly_slow(SETTINGS, "default", "uneven batches", "linear, one step ahead", "decay")
+)
 def test_weights_stay_together_for_300_updates(name: str) -> None:
     ours, stock = _both(**SETTINGS[name])
     stock._setup_learn(10**6)

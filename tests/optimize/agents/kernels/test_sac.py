@@ -11,6 +11,8 @@ from tests.optimize.agents.kernels.off_policy_support import check_together, sam
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
+    "linear, one step ahead": {"net": {"pi": [], "qf": [16]}, "gamma": 0.0, "n_steps": 2},
+    "decay": {"decay": 1.0},
     "tanh, three layers": {"net": [20, 12, 8], "relu": False},
     "one layer, fixed temperature": {"net": [12], "ent_coef": 0.05},
     "different networks": {"net": {"pi": [10], "qf": [8, 9]}, "ent_coef": "auto_0.1", "target_entropy": -0.3},

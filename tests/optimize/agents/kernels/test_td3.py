@@ -10,6 +10,8 @@ from tests.optimize.agents.kernels.off_policy_support import check_together, sam
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
+    "linear, one step ahead": {"net": {"pi": [], "qf": [16]}, "gamma": 0.0, "n_steps": 2},
+    "decay": {"decay": 1.0},
     "tanh, three layers": {"net": [20, 12, 8], "relu": False, "policy_delay": 3},
     "one layer": {"net": [12], "policy_delay": 1, "target_policy_noise": 0.0},
     "different networks": {"net": {"pi": [10], "qf": [8, 9]}, "n_steps": 4, "tau": 0.1},

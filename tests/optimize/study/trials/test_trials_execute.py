@@ -247,7 +247,9 @@ def weights(spec: StudySpec) -> set[int]:
     return {int(path.parts[-5][:4]) for path in spec.folder.glob("trials/*/windows/*/repeat_0/model.zip")}
 
 
-@pytest.mark.parametrize(("gamma", "expected"), [({"gamma": 0.95}, 0.95**4), ({}, 0.99**4)])
+@pytest.mark.parametrize(
+    ("gamma", "expected"), [({"gamma": 0.95}, 0.95**4), ({}, 0.99**4), ({"gamma": 0.0}, 0.0)]
+)
 def test_a_slower_timeframe_gets_equal_passes_and_an_equal_horizon_in_time(
     tmp_path: Path, gamma: dict[str, float], expected: float
 ) -> None:
