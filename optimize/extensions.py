@@ -197,7 +197,8 @@ def _run(path: Path, digest: str, together: Sequence[str]) -> Loaded:
         ]
         if not added:
             raise BadInputError(
-                "it registers nothing: decorate a function with @feature or @reward, or a class with @agent"
+                "it registers nothing: decorate a function with @feature, @reward or @forecaster, or a "
+                "class with @agent"
             )
         _refuse_taken(added, dict(zip(map(id, registries), before, strict=True)), together)
         for registry, key, _ in added:

@@ -54,6 +54,13 @@ def _rewards() -> list[tuple[str, str]]:
     return [(name, first_sentence(heads[name] or each.step.__doc__)) for name, each in REWARDS.items()]
 
 
+def _forecasters() -> list[tuple[str, str]]:
+    from optimize.walkforward.forecasters import FORECASTERS, NO_FORECAST
+
+    none = (NO_FORECAST, "No forecast: the agent sees the columns alone")
+    return [none, *((name, first_sentence(each.meaning)) for name, each in FORECASTERS.items())]
+
+
 def _agents() -> list[tuple[str, str]]:
     from optimize.agents.registry import ALGORITHMS
 
@@ -71,6 +78,7 @@ VALUES_OF: dict[str, Callable[[], list[tuple[str, str]]]] = {  # keys whose valu
     "data.provider": _providers,
     "feature.indicators": _features,
     "feature.groups": _groups,
+    "feature.forecast": _forecasters,
     "reward.name": _rewards,
     "agent.name": _agents,
 }

@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,9 @@ class Scaler:
                 f"{list(self.feature_names)}: use the feature settings of its training"
             )
 
-    def save(self, path: Path) -> None:
-        """Write the scaler as .npz, replacing an existing file."""
-        arrays = {name: getattr(self, name) for name in _array_names()}
+    def save(self, path: Path, **more: NDArray[Any]) -> None:
+        """Write the scaler, and more arrays beside it, as .npz, replacing an existing file."""
+        arrays = {name: getattr(self, name) for name in _array_names()} | more
         with replacing(path) as partial, partial.open("wb") as stream:
             np.savez(stream, feature_names=np.array(self.feature_names), **arrays)
 
@@ -97,21 +98,25 @@ def fit_scaler(market: Market, first: int, end: int) -> Scaler:
 
 def load_scaler(path: Path, feature_names: Sequence[str] | None = None) -> Scaler:
     """Read a saved scaler; refuse it if it was fitted on other features than feature_names."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            names = tuple(str(name) for name in stored["feature_names"])
-            lacking = [name for name in _array_names() if name not in stored]
-            if lacking:
-                raise BadInputError(
-                    f"{path} is the scaler of an older version, without {', '.join(lacking)}: "
-                    "train the model again"
-                )
-            scaler = Scaler(**{name: stored[name] for name in _array_names()}, feature_names=names)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInputError(f"{path} is not a saved scaler ({error}): export the model again") from error
+    scaler, _ = load_scaler_and_more(path)
     if feature_names is not None:
         scaler.check_names(feature_names, f"the market for {path}")
     return scaler
+
+
+def load_scaler_and_more(path: Path) -> tuple[Scaler, dict[str, NDArray[Any]]]:
+    """Read a saved scaler and the arrays that were stored beside it."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+            names = tuple(str(name) for name in arrays.pop("feature_names"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInputError(f"{path} is not a saved scaler ({error}): export the model again") from error
+    if lacking := [name for name in _array_names() if name not in arrays]:
+        raise BadInputError(
+            f"{path} is the scaler of an older version, without {', '.join(lacking)}: train the model again"
+        )
+    return Scaler(**{name: arrays.pop(name) for name in _array_names()}, feature_names=names), arrays
 
 
 def scale_market(market: Market, scaler: Scaler, first: int, end: int) -> Market:

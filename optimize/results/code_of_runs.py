@@ -56,8 +56,10 @@ def quickest_windows(
 
 
 def used_names(settings: Mapping[str, Any]) -> set[str]:
-    """Return the names of the features, the reward and the agent in the settings of a run."""
-    return {*settings["feature"]["indicators"], settings["reward"]["name"], settings["agent"]["name"]}
+    """Return the names of the features, forecaster, reward and agent in the settings of a run."""
+    feature = settings["feature"]
+    forecast = {feature["forecast"]} if "forecast" in feature else set()  # not stored by older versions
+    return {*feature["indicators"], *forecast, settings["reward"]["name"], settings["agent"]["name"]}
 
 
 def codes_of_runs(conn: Connection, study: str, key: str) -> dict[str | None, int]:

@@ -16,10 +16,11 @@ from optimize.errors import BadInputError
 from optimize.search.parse import Parameter, invalid
 from optimize.search.space import Choices, SearchSpace, Value, apply, expand, lint_space, offered_values
 from optimize.search.spec import INDICATORS, TIMEFRAME
+from optimize.walkforward.forecasters import NO_FORECAST, find_forecaster
 from optimize.walkforward.spec import RunSpec, at_timeframe
 
 REWARD = "reward.name"
-GROUPS_KEY = "feature.groups"
+GROUPS_KEY, SELECT, FORECAST = "feature.groups", "feature.select", "feature.forecast"
 READ_BY_FEW = frozenset({"zigzag_pct"})  # keys under `feature` that few features read
 READ_BESIDE: dict[str, tuple[str, Callable[[Any], bool], str]] = {  # by hyperparameter: the other one, when
     "sde_sample_freq": ("use_sde", bool, "true"),
@@ -46,6 +47,8 @@ def check_space(spec: RunSpec, space: SearchSpace) -> None:
                 offered = apply(spec, expand(space, chosen))
                 _check_agent(offered.agent)
                 check_feature_keys(offered.feature)
+                if offered.feature.forecast != NO_FORECAST:
+                    find_forecaster(offered.feature.forecast)
                 find_reward(offered.reward.name)
             except BadInputError as error:
                 if str(error) == _own_fault(spec):  # whatever the space offers
@@ -87,6 +90,8 @@ def unread_keys(spec: RunSpec, space: SearchSpace) -> list[str]:
         reason = None
         if group == "feature" and key in READ_BY_FEW:
             reason = _unread_by_features(space, path, spec)
+        elif path in ("feature.horizon", "feature.forecast_alone"):
+            reason = _unread_without_forecast(spec, space, path)
         elif group == "agent" and key in READ_BESIDE:
             reason = _unread_beside(spec, space, path)
         if reason:
@@ -103,6 +108,16 @@ def _unread_beside(spec: RunSpec, space: SearchSpace, path: str) -> str | None:
     if any(map(reads, offered)):
         return None
     return f"{spec.agent.name} reads it with agent.{other}={remedy} only"
+
+
+def _unread_without_forecast(spec: RunSpec, space: SearchSpace, path: str) -> str | None:
+    """Return why no trial reads a key of the forecast, None where one does; select reads the horizon too."""
+    if any(value != NO_FORECAST for value in values_beside(space, path, FORECAST, spec.feature.forecast)):
+        return None
+    if path == "feature.forecast_alone":
+        return "no trial has a forecast; set feature.forecast=ridge or search it"
+    selects = spec.feature.select > 0 or any(each.path == SELECT for each in space.parameters)
+    return None if selects else "it is read with feature.select or feature.forecast only"
 
 
 def budget_conflicts(spec: RunSpec, space: SearchSpace) -> list[str]:

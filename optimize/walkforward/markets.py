@@ -105,14 +105,15 @@ def target_horizon(agent: AgentSpec) -> int:
 
 def fit_to_window(spec: RunSpec, windowed: WindowedMarket, window: Window) -> tuple[Representation, Market]:
     """Return the representation fitted on the train span of a window, and the market as the agent sees it."""
-    return _fit_to_window(windowed, window, spec.feature)
+    return _fit_to_window(windowed, window, spec.feature, spec.env.fill == "open")
 
 
 @functools.lru_cache(maxsize=1)  # all repeats of a window share one scaled market
 def _fit_to_window(
-    windowed: WindowedMarket, window: Window, feature: FeatureSpec
+    windowed: WindowedMarket, window: Window, feature: FeatureSpec, at_open: bool
 ) -> tuple[Representation, Market]:
-    found = fit_representation(windowed.market, window.train_first, window.train_last, feature)
+    span = (window.train_first, window.train_last)
+    found = fit_representation(windowed.market, *span, feature, at_open=at_open)
     return found, observe_window(windowed, window, found, feature)
 
 

@@ -70,7 +70,9 @@ def refit(
     """Fit the representation and train the agent on the planned span, on the engine of the trial."""
     first, last = plan.bars
     lookback = spec.feature.lookback
-    representation = fit_representation(windowed.market, first, last, spec.feature)
+    representation = fit_representation(
+        windowed.market, first, last, spec.feature, at_open=spec.env.fill == "open"
+    )
     market = representation.observe(windowed.market, first - spec.feature.history + 1, last + 1)
     agent = train(
         spec.agent,

@@ -21,8 +21,10 @@ from optimize.data.features.registry import read_feature_keys
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec
 from optimize.data.timeframes import timeframe_ns
+from optimize.errors import BadInputError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.windows import WindowSpec, inline_file
+from optimize.walkforward.forecasters import NO_FORECAST, find_forecaster
 
 RunT = TypeVar("RunT", bound="RunSpec")
 
@@ -53,8 +55,19 @@ def resolve_run(spec: RunT) -> RunT:
     find_reward(spec.reward.name)
     choose_engine(spec.agent)  # refuses an engine that cannot train the agent
     check_budget(spec.agent)
+    check_forecast(spec.feature)
     spec = resolve_together(spec)
     return dataclasses.replace(spec, data=resolve_data(spec.data), window=inline_file(spec.window))
+
+
+def check_forecast(feature: FeatureSpec) -> None:
+    """Refuse a forecaster that is not registered, and an agent that would see nothing of the market."""
+    if feature.forecast != NO_FORECAST:
+        find_forecaster(feature.forecast)
+    elif feature.forecast_alone:
+        raise BadInputError(
+            "feature.forecast_alone=true needs a forecast: set feature.forecast=ridge, or leave it out"
+        )
 
 
 def resolve_together(spec: RunT) -> RunT:

@@ -45,6 +45,20 @@ class FeatureSpec:
         [], RUN, "Groups of columns that the agent sees of these features; empty: all columns.",
         choices=GROUPS, allowed=f"a list of {', '.join(GROUPS)}, or empty",
     )  # fmt: skip
+    select: int = setting(
+        0, RUN, "Columns that the agent sees: those with most weight in a ridge regression on the train "
+        "span; 0: all.", unit="columns", low=0,
+    )  # fmt: skip
+    forecast: str = setting(
+        "none", RUN, "Forecaster whose forecast of a decision's return is one more column of each asset."
+    )
+    forecast_alone: bool = setting(
+        False, RUN, "Whether the agent sees the forecast in place of the columns that it is made of."
+    )
+    horizon: int = setting(
+        1, RUN, "Bars from its fill over which select and forecast measure the return of a decision.",
+        unit="bars", low=1,
+    )  # fmt: skip
     parameters: dict[str, Any] = setting(
         {}, MARKET, "Keys that features of an extension declare.", open_keys=lambda: FEATURE_KEYS
     )
@@ -55,8 +69,8 @@ class FeatureSpec:
 
     @property
     def history(self) -> int:
-        """Return the bars that one observation depends on."""
-        return self.lookback
+        """Return the bars that one observation depends on: a forecast has a lookback of its own."""
+        return self.lookback if self.forecast == "none" else 2 * self.lookback - 1
 
     def value_of(self, key: str) -> Any:
         """Return the value of a key that a feature declares: as it is set, else its default."""

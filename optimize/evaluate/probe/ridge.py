@@ -15,7 +15,12 @@ from envs.types import FloatArray, IntArray, Market
 
 PENALTIES = tuple(10.0 ** np.arange(-3, 3))  # times the number of rows, for standardised columns
 FOLDS = 5  # contiguous parts of the train span
+LEAST_ROWS = 30  # decisions that are left to fit without one fold and its surroundings
+MOST_COLUMNS = 1024  # of wider inputs the newest bars are used, as the cost grows with the cube
 ROWS_AT_ONCE = 4096  # rows read at a time, so that wide inputs do not fill the memory
+
+
+Solution = tuple[FloatArray, FloatArray]  # weights (D, V) and intercept (V,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,25 @@ def observed_columns(market: Market, bars: IntArray, lookback: int) -> NDArray[n
     return np.ascontiguousarray(market.features[bars[:, None] + steps].reshape(len(bars), -1))
 
 
+@dataclass(frozen=True, eq=False)
+class FoldedFit:
+    """The fit of all rows, one without each fold and its surroundings, and the forecasts out of fold."""
+
+    whole: LinearFit
+    without: tuple[LinearFit, ...]
+    forecasts: FloatArray  # (n, A, H), of each row by the fit without its fold
+
+
+def affordable_lookback(market: Market, lookback: int) -> int:
+    """Return the lookback, or the longest one that does not exceed MOST_COLUMNS inputs."""
+    return min(lookback, max(1, MOST_COLUMNS // (market.n_assets * len(market.feature_names))))
+
+
+def enough_rows(count: int, gap: int) -> bool:
+    """Return whether enough of the rows are left to fit without one fold and `gap` bars on either side."""
+    return count * (1 - 1 / FOLDS) - 2 * gap >= LEAST_ROWS
+
+
 def out_of_fold(
     market: Market, bars: IntArray, labels: FloatArray, lookback: int, horizons: Sequence[int]
 ) -> tuple[LinearFit, FloatArray]:
@@ -46,6 +70,14 @@ def out_of_fold(
     The forecast of a bar comes from the other folds, without the bars whose labels or observations overlap
     those of its fold. The penalty of each horizon is the one whose forecasts out of fold err least.
     """
+    found = fit_folds(market, bars, labels, lookback, horizons)
+    return found.whole, found.forecasts
+
+
+def fit_folds(
+    market: Market, bars: IntArray, labels: FloatArray, lookback: int, horizons: Sequence[int]
+) -> FoldedFit:
+    """Fit as `out_of_fold` does, and return the fits without each fold as well."""
     count = len(bars)
     values = labels.reshape(count, -1)
     whole, without = _sums(market, bars, values, lookback, max(horizons) + lookback)
@@ -58,11 +90,16 @@ def out_of_fold(
     spread = labels.std(axis=0)
     errors = (found - labels) / np.where(spread > 0, spread, 1.0)
     best = np.square(errors).mean(axis=(1, 2)).argmin(axis=0)
-    solutions = whole.solve(PENALTIES)
-    weights = np.array([each for each, _ in solutions]).reshape(len(PENALTIES), -1, *labels.shape[1:])
-    intercepts = np.array([each for _, each in solutions]).reshape(len(PENALTIES), *labels.shape[1:])
-    fit = LinearFit(_of_best(weights, best), _of_best(intercepts, best), np.array(PENALTIES)[best])
-    return fit, _of_best(found, best)
+    shape = labels.shape[1:]
+    without_each = tuple(_fit_of_best(rest, best, shape) for _, rest in without)
+    return FoldedFit(_fit_of_best(whole.solve(PENALTIES), best, shape), without_each, _of_best(found, best))
+
+
+def _fit_of_best(solutions: Sequence[Solution], best: IntArray, shape: tuple[int, ...]) -> LinearFit:
+    """Return the fit with the best penalty of each horizon from the solutions of all; shape is (A, H)."""
+    weights = np.array([each for each, _ in solutions]).reshape(len(PENALTIES), -1, *shape)
+    intercepts = np.array([each for _, each in solutions]).reshape(len(PENALTIES), *shape)
+    return LinearFit(_of_best(weights, best), _of_best(intercepts, best), np.array(PENALTIES)[best])
 
 
 def _of_best(values: FloatArray, best: IntArray) -> FloatArray:
@@ -70,9 +107,6 @@ def _of_best(values: FloatArray, best: IntArray) -> FloatArray:
     return np.array(
         np.take_along_axis(values, best.reshape(-1, *[1] * (values.ndim - 2), len(best)), axis=0)[0]
     )
-
-
-Solution = tuple[FloatArray, FloatArray]  # weights (D, V) and intercept (V,)
 
 
 @dataclass(frozen=True, eq=False)

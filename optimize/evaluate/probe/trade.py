@@ -16,15 +16,19 @@ from envs.spec import EnvSpec
 from envs.types import FloatArray, Market
 from optimize.evaluate.metrics import returns_of_sessions, sharpe_ratio
 from optimize.evaluate.probe.labels import HORIZONS, known_decisions
-from optimize.evaluate.probe.ridge import FOLDS, LinearFit, observed_columns, out_of_fold
+from optimize.evaluate.probe.ridge import (
+    LinearFit,
+    affordable_lookback,
+    enough_rows,
+    observed_columns,
+    out_of_fold,
+)
 from optimize.evaluate.random_policies import BASELINE_REWARD
 from optimize.evaluate.rollout import RecordedPolicy, rollout
 from optimize.evaluate.windows import parts_of_sessions
 
 # Change of the ordered exposure from which it is traded, as a share of the largest one; inf stays flat.
 BANDS = (0.0, 0.5, 1.0, math.inf)
-LEAST_ROWS = 30  # decisions that are left to fit without one fold and its surroundings
-MOST_COLUMNS = 1024  # of wider inputs the newest bars are used, as the cost grows with the cube
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +64,9 @@ def fit_probe(
     Returns None where the span holds too few decisions.
     """
     first, last = train
-    lookback = min(lookback, max(1, MOST_COLUMNS // (market.n_assets * len(market.feature_names))))
+    lookback = affordable_lookback(market, lookback)
     known = known_decisions(market, first, last, at_open=env.fill == "open")
-    fitted = len(known.bars) * (1 - 1 / FOLDS) - 2 * (max(HORIZONS) + lookback)
-    if fitted < LEAST_ROWS:
+    if not enough_rows(len(known.bars), max(HORIZONS) + lookback):
         return None
     fit, forecasts = out_of_fold(market, known.bars, known.labels, lookback, HORIZONS)
     scale = np.sqrt(np.square(forecasts).mean(axis=0))

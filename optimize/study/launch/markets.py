@@ -16,6 +16,7 @@ from optimize.evaluate.random_policies import HIGH_SHARE, LOW_SHARE, RANDOM_NAME
 from optimize.results.records import BaselineRecord, load_baselines, random_levels, save_baselines
 from optimize.results.runs import finished_runs, set_random_quantile
 from optimize.search.parse import Choices, Range
+from optimize.search.rules import FORECAST
 from optimize.search.space import SearchSpace, Value, apply, configured_value, expand
 from optimize.search.spec import LOOKBACK, TIMEFRAME
 from optimize.study.context import StudyContext, cache_dir
@@ -25,6 +26,7 @@ from optimize.walkforward.markets import WindowedMarket, build_windowed_market
 from optimize.walkforward.run import evaluate_baselines
 from optimize.walkforward.spec import at_timeframe
 
+OF_WINDOWS = (LOOKBACK, FORECAST)  # keys that choose among columns, and yet move the first bar of a window
 MarketKey = tuple[str, int, str]  # timeframe, lookback, and the other searched keys of the market as text
 
 
@@ -46,7 +48,7 @@ def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:
         each.path
         for each in space.parameters
         if each.path.partition(".")[0] in ("data", "feature")
-        and (each.path == LOOKBACK or each.path not in keys or keys[each.path].setting.role == MARKET)
+        and (each.path in OF_WINDOWS or each.path not in keys or keys[each.path].setting.role == MARKET)
     ]
     grouped = {each.path for each in space.parameters if each.options}
     paths = [TIMEFRAME, LOOKBACK, *(path for path in searched if path not in (TIMEFRAME, LOOKBACK))]

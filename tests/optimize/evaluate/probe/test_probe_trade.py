@@ -7,7 +7,7 @@ from envs.costs import CostSpec
 from envs.spec import EnvSpec
 from envs.types import Market
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.evaluate.probe import trade
+from optimize.evaluate.probe import ridge
 from optimize.evaluate.probe.labels import HORIZONS
 from optimize.evaluate.probe.trade import Probe, fit_probe, hold_within
 from optimize.evaluate.random_policies import BASELINE_REWARD
@@ -142,7 +142,7 @@ def test_too_few_decisions_give_no_probe() -> None:
 
 
 def test_wide_inputs_are_cut_to_their_newest_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trade, "MOST_COLUMNS", 6)
+    monkeypatch.setattr(ridge, "MOST_COLUMNS", 6)
     probe = fitted(leaning(0.3), lookback=8)
     assert probe.lookback == 2
     assert len(probe.fit.weights) == 6
