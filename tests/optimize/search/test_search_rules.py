@@ -104,6 +104,9 @@ def test_a_band_is_not_searched_where_actions_are_discrete(tmp_path: Path, actio
         ("ppo", {"feature": {"indicators": [["returns"], ["rsi", "adx"]]}}, None),
         ("ppo", {"feature": {"higher_timeframes": [[], ["4h"]]}}, None),
         ("ppo", {"feature": {"groups": [[], ["price"]]}}, None),
+        ("ppo", {"feature": {"select": [0, 4], "forecast": ["none", "ridge"], "horizon": [1, 4]}}, None),
+        ("ppo", {"feature": {"select": {"low": 0, "high": 8}}}, None),
+        ("ppo", {"feature": {"forecast": ["none", "rigde"]}}, "offers 'rigde'.*one of none, ridge"),
         ("ppo", {"feature": {"groups": [[], ["volume"]]}}, r"groups offers \['volume'\].*no column is in"),
         (
             "ppo",
@@ -221,6 +224,25 @@ def test_a_new_study_is_refused_for_them_before_anything_is_made(tmp_path: Path)
         ("sac", {}, {"agent": {"target_entropy": [-1.0, -2.0]}}, None),
         ("sac", {"ent_coef": 0.1}, {"agent": {"target_entropy": [-1.0, -2.0]}}, "agent.ent_coef=auto"),
         ("ppo", {}, {"feature": {"zigzag_pct": [[1.0], [2.0]]}}, "add zigzag to feature.indicators"),
+        ("ppo", {}, {"feature": {"horizon": [1, 4]}}, "read with feature.select or feature.forecast only"),
+        ("ppo", {}, {"feature": {"horizon": [1, 4], "select": [0, 2]}}, None),
+        (
+            "ppo",
+            {},
+            {"feature": {"forecast_alone": [False, True], "select": [0, 2]}},
+            "no trial has a forecast",
+        ),
+        (
+            "ppo",
+            {},
+            {
+                "feature": {
+                    "forecast": ["none", "ridge"],
+                    "forecast_alone": {"choices": [False, True], "when": {"feature.forecast": ["ridge"]}},
+                }
+            },
+            None,
+        ),
         (
             "ppo",
             {},
