@@ -99,7 +99,23 @@ def divide_budget(spec: AgentSpec, ratio: float) -> AgentSpec:
         return replace(spec, total_timesteps=max(1, round(spec.total_timesteps / ratio)))
     full = _defaults(spec) | fit_to_budget(spec)
     rollout = full["n_steps"] * spec.n_envs
-    wanted = math.ceil(spec.total_timesteps / rollout) * rollout / ratio
+    return _in_whole_rollouts(spec, full, math.ceil(spec.total_timesteps / rollout) * rollout / ratio)
+
+
+def budget_of_passes(spec: AgentSpec, passes: float, bars: int) -> AgentSpec:
+    """Return the agent with the environment steps of this many passes over a number of bars.
+
+    An on-policy agent gets rollouts of another length where its own do not divide the steps.
+    """
+    spec = replace(spec, total_timesteps=max(round(passes * bars), spec.n_envs))
+    if not find_algorithm(spec.name).on_policy:
+        return spec
+    return _in_whole_rollouts(spec, _defaults(spec) | fit_to_budget(spec), passes * bars)
+
+
+def _in_whole_rollouts(spec: AgentSpec, full: dict[str, Any], wanted: float) -> AgentSpec:
+    """Return the agent with about `wanted` steps, in rollouts as near to its own length as they allow."""
+    rollout = full["n_steps"] * spec.n_envs
     fewest = max(1, math.floor(wanted / rollout))
     lengths = [
         (abs(count * steps * spec.n_envs - wanted) / wanted, abs(steps - full["n_steps"]), count, steps)

@@ -46,7 +46,7 @@ class AgentSpec:
     )  # fmt: skip
     total_timesteps: int = setting(
         20_000, RUN, "Training budget of a window, over all training environments.", unit="steps", low=1,
-        fixed=EXAM,
+        fixed="search train.passes in its place, whose steps follow the timeframe",
     )  # fmt: skip
     n_envs: int = setting(8, RUN, "Parallel training environments.", unit="environments", low=1, fixed=EXAM)
     net: str | list[int] = setting(

@@ -124,7 +124,10 @@ def budget_conflicts(spec: RunSpec, space: SearchSpace) -> list[str]:
     """Return the offered values that the training budget of a timeframe cannot honour, a text each.
 
     Two values that train alike are a conflict too: the sampler would learn from a difference that is none.
+    With train.passes each window has a budget of its own, known only once its market is built.
     """
+    if spec.train.passes is not None:
+        return []
     found = []
     for parameter in space.parameters:
         group, _, key = parameter.path.partition(".")

@@ -10,6 +10,7 @@ from envs.episodes import session_spans
 from envs.fields import MARKET
 from envs.plain import part_of
 from envs.types import Market
+from optimize.agents.budget import check_budget
 from optimize.agents.registry import find_algorithm
 from optimize.agents.spec import AgentSpec
 from optimize.data.cache import cached_market
@@ -22,7 +23,7 @@ from optimize.evaluate.score import check_periods
 from optimize.evaluate.windows import Window, WindowPlan, place_windows, plan_windows, purge_bars
 from optimize.extensions import load_extensions
 from optimize.walkforward.representation import Representation, fit_representation
-from optimize.walkforward.spec import RunSpec
+from optimize.walkforward.spec import RunSpec, agent_of_window
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,9 @@ def _check_fit(spec: RunSpec, windowed: WindowedMarket) -> None:
     spec.env.check_assets(windowed.market.n_assets)
     if spec.env.episode == "session":
         _check_whole_sessions(windowed.market, windowed.windows)
+    if spec.train.passes is not None:
+        for window in windowed.windows:
+            check_budget(agent_of_window(spec, window.train_last - window.train_first + 1))
 
 
 def _check_whole_sessions(market: Market, windows: Sequence[Window]) -> None:

@@ -13,7 +13,7 @@ from optimize.evaluate.summary import WindowResult
 from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.representation import fit_representation
 from optimize.walkforward.run import WindowModel, seed_of
-from optimize.walkforward.spec import RunSpec
+from optimize.walkforward.spec import RunSpec, agent_of_window
 from optimize.walkforward.versions import engine_again
 
 
@@ -75,7 +75,7 @@ def refit(
     )
     market = representation.observe(windowed.market, first - spec.feature.history + 1, last + 1)
     agent = train(
-        spec.agent,
+        agent_of_window(spec, last - first + 1),
         market,
         plan.bars,
         env=spec.env,

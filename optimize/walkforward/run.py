@@ -35,7 +35,7 @@ from optimize.evaluate.trades import Trades, trades_table
 from optimize.evaluate.windows import Window, parts_of_sessions
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window, observe_window
 from optimize.walkforward.representation import Representation
-from optimize.walkforward.spec import RunSpec
+from optimize.walkforward.spec import RunSpec, agent_of_window
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def run_window(
     started = time.perf_counter()
     representation, market = fit_to_window(spec, windowed, window)
     agent = train(
-        spec.agent,
+        agent_of_window(spec, window.train_last - window.train_first + 1),
         market,
         (window.train_first, window.train_last),
         env=spec.env,

@@ -10,10 +10,11 @@ from envs.fields import EXAM, MARKET, RUN, group, setting
 from envs.plain import from_plain
 from envs.rewards import RewardSpec, find_reward
 from envs.spec import EnvSpec
-from optimize.agents.budget import check_budget, divide_budget
+from optimize.agents.budget import budget_of_passes, check_budget, divide_budget
 from optimize.agents.engines import choose_engine
 from optimize.agents.registry import action_of, hyperparameters_of
 from optimize.agents.spec import AgentSpec, check_agent
+from optimize.agents.train_spec import TrainSpec
 from optimize.data.calendars.spec import SessionSpec
 from optimize.data.describe import resolve_data
 from optimize.data.features import check_groups
@@ -31,7 +32,7 @@ RunT = TypeVar("RunT", bound="RunSpec")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One configuration: data, session, features, environment, costs, reward, agent, windows and score."""
+    """One configuration: data, session, features, env, costs, reward, agent, training, windows and score."""
 
     # The content of extensions is compared by its hash, and the files may move.
     extensions: list[str] = setting(
@@ -45,6 +46,7 @@ class RunSpec:
     cost: CostSpec = group(CostSpec, "Costs of trading and holding.", fixed=EXAM)
     reward: RewardSpec = group(RewardSpec, "The reward that the agent learns from.")
     agent: AgentSpec = group(AgentSpec, "The agent, its hyperparameters and its training budget.")
+    train: TrainSpec = group(TrainSpec, "How long the agent of a window trains.")
     window: WindowSpec = group(WindowSpec, "Walk-forward windows.", fixed=EXAM)
     score: ScoreSpec = group(ScoreSpec, "The objective of the search.", fixed=EXAM)
 
@@ -54,7 +56,8 @@ def resolve_run(spec: RunT) -> RunT:
     check_agent(spec.agent)
     find_reward(spec.reward.name)
     choose_engine(spec.agent)  # refuses an engine that cannot train the agent
-    check_budget(spec.agent)
+    if spec.train.passes is None:  # else each window has a budget of its own
+        check_budget(spec.agent)
     check_forecast(spec.feature)
     spec = resolve_together(spec)
     return dataclasses.replace(spec, data=resolve_data(spec.data), window=inline_file(spec.window))
@@ -82,15 +85,22 @@ def at_timeframe(spec: RunT, base: str) -> RunT:
     """Return the spec with the budget and the discount of timeframe `base` converted to its own timeframe.
 
     Trials make equal passes over the train span and discount equally in time: half the bars, half the steps.
+    With train.passes the budget of a window follows its bars already.
     """
     ratio = timeframe_ns(spec.data.target) / timeframe_ns(base)
     if ratio == 1:
         return spec
-    agent, known = divide_budget(spec.agent, ratio), hyperparameters_of(spec.agent.name)
+    known = hyperparameters_of(spec.agent.name)
+    agent = divide_budget(spec.agent, ratio) if spec.train.passes is None else spec.agent
     if "gamma" in known:
         gamma = float(agent.hyperparameters.get("gamma", known["gamma"].default)) ** ratio
         agent = dataclasses.replace(agent, hyperparameters={**agent.hyperparameters, "gamma": gamma})
     return dataclasses.replace(spec, agent=agent)
+
+
+def agent_of_window(spec: RunSpec, bars: int) -> AgentSpec:
+    """Return the agent with the budget of a window that trains on this number of bars."""
+    return spec.agent if spec.train.passes is None else budget_of_passes(spec.agent, spec.train.passes, bars)
 
 
 def read_run(plain: Mapping[str, Any]) -> RunSpec:

@@ -80,7 +80,7 @@ def training_engine(spec: StudySpec) -> list[str]:
     engine = choose_engine(spec.agent, "cuda" if devices_of(spec) else None)
     lines = [
         f"{spec.agent.name} trains on the {engine.name} engine: {engine.reason}",
-        *budget_lines(spec.agent),
+        *(budget_lines(spec.agent) if spec.train.passes is None else ()),
     ]
     if must_compile_first(spec.agent, engine.name, spec.reward.reward.step.__name__):
         lines.append("compiling kernels for this machine, once: this takes up to a minute")

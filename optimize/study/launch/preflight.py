@@ -109,6 +109,7 @@ def shrink_spec(spec: StudySpec, window: WindowDates, folder: Path) -> StudySpec
         name="preflight",
         n_trials=1,
         agent=agent,
+        train=dataclasses.replace(spec.train, passes=None),
         score=score,
         window=windows,
         database=database,

@@ -283,7 +283,8 @@ def _resolve(
     try:
         resolved = at_timeframe(apply(spec, parameters), spec.data.target)
         engine = local_engine(resolved.agent)
-        resolved = dataclasses.replace(resolved, agent=as_trained(resolved.agent))
+        if resolved.train.passes is None:  # else each window has a budget of its own
+            resolved = dataclasses.replace(resolved, agent=as_trained(resolved.agent))
         return resolved, build_market(resolved), engine
     except Exception as error:  # any error fails this trial with a kind, not the worker
         return resolved, failed(error, 0.0), engine

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from optimize.agents.budget import (
     as_trained,
     budget_lines,
+    budget_of_passes,
     changed_by_budget,
     check_budget,
     divide_budget,
@@ -68,6 +69,17 @@ def test_any_ppo_keeps_its_passes(
     scaled = divide_budget(agent, ratio)
     few = n_envs / 2 * max(1, scaled.total_timesteps / (fit_to_budget(scaled)["n_steps"] * n_envs))
     assert abs(trained(scaled) - trained(agent) / ratio) <= max(few, 0.02 * trained(agent) / ratio) + 1
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_passes_are_the_same_number_of_steps_a_bar_at_every_timeframe(name: str) -> None:
+    n_envs = 1 if name == "sac" else 8
+    agent = AgentSpec(name, total_timesteps=7, n_envs=n_envs, hyperparameters=PPO if name == "ppo" else {})
+    for bars in (4300, 2150, 1075, 180):
+        budget = budget_of_passes(agent, 5.0, bars)
+        steps = budget.total_timesteps if name == "sac" else trained(budget)
+        assert steps == pytest.approx(5 * bars, rel=0.02)
+    assert budget_of_passes(agent, 0.001, 100).total_timesteps >= n_envs
 
 
 def test_the_values_that_training_works_with_are_known_and_train_the_same() -> None:

@@ -68,7 +68,7 @@ def test_keys_of_the_files_belong_to_the_hash_and_to_the_offered_values() -> Non
         ({"reward": {"choices": ["a"], "options": {"a": {"nam": "x"}}}}, "space.reward offers 'a': "),
         (
             {"agent": {"choices": ["a"], "options": {"a": {"total_timesteps": 7}}}},
-            "space.agent may not offer 'a', which sets agent.total_timesteps: a space may not tune the exam",
+            "space.agent may not offer 'a', which sets agent.total_timesteps: search train.passes",
         ),
     ],
 )
@@ -126,7 +126,7 @@ def test_every_pair_of_shipped_files_may_be_offered_unless_a_fixed_key_differs()
     fixed = {
         ("env", *sorted(("discrete", other))) for other in ("continuous", "default", "intraday", "long_only")
     }
-    assert {folder.name for folder in folders} == {"agent", "env", "feature", "reward"}
+    assert {folder.name for folder in folders} == {"agent", "env", "feature", "reward", "train"}
     assert refused == fixed
     assert "an agent has parameters of its own" in _refusal("agent", "ppo", "a2c")
 

@@ -52,7 +52,7 @@ def test_sound_leaves_pass(path: str, leaf: object) -> None:
             "worker.count",
         ),
         *("sampler.name", "pruner.name", "phase.name", "seed", "name", "n_trials", "output_dir"),
-        *("data.path", "data.symbols", "env.fill", "agent.total_timesteps", "agent.device", "agent.n_envs"),
+        *("data.path", "data.symbols", "env.fill", "agent.device", "agent.n_envs"),
     ],
 )
 def test_the_exam_may_not_be_tuned(path: str) -> None:

@@ -39,12 +39,12 @@ def test_the_exam_is_never_searchable_and_the_rest_of_market_and_run_is() -> Non
     keys = keys_of(StudySpec)
     exam = re.compile(
         r"(cost|gate|window|score|session)\.|data\.(?!timeframe$)|(seed|env\.(fill|maintenance_margin))$"
-        r"|agent\.(total_timesteps|device|n_envs)$"
+        r"|agent\.(device|n_envs)$"
     )
     for path, key in keys.items():
         assert bool(exam.match(path)) == ("tune the exam" in (key.unsearchable or "")), path
     free = [path for path, key in keys.items() if key.unsearchable is None]
-    assert {path.partition(".")[0] for path in free} == {"data", "feature", "env", "reward", "agent"}
+    assert {path.partition(".")[0] for path in free} == {"data", "feature", "env", "reward", "agent", "train"}
     assert "data.timeframe" in free
     assert "agent.engine" not in free
 

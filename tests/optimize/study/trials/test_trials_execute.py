@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from optimize.agents.sb3.train import train as train_agent
+from optimize.agents.train_spec import TrainSpec
 from optimize.errors import StaleRunError
 from optimize.evaluate.score import ScoreSpec
 from optimize.evaluate.summary import WindowResult
@@ -261,3 +262,6 @@ def test_a_slower_timeframe_gets_equal_passes_and_an_equal_horizon_in_time(
     assert scaled.agent.hyperparameters["gamma"] == pytest.approx(expected, rel=1e-15)
     same = dataclasses.replace(spec, agent=agent)
     assert at_timeframe(same, "1h") == same
+    passes = dataclasses.replace(spec, data=slow, agent=agent, train=TrainSpec(passes=4.0))
+    assert at_timeframe(passes, "1h").agent.total_timesteps == 1000  # the budget follows the bars already
+    assert at_timeframe(passes, "1h").agent.hyperparameters["gamma"] == pytest.approx(expected, rel=1e-15)
