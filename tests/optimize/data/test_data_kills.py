@@ -75,12 +75,6 @@ def bring_up_to_date(job: SymbolDownload) -> None:
         fetch_span(job, Source(), piece, Meter("", lambda line: None, None))
 
 
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the disk alone: a killed process loses nothing that it has written."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
 @dataclass
 class Steps:
     """Counts the moments before each change on disk and after the last, and ends the run at one of them."""
