@@ -1,0 +1,50 @@
+"""Stored results of the battery: a line of JSON each, appended when it is measured, and the pool of jobs."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from optimize.atomic import append
+
+FOLDER = Path(__file__).resolve().parent
+SCRATCH = FOLDER.parent / "build" / "battery"  # bars and markets, which are made anew where they are missing
+Row = dict[str, Any]
+Job = TypeVar("Job")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the stored rows; a line that a killed process left half written is dropped."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def keep_row(path: Path, row: Row) -> None:
+    """Append a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    append(path, (json.dumps(row) + "\n").encode())
+
+
+def measured(jobs: Sequence[Job], measure: Callable[[Job], Row], workers: int) -> Iterator[Row]:
+    """Yield the row of every job when it is ready, from so many processes; one works in this process."""
+    if workers == 1 or len(jobs) < 2:
+        yield from map(measure, jobs)
+        return
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for ended in as_completed([pool.submit(measure, job) for job in jobs]):
+            yield ended.result()
+
+
+def mean_and_error(values: Iterable[float]) -> tuple[float, float | None]:
+    """Return the mean of values and its standard error, None for a single one."""
+    found = np.array(list(values), np.float64)
+    error = float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else None
+    return round(float(found.mean()), 3), None if error is None else round(error, 3)
