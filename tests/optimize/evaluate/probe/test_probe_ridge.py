@@ -3,19 +3,22 @@ import pytest
 
 from envs.types import FloatArray
 from optimize.evaluate.probe import ridge
-from optimize.evaluate.probe.ridge import FOLDS, PENALTIES, observed_columns, out_of_fold
+from optimize.evaluate.probe.ridge import FOLDS, LEAST_SCALE, PENALTIES, observed_columns, out_of_fold
 from tests.markets import make_market, random_walk
 
 HORIZONS, LOOKBACK = (1, 4), 3
 
 
 def reference(columns: FloatArray, values: FloatArray, penalty: float) -> tuple[FloatArray, FloatArray]:
-    """Return ridge weights and intercept as least squares with one more row for each weight."""
+    """Return weights and intercept as least squares with one more row for each weight."""
     centre, level = columns.mean(axis=0), values.mean(axis=0)
-    ballast = np.sqrt(penalty * len(columns)) * np.eye(columns.shape[1])
-    rows = np.vstack([columns - centre, ballast])
-    ends = np.vstack([values - level, np.zeros((len(ballast), values.shape[1]))])
-    weights = np.linalg.lstsq(rows, ends, rcond=None)[0]
+    weights = np.empty((columns.shape[1], values.shape[1]))
+    for value in range(values.shape[1]):
+        correlation = np.array([np.corrcoef(column, values[:, value])[0, 1] for column in columns.T])
+        scale = np.maximum(correlation**2 / np.max(correlation**2), LEAST_SCALE)
+        rows = np.vstack([columns - centre, np.diag(np.sqrt(penalty * len(columns)) / scale)])
+        ends = np.concatenate([values[:, value] - level[value], np.zeros(columns.shape[1])])
+        weights[:, value] = np.linalg.lstsq(rows, ends, rcond=None)[0]
     return weights, level - centre @ weights
 
 
@@ -55,3 +58,21 @@ def test_observed_columns_are_the_features_of_the_observation_oldest_first() -> 
     market = make_market(random_walk(20, assets=2), features=3)
     shown = observed_columns(market, np.array([5, 9]), 4)
     np.testing.assert_array_equal(shown[1], market.features[6:10].reshape(-1))
+
+
+def test_one_column_of_many_carries_the_forecast() -> None:
+    market = make_market(random_walk(4000), features=20)
+    bars = np.arange(4000)
+    columns = observed_columns(market, bars, 1).astype(np.float64)
+    labels = (0.06 * columns[:, :1] + np.random.default_rng(2).normal(size=(4000, 1)))[:, :, None]
+    fit, _ = out_of_fold(market, bars, labels, 1, (1,))
+    forecast = fit.forecast(observed_columns(market, bars, 1))[:, 0, 0]
+    assert np.corrcoef(forecast, columns[:, 0])[0, 1] > 0.9  # 0.7 with equal penalties
+
+
+def test_a_constant_column_has_no_weight() -> None:
+    market = make_market(random_walk(300), features=3)
+    market.features[:, :, 1] = 1.0
+    labels = np.random.default_rng(3).normal(size=(300, 1, 1))
+    fit, _ = out_of_fold(market, np.arange(300), labels, 1, (1,))
+    assert fit.weights[1, 0, 0] == 0.0
