@@ -15,6 +15,7 @@ from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import decimal, in_percent
 from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
+from optimize.report.probe import probe_line
 
 TRUST = " trust=true"  # argument of a command on a bundle with code of its features
 
@@ -36,7 +37,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"{f', median over {spec.score.repeats} repeats' if spec.score.repeats > 1 else ''}. "
         f"A year has {market.sessions_per_year:g} sessions. "
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
-        f"{_selection_notes(inputs, metrics)}",
+        f"{_selection_notes(inputs, metrics)}{_probe_note(inputs, metrics)}",
         *luck_section(search.luck, search.luck_of(run), run.run_uuid, search.cautions, search.earned),
         "![Equity against holding](equity.png)",
         "## Rules",
@@ -108,6 +109,12 @@ def _selection_notes(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     above = inputs.run.random_quantile
     random = "" if above is None else f" It beats {in_percent(above)} of the random policies of its turnover."
     return f"{chosen}{earned}; {depth}{at_bars}.{random}"
+
+
+def _probe_note(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
+    """Return the sentence on a linear probe that the trial does not beat, else nothing."""
+    earned = probe_line("this trial", inputs.run.score, metrics)
+    return "" if earned is None else f"\n**{earned[0].upper()}{earned[1:]}.**"
 
 
 def _trading_rules(inputs: BundleInputs) -> str:

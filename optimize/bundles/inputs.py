@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optimize.evaluate.baselines import Baseline
-from optimize.evaluate.captions import BUY_AND_HOLD, baseline_label, best_baseline
+from optimize.evaluate.captions import BUY_AND_HOLD, LINEAR_PROBE, baseline_label, best_baseline
 from optimize.evaluate.summary import WindowResult
 from optimize.results.luck import LuckRecord, LuckTest
 from optimize.results.records import RunRecord
 from optimize.results.runs import parameter_set
 from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.refit import RefitPlan
 from optimize.walkforward.run import evaluate_baselines
 from optimize.walkforward.spec import RunSpec
@@ -77,6 +78,11 @@ class BundleInputs:
         return next(each for each in self.baselines if each.name == BUY_AND_HOLD)
 
     @property
+    def probe(self) -> Baseline | None:
+        """Return the linear probe on the trial's inputs; None where only plain baselines were evaluated."""
+        return next((each for each in self.baselines if each.name == LINEAR_PROBE), None)
+
+    @property
     def best_baseline(self) -> Baseline | None:
         """Return the baseline with the highest score."""
         return best_baseline(self.baselines)
@@ -90,8 +96,8 @@ def collect_inputs(
     search: SearchSummary = NO_SEARCH,
     refit: RefitPlan | None = None,
 ) -> BundleInputs:
-    """Evaluate the baselines and join them with a trial's results."""
-    found = evaluate_baselines(spec, windowed, run.entropy[0])
+    """Evaluate the baselines and the linear probe, and join them with a trial's results."""
+    found = (*evaluate_baselines(spec, windowed, run.entropy[0]), evaluate_probe(spec, windowed).baseline)
     return BundleInputs(spec, run, windowed, tuple(tuple(row) for row in measured), found, search, refit)
 
 

@@ -9,6 +9,7 @@ from optimize.bundles.inputs import BundleInputs, label_of
 from optimize.bundles.luck import plain_luck
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import train_start
+from optimize.results.outcome import beside_probe
 from optimize.walkforward.refit import RefitPlan
 from optimize.walkforward.run import conclude, years_of
 
@@ -17,7 +18,7 @@ OF_SEARCH = ("random_quantile", "flags")  # figures of a run that no bundle can 
 
 def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
     """Return the metrics as plain values: overall (median over repeats), per window, and buy-and-hold."""
-    hold = inputs.hold
+    hold, probe = inputs.hold, inputs.probe
     score = conclude(inputs.spec, inputs.windowed, inputs.measured, pruned_at=None).score
     year, search = inputs.windowed.market.sessions_per_year, inputs.search
     years = years_of(inputs.windowed, inputs.measured, inputs.spec.score.risk_free)
@@ -48,6 +49,8 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
             }
             for each in inputs.baselines
         },
+        **beside_probe(inputs.measured, None if probe is None else np.concatenate(probe.returns), year),
+        "probe_score": None if probe is None else probe.score,
         "years": [{key: _finite(value) for key, value in asdict(each).items()} for each in years],
         "tries": search.tries,
         **plain_luck(search.luck, search.luck_of(inputs.run)),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from optimize.agents.threads import limit_threads
 from optimize.bundles.consistency import CARD_FILE
 from optimize.bundles.load import Bundle, load_bundle
@@ -18,13 +20,14 @@ from optimize.report.equity import hold_curves, trial_curves
 from optimize.report.html.load import free_curves, with_trades
 from optimize.report.html.trial import FeatureEffect, TrialContent, words_of
 from optimize.report.market_line import market_line
-from optimize.results.outcome import outcome_of, window_record
+from optimize.results.outcome import beside_probe, outcome_of, window_record
 from optimize.results.records import RunRecord, WindowRecord
 from optimize.results.states import RunState
 from optimize.schemas.records import ReportConfig
 from optimize.study.launch.markets import baseline_record
 from optimize.walkforward.files import RETURNS, window_folder
 from optimize.walkforward.markets import WindowedMarket
+from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.run import conclude, evaluate_baselines
 from optimize.walkforward.spec import read_run
 
@@ -37,12 +40,15 @@ def bundle_content(config: ReportConfig, folder: Path) -> TrialContent:
     manifest, spec = bundle.manifest, with_data_path(bundle.spec, config.data.path)
     windowed = rebuild_checked(spec, manifest.data_fingerprint, str(folder), {})
     measured = _stored(folder, windowed, spec.score.repeats)
+    probe = evaluate_probe(spec, windowed).baseline
     baselines = [
         baseline_record(manifest.study, spec.data.target, windowed, each)
-        for each in evaluate_baselines(spec, windowed, bundle.seed)
+        for each in (*evaluate_baselines(spec, windowed, bundle.seed), probe)
     ]
     outcome = outcome_of(spec, windowed, conclude(spec, windowed, measured, None), 0.0, baselines)
-    run = replace(_run_of(bundle, folder), metrics=outcome.metrics)
+    year = windowed.market.sessions_per_year
+    beside = beside_probe(measured, np.concatenate(probe.returns), year) | {"probe_score": probe.score}
+    run = replace(_run_of(bundle, folder), metrics={**outcome.metrics, **beside})
     windows = _windows(run, windowed, measured)
     curves = trial_curves(folder, windows)
     sessions = next(iter(curves.values())).sessions

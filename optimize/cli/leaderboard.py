@@ -8,12 +8,19 @@ from optimize.cli.timeframe_verdict import show_evidence
 from optimize.database import Connection, Engine, open_engine
 from optimize.database.address import in_words
 from optimize.errors import BadInputError
-from optimize.evaluate.captions import ERROR_MEANINGS, REBOUGHT_REASON, baseline_label, better_baseline
+from optimize.evaluate.captions import (
+    ERROR_MEANINGS,
+    LINEAR_PROBE,
+    REBOUGHT_REASON,
+    baseline_label,
+    better_baseline,
+)
 from optimize.report.format import format_score, number, percent, share
 from optimize.report.gates import blocked_line, gate_lines
 from optimize.report.luck import INTERVALS, StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
 from optimize.report.nested import earned_lines
+from optimize.report.probe import probe_line
 from optimize.report.tables import (
     ABOVE_RANDOM,
     COST_UNIT,
@@ -35,6 +42,7 @@ from optimize.results.finalists import finalist_holdouts, ranked_finalists
 from optimize.results.holdout import holdout_of_study, openings_of
 from optimize.results.instrument_names import instruments_of
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
+from optimize.results.probes import load_probes, probe_rows
 from optimize.results.queries import (
     LeaderboardRow,
     all_studies,
@@ -69,6 +77,7 @@ TRIAL_COLUMNS = (
     Column("exposure", "exposure", number(), detail=True),
     Column("buy_and_hold", "buy_and_hold", format_score, detail=True),
     Column("random_quantile", "above random", share),
+    Column("probe_score", LINEAR_PROBE, format_score, detail=True),
 )
 REPEATED = (  # shown where a set of parameters has several runs
     Column("runs", "runs"),
@@ -192,6 +201,7 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
     """Return lines on the meaning of the score, its costs and its uncertainty."""
     with engine.connect() as conn:
         record, baselines = load_study(conn, name), load_baselines(conn, name)
+        probes = probe_rows(load_probes(conn, name), rows[0].trial_number, rows[0].inputs)
         debug = is_debug(typed_words(conn, name))
     if record is None:
         raise BadInputError(f"study {name} has no record of its own: it was not started by `walkforge study`")
@@ -230,13 +240,15 @@ def _caption(engine: Engine, name: str, rows: Sequence[LeaderboardRow]) -> list[
         f"baseline {_label(baseline)} at {baseline.timeframe}: score {format_score(baseline.score)}"
         f"{_spread_of_seeds(baseline)}, "
         f"return {percent(baseline.total_return)}, cost {share(baseline.cost)}"
-        for baseline in baselines
+        for baseline in (*baselines, *probes)
     ]
     unbeaten = better_baseline(baselines, best.score)
     if debug:
         lines.append(f"the study was cut down by debug=tiny: {NO_MEANING}")
     if unbeaten is not None:
         lines.append(f"no trial beats the baseline {_label(unbeaten)}: nothing here is worth trading")
+    if earned_by_probe := probe_line(f"trial {best.trial_number}", best.score, dataclasses.asdict(best)):
+        lines.append(earned_by_probe)
     return lines
 
 

@@ -1,6 +1,7 @@
 """`walkforge study`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from optimize.database.address import in_words
 from optimize.errors import BadInputError
 from optimize.extensions import load_stored
 from optimize.report.commands import folder_words
+from optimize.report.probe import probe_line
 from optimize.report.tables import say
 from optimize.report.unscored import why_unscored
 from optimize.results.queries import best_models, studies_of
@@ -88,6 +90,8 @@ def _run(spec: StudySpec, typed: Sequence[str] | None) -> int:
     if (nothing := _nothing_scored(spec, name)) is not None:
         say(f"\nstudy {name} is at its cap; {nothing}")
         return 0
+    if (line := _earned_by_probe(spec, name)) is not None:
+        say(line)
     where = f"name={spec.name}{in_words(spec.database.url)}{folder_words(spec.output_dir)}"
     console.print(
         f"\nstudy {name} is at its cap; next:\n"
@@ -110,6 +114,17 @@ def _nothing_scored(spec: StudySpec, name: str) -> str | None:
         return None if best_models(engine, name, 1) else why_unscored(engine, name)
     finally:
         engine.dispose()
+
+
+def _earned_by_probe(spec: StudySpec, name: str) -> str | None:
+    """Return the line on a linear probe that the best trial does not beat, None where it does."""
+    place = spec.database
+    engine = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
+    try:
+        (best,) = best_models(engine, name, 1)
+    finally:
+        engine.dispose()
+    return probe_line(f"trial {best.trial_number}", best.score, asdict(best))
 
 
 def compose_again(words: Sequence[str]) -> RunStudyConfig:

@@ -41,6 +41,14 @@ VERBS: dict[str, Verb] = {
             ("name=look agent=sac agent.total_timesteps=50000 window.count=6", "another agent"),
         ),
     ),
+    "probe": Verb(
+        "optimize.cli.probe:show_probe",
+        "show what a linear model finds in these bars, columns, lookbacks and timeframes",
+        (
+            ("name=look data=file data.path=bars.csv cost=crypto", "before a night is spent on a study"),
+            ("name=look timeframes=[1h,4h] lookbacks=[1,8] groups=false", "four choices of inputs"),
+        ),
+    ),
     "study": Verb(
         "optimize.cli.study:study",
         "run or resume a study to its cap",

@@ -25,11 +25,12 @@ from optimize.evaluate.trades import Trades
 from optimize.evaluate.windows import Window, train_start
 from optimize.report.format import format_score, percent
 from optimize.report.gates import mark_lines
+from optimize.report.probe import probe_line
 from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
 from optimize.report.verdict import luck_lines
 from optimize.results.instrument_names import instruments_of
-from optimize.results.outcome import marks_of
+from optimize.results.outcome import beside_probe, marks_of
 from optimize.results.states import TryKind
 from optimize.results.tables import create_tables
 from optimize.results.tries import Try, count_tries, record_try
@@ -42,6 +43,7 @@ from optimize.study.spec import StudySpec
 from optimize.study.workers.gpus import devices_of
 from optimize.walkforward.files import window_folder, write_json, write_window
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.run import (
     TrialResult,
     WindowKey,
@@ -91,7 +93,9 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
         say(line)
     result = _run(spec, windowed, folder, config.deterministic)
     baselines = evaluate_baselines(spec, windowed, spec.seed)
-    show_result(spec, windowed, result, baselines, f"{spec.name}: {spec.agent.name} window by window")
+    probe = evaluate_probe(spec, windowed).baseline
+    title = f"{spec.name}: {spec.agent.name} window by window"
+    show_result(spec, windowed, result, (*baselines, probe), title)
     total = summarise(result.measured, windowed.market.sessions_per_year, spec.score.risk_free)
     for line in mark_lines(*marks_of(spec, windowed, result, spec.gate, total["sharpe"])):
         say(line)
@@ -101,6 +105,10 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
     score = result.score.value
     if score is not None and (best := better_baseline(baselines, score)) is not None:
         say(f"{spec.agent.name} does not beat the baseline {best.name}: nothing here is worth trading")
+    year = windowed.market.sessions_per_year
+    beside = beside_probe(result.measured, np.concatenate(probe.returns), year) | {"probe_score": probe.score}
+    if (earned := probe_line(spec.agent.name, score, beside)) is not None:
+        say(earned)
     return _verdict(result)
 
 

@@ -78,7 +78,7 @@ class BuyAndHoldPolicy:
 class Baseline:
     """One policy over all windows, each entered flat at unit equity."""
 
-    name: str  # flat | buy_and_hold | buy_and_hold_overnight | random
+    name: str  # flat | buy_and_hold | buy_and_hold_overnight | random | linear probe
     bought_anew: bool  # buy-and-hold in a market whose sessions end flat
     turnover: float | None  # probability per bar of a new target (random)
     score: float | None  # by the study's statistic; None if undefined or ruined
@@ -120,7 +120,7 @@ def measure_baselines(
     if has_session_exits(market):
         policies.append((BUY_AND_HOLD_OVERNIGHT, None, holder, hold_env, _without_exits(market)))
     found = [
-        _evaluate(name, level, policy, open_market, windows, rules, cost, lookback, score_spec)
+        measure_policy(name, level, policy, open_market, windows, rules, cost, lookback, score_spec)
         for name, level, policy, rules, open_market in policies
     ]
     for place, level in enumerate(turnovers):
@@ -135,7 +135,7 @@ def measure_baselines(
             seed=(seed, place),
         )
         median = RandomPolicy(space, level, (seed, place, scores.median_seed))
-        one = _evaluate(RANDOM_NAME, level, median, market, windows, env, cost, lookback, score_spec)
+        one = measure_policy(RANDOM_NAME, level, median, market, windows, env, cost, lookback, score_spec)
         found.append(replace(one, score=scores.median, random=scores))
     return tuple(found)
 
@@ -156,7 +156,7 @@ def buy_and_hold_weight(env: EnvSpec, n_assets: int) -> FloatArray:
     return np.minimum(min(env.max_leverage, 1.0) / n_assets, env.weight_limits(n_assets))
 
 
-def _evaluate(
+def measure_policy(
     name: str,
     turnover: float | None,
     policy: Policy,
@@ -167,6 +167,7 @@ def _evaluate(
     lookback: int,
     score_spec: ScoreSpec,
 ) -> Baseline:
+    """Evaluate one policy over all windows in one batch, net and at zero cost."""
     spans = [(window.test_first, window.test_last) for window in windows]
     paid = rollout(policy, market, spans, env=env, cost=cost, reward=BASELINE_REWARD, lookback=lookback)
     free = replay_without_costs(

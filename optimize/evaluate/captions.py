@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 BUY_AND_HOLD = "buy_and_hold"
 BUY_AND_HOLD_OVERNIGHT = "buy_and_hold_overnight"  # in markets whose sessions end flat: bought once a window
+LINEAR_PROBE = "linear probe"  # a ridge regression on the inputs of an agent, traded as the agent is
 REBOUGHT = "bought anew each session"
 REBOUGHT_REASON = f"{REBOUGHT}, as sessions end flat"
 ERROR_MEANINGS = {  # meaning of the standard error for each kind of score

@@ -11,6 +11,7 @@ from optimize.evaluate.summary import summarise_figures
 from optimize.report.format import SOLID, decimal, in_percent
 from optimize.report.gates import mark_lines
 from optimize.report.market_line import market_line
+from optimize.report.probe import probe_line
 from optimize.report.verdict import set_line
 from optimize.results.luck import LuckRecord
 from optimize.results.records import SCORE_ERROR, BaselineRecord, RunRecord, WindowRecord
@@ -45,6 +46,8 @@ def trial_note(
     if luck is not None:
         subject = "" if luck.run_uuid == run.run_uuid else f" of its parameters, by trial {luck.trial_number}"
         paragraphs.append(f"Luck{subject}: {set_line(luck)}.")
+    if (earned := probe_line("the trial", run.score, run.metrics or {})) is not None:
+        paragraphs.append(f"{earned[0].upper()}{earned[1:]}.")
     if picture is not None:
         paragraphs.append(f"![Equity over the test windows]({picture})")
     if windows:

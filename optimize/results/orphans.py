@@ -31,6 +31,7 @@ ORPHANS = {
     "wf_returns": f"{_NO_RUN} AND {_NO_FINALIST}",
     "wf_sessions": _NO_STUDY,
     "wf_baselines": _NO_STUDY,
+    "wf_probes": _NO_STUDY,
     "wf_luck": _NO_STUDY,
     "wf_luck_tests": _NO_STUDY,
     "wf_events": _NO_STUDY,
@@ -39,7 +40,7 @@ ORPHANS = {
 # Which databases of older versions lack until they are written to.
 LATER = {
     "wf_returns", "wf_sessions", "wf_finalists", "wf_finalist_runs", "wf_finalist_stress", "wf_luck",
-    "wf_luck_tests", "wf_finalist_holdouts",
+    "wf_luck_tests", "wf_finalist_holdouts", "wf_probes",
 }  # fmt: skip
 NEEDED = OPTUNA_TABLES | (ORPHANS.keys() - LATER) | {"wf_exports"}
 

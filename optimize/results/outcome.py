@@ -12,6 +12,7 @@ from optimize.evaluate.gates import GateRule, blocking_gate, flags_of
 from optimize.evaluate.random_policies import random_quantile
 from optimize.evaluate.summary import WindowResult, summarise
 from optimize.evaluate.windows import Window, train_start
+from optimize.results.probes import ProbeRecord
 from optimize.results.records import SCORE_ERROR, BaselineRecord, Outcome, WindowRecord, random_levels
 from optimize.results.states import RunState
 from optimize.walkforward.markets import WindowedMarket
@@ -56,6 +57,7 @@ def outcome_of(
     seconds: float,
     baselines: Sequence[BaselineRecord],
     gates: ResultGateSpec = DEFAULT_GATES,
+    probe: ProbeRecord | None = None,
 ) -> Outcome:
     """Return COMPLETE for a finite, feasible score of all windows, else PRUNED with its reason.
 
@@ -68,6 +70,8 @@ def outcome_of(
     metrics["buy_and_hold"] = None if hold is None else hold.score
     metrics["sessions_per_year"] = windowed.market.sessions_per_year
     metrics[SCORE_ERROR] = result.score.standard_error
+    metrics |= beside_probe(result.measured, None if probe is None else probe.returns, year)
+    metrics["probe_score"] = None if probe is None else probe.score
     gate, flags = marks_of(spec, windowed, result, gates, metrics["sharpe"])
     outcome = Outcome(
         RunState.PRUNED,
@@ -76,6 +80,7 @@ def outcome_of(
         metrics=metrics,
         gate=gate,
         flags=flags,
+        inputs=None if probe is None else probe.inputs,
     )
     if result.pruned_at is not None:
         return outcome
@@ -84,6 +89,29 @@ def outcome_of(
     value = result.score.value
     quantile = random_quantile(random_levels(baselines, timeframe), metrics["turnover"], value)
     return dataclasses.replace(outcome, state=RunState.COMPLETE, score=value, random_quantile=quantile)
+
+
+def beside_probe(
+    measured: Sequence[Sequence[WindowResult]], probe: FloatArray | None, sessions_per_year: float
+) -> dict[str, float | None]:
+    """Return the annualised Sharpe ratio above that of the linear probe, and its standard error.
+
+    They are of the repeat of the lower median lead, by the paired test of Ledoit and Wolf; None where a
+    series does not vary or a window is missing.
+    """
+    lead: dict[str, float | None] = {"probe_lead": None, "probe_lead_error": None}
+    if probe is None:
+        return lead
+    from optimize.evaluate.luck.paired import ledoit_wolf_test  # loads parts of scipy that few verbs need
+
+    rows = [np.concatenate([window.returns for window in row]) for row in measured]
+    tests = [ledoit_wolf_test(first=row, second=probe) for row in rows if 4 < len(row) == len(probe)]
+    known = sorted((each.difference, each.standard_error) for each in tests if np.isfinite(each.difference))
+    if known:
+        difference, error = known[(len(known) - 1) // 2]
+        year = float(np.sqrt(sessions_per_year))
+        lead = {"probe_lead": difference * year, "probe_lead_error": error * year}
+    return lead
 
 
 def marks_of(

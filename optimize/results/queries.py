@@ -92,6 +92,10 @@ class LeaderboardRow:
     as_of_trials: int | None  # of the study that had ended when it was measured
     random_quantile: float | None  # share of random policies of its turnover that score lower; None: unknown
     source: str  # of its parameters, one of SetSource
+    probe_score: float | None  # of the linear probe on the same inputs; None: it stayed flat, or not measured
+    probe_lead: float | None  # annualised Sharpe ratio above that of the probe, and its standard error
+    probe_lead_error: float | None
+    inputs: str | None  # hash of what decides the probe
 
 
 def list_queries() -> list[tuple[str, str]]:

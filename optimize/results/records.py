@@ -28,6 +28,7 @@ from optimize.results.tables import (
     LEASES,
     LUCK,
     LUCK_TESTS,
+    PROBES,
     RUNS,
     SESSION_RETURNS,
     STUDIES,
@@ -81,6 +82,7 @@ class RunRecord:
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     gate: str | None = None  # the first that blocks it; None: none does, or an older version wrote it
     flags: str | None = None  # reasons to doubt the result, separated by commas
+    inputs: str | None = None  # hash of what decides its linear probe
     started_at: datetime = field(default_factory=clock.now)
     finished_at: datetime | None = None
 
@@ -101,6 +103,7 @@ class Outcome:
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     gate: str | None = None  # the first that blocks the result
     flags: str | None = None  # reasons to doubt the result, separated by commas
+    inputs: str | None = None  # hash of what decides its linear probe
 
     def __post_init__(self) -> None:
         require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")
@@ -229,8 +232,8 @@ def forget_study(conn: Connection, name: str) -> None:
         move_aside(conn, table.name, runs, why, of_study)
     for table in (FINALIST_STRESS, FINALIST_HOLDOUTS):
         move_aside(conn, table.name, finalists, why, of_study)
-    own = (RUNS, FINALIST_RUNS, FINALISTS, TEST_SESSIONS, BASELINES, LUCK, LUCK_TESTS, EVENTS, STUDIES)
-    for table in own:
+    of_runs = (RUNS, FINALIST_RUNS, FINALISTS, TEST_SESSIONS, BASELINES, PROBES, LUCK, LUCK_TESTS)
+    for table in (*of_runs, EVENTS, STUDIES):
         move_aside(conn, table.name, "study_name = :name", why, of_study)
 
 

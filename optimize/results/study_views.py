@@ -1,4 +1,4 @@
-"""Views on parameter sets, session returns, the selection walk-forward, holdout openings and finalists."""
+"""Views on parameter sets, session returns, probes, the selection walk-forward, holdouts and finalists."""
 
 from optimize.results.events import EventKind
 from optimize.results.states import SetSource
@@ -135,7 +135,21 @@ WHERE e.kind = '{EventKind.OUTER_WINDOW}' AND e.event_id = (
     AND (<outer_of_l>) = (<outer_of_e>))
 """
 
+# One row a choice of inputs that a trial observed.
+PROBES_MEASURED = """
+SELECT p.study_name, p.timeframe, p.lookback, p.score, p.sharpe_zero_cost, p.total_return, p.cost,
+  p.turnover, p.seconds,
+  (SELECT COUNT(DISTINCT r.trial_number) FROM wf_runs r
+    WHERE r.study_name = p.study_name AND r.inputs = p.inputs) AS trials,
+  (SELECT MAX(r.score) FROM wf_runs r
+    WHERE r.study_name = p.study_name AND r.inputs = p.inputs AND r.state = 'COMPLETE' AND r.gate IS NULL)
+    AS best_trial_score,
+  p.features_json AS features, p.inputs
+FROM wf_probes p
+"""
+
 STUDY_VIEWS = {
+    "probes": PROBES_MEASURED,
     "outer_windows": OUTER_WINDOWS,
     "trial_returns": TRIAL_RETURNS,
     "finalists": FINALISTS_RANKED,

@@ -42,6 +42,9 @@ METRIC_COLUMNS = (
     "sharpe_zero_cost",
     "buy_and_hold",
     "max_drawdown_bars",  # over bar closes; max_drawdown is over session closes
+    "probe_score",  # of the linear probe on the same inputs
+    "probe_lead",  # annualised Sharpe ratio above that of the probe, with its standard error
+    "probe_lead_error",
 )
 
 
@@ -98,6 +101,7 @@ RUNS = Table(
     Column("random_quantile", FiniteFloat),  # share of random policies of equal turnover that score lower
     Column("gate", Text),  # the first gate that blocks the run; NULL: none does
     Column("flags", Text),  # reasons to doubt the result, separated by commas; NULL: none
+    Column("inputs", Text),  # hash of what decides the linear probe; NULL: an older version wrote the run
     Index(
         "wf_runs_of_state", "study_name", "trial_number", "state", "attempt"
     ),  # for the run that ended a trial
@@ -181,6 +185,19 @@ BASELINES = Table(
     *_real("score_low", "score_high"),  # 5 % and 95 % of the scores of those policies
     _json("scores_json", "scores", keep_order=True),  # of each of them, rising, null first
     PrimaryKeyConstraint("study_name", "timeframe", "name"),
+)
+
+PROBES = Table(
+    "wf_probes",  # the linear probe on one choice of inputs, measured by the first trial that observed them
+    METADATA,
+    _text("study_name"),
+    _text("inputs"),
+    _text("timeframe"),
+    Column("lookback", Integer, nullable=False),
+    *_real("score", "sharpe_zero_cost", "total_return", "cost", "turnover", "seconds"),
+    _json("features_json", "features"),  # settings of the features
+    _json("windows_json", "windows", keep_order=True),  # sessions, returns and choices of each window
+    PrimaryKeyConstraint("study_name", "inputs"),
 )
 
 FINALISTS = Table(

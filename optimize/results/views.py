@@ -22,7 +22,10 @@ from optimize.results.view_dialects import DIALECTS
 OPTUNA_TABLES = {"studies", "trials", "trial_values", "trial_params", "trial_system_attributes"}
 OWN_COLUMNS = {"studies": {"study_id", "study_name"}, "trials": {"trial_id", "study_id", "state"}}
 # Columns that an older version did not write.
-ADDED_TO_RUNS = ("gate", "flags", "max_drawdown_bars", "random_quantile")
+ADDED_TO_RUNS = (
+    "gate", "flags", "max_drawdown_bars", "random_quantile", "probe_score", "probe_lead", "probe_lead_error",
+    "inputs",
+)  # fmt: skip
 CLOSED = "closed"  # user attribute of a trial over a lowered cap: FAIL to Optuna, but not counted as failed
 
 # Of lease l: its run renewed it in time and did not give the trial back.
@@ -75,7 +78,8 @@ SELECT t.study_name, t.number AS trial_number, t.score, t.runs, t.pruned_runs, t
     ELSE CAST(t.runs * (<repeats>) AS TEXT) || ' seeds' END AS seeds,
   r.standard_error, r.total_return, r.max_drawdown, r.cost, r.trades, r.turnover, r.sharpe_zero_cost,
   r.buy_and_hold, (<parameters>) AS parameters, r.run_uuid, t.gated_runs, (<run.flags>) AS flags,
-  (<run.random_quantile>) AS random_quantile,
+  (<run.random_quantile>) AS random_quantile, (<run.probe_score>) AS probe_score,
+  (<run.probe_lead>) AS probe_lead, (<run.probe_lead_error>) AS probe_lead_error, (<run.inputs>) AS inputs,
   (SELECT COUNT(DISTINCT w."window") FROM wf_windows w WHERE w.run_uuid = r.run_uuid) AS windows,
   r.seconds, r.finished_at, l.sharpe_low, l.sharpe_high, l.psr, l.deflated_sharpe_ratio, l.chance_sharpe,
   l.p_flat, l.p_buy_and_hold, l.n_tries, l.as_of_trials,

@@ -18,6 +18,7 @@ ConfigT = TypeVar("ConfigT")
 SCHEMAS: dict[str, str] = {  # module of this package and class; imported for the verb that is called
     "data": "studies:MarketConfig",
     "walk-forward": "studies:WalkForwardConfig",
+    "probe": "studies:ProbeConfig",
     "study": "studies:RunStudyConfig",
     "worker": "studies:WorkerConfig",
     "status": "records:StatusConfig",

@@ -84,6 +84,22 @@ class WalkForwardConfig(StudyConfig):
 
 
 @dataclass(frozen=True)
+class ProbeConfig(StudyConfig):
+    """Configuration of `walkforge probe`: the inputs to compare."""
+
+    timeframes: list[str] = field(default_factory=list)
+    lookbacks: list[int] = field(default_factory=lambda: [1, 4, 16])
+    groups: bool = True
+
+    def __post_init__(self) -> None:
+        whole = bool(self.lookbacks) and all(each >= 1 for each in self.lookbacks)
+        require(whole, "lookbacks", self.lookbacks, "a list of whole numbers from 1 on")
+        for key in ("timeframes", "lookbacks"):
+            values = getattr(self, key)
+            require(len(set(values)) == len(values), key, values, "a list without repeats")
+
+
+@dataclass(frozen=True)
 class PlacesConfig:
     """Where data lies on a machine; its content is the study's."""
 

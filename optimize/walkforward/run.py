@@ -34,6 +34,7 @@ from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.trades import Trades, trades_table
 from optimize.evaluate.windows import Window, parts_of_sessions
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window, observe_window
+from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.representation import Representation
 from optimize.walkforward.spec import RunSpec, agent_of_window
 
@@ -252,7 +253,8 @@ def walk_forward(
         windowed = build_windowed_market(spec, cache_dir)
         refuse_leaking_features(spec.data, spec.feature, spec.session)
     result = run_trial(spec, windowed, entropy, keep=keep or _drop, report=lambda step, value: False)
-    baselines = evaluate_baselines(spec, windowed, entropy[0])
+    probe = evaluate_probe(spec, windowed).baseline
+    baselines = (*evaluate_baselines(spec, windowed, entropy[0]), probe)
     return WalkForward(windowed.windows, result.measured, result.score, baselines)
 
 

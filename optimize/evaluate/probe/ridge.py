@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from envs.types import FloatArray, IntArray, Market
 
@@ -135,6 +134,8 @@ class _Products:
 
     def solve(self, penalties: Sequence[float]) -> list[Solution]:
         """Return weights (D, V) and intercept (V,) for each penalty; the intercept is not penalised."""
+        from scipy.linalg import cho_factor, cho_solve  # slow to import, and most verbs fit nothing
+
         rows = max(self.rows, 1)
         centre, level = self.columns / rows, self.values / rows
         spread = self.square - rows * np.outer(centre, centre)

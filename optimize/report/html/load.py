@@ -14,6 +14,8 @@ from optimize.report.equity import Curve, hold_curves, trial_curves
 from optimize.report.html.trial import TrialContent, words_of
 from optimize.report.luck import luck_of_set_now
 from optimize.report.market_line import stored_line
+from optimize.report.probe import probe_line
+from optimize.results.probes import load_probe
 from optimize.results.records import RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import windows_of
 from optimize.walkforward.files import TRADES, find_returns
@@ -25,9 +27,12 @@ def trial_content(conn: Connection, url: str, folder: Path, run: RunRecord, plac
     curves = trial_curves(folder, windows)
     timeframe = str(run.spec.get("data", {}).get("timeframe"))
     baselines = [row for row in load_baselines(conn, run.study_name) if row.timeframe == timeframe]
+    if (probe := load_probe(conn, run.study_name, run.inputs)) is not None:
+        baselines.append(probe.as_baseline())
     sessions = next(iter(curves.values())).sessions if curves else np.array([], "datetime64[D]")
     tested = f", tested {windows[0].test_start} to {windows[-1].test_end}" if windows else ""
     metrics = run.metrics or {}
+    earned = probe_line(f"trial {run.trial_number}", run.score, metrics)
     content = TrialContent(
         title=f"{run.study_name}, trial {run.trial_number}",
         market=stored_line(conn, run.study_name) + tested,
@@ -44,6 +49,7 @@ def trial_content(conn: Connection, url: str, folder: Path, run: RunRecord, plac
             f"run {run.run_uuid}, data {run.data_fingerprint[:12]}, seed entropy {list(run.entropy)}",
         ],
         luck=luck_of_set_now(conn, url, run),
+        notes=[] if earned is None else [earned],
     )
     if not curves:
         return content

@@ -1,6 +1,7 @@
 """The content of a study's report, from its records and files."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from optimize.database import Connection, Engine
@@ -9,8 +10,10 @@ from optimize.report.format import format_score
 from optimize.report.html.study import SearchedKey, StudyContent
 from optimize.report.luck import StudyLuck, lines_with_flags, luck_now, with_luck
 from optimize.report.market_line import stored_line
+from optimize.report.probe import probe_line
 from optimize.report.selection import selection_line, selection_now
 from optimize.results.finalists import finalist_holdouts, ranked_finalists, stress_of
+from optimize.results.probes import load_probes, probe_rows
 from optimize.results.queries import best_models, health_of
 from optimize.results.records import load_baselines, load_study
 from optimize.results.runs import finished_runs, run_of_trial, windows_of
@@ -28,9 +31,13 @@ def study_content(
     with engine.connect() as conn:
         luck, lines = _judged(conn, url, name, rows[0].sessions_per_year if rows else None)
         rows = rows if luck is None else with_luck(rows, luck.sets)
+        for row in rows[:1]:
+            if (earned := probe_line(f"trial {row.trial_number}", row.score, asdict(row))) is not None:
+                lines = [*lines, earned]
         best = [run for row in rows if (run := run_of_trial(conn, name, row.trial_number)) is not None]
         windows = {run.run_uuid: windows_of(conn, run.run_uuid) for run in best}
         baselines = load_baselines(conn, name)
+        probes = probe_rows(load_probes(conn, name), rows[0].trial_number, rows[0].inputs) if rows else []
         curves = {}
         for run in best[:MOST_CURVES]:
             if found := trial_curves(folder, windows[run.run_uuid]):
@@ -46,7 +53,7 @@ def study_content(
             windows=windows,
             curves=curves,
             holds={} if first is None else hold_curves(baselines, timeframe, first.sessions),
-            baselines=baselines,
+            baselines=[*baselines, *probes],
             keys=keys,
             luck=None if luck is None else luck.test,
             evidence=stored_evidence(conn, name),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from optimize.evaluate.captions import LINEAR_PROBE
 from optimize.report.equity import Curve
 from optimize.report.figures import equity_figure, timeframe_figure, window_figure
 from optimize.report.format import format_score, number, percent, probability, share
@@ -72,6 +73,7 @@ def _tiles(content: StudyContent) -> Iterator[Tile]:
         yield Tile("best score", format_score(best.score), f"trial {best.trial_number}, {best.seeds}")
         yield Tile("zero-cost Sharpe", format_score(best.sharpe_zero_cost), "of the best trial")
         yield Tile("buy and hold", format_score(best.buy_and_hold), "its score on these windows")
+        yield Tile(LINEAR_PROBE, format_score(best.probe_score), "on the inputs of the best trial")
         yield Tile("return", percent(best.total_return), "of the best trial, net")
     ended = {state: sum(run.state == state for run in content.runs) for state in FINISHED}
     yield Tile(

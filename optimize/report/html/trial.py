@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from optimize.evaluate.captions import baseline_label
+from optimize.evaluate.captions import LINEAR_PROBE, baseline_label
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.evaluate.trades import Trades
 from optimize.report.equity import Curve
@@ -106,6 +106,7 @@ def _tiles(content: TrialContent) -> Iterator[Tile]:
     yield Tile("score", format_score(run.score), f"standard error {number()(error)}")
     yield Tile("zero-cost Sharpe", format_score(metrics.get("sharpe_zero_cost")), "the same actions")
     yield Tile("buy and hold", format_score(metrics.get("buy_and_hold")), "its score on these windows")
+    yield Tile(LINEAR_PROBE, format_score(metrics.get("probe_score")), "on the same inputs")
     yield Tile("return", percent(metrics.get("total_return")), "net, over the test windows")
     yield Tile("drawdown (sessions)", percent(metrics.get("max_drawdown")), "over session closes")
     yield Tile("drawdown (bars)", percent(metrics.get("max_drawdown_bars")), "over bar closes")

@@ -27,6 +27,7 @@ from optimize.report.notes import study_note, trial_note
 from optimize.results.event_log import events, log_event
 from optimize.results.events import NoteFailed
 from optimize.results.luck import LuckRecord, load_luck, load_luck_sets
+from optimize.results.probes import load_probe
 from optimize.results.queries import without_note
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord, load_baselines
 from optimize.results.runs import finished_runs, parameter_set, windows_of, windows_of_study
@@ -90,7 +91,9 @@ def _attach_or_record(
     try:
         with context.engine.connect() as conn:
             windows = windows_of(conn, run.run_uuid)
-        attach_report(context, run, windows, baselines, luck)
+            probe = load_probe(conn, run.study_name, run.inputs)
+        beside = baselines if probe is None else [*baselines, probe.as_baseline()]
+        attach_report(context, run, windows, beside, luck)
     except Exception as error:  # such as a full disk or a lost file
         subject = f"trial {run.trial_number} has no note or picture: "
         with context.engine.begin() as conn:

@@ -29,6 +29,7 @@ from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import patiently
 from optimize.study.finalists.plan import Entrant, FinalistPlan
 from optimize.study.trials.execute import StopRequestedError
+from optimize.study.trials.probe import probe_beside
 from optimize.walkforward.files import (
     RETURNS,
     finalist_folder,
@@ -161,9 +162,10 @@ def _train(
     )
     earlier = sum(measured.seconds for measured in done.values())
     seconds = earlier + time.perf_counter() - began
+    probe = probe_beside(place.engine, run.study_name, entrant.spec, windowed)
     with place.engine.connect() as conn:
         baselines = load_baselines(conn, run.study_name)
-    return outcome_of(entrant.spec, windowed, result, seconds, baselines, plan.gates)
+    return outcome_of(entrant.spec, windowed, result, seconds, baselines, plan.gates, probe)
 
 
 def _try_of(run: FinalistRun, window: WindowRecord, windowed: WindowedMarket) -> Try:

@@ -31,6 +31,7 @@ from optimize.study.context import StudyContext
 from optimize.study.failures.classify import failed
 from optimize.study.failures.shortages import in_full, patiently, write_log
 from optimize.study.trials.claim import Claim
+from optimize.study.trials.probe import probe_beside
 from optimize.study.trials.reuse import trained_before
 from optimize.study.trials.settle import settle
 from optimize.study.trials.tell import tell
@@ -280,7 +281,9 @@ def _check_owned(heartbeat: Heartbeat) -> None:
 
 def _outcome(context: StudyContext, claim: Claim, result: TrialResult, seconds: float) -> Outcome:
     baselines = patiently(lambda: _baselines(context))
-    outcome = outcome_of(claim.spec, claim.windowed, result, seconds, baselines, claim.spec.gate)
+    study = context.spec.name
+    probe = patiently(lambda: probe_beside(context.engine, study, claim.spec, claim.windowed))
+    outcome = outcome_of(claim.spec, claim.windowed, result, seconds, baselines, claim.spec.gate, probe)
     if result.pruned_at is None:
         return outcome
     reason = f"pruner: {PRUNED_FOR[claim.spec.pruner.name]} after window {result.pruned_at}"
