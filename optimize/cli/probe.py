@@ -27,7 +27,7 @@ from optimize.study.spec import StudySpec
 from optimize.walkforward.inner_probe import Inputs, choices_of_inputs, probe_inputs, with_inputs
 from optimize.walkforward.markets import build_windowed_market, fit_to_window
 
-PICTURE = "probe.png"
+PROBE_PICTURE = "probe.png"
 
 
 def show_probe(config: ProbeConfig) -> int:
@@ -65,7 +65,7 @@ def show_probe(config: ProbeConfig) -> int:
         "second, corrected for its number of tests"
     )
     if known:
-        path = spec.folder / PICTURE
+        path = spec.folder / PROBE_PICTURE
         write_probe_picture(path, spec.name, rows)
         say(f"picture: {path}")
     return 0 if known else 1
