@@ -4,8 +4,9 @@ TIER ?= default
 MARKS_default := -m "not slow"
 MARKS_all :=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-# on every core, where pip would use one; a package may hold a file that is no Python, which pip ignores too
-PRECOMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+# on every core, where pip would use one, and without a third of the lines, which nothing here imports;
+# a package may hold a file that is no Python, which pip ignores too
+PRECOMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing|async_support|graph_objs|_inductor|rllib)/' .venv/lib || true
 
 .PHONY: quickstart test lint docs bench dashboard clean
 
