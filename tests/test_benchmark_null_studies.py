@@ -1,7 +1,6 @@
 """Studies on noise run through the whole pipeline, go on where they were stopped, and are counted."""
 
 import json
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,9 @@ import pytest
 from benchmarks import null_studies
 from benchmarks.null_studies import kept, run_missing, summary
 from benchmarks.null_table import null_studies as as_table
-from tests.conftest import REPOSITORY
+from tests.optimize.study.forks import forked_workers
+
+__all__ = ["forked_workers"]
 
 STUDY: dict[str, Any] = {
     "seed": 0, "score": 2.0, "found": False, "sessions": 150, "selection": -1.0, "fresh": -0.5,
@@ -21,12 +22,17 @@ STUDY: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_three_studies_on_noise_end_in_no_discovery() -> None:
-    command = [sys.executable, "benchmarks/null_studies.py", "--quick"]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    result = json.loads(ran.stdout.splitlines()[-1])
-    assert (result["studies"], result["found"]) == (3, 0)
+@pytest.mark.usefixtures("forked_workers")
+def test_a_study_on_noise_ends_in_no_discovery(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(null_studies, "QUICK", 1)
+    monkeypatch.setattr(null_studies, "FINALISTS", 2)
+    monkeypatch.setattr(null_studies, "SEEDS", 2)
+    monkeypatch.setattr(sys, "argv", ["null_studies.py", "--quick"])
+    null_studies.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["studies"], result["found"]) == (1, 0)
     assert result["sessions"] > 100
     assert result["means"]["score"] > result["means"]["selection"], (
         "the best score flatters, the selection does not"
