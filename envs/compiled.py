@@ -31,6 +31,7 @@ _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # divide without a guard
     "fastmath": False,  # if unset, it is inherited from the first kernel that calls this one, and cached
     "forceinline": True,
+    "no_cfunc_wrapper": True,  # no kernel is called from C; a kernel would be inlined into it once more
     "_nrt": False,  # numba's run time: allocation and reference counts; its stubs do not list this option
 }
 

@@ -19,6 +19,7 @@ _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",  # a check for division by zero would prevent vectorised loops
     # all but nnan and ninf: a NaN must survive, because it reveals a diverged training
     "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"},
+    "no_cfunc_wrapper": True,  # no kernel is called from C
 }
 
 
@@ -39,5 +40,4 @@ def refcounted_kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def inner_kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a refcounted kernel called only by kernels; without a Python wrapper it compiles faster."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return compile_kernel(function, _CACHE, _OPTIONS | options)
+    return compile_kernel(function, _CACHE, _OPTIONS | {"no_cpython_wrapper": True})
