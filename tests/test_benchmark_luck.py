@@ -20,7 +20,17 @@ from optimize.search.spec import PrunerSpec
 def test_the_short_form_ends_with_one_json_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["luck.py", "--quick", "--only", "size", "power", "selection", "nested"])
+    words = [
+        "--quick",
+        "--share",
+        "0.5",
+        "--only",
+        "size",
+        "power",
+        "selection",
+        "nested",
+    ]
+    monkeypatch.setattr(sys, "argv", ["luck.py", *words])
     luck.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(result["size"]) == set(result["power"]) == set(KINDS)

@@ -1,24 +1,22 @@
 """The training benchmark runs both engines and ends with one JSON line of their ratios."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
+from benchmarks import training
 from benchmarks.training import QUICK, make_market, product_flops
-from tests.conftest import REPOSITORY
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["ppo_d33_b64", "sac_d33_h64"])
-def test_it_ends_with_one_json_line(key: str) -> None:
-    command = [sys.executable, "benchmarks/training.py", "--tiny", "--only", key]
-    ran = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env={"PYTHONPATH": "."}
-    )
-    assert ran.returncode == 0, ran.stderr
-    result = json.loads(ran.stdout.splitlines()[-1])
+def test_it_ends_with_one_json_line(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["training.py", "--tiny", "--only", key])
+    training.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["benchmark"] == "training"
     detail = result["detail"][key]
     assert result[key] == detail["ratio"] > 0

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,15 +10,15 @@ import pytest
 from benchmarks import environments
 from benchmarks.environments import Absent, Contender, make_venv, python_of, race, ratios
 from benchmarks.peers.walkforge import FULL_COSTS
-from tests.conftest import REPOSITORY
 
 
 @pytest.mark.slow
-def test_it_ends_with_one_json_line() -> None:
-    command = [sys.executable, "benchmarks/environments.py", "--tiny", "--alone"]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    result = json.loads(ran.stdout.splitlines()[-1])
+def test_it_ends_with_one_json_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["environments.py", "--tiny", "--alone"])
+    environments.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(result["markets"]) == {"eurusd", "2_assets"}
     forms = {"vector", "sb3", "dummy", "sync", "vector_1", "single"}
     for market in result["markets"].values():

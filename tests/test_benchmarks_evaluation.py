@@ -1,28 +1,36 @@
 """The benchmarks of evaluations and of whole trials run, and end with one JSON line of their ratios."""
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from benchmarks import evaluation, trials
-from tests.conftest import REPOSITORY
+
+Tiny = Callable[..., dict[str, Any]]
 
 
-def tiny(name: str, *options: str) -> dict[str, Any]:
-    command = [sys.executable, f"benchmarks/{name}.py", "--tiny", *options]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env={})
-    assert ran.returncode == 0, ran.stderr
-    result: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    assert result["benchmark"] == name
-    return result
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tiny:
+    """Return a function that runs a benchmark to see that it works, and returns the line it ends with."""
+
+    def run(benchmark: ModuleType, *options: str) -> dict[str, Any]:
+        name = benchmark.__name__.rpartition(".")[2]
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--tiny", *options])
+        benchmark.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert result["benchmark"] == name
+        return result
+
+    return run
 
 
 @pytest.mark.slow
-def test_evaluation() -> None:
-    result = tiny("evaluation")
+def test_evaluation(tiny: Tiny) -> None:
+    result = tiny(evaluation)
     detail = result["detail"]["d33"]
     assert set(detail["seconds"]) == {"dummy", "single", "lockstep", "fused"}
     for way in evaluation.TARGETS:
@@ -30,8 +38,8 @@ def test_evaluation() -> None:
 
 
 @pytest.mark.slow
-def test_trials() -> None:
-    result = tiny("trials", "--only", "d33")
+def test_trials(tiny: Tiny) -> None:
+    result = tiny(trials, "--only", "d33")
     assert result["trial_d33"] == result["detail"]["d33"]["ratio"] > 0
     assert len(result["detail"]["d33"]["test_bars"]) == trials.WINDOWS
 
