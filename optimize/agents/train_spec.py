@@ -1,4 +1,4 @@
-"""TrainSpec: the length of a training, for every agent and in both engines."""
+"""TrainSpec: the length of a training and its perturbation, for every agent and in both engines."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,13 @@ class TrainSpec:
         None, RUN, "Passes over the bars of the train span, in place of agent.total_timesteps.",
         unit="passes", above=0, null="agent.total_timesteps counts",
     )  # fmt: skip
+    observation_noise: float = setting(
+        0.0, RUN, "Deviation of the noise that training adds to the features of an observation.",
+        unit="deviations of a feature in the train span", low=0,
+    )  # fmt: skip
+    column_dropout: float = setting(
+        0.0, RUN, "Probability that a column of features is 0 for a whole training episode.", low=0, below=1
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self, "train")

@@ -83,6 +83,7 @@ def refit(
         reward=spec.reward,
         lookback=lookback,
         seed=plan.seed,
+        training=spec.train,
         engine=engine_again(spec.agent, trained_with),
     )
     return WindowModel(agent, representation)

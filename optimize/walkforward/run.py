@@ -116,6 +116,7 @@ def run_window(
         reward=spec.reward,
         lookback=spec.feature.lookback,
         seed=seed,
+        training=spec.train,
         engine=engine,
     )
     result, trades = _evaluate(spec, market, window, agent)

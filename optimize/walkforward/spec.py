@@ -46,7 +46,9 @@ class RunSpec:
     cost: CostSpec = group(CostSpec, "Costs of trading and holding.", fixed=EXAM)
     reward: RewardSpec = group(RewardSpec, "The reward that the agent learns from.")
     agent: AgentSpec = group(AgentSpec, "The agent, its hyperparameters and its training budget.")
-    train: TrainSpec = group(TrainSpec, "How long the agent of a window trains.")
+    train: TrainSpec = group(
+        TrainSpec, "How long the agent of a window trains, and on which disturbed observations."
+    )
     window: WindowSpec = group(WindowSpec, "Walk-forward windows.", fixed=EXAM)
     score: ScoreSpec = group(ScoreSpec, "The objective of the search.", fixed=EXAM)
 

@@ -19,11 +19,13 @@ from optimize.agents.agent import Agent
 from optimize.agents.engines import FUSED, Engine, local_engine
 from optimize.agents.kernels.off_policy.training import CompiledOffPolicy
 from optimize.agents.kernels.on_policy.training import CompiledOnPolicy
+from optimize.agents.perturbation import perturb_episodes
 from optimize.agents.registry import action_of
 from optimize.agents.sb3.build import build
 from optimize.agents.sb3.callbacks import ProgressReport, TrainingMonitor, check_finite
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from optimize.agents.spec import AgentSpec, check_agent
+from optimize.agents.train_spec import TrainSpec
 from optimize.errors import NumericError
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ def train(
     reward: RewardSpec,
     lookback: int,
     seed: int,
+    training: TrainSpec | None = None,
     engine: Engine | None = None,
     report: ProgressReport | None = None,
 ) -> Agent:
@@ -53,9 +56,18 @@ def train(
     check_agent(spec)
     _check_features(market, span, lookback)
     env = replace(env, action=action_of(spec.name, env.action))
-    vector_env = TradingVectorEnv(
+    played, episodes = perturb_episodes(
         market,
         _episodes(env, market, span),
+        training or TrainSpec(),
+        lookback=lookback,
+        steps=spec.total_timesteps,
+        num_envs=spec.n_envs,
+        seed=seed,
+    )
+    vector_env = TradingVectorEnv(
+        played,
+        episodes,
         num_envs=spec.n_envs,
         env=env,
         cost=cost,

@@ -18,6 +18,7 @@ from optimize.agents.registry import action_of
 from optimize.agents.sb3.callbacks import ProgressReport
 from optimize.agents.sb3.train import train
 from optimize.agents.spec import AgentSpec
+from optimize.agents.train_spec import TrainSpec
 from tests.markets import make_market, random_walk
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -80,7 +81,12 @@ def make_env(market: Market, name: str, *, num_envs: int, bars: int = 40) -> Tra
 
 
 def train_small(
-    spec: AgentSpec, market: Market | None = None, *, seed: int = 1, report: ProgressReport | None = None
+    spec: AgentSpec,
+    market: Market | None = None,
+    *,
+    seed: int = 1,
+    training: TrainSpec | None = None,
+    report: ProgressReport | None = None,
 ) -> Agent:
     market = noise_market() if market is None else market
     return train(
@@ -92,6 +98,7 @@ def train_small(
         reward=RewardSpec(),
         lookback=LOOKBACK,
         seed=seed,
+        training=training,
         report=report,
     )
 

@@ -17,7 +17,9 @@ from envs.types import Market
 from envs.vector import TradingVectorEnv
 from optimize.agents.kernels.on_policy.training import CompiledOnPolicy
 from optimize.agents.optimizers import decay_arguments
+from optimize.agents.perturbation import perturb_episodes
 from optimize.agents.sb3.vecenv import SB3VecEnv
+from optimize.agents.train_spec import TrainSpec
 from tests.markets import make_market, random_walk
 
 LOOKBACK = 3
@@ -50,6 +52,21 @@ def make_vec_env(
             seed=0,
         )
     )
+
+
+def perturbed_world() -> dict[str, Any]:
+    """Return the market and the episodes of a training with noise and missing columns."""
+    market = make_market(random_walk(400, volatility=0.02), features=5)
+    made, episodes = perturb_episodes(
+        market,
+        RandomEpisodes(LOOKBACK - 1, 399, 40),
+        TrainSpec(observation_noise=0.5, column_dropout=0.3),
+        lookback=LOOKBACK,
+        steps=600,
+        num_envs=4,
+        seed=2,
+    )
+    return {"market": made, "episodes": episodes}
 
 
 def make_model(cls: type[Any], vec_env: SB3VecEnv | None = None, **settings: Any) -> Any:

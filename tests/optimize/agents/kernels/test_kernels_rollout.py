@@ -30,6 +30,7 @@ from tests.optimize.agents.kernels.support import (
     make_model,
     make_vec_env,
     observations,
+    perturbed_world,
 )
 
 
@@ -60,6 +61,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "forced exits": {"market": SESSIONS},
     "forced exits at the close": {"market": SESSIONS, "fill": "close"},
     "sessions": {"market": SESSIONS, "episodes": SessionEpisodes(SESSIONS.session, LOOKBACK, 399)},
+    "perturbed": perturbed_world(),
     "listed": {"episodes": SequentialEpisodes([5, 90, 200, 31], [50, 99, 215, 380])},
     "ruin": {"market": make_market(random_walk(400, volatility=0.3), features=5), "max_leverage": 4.0},
     "remembered reward": {

@@ -23,7 +23,7 @@ from tests.optimize.agents.kernels.off_policy_support import (
     make_off_policy,
     repeat_steps,
 )
-from tests.optimize.agents.kernels.support import LOOKBACK, furthest, make_vec_env
+from tests.optimize.agents.kernels.support import LOOKBACK, furthest, make_vec_env, perturbed_world
 
 HOURLY = make_market(random_walk(400, volatility=0.02), features=5)
 SESSIONS = with_exits(HOURLY, [*range(23, 399, 48)], [*range(47, 399, 48)])
@@ -52,6 +52,9 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"market": MOODY, "reward": RewardSpec(name="differential_sharpe")},
     ),
     "TD3": (CompiledTD3, TD3, {"episodes": SequentialEpisodes([5, 90, 200], [50, 99, 215])}),
+    "SAC, perturbed": (CompiledSAC, SAC, perturbed_world()),
+    "TD3, perturbed": (CompiledTD3, TD3, perturbed_world()),
+    "DQN, perturbed": (CompiledDQN, DQN, {"action": "discrete"} | perturbed_world()),
     "DQN": (CompiledDQN, DQN, {"action": "discrete"}),
     "DQN, long only": (CompiledDQN, DQN, {"action": "discrete", "long_only": True, "market": SESSIONS}),
 }
