@@ -13,7 +13,10 @@ from envs.episodes import Episodes, SequentialEpisodes
 from envs.types import IntArray, Market, array_specs
 from optimize.agents.train_spec import TrainSpec
 
-MOST_BARS, MOST_VALUES = 2**18, 2**25  # of the episodes drawn ahead; a longer training repeats them
+MOST_DRAWN_BARS, MOST_DRAWN_VALUES = (
+    2**18,
+    2**25,
+)  # of the episodes drawn ahead; a longer training repeats them
 _EPISODES_AT_ONCE = 8
 _STREAM = 1  # of the random numbers of a training's seed
 
@@ -38,7 +41,7 @@ def perturb_episodes(
         return market, episodes
     rng = np.random.default_rng([seed, _STREAM])
     width = market.n_assets * len(market.feature_names)
-    most_bars = min(MOST_BARS, MOST_VALUES // width)
+    most_bars = min(MOST_DRAWN_BARS, MOST_DRAWN_VALUES // width)
     first, last = _draw_ahead(episodes, rng, lookback, steps, num_envs, most_bars)
     length = last - first + lookback
     moved = np.cumsum(length) - length - (first - lookback + 1)  # from a bar to its place in the new market

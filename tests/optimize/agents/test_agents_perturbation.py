@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 
 
 def test_a_training_longer_than_the_memory_repeats_its_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perturbation, "MOST_BARS", 500)
+    monkeypatch.setattr(perturbation, "MOST_DRAWN_BARS", 500)
     made, episodes = _perturb(_market(), BOTH, steps=10**9)
     assert made.n_bars < 1500
     first = episodes.draw(len(episodes._firsts), np.random.default_rng(0))
