@@ -5,7 +5,7 @@ strength of an edge is the annual Sharpe ratio, net of costs, of an oracle that 
 every bar (`battery_oracle.py`); the sizes in EDGES were found on a sample of 400,000 bars.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +142,13 @@ KINDS = {
     "noise": Kind("nothing to find", on_past(np.ones(1))),
     "learning": Kind("the six markets of LEARNING.md", learning),
 }
-PLANTED = tuple(name for name in KINDS if name not in ("noise", "learning"))
+ONE_STRENGTH = {"noise": 0, "learning": 0}  # kinds without strengths
+PLANTED = tuple(name for name in KINDS if name not in ONE_STRENGTH)
+
+
+def strengths_of(kind: str, asked: Sequence[int]) -> list[int]:
+    """Return those strengths that a kind has."""
+    return [ONE_STRENGTH[kind]] if kind in ONE_STRENGTH else list(asked)
 
 
 @dataclass(frozen=True, order=True)

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parent
 SCRATCH = FOLDER.parent / "build" / "battery"  # bars and markets, which are made anew where they are missing
 Row = dict[str, Any]
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -32,8 +33,8 @@ def keep_row(path: Path, row: Row) -> None:
     append(path, (json.dumps(row) + "\n").encode())
 
 
-def measured(jobs: Sequence[Job], measure: Callable[[Job], Row], workers: int) -> Iterator[Row]:
-    """Yield the row of every job when it is ready, from so many processes; one works in this process."""
+def measured(jobs: Sequence[Job], measure: Callable[[Job], Result], workers: int) -> Iterator[Result]:
+    """Yield the result of every job when it is ready, from so many processes; one works in this process."""
     if workers == 1 or len(jobs) < 2:
         yield from map(measure, jobs)
         return

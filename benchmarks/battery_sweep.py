@@ -12,9 +12,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,16 @@ sys.path.insert(0, str(FOLDER.parent))  # this is a script
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
 
-from benchmarks.battery_markets import BARS, FRESH_BARS, KINDS, PLANTED, Place, words_of, write_bars  # noqa: E402
+from benchmarks.battery_markets import BARS, FRESH_BARS, KINDS, PLANTED, Place, strengths_of  # noqa: E402
 from benchmarks.battery_rows import SCRATCH, Row, keep_row, mean_and_error, measured, read_rows  # noqa: E402
+from benchmarks.battery_specs import placed, settings_id, settings_of  # noqa: E402
 from benchmarks.battery_table import sweep_table  # noqa: E402
 from benchmarks.battery_truth import fresh_bars, truth_of_model, truth_of_oracle  # noqa: E402
-from envs.plain import to_plain  # noqa: E402
-from optimize import compose  # noqa: E402
 from optimize.agents.threads import limit_threads  # noqa: E402
-from optimize.hashing import hash_object  # noqa: E402
-from optimize.study.spec import StudySpec  # noqa: E402
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market  # noqa: E402
 from optimize.walkforward.run import SINGLE_RUN, run_window, seed_of  # noqa: E402
 
 RAW, SETS = FOLDER / "results" / "battery_sweep.jsonl", FOLDER / "battery_sets.yaml"
 QUICK_KINDS, QUICK_BARS = ["last", "season_day"], 3000
-GROUPS = ("feature", "env", "reward", "agent")  # whose settings a row depends on
-STRENGTH_OF = {"noise": 0, "learning": 0}  # kinds that have one strength alone
 
 
 @dataclass(frozen=True)
@@ -89,25 +82,6 @@ def walk(job: WalkJob) -> Row:
     }
 
 
-@lru_cache(maxsize=8)
-def placed(words: tuple[str, ...], place: Place, bars: int) -> tuple[StudySpec, WindowedMarket]:
-    """Return the configuration on a market, and the market with its windows."""
-    spec = spec_of(words, place, write_bars(place, place.planted(bars), SCRATCH / "bars", str(bars)))
-    return spec, build_windowed_market(spec, SCRATCH / "markets")
-
-
-def spec_of(words: Sequence[str], place: Place, path: str) -> StudySpec:
-    """Return the configuration of a set of settings on a market, whose own columns join its inputs."""
-    words, extension = [*words_of(place, path), f"name={place.kind}", *words], KINDS[place.kind].extension
-    spec = compose("walk-forward", words)
-    if extension is None:
-        return spec
-    indicators = ",".join([*spec.feature.indicators, extension.stem.removeprefix("battery_")])
-    return compose(
-        "walk-forward", [*words, f"extensions=[{extension}]", f"feature.indicators=[{indicators}]"]
-    )
-
-
 def read_sets(path: Path) -> dict[str, tuple[str, ...]]:
     """Return the settings of every named set."""
     plain = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -117,52 +91,18 @@ def read_sets(path: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
-def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """Return every setting of a set by its key, on a market that adds no column."""
-    place = Place("noise", 0, 0)
-    plain = to_plain(
-        spec_of(words, place, write_bars(place, place.planted(BARS), SCRATCH / "bars", str(BARS)))
-    )
-    return dict(flat({name: plain[name] for name in GROUPS}))
-
-
-def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested settings with their keys."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{above}{name}.")
-        else:
-            yield above + name, value
-
-
-def settings_id(words: Sequence[str], raw: Path) -> str:
-    """Return the id of a set in the raw results: that of a stored one whose settings are all as they are now.
-
-    A key that is newer than the stored set does not count, as it is off by default; a default that has
-    changed since makes another set.
-    """
-    now = settings_of(words)
-    for row in read_rows(raw):
-        stored = row.get("settings")
-        if stored is not None and all(now.get(key) == value for key, value in stored.items()):
-            return str(row["settings_id"])
-    found = hash_object(now)[:12]
-    keep_row(raw, {"settings_id": found, "settings": now})
-    return found
-
-
 def jobs_of(asked: argparse.Namespace, raw: Path) -> list[WalkJob]:
     """Return the walk-forwards that were asked for, in an order in which every set grows alike."""
     sets = {
         name: words for name, words in read_sets(asked.sets).items() if not asked.only or name in asked.only
     }
-    ids = {name: settings_id(words, raw) for name, words in sets.items()}
+    ids = {name: settings_id(settings_of("walk-forward", words), raw) for name, words in sets.items()}
     return [
         WalkJob(name, words, Place(kind, strength, number), seed, ids[name], asked.bars, asked.fresh)
         for number in range(asked.markets)
         for seed in range(asked.seeds)
         for kind in asked.kinds
-        for strength in ([STRENGTH_OF[kind]] if kind in STRENGTH_OF else asked.strengths)
+        for strength in strengths_of(kind, asked.strengths)
         for name, words in sets.items()
     ]
 

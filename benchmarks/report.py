@@ -45,7 +45,7 @@ NAMES = (
     "small_study",
     "verbs",
 )
-LONGER = ("learning", "discovery", "null_studies", "luck", "battery_sweep")  # run by name only
+LONGER = ("learning", "discovery", "null_studies", "luck", "battery", "battery_sweep")  # run by name only
 MARKER = re.compile(r"\{\{(\w+)(?: (\w+))?\}\}")
 
 

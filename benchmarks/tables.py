@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.battery_table import sweep_table
+from benchmarks.battery_table import battery_table, sweep_table
 from benchmarks.discovery_table import discovery
 from benchmarks.luck_table import luck
 from benchmarks.markdown import table, times
@@ -289,5 +289,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "discovery": discovery,
     "null_studies": null_studies,
     "luck": luck,
+    "battery": battery_table,
     "battery_sweep": sweep_table,
 }
