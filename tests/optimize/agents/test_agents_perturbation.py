@@ -72,9 +72,11 @@ def test_noise_is_new_in_every_episode_and_has_its_deviation() -> None:
     np.testing.assert_array_equal(market.features, before)
 
 
-def test_columns_are_missing_for_whole_episodes() -> None:
+@pytest.mark.parametrize("sessions", [False, True])
+def test_columns_are_missing_for_whole_episodes(sessions: bool) -> None:
     market = _market(assets=2)
-    made, episodes = _perturb(market, TrainSpec(column_dropout=0.3))
+    spans = SessionEpisodes(market.session, LOOKBACK, 399) if sessions else None  # the last one is short
+    made, episodes = _perturb(market, TrainSpec(column_dropout=0.3), spans)
     parts = _parts(made, episodes)
     masks = []
     for part in parts:
