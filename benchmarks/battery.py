@@ -175,7 +175,7 @@ def main() -> None:
             asked.bars, asked.fresh, asked.trials = QUICK_BARS, QUICK_BARS, QUICK_TRIALS
             asked.finalists, asked.fresh_seeds, asked.contestants = 1, 1, QUICK_CONTESTANTS
         result = battle(asked)
-    if not asked.quick:
+    if asked.raw == RAW:
         draw_battery(result)
     print(battery_table(result))
     print(json.dumps(result | {"seconds": round(time.perf_counter() - started, 1)}))

@@ -100,7 +100,8 @@ def stock_words() -> tuple[str, ...]:
     ]
     own = [f"agent.{key}={known[key]}" for key in kept]
     net = ("agent.net=small", "agent.activation=tanh", "agent.n_envs=1", "agent.weight_decay=0.0")
-    return ("agent=ppo", "agent.engine=stock", *net, *own)
+    undisturbed = ("train.observation_noise=0.0", "train.column_dropout=0.0")
+    return ("agent=ppo", "agent.engine=stock", *net, *own, *undisturbed)
 
 
 WORDS: dict[str, tuple[Verb, tuple[str, ...]]] = {
