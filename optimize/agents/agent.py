@@ -36,6 +36,8 @@ class Agent:
     model: BaseAlgorithm | None = None
     deterministic: bool = True
     reward_active_share: float | None = None  # of its training; None: no differential reward, or loaded
+    trained_steps: int | None = None  # of its training in the environment; None: loaded
+    sharpe_validation: float | None = None  # of its weights on the validation tail; None: none, or loaded
     fused: bool = True  # evaluated in one kernel where its networks have one
 
     def act(

@@ -6,6 +6,7 @@ from typing import Any
 
 from optimize.agents.registry import find_algorithm, hyperparameters_of
 from optimize.agents.spec import AgentSpec
+from optimize.agents.train_spec import TrainSpec, next_checkpoint
 from optimize.errors import require
 
 ROUNDED_KEYS = {"buffer_size", "target_update_interval"}  # to a multiple of agent.n_envs
@@ -48,6 +49,26 @@ def check_budget(spec: AgentSpec) -> None:
         between = full["train_freq"] * spec.n_envs
         allowed = f"at most agent.total_timesteps={spec.total_timesteps}, or the agent would train past it"
         require(between <= spec.total_timesteps, "agent.train_freq * agent.n_envs", between, allowed)
+
+
+def check_checkpoints(spec: AgentSpec, schedule: TrainSpec) -> None:
+    """Refuse to average more checkpoints than a training of this agent has."""
+    count = count_checkpoints(spec, schedule)
+    allowed = f"at most {count}, the checkpoints of a training of {spec.total_timesteps} steps"
+    require(schedule.average <= count, "train.average", schedule.average, allowed)
+
+
+def count_checkpoints(spec: AgentSpec, schedule: TrainSpec) -> int:
+    """Return the checkpoints of a training that is not stopped: after the first update of each interval."""
+    full = _defaults(spec) | fit_to_budget(spec)
+    rollout = full["n_steps" if find_algorithm(spec.name).on_policy else "train_freq"] * spec.n_envs
+    end = math.ceil(spec.total_timesteps / rollout) * rollout
+    interval = schedule.interval(spec.total_timesteps)
+    count, taken = 0, 0
+    while taken < end:
+        taken = min(math.ceil(next_checkpoint(interval, taken) / rollout) * rollout, end)
+        count += 1
+    return count
 
 
 def effective_hyperparameters(spec: AgentSpec) -> dict[str, Any]:

@@ -145,6 +145,8 @@ class WindowRecord:
     sharpe_in_sample: float | None = None  # of the same policy on its own train span
     largest_exposure: float | None = None  # largest sum of |weights| at a bar close
     liquidations: float | None = None  # bars on which the maintenance margin closed the positions
+    trained_steps: float | None = None  # of the training; None: written before it was stored
+    sharpe_validation: float | None = None  # of the weights on the validation tail; None: there is none
     gate: str | None = None  # the first that blocks the windows up to this one
 
 

@@ -148,7 +148,7 @@ WINDOWS = Table(
     *_real("turnover", "cost", "trades", "exposure", "seconds"),
     Column("returns_path", Text),
     *_real("forced_exits", "reward_active_share", "max_drawdown_bars"),
-    *_real("sharpe_in_sample", "largest_exposure", "liquidations"),
+    *_real("sharpe_in_sample", "largest_exposure", "liquidations", "trained_steps", "sharpe_validation"),
     Column("gate", Text),  # the first gate that blocks the windows up to this one; NULL: none does
     PrimaryKeyConstraint("run_uuid", "window", "repeat"),
 )

@@ -211,6 +211,10 @@ def why_unsearchable(spec: RunSpec, space: SearchSpace, path: str) -> str | None
         return _unread_by_features(space, path, spec)
     if group == "reward" and key != "name":
         return _unread_by_rewards(values_beside(space, path, REWARD, spec.reward.name), key, space)
+    if path == "train.patience" and 0 in values_beside(
+        space, path, "train.validation", spec.train.validation
+    ):
+        return "it needs a validation tail; set train.validation=0.2, or search it beside values above 0"
     if path == "env.rebalance_band" and spec.env.action == "discrete":
         return "discrete actions trade on every change, whatever the band; set env.action=continuous"
     if path == "env.episode_bars":

@@ -10,7 +10,7 @@ from envs.episodes import session_spans
 from envs.fields import MARKET
 from envs.plain import part_of
 from envs.types import Market
-from optimize.agents.budget import check_budget
+from optimize.agents.budget import check_budget, check_checkpoints
 from optimize.agents.registry import find_algorithm
 from optimize.agents.spec import AgentSpec
 from optimize.data.cache import cached_market
@@ -24,6 +24,7 @@ from optimize.evaluate.windows import Window, WindowPlan, place_windows, plan_wi
 from optimize.extensions import load_extensions
 from optimize.walkforward.representation import Representation, fit_representation
 from optimize.walkforward.spec import RunSpec, agent_of_window
+from optimize.walkforward.validation import check_train_span, train_span_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +82,22 @@ def _check_fit(spec: RunSpec, windowed: WindowedMarket) -> None:
     check_groups(spec.feature)
     check_spread(spec.cost, windowed.market)
     spec.env.check_assets(windowed.market.n_assets)
+    for window in windowed.windows:
+        split = train_span_of(spec, windowed.market, window)
+        check_train_span(spec, windowed.market, split, f"window {window.index}")
+        agent = agent_of_window(spec, split.learned[1] - split.learned[0] + 1)
+        if spec.train.passes is not None:
+            check_budget(agent)
+        check_checkpoints(agent, spec.train)
     if spec.env.episode == "session":
-        _check_whole_sessions(windowed.market, windowed.windows)
-    if spec.train.passes is not None:
-        for window in windowed.windows:
-            check_budget(agent_of_window(spec, window.train_last - window.train_first + 1))
+        _check_whole_sessions(spec, windowed.market, windowed.windows)
 
 
-def _check_whole_sessions(market: Market, windows: Sequence[Window]) -> None:
+def _check_whole_sessions(spec: RunSpec, market: Market, windows: Sequence[Window]) -> None:
     """Refuse train spans without a whole session to draw as an episode."""
     for window in windows:
         try:
-            session_spans(market.session, window.train_first, window.train_last)
+            session_spans(market.session, *train_span_of(spec, market, window).learned)
         except BadInputError as error:
             raise BadInputError(
                 f"env.episode='session' is not allowed in window {window.index} at "

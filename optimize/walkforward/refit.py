@@ -14,6 +14,7 @@ from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.representation import fit_representation
 from optimize.walkforward.run import WindowModel, seed_of
 from optimize.walkforward.spec import RunSpec, agent_of_window
+from optimize.walkforward.validation import split_train_span, validation_of
 from optimize.walkforward.versions import engine_again
 
 
@@ -74,10 +75,11 @@ def refit(
         windowed.market, first, last, spec.feature, at_open=spec.env.fill == "open"
     )
     market = representation.observe(windowed.market, first - spec.feature.history + 1, last + 1)
+    split = split_train_span(spec, market, plan.bars, windowed.windows[-1].purge_bars)
     agent = train(
-        agent_of_window(spec, last - first + 1),
+        agent_of_window(spec, split.learned[1] - split.learned[0] + 1),
         market,
-        plan.bars,
+        split.learned,
         env=spec.env,
         cost=spec.cost,
         reward=spec.reward,
@@ -85,5 +87,6 @@ def refit(
         seed=plan.seed,
         training=spec.train,
         engine=engine_again(spec.agent, trained_with),
+        validate=validation_of(spec, market, split),
     )
     return WindowModel(agent, representation)

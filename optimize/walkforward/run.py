@@ -24,7 +24,6 @@ from optimize.evaluate.metrics import (
     YearMetrics,
     by_year,
     measure,
-    returns_of_sessions,
     session_returns,
     sharpe_ratio,
 )
@@ -37,6 +36,7 @@ from optimize.walkforward.markets import WindowedMarket, build_windowed_market, 
 from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.representation import Representation
 from optimize.walkforward.spec import RunSpec, agent_of_window
+from optimize.walkforward.validation import sharpe_on, train_span_of, validation_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +107,11 @@ def run_window(
     """Fit the representation and the agent on the purged train span, then evaluate on the test span."""
     started = time.perf_counter()
     representation, market = fit_to_window(spec, windowed, window)
+    split = train_span_of(spec, market, window)
     agent = train(
-        agent_of_window(spec, window.train_last - window.train_first + 1),
+        agent_of_window(spec, split.learned[1] - split.learned[0] + 1),
         market,
-        (window.train_first, window.train_last),
+        split.learned,
         env=spec.env,
         cost=spec.cost,
         reward=spec.reward,
@@ -118,9 +119,13 @@ def run_window(
         seed=seed,
         training=spec.train,
         engine=engine,
+        validate=validation_of(spec, market, split),
     )
     result, trades = _evaluate(spec, market, window, agent)
     result = _with_in_sample(spec, market, window, agent, result)
+    steps, sharpe = agent.trained_steps, agent.sharpe_validation
+    metrics = replace(result.metrics, trained_steps=steps, sharpe_validation=sharpe)
+    result = replace(result, metrics=metrics)
     return WindowModel(agent, representation), replace(result, seconds=time.perf_counter() - started), trades
 
 
@@ -170,22 +175,9 @@ def _evaluate(
 def _with_in_sample(
     spec: RunSpec, market: Market, window: Window, agent: Agent, result: WindowResult
 ) -> WindowResult:
-    """Return the result with the Sharpe ratio of the same policy on the train span of its window."""
-    spans = parts_of_sessions(market, window.train_first + 1, window.train_last)
-    played = rollout(
-        agent,
-        market,
-        [bars for bars, _ in spans],
-        env=spec.env,
-        cost=spec.cost,
-        reward=spec.reward,
-        lookback=spec.feature.lookback,
-    )
-    parts = [
-        returns_of_sessions(market, evaluation, *sessions)
-        for evaluation, (_, sessions) in zip(played, spans, strict=True)
-    ]
-    sharpe = sharpe_ratio(np.concatenate(parts), market.sessions_per_year, spec.score.risk_free)
+    """Return the result with the Sharpe ratio of the same policy on the bars that it learned from."""
+    first, last = train_span_of(spec, market, window).learned
+    sharpe = sharpe_on(spec, market, agent, parts_of_sessions(market, first + 1, last))
     known = float(sharpe) if np.isfinite(sharpe) else None
     return replace(result, metrics=replace(result.metrics, sharpe_in_sample=known))
 

@@ -19,6 +19,13 @@ def wants_every_step(callback: BaseCallback) -> bool:
     return bool(getattr(callback, "every_step", True))
 
 
+def next_due(callback: BaseCallback) -> float:
+    """Return the steps at which a callback, or one in its list, takes its next checkpoint, else infinity."""
+    if isinstance(callback, CallbackList):
+        return min((next_due(inner) for inner in callback.callbacks), default=math.inf)
+    return float(getattr(callback, "due", math.inf))
+
+
 class TrainingMonitor(BaseCallback):
     """Report the mean episode return after each rollout, stop on request, refuse values that are not finite.
 

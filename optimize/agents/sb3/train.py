@@ -1,13 +1,16 @@
 """Train one agent on one span of a market."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from envs.costs import CostSpec
 from envs.episodes import Episodes, RandomEpisodes, SessionEpisodes
@@ -23,6 +26,7 @@ from optimize.agents.perturbation import perturb_episodes
 from optimize.agents.registry import action_of
 from optimize.agents.sb3.build import build
 from optimize.agents.sb3.callbacks import ProgressReport, TrainingMonitor, check_finite
+from optimize.agents.sb3.checkpoints import CheckpointKeeper
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from optimize.agents.spec import AgentSpec, check_agent
 from optimize.agents.train_spec import TrainSpec
@@ -45,13 +49,15 @@ def train(
     training: TrainSpec | None = None,
     engine: Engine | None = None,
     report: ProgressReport | None = None,
+    validate: Callable[[Agent], float] | None = None,
 ) -> Agent:
     """Train on the bars span[0]..span[1], both included, whose features are already scaled.
 
     `report(step, value)` gets the mean episode return after each rollout (NaN while no episode has ended)
     and stops the training by returning True. The same seed (0..2**32 - 1) gives the same weights, bit for
-    bit, on one CPU thread. Without `engine` it is that of `local_engine`. Raise NumericError if a feature, a
-    reward, a loss or a weight goes bad.
+    bit, on one CPU thread. `training` decides which checkpoint is kept, and `validate(agent)` is the Sharpe
+    ratio on the validation tail by which it is chosen. Without `engine` it is that of `local_engine`. Raise
+    NumericError if a feature, a reward, a loss or a weight goes bad.
     """
     check_agent(spec)
     _check_features(market, span, lookback)
@@ -81,12 +87,38 @@ def train(
     spec = replace(spec, engine=engine.name)
     model = build(spec, vec_env, engine, seed)
     interval = 1 if isinstance(model, PPO) else max(1, spec.total_timesteps // _REPORTS)
-    model.learn(spec.total_timesteps, callback=TrainingMonitor(report, interval))
+    monitor, fused = TrainingMonitor(report, interval), engine.evaluation == FUSED
+    keeper = _keeper(spec, training or TrainSpec(), validate, fused)
+    model.learn(spec.total_timesteps, callback=monitor if keeper is None else CallbackList([monitor, keeper]))
+    if keeper is not None:
+        keeper.keep()
     check_finite(model)
     share = vector_env.reward_active_share if reward.reward.state else None
     _release(model)
     vec_env.close()
-    return Agent(spec, model.policy, model, reward_active_share=share, fused=engine.evaluation == FUSED)
+    return Agent(
+        spec,
+        model.policy,
+        model,
+        reward_active_share=share,
+        fused=fused,
+        trained_steps=model.num_timesteps if keeper is None else keeper.stopped_at or model.num_timesteps,
+        sharpe_validation=None if keeper is None else keeper.sharpe,
+    )
+
+
+def _keeper(
+    spec: AgentSpec, schedule: TrainSpec, validate: Callable[[Agent], float] | None, fused: bool
+) -> CheckpointKeeper | None:
+    """Return the callback that keeps checkpoints, None where the last weights are kept as they are."""
+    if validate is None and schedule.average == 1:
+        return None
+
+    def play(policy: BasePolicy) -> float:
+        assert validate is not None
+        return validate(Agent(spec, policy, fused=fused))
+
+    return CheckpointKeeper(schedule, spec.total_timesteps, None if validate is None else play)
 
 
 def _episodes(env: EnvSpec, market: Market, span: tuple[int, int]) -> Episodes:

@@ -109,7 +109,7 @@ def shrink_spec(spec: StudySpec, window: WindowDates, folder: Path) -> StudySpec
         name="preflight",
         n_trials=1,
         agent=agent,
-        train=dataclasses.replace(spec.train, passes=None),
+        train=dataclasses.replace(spec.train, passes=None, average=1),
         score=score,
         window=windows,
         database=database,

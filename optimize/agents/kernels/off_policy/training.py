@@ -27,7 +27,7 @@ from optimize.agents.kernels.off_policy.loop import (
     UpdateDraws,
     updates_kernel,
 )
-from optimize.agents.sb3.callbacks import wants_every_step
+from optimize.agents.sb3.callbacks import next_due, wants_every_step
 from optimize.agents.sb3.vecenv import SB3VecEnv
 from optimize.agents.threads import limit_blas_threads
 from optimize.errors import BadInputError
@@ -47,7 +47,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm, Generic[LearnerT]):
     5 percent of the training. TrainingMonitor is called after the first and the last step of such a call;
     with any other callback each call runs one rollout, and all callbacks are called after every step, as by
     stable-baselines3. Logged losses are those of the last rollout's updates. The weights do not depend on the
-    division into calls. A copy or a pickle is laid out anew and keeps its replay.
+    division into calls, and a call ends where a checkpoint is due. A copy or a pickle is laid out anew and
+    keeps its replay.
     """
 
     _kernels: ClassVar[AlgorithmKernels[Any]]
@@ -168,8 +169,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm, Generic[LearnerT]):
         collector = self._collector_of(env)
         callback.on_rollout_start()
         if train_freq.unit == TrainFrequencyUnit.STEP:
-            ahead = 1 if wants_every_step(callback) else self._rollouts_ahead(train_freq.frequency)
-            rollouts = ahead
+            due = next_due(callback)
+            rollouts = 1 if wants_every_step(callback) else self._rollouts_ahead(train_freq.frequency, due)
             plan = self._draw_plan(collector, train_freq.frequency, rollouts, learning_starts)
             taken, episodes, going = self._run_plan(plan, collector, callback, log_interval, False)
             taken = train_freq.frequency
@@ -254,8 +255,8 @@ class CompiledOffPolicy(OffPolicyAlgorithm, Generic[LearnerT]):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self._record(losses)
 
-    def _rollouts_ahead(self, steps: int) -> int:
-        """Return the number of rollouts of `steps` steps to run in one call."""
+    def _rollouts_ahead(self, steps: int, due: float) -> int:
+        """Return the number of rollouts of `steps` steps to run in one call, none beyond `due` timesteps."""
         rollout, total = steps * self.n_envs, self._total_timesteps - self._num_timesteps_at_start
         most = max(
             1,
@@ -263,7 +264,7 @@ class CompiledOffPolicy(OffPolicyAlgorithm, Generic[LearnerT]):
             min(MIN_ROLLOUTS_BETWEEN_CALLS * rollout, total // 20),
         )
         done = self.num_timesteps - self._num_timesteps_at_start
-        until = min((done // most + 1) * most, total)
+        until = min((done // most + 1) * most, total, due - self._num_timesteps_at_start)
         updates = max(self._updates_after(steps), 1)
         return max(1, min(math.ceil((until - done) / rollout), MAX_DRAWN_UPDATES // updates))
 
