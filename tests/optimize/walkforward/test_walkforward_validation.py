@@ -68,7 +68,7 @@ def test_no_price_of_tail_or_test_span_changes_the_weights_that_a_checkpoint_has
     window = windowed.windows[0]
     split = train_span_of(spec, windowed.market, window)
     late = _shaken(windowed, split.learned[1] + 1, windowed.market.n_bars - 1)
-    early = _shaken(windowed, split.learned[1], split.learned[1])
+    early = _shaken(windowed, *split.learned)
     after_training = _shaken(windowed, window.train_last + 1, windowed.market.n_bars - 1)
     plain = run_window(spec, windowed, window, seed=3)
     unseen = run_window(spec, after_training, window, seed=3)
@@ -124,7 +124,7 @@ def test_passes_follow_the_bars_that_are_learned_from(tmp_path: Path) -> None:
             TrainSpec(validation=0.05),
             "is a tail of 1 sessions, and its Sharpe ratio needs score.min_periods",
         ),
-        (TrainSpec(average=9), r"train.average=9 is not allowed: it must be at most 8, the checkpoints"),
+        (TrainSpec(average=9), r"train.average=9 .* must be at most 8, the checkpoints of a training"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused_with_its_market(
@@ -145,7 +145,9 @@ def test_patience_is_searched_beside_tails_alone(tmp_path: Path) -> None:
     searched = {"train": {"patience": [3, 5]}}
     fine = _spec(tmp_path, STOPPING, space=searched)
     check_space(fine, parse_space(fine.space))
-    never = {"train": {"validation": [0.0, 0.2], "patience": {"choices": [3, 5]}}}
-    spec = _spec(tmp_path, dataclasses.replace(STOPPING, validation=0.2), space=never)
+    tails = {"validation": [0.0, 0.2], "patience": {"choices": [None, 5]}}
+    spec = _spec(tmp_path, TrainSpec(validation=0.2), space={"train": tails})
     with pytest.raises(BadInputError, match=r"space.train.patience may not be searched: it needs a valid"):
         check_space(spec, parse_space(spec.space))
+    tails["patience"] = {"choices": [None, 5], "when": {"train.validation": [0.2]}}
+    check_space(spec, parse_space({"train": tails}))
