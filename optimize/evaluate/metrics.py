@@ -39,8 +39,6 @@ class WindowMetrics:
     holding_bars: float | None = None  # mean length of a position; None without one
     sharpe_in_sample: float | None = None  # of the same policy on the bars it learned from, net of costs
     liquidations: int | None = None  # bars on which the maintenance margin closed the positions
-    trained_steps: int | None = None  # of its training in the environment
-    sharpe_validation: float | None = None  # of its weights on the validation tail; None: there is none
     action_range: float | None = None  # largest minus smallest action of an asset, the largest of all assets
 
 

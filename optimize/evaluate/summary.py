@@ -39,6 +39,8 @@ class WindowResult:
     ruined: bool
     seconds: float = 0.0  # of training and evaluation
     reward_active_share: float | None = None  # of the training steps; None: the reward has no bounds
+    trained_steps: int | None = None  # of the training; None: evaluated again, or by an older version
+    sharpe_validation: float | None = None  # of its weights on the validation tail; None: so, or no tail
     levels: SessionLevels | None = None  # of the test span; None: an older version measured it
 
 

@@ -41,6 +41,8 @@ def window_record(
         seconds=measured.seconds,
         returns_path=returns_path,
         reward_active_share=measured.reward_active_share,
+        trained_steps=measured.trained_steps,
+        sharpe_validation=measured.sharpe_validation,
         **{name: metrics[name] for name in same},
     )
 

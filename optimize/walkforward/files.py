@@ -92,6 +92,8 @@ def write_returns(path: Path, sessions: NDArray[np.datetime64], measured: Window
         "ruined": measured.ruined,
         "seconds": measured.seconds,
         "reward_active_share": measured.reward_active_share,
+        "trained_steps": measured.trained_steps,
+        "sharpe_validation": measured.sharpe_validation,
     }
     table = table.replace_schema_metadata({SUMMARY_KEY: json.dumps(summary).encode()})
     write_table(path, table)
@@ -115,6 +117,8 @@ def read_returns(path: Path) -> tuple[NDArray[np.datetime64], WindowResult]:
             ruined=summary["ruined"],
             seconds=summary["seconds"],
             reward_active_share=summary.get("reward_active_share"),  # not written by older versions
+            trained_steps=summary.get("trained_steps"),
+            sharpe_validation=summary.get("sharpe_validation"),
             levels=_levels(table),
         )
         return table["session"].to_numpy(), measured

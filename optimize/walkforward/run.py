@@ -123,9 +123,6 @@ def run_window(
     )
     result, trades = _evaluate(spec, market, window, agent)
     result = _with_in_sample(spec, market, window, agent, result)
-    steps, sharpe = agent.trained_steps, agent.sharpe_validation
-    metrics = replace(result.metrics, trained_steps=steps, sharpe_validation=sharpe)
-    result = replace(result, metrics=metrics)
     return WindowModel(agent, representation), replace(result, seconds=time.perf_counter() - started), trades
 
 
@@ -167,6 +164,8 @@ def _evaluate(
         free_returns=session_returns(market, free[0], window),
         ruined=net[0].ruined,
         reward_active_share=agent.reward_active_share,
+        trained_steps=agent.trained_steps,
+        sharpe_validation=agent.sharpe_validation,
         levels=session_levels(market, net[0], window),
     )
     return result, trades_table(net[0], market, env.fill)

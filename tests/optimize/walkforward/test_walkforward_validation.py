@@ -73,7 +73,7 @@ def test_no_price_of_tail_or_test_span_changes_the_weights_that_a_checkpoint_has
     plain = run_window(spec, windowed, window, seed=3)
     unseen = run_window(spec, after_training, window, seed=3)
     assert same_weights(plain[0].agent, unseen[0].agent)
-    assert plain[1].metrics.sharpe_validation == unseen[1].metrics.sharpe_validation
+    assert plain[1].sharpe_validation == unseen[1].sharpe_validation
     monkeypatch.setattr(trial_module, "validation_of", lambda *_: lambda agent: 1.0)  # the first is kept
     held = [run_window(spec, each, window, seed=3)[0].agent for each in (windowed, late, early)]
     assert same_weights(held[0], held[1])
@@ -94,8 +94,8 @@ def test_the_best_checkpoint_is_kept_stored_and_played(tmp_path: Path) -> None:
     _, market = fit_to_window(spec, windowed, window)
     measure = validation_of(spec, market, train_span_of(spec, market, window))
     assert measure is not None
-    assert measure(loaded.agent) == result.metrics.sharpe_validation
-    last = run_window(dataclasses.replace(spec, train=TrainSpec()), windowed, window, seed=5)[1].metrics
+    assert measure(loaded.agent) == result.sharpe_validation
+    last = run_window(dataclasses.replace(spec, train=TrainSpec()), windowed, window, seed=5)[1]
     assert (last.trained_steps, last.sharpe_validation) == (256, None)
 
 
@@ -113,7 +113,7 @@ def test_passes_follow_the_bars_that_are_learned_from(tmp_path: Path) -> None:
     windowed = build_windowed_market(spec, None)
     window = windowed.windows[0]
     first, last = train_span_of(spec, windowed.market, window).learned
-    steps = run_window(spec, windowed, window, seed=5)[1].metrics.trained_steps
+    steps = run_window(spec, windowed, window, seed=5)[1].trained_steps
     assert steps == pytest.approx(2 * (last - first + 1), rel=0.03)
 
 
