@@ -27,6 +27,7 @@ from optimize.study.context import StudyContext
 from optimize.walkforward.files import RETURNS, read_returns, run_folder, window_folder
 from optimize.walkforward.markets import build_windowed_market
 from tests.optimize.study.bundles import run_all, tiny_spec, write_prices
+from tests.tiers import mostly_slow
 
 SEEN = FeatureSpec(
     lookback=2,
@@ -54,7 +55,7 @@ class Shown:
         return {name: frame.loc[:last] for name, frame in self.frames.items()}
 
 
-@pytest.fixture(scope="module", params=list(NAMES))
+@pytest.fixture(scope="module", params=mostly_slow(list(NAMES), "several"))
 def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shown:
     folder, symbols = tmp_path_factory.mktemp("shown"), NAMES[request.param]
     frames = {

@@ -40,6 +40,7 @@ def searching(folder: Path) -> StudySpec:
     return dataclasses.replace(small_spec(folder), feature=feature, space=space, sampler=sampler, n_trials=8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_two_workers_and_the_finalists_fit_what_each_trial_sees(tmp_path: Path) -> None:
     spec = searching(tmp_path)
@@ -64,7 +65,7 @@ def test_two_workers_and_the_finalists_fit_what_each_trial_sees(tmp_path: Path) 
         seen.add(columns)
     assert len(seen) > 3
     assert len(markets) <= 4  # by lookback and forecast alone, which move the first bar of a window
-    plan = FinalistPlan(spec.name, spec.seed, choose_entrants(context.engine, spec, 8), 1, 0.01, spec.gate)
+    plan = FinalistPlan(spec.name, spec.seed, choose_entrants(context.engine, spec, 3), 1, 0.01, spec.gate)
     run_plan(Place(spec.folder, context.engine), plan, entrant_markets(spec), lambda: False)
     for entrant in plan.entrants:
         folder = finalist_folder(spec.folder, entrant.parameter_set, 0)
