@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     NOTE_FAILED = "note_failed"
     RETURNS_LOST = "returns_lost"
     PHASE_EVIDENCE = "phase_evidence"
+    TIMEFRAME_SCREEN = "timeframe_screen"
     SELECTION = "selection"
     STARTING_POINTS = "starting_points"
     OUTER_WINDOW = "outer_window"

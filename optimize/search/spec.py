@@ -100,6 +100,11 @@ class TimeframePhaseSpec:
         low=0.5, below=1,
     )  # fmt: skip
     bootstraps: int = setting(1000, SEARCH, "Bootstrap samples of the comparison.", low=100)
+    screen: str = setting(
+        "none", SEARCH,
+        "Combinations dropped before any agent is trained: none, or those hopeless by a linear probe.",
+        choices=("none", "probe"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_ranges(self, "phase.timeframe")

@@ -22,6 +22,7 @@ from optimize.results.events import LaunchEvent, SourceDescribed
 from optimize.results.finalists import Finalist
 from optimize.results.queries import best_score
 from optimize.results.states import COUNTED, RunState
+from optimize.results.timeframe_screen import TimeframeScreen, stored_screen
 from optimize.results.timeframe_verdict import Verdict, record_evidence
 from optimize.search.rules import check_space
 from optimize.search.samplers import grid_words
@@ -47,6 +48,7 @@ from optimize.study.phases.run import (
     timeframe_study,
     valid_evidence,
 )
+from optimize.study.phases.screen import screen_lines, screened
 from optimize.study.shared_folder import mark_folder, refuse_second_folder
 from optimize.study.spec import StudySpec
 from optimize.study.trials.claim import is_timeframe_phase
@@ -134,11 +136,19 @@ def _run_phases(spec: StudySpec, console: Console, on_run_end: OnRunEnd, typed: 
         return spec.name
     if source is not None:
         check_timeframes(source, list(spec.phase.timeframe.timeframes))
+    echo = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    spec, screen = screened(spec, echo, keep=not launches.is_debug(typed))
     first = timeframe_study(spec)
     model_trials = spec.n_trials if spec.phase.kind == "two" else 0
     with closing(
         run_phase(
-            first, console, on_run_end=on_run_end, typed=typed, source=source, model_trials=model_trials
+            first,
+            console,
+            on_run_end=on_run_end,
+            typed=typed,
+            source=source,
+            model_trials=model_trials,
+            screen=screen,
         )
     ) as context:
         data = fingerprint(spec)
@@ -164,13 +174,14 @@ def run_phase(
     typed: Sequence[str] | None = None,
     source: SourceSummary | None = None,
     model_trials: int = 0,
+    screen: TimeframeScreen | None = None,
 ) -> StudyContext:
     """Run one study to its cap and return it open; all that can be refused is before the first trial.
 
     The source is stored as an event of kind `source`, with the line that describes it.
 
     A model phase follows a timeframe phase on the same data, whose fingerprint is `evidence_of`; its cap is
-    `model_trials` of the timeframe phase, for the power line.
+    `model_trials` of the timeframe phase, for the power line. Its `screen` is stored before the first trial.
     """
     space = parse_space(spec.space)
     probe = probe_spec(spec, space)
@@ -191,11 +202,21 @@ def run_phase(
     with ExitStack() as failed:
         failed.callback(context.close)
         _enter(context, next(iter(markets.values())), source, echo)
+        _keep_screen(context, screen)
         enter_holdout(spec, context.engine, next(iter(markets.values())), echo, keep=keep)
         with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
             _run_to_cap(context, markets, probe, console, evidence_of, on_run_end, model_trials)
         failed.pop_all()
     return context
+
+
+def _keep_screen(context: StudyContext, screen: TimeframeScreen | None) -> None:
+    """Store the screen of a timeframe phase once."""
+    if screen is None:
+        return
+    with context.engine.begin() as conn:
+        if stored_screen(conn, context.spec.name) is None:
+            log_event(conn, context.spec.name, screen_lines(screen)[0], screen)
 
 
 def _enter(
