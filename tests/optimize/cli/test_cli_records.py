@@ -89,7 +89,7 @@ def test_the_legend_names_the_median_where_a_set_has_several_runs(
     rows = [replace(row, runs=3) for row in best_rows(engine, STUDY, 2)]
     engine.dispose()
     monkeypatch.setattr("optimize.cli.leaderboard.best_rows", lambda *_: rows)
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "270")
     shown = run("leaderboard", "name=btc", filled)[1]
     assert "; score = lower median of the runs of a parameter set" in shown
     first = next(line.split() for line in shown.splitlines() if line.strip().startswith("1       1"))
@@ -107,7 +107,7 @@ def test_tables_off_a_terminal_keep_to_columns(
     lines = [line for line in table.splitlines()[1:] if not line.startswith("left out of")]
     assert 80 < max(map(len, lines)) <= 120
     (left,) = [line for line in table.splitlines() if line.startswith("left out of 120 columns: ")]
-    assert "trades, exposure, buy_and_hold; COLUMNS=200 " in left
+    assert "trades, exposure, buy_and_hold, linear probe; COLUMNS=200 " in left
 
 
 def test_the_leaderboard_speaks_csv_and_json(run: Run, filled: str) -> None:
