@@ -1,7 +1,7 @@
 """The equity of a trial: joined over its test windows, as numbers, as a CSV file and as a picture."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from optimize.evaluate.captions import BUY_AND_HOLD, BUY_AND_HOLD_OVERNIGHT, baseline_label
@@ -20,6 +21,7 @@ from optimize.report.format import MINUS
 from optimize.results.records import BaselineRecord, WindowRecord
 from optimize.walkforward.files import find_returns
 
+LOGARITHMIC_FROM = 3.0  # factor between the highest and the lowest equity of a figure
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 4.3), 130
 TRIAL_COLOR, HOLD_COLOR, INK, FAINT = "#1f5fa8", "#9a6a2f", "#333333", "#d9d9d9"
 # Line style and color of each curve of buy-and-hold.
@@ -82,6 +84,16 @@ def hold_curves(
     return found
 
 
+def equity_axis(curves: Iterable[Curve]) -> tuple[bool, str]:
+    """Return whether equity is drawn on a logarithmic axis, and the title of the axis.
+
+    Equal growth is equally steep on it; a linear one has ticks that are easier to read.
+    """
+    drawn = np.concatenate([[1.0], *(curve.equity for curve in curves)])
+    grows = bool(drawn.min() > 0 and drawn.max() >= LOGARITHMIC_FROM * drawn.min())
+    return grows, "equity, from 1 (logarithmic)" if grows else "equity, from 1"
+
+
 def write_csv(path: Path, curves: Mapping[int, Curve]) -> None:
     """Write session, equity and return, one block a repeat."""
     with path.open("w", newline="", encoding="utf-8") as stream:
@@ -130,7 +142,18 @@ def write_picture(
         axes.plot(*curve.drawn, color=TRIAL_COLOR, linewidth=thickness, label=text)
         text = "_repeat"  # one entry stands for all: a leading underscore keeps a line out of the legend
     _tidy(axes, title)
+    if (axis := equity_axis([*curves.values(), *holds.values()]))[0]:
+        _draw_logarithmic(axes, axis[1])
     figure.savefig(path, format="png")
+
+
+def _draw_logarithmic(axes: Axes, title: str) -> None:
+    """Give a picture a logarithmic axis with ticks such as 0.5, 1, 2 and 5."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel(title, fontsize=9, color=INK)
 
 
 def hold_style(label: str) -> tuple[tuple[int, tuple[int, ...]], str]:

@@ -2,13 +2,14 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from optimize.report.equity import TRIAL_COLOR, Curve, hold_style
-from optimize.report.format import number
+from optimize.report.equity import TRIAL_COLOR, Curve, equity_axis, hold_style
+from optimize.report.format import legend_text, number
 from optimize.report.timeframe_phase import verdict_lines
 from optimize.results.records import RunRecord, WindowRecord
 from optimize.results.timeframe_verdict import Combination, Verdict
@@ -18,6 +19,7 @@ MOST_ROWS = 40
 PALETTE = (TRIAL_COLOR, "#c8553d", "#2a9d8f", "#8a5fbf", "#5b6b7a")
 DOT_COLOR, DROPPED_COLOR = "#9aa5b1", "#c8553d"
 HEIGHT = 430
+TITLE_WIDTH = 110  # characters of a line below a title
 
 
 def equity_figure(study: str, curves: Mapping[str, Curve], holds: Mapping[str, Curve]) -> Any:
@@ -28,7 +30,10 @@ def equity_figure(study: str, curves: Mapping[str, Curve], holds: Mapping[str, C
     for name, hold in holds.items():
         if len(hold.sessions):
             figure.add_trace(_line(name, hold, {"color": hold_style(name)[1], "width": 2, "dash": "dot"}))
-    return laid_out(figure, f"{study}: equity of the top {len(curves)}", y="equity, from 1")
+    logarithmic, title = equity_axis([*curves.values(), *holds.values()])
+    if logarithmic:
+        figure.update_yaxes(type="log")
+    return laid_out(figure, f"{study}: equity of the top {len(curves)}", y=title)
 
 
 def window_figure(
@@ -84,7 +89,8 @@ def timeframe_figure(evidence: Verdict) -> Any:
     figure.update_xaxes(categoryorder="array", categoryarray=[_pair(each) for each in shown])
     title = f"{evidence.study_name}: Sharpe ratio by timeframe x lookback"
     verdict = f"{verdict_lines(evidence)[0]}; dropped where p is {1 - evidence.confidence:.2g} or less"
-    return laid_out(figure, f"{title}<br><sub>{verdict}</sub>", y="annualised Sharpe ratio")
+    sub = "</sub><br><sub>".join(wrap(verdict, TITLE_WIDTH))
+    return laid_out(figure, f"{title}<br><sub>{sub}</sub>", y="annualised Sharpe ratio")
 
 
 def _means(name: str, color: str, group: Sequence[Combination]) -> Any:
@@ -115,6 +121,8 @@ def _line(name: str, curve: Curve, line: dict[str, Any]) -> Any:
 
 def laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any:
     """Return a figure with its title, in the colors and margins that all figures of the dashboard share."""
+    for trace in figure.data:
+        trace.name = legend_text(trace.name)
     grid = {"gridcolor": "#e5e5e5", "zeroline": False}
     figure.update_layout(
         template="none",
@@ -131,7 +139,7 @@ def laid_out(figure: Any, title: str, y: str = "", height: int = HEIGHT) -> Any:
         plot_bgcolor="white",
         font={"color": "#333333", "size": 13},
         legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
-        margin={"l": 80, "r": 30, "t": 75, "b": 90},
+        margin={"l": 80, "r": 30, "t": 75 + 18 * max(0, title.count("<br>") - 1), "b": 90},
         xaxis={"showgrid": False},
         yaxis={**grid, **({"title": {"text": y}} if y else {}), "automargin": True},
     )

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from textwrap import wrap
 from typing import Any
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SOLID = "\N{NO-BREAK SPACE}"  # keeps a cell on one line, and cells apart where the page draws no borders
+LEGEND_WIDTH = 44  # characters of a line in a legend, which a phone shows
 FigureWriter = Callable[[Any], str]
 
 
@@ -79,3 +81,10 @@ def ordinal(number: int) -> str:
     """Return 1st, 2nd, 3rd and so on."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
     return f"{number}{ending}"
+
+
+def legend_text(name: str | None) -> str | None:
+    """Return the name of a line in a Plotly legend, broken where it is long: Plotly itself breaks none."""
+    if name is None or "<br>" in name:
+        return name
+    return "<br>".join(wrap(name, LEGEND_WIDTH)) or name

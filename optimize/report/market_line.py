@@ -22,7 +22,8 @@ def market_line(
     provider, path = str(data.get("provider")), data.get("path")
     symbols = ", ".join(map(str, data.get("symbols") or ())) or OWN_SYMBOLS.get(provider, "all symbols")
     bars = f"{each} bars" if (each := timeframe or data.get("timeframe")) else "bars"
-    line = f"{symbols}: {bars} of {path or SOURCES.get(provider, provider)}"
+    source = Path(str(path)).name if path else SOURCES.get(provider, provider)  # as the line of a launch
+    line = f"{symbols}: {bars} of {source}"
     if data.get("start") or data.get("end"):
         line += f", {data.get('start') or 'first bar'} to {data.get('end') or 'last bar'}"
     elif data.get("months"):

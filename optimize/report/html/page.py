@@ -9,6 +9,7 @@ from typing import Any
 
 from optimize.atomic import replacing
 from optimize.errors import BadInputError
+from optimize.report.format import legend_text
 from optimize.report.html.style import SCRIPT, STYLE
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -71,7 +72,11 @@ def write_page(path: Path, page: str) -> None:
 
 def figure_html(figure: Figure, alternative: str, height: int = 340) -> str:
     """Return a figure as HTML; the script of the page draws it in the colors of its theme."""
-    content = json.dumps(figure, allow_nan=False).replace("<", "\\u003c")
+    data = [
+        {**trace, "name": legend_text(name)} if (name := trace.get("name")) else trace
+        for trace in figure["data"]
+    ]
+    content = json.dumps({**figure, "data": data}, allow_nan=False).replace("<", "\\u003c")
     return (
         f'<div class="figure" role="img" aria-label="{escape(alternative)}" style="height:{height}px"></div>'
         f'<script type="application/json">{content}</script>'

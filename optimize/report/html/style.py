@@ -46,6 +46,8 @@ main{max-width:none;padding:0}
 body{font-size:12px}
 .scroll{overflow:visible;max-height:none}
 .figure,.tile,tr{break-inside:avoid}
+.figure,.figure .plot-container,.figure .svg-container,.figure .main-svg{width:100%!important;
+ height:auto!important}
 h2{break-after:avoid}
 .tiles{grid-template-columns:repeat(4,1fr)}
 table{font-size:9px}
@@ -78,10 +80,23 @@ function themed(layout) {
   if (printing) merged.width = PRINTED_WIDTH;
   return merged;
 }
+function scale(div) {  // a page that is shrunk to fit wide tables is wider than a figure of fixed width
+  for (const svg of div.querySelectorAll(".main-svg")) {
+    const size = ["width", "height"].map(each => svg.getAttribute(each)).join(" ");
+    if (printing) svg.setAttribute("viewBox", `0 0 ${size}`);
+    else svg.removeAttribute("viewBox");
+  }
+  const box = div.querySelector(".svg-container");
+  if (printing) box.style.aspectRatio = `${PRINTED_WIDTH} / ${div.clientHeight}`;
+  else box.style.aspectRatio = "";
+}
 function draw() {
   root.dataset.theme = printing ? "light" : (chosen || (dark.matches ? "dark" : "light"));
   const config = {responsive: !printing, displaylogo: false, displayModeBar: false};
-  for (const [div, figure] of charts) Plotly.react(div, figure.data, themed(figure.layout || {}), config);
+  for (const [div, figure] of charts) {
+    Plotly.react(div, figure.data, themed(figure.layout || {}), config);
+    scale(div);
+  }
 }
 draw();
 dark.addEventListener("change", draw);

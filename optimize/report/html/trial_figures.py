@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from envs.types import DateArray, FloatArray
-from optimize.report.equity import Curve, hold_style
+from optimize.report.equity import Curve, equity_axis, hold_style
 from optimize.report.html.page import Figure
 from optimize.report.html.series import Band, Drawdown, RollingSharpe, thinned
 from optimize.results.records import WindowRecord
@@ -50,7 +50,9 @@ def equity_figure_of(
         }
         for day in borders
     ]
-    return {"data": data, "layout": {"shapes": lines, "yaxis": {"title": {"text": "equity, from 1"}}}}
+    logarithmic, title = equity_axis([*curves.values(), *holds.values(), *([] if free is None else [free])])
+    axis = {"title": {"text": title}, **({"type": "log"} if logarithmic else {})}
+    return {"data": data, "layout": {"shapes": lines, "yaxis": axis}}
 
 
 def drawdown_figure(sessions: DateArray, depth: FloatArray, worst: Sequence[Drawdown]) -> Figure:

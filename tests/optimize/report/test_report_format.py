@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import optimize
-from optimize.report.format import decimal, format_score, number, percent
+from optimize.report.format import LEGEND_WIDTH, decimal, format_score, legend_text, number, percent
 
 ROOT = Path(optimize.__file__).parent
 WRITERS = {ROOT / "report" / "format.py"}
@@ -46,3 +46,14 @@ def test_only_the_format_module_rounds_scores() -> None:
 def test_a_figure_that_rounds_to_zero_has_no_minus() -> None:
     assert format_score(-0.004) == "+0.00"
     assert (number()(-0.001), percent(-0.0004), decimal(-0.001)) == ("0.00", "+0.0%", "0.00")
+
+
+def test_a_long_name_in_a_legend_is_broken_once() -> None:
+    assert legend_text(None) is None
+    assert legend_text("trial 7") == "trial 7"
+    long = "buy_and_hold, bought anew at the open of each session and sold at its forced exit"
+    broken = legend_text(long)
+    assert broken is not None
+    assert max(map(len, broken.split("<br>"))) <= LEGEND_WIDTH
+    assert broken.replace("<br>", " ") == long
+    assert legend_text(broken) == broken
