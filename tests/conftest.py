@@ -29,9 +29,10 @@ from optimize.data.features.spec import FEATURE_KEYS  # noqa: E402
 from tests.postgres import database_url, postgres, postgres_server  # noqa: E402
 from tests.required_markers import RequiredMarkers  # noqa: E402
 from tests.schedule import order_dearest_first  # noqa: E402
+from tests.settings_files import settings_read_once  # noqa: E402
 from tests.unflushed import nothing_flushed_to_disk  # noqa: E402
 
-__all__ = ["database_url", "nothing_flushed_to_disk", "postgres", "postgres_server"]
+__all__ = ["database_url", "nothing_flushed_to_disk", "postgres", "postgres_server", "settings_read_once"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

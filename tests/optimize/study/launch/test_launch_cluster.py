@@ -185,6 +185,7 @@ def recount(context: StudyContext) -> None:
         assert sharpe_ratio(returns, year) == pytest.approx(score, rel=1e-9)
 
 
+@pytest.mark.slow  # it imports Ray
 def test_too_many_lost_workers_stop_the_study_unless_trials_finish(tmp_path: Path) -> None:
     supervisor = RaySupervisor(opened(ray_spec(tmp_path, max_restarts=1)))
     supervisor._schedule_restart(0, RuntimeError("the node is gone\nand more"))

@@ -1,21 +1,17 @@
 """A whole study before each window: no later bar is read, a kill changes nothing, windows train once."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from envs.types import FloatArray
 from optimize.data.features.spec import FeatureSpec
 from optimize.data.spec import DataSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import Window, WindowSpec
-from optimize.results.event_log import events
-from optimize.results.events import OuterWindowTraded
 from optimize.results.finalists import Finalist
 from optimize.results.queries import best_models, run_query
 from optimize.search.spec import StartSpec
@@ -27,13 +23,8 @@ from optimize.walkforward.markets import WindowedMarket
 from tests.optimize.results.test_results_finalists import make_finalist
 from tests.optimize.study.batches import KilledError
 from tests.optimize.study.databases import Small
-from tests.optimize.study.nested.worlds import make_world, nest, nested_spec, noise, with_edge
+from tests.optimize.study.nested.worlds import make_world, nest, nested_spec, noise, traded
 from tests.optimize.study.studies import expire, opened, rows
-
-
-def traded(spec: StudySpec) -> list[OuterWindowTraded]:
-    with opened(spec).engine.connect() as conn:
-        return [each.event for each in events(conn, spec.name, OuterWindowTraded)]
 
 
 def test_windows_of_equal_trials_are_trained_once(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,20 +161,21 @@ def test_no_bar_of_an_outer_window_or_later_is_read_before_it_is_traded(
         return curious(spec, windowed, window, seed)
 
     make_world(monkeypatch, watching)
-    spec = nested_spec(small, name="clean", data=bars(tmp_path))
+    window = WindowSpec(count=3, train_ratio=2.0, min_train_bars=20)
+    spec = nested_spec(small, name="clean", data=bars(tmp_path), window=window)
     nest(spec, alone=True)
     clean = traded(spec)
     for each in clean:
         assert seen[each.inner] < each.test_start <= seen[each.trader or ""] < each.test_end
     # The last outer window begins at the garbage: the study before it chooses as if it were not there.
-    dirty = nested_spec(small, name="dirty", data=bars(tmp_path, clean[-1].test_start))
+    dirty = nested_spec(small, name="dirty", data=bars(tmp_path, clean[-1].test_start), window=window)
     nest(dirty, alone=True)
     chosen = [(each.parameters, each.score) for each in traded(dirty)]
     assert chosen == [(each.parameters, each.score) for each in clean]
     assert [each.sharpe for each in traded(dirty)[:-1]] == [each.sharpe for each in clean[:-1]]
     assert traded(dirty)[-1].sharpe != clean[-1].sharpe
     # From the window before on, the last choice sees the garbage: this test can fail.
-    early = nested_spec(small, name="early", data=bars(tmp_path, clean[-2].test_start))
+    early = nested_spec(small, name="early", data=bars(tmp_path, clean[-2].test_start), window=window)
     nest(early, alone=True)
     assert traded(early)[-1].score != clean[-1].score
 
@@ -198,43 +190,6 @@ def test_a_raised_cap_runs_the_rest(small: Small, monkeypatch: pytest.MonkeyPatc
     assert trained
     _, listed = run_query(opened(spec).engine, "nested", {"name": "small"})
     assert [row[7] for row in listed] == [traded(spec)[-1].trader]  # the trade of the earlier cap is left out
-
-
-@pytest.mark.slow
-def test_noise_earns_less_than_an_edge_and_an_edge_is_found(
-    small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        make_world(patch, noise)
-        fair = nest(nested_spec(small, name="fair"))
-    make_world(monkeypatch, with_edge)
-    rich = nest(nested_spec(small, name="rich"))
-    assert (rich.sharpe or 0.0) > (fair.sharpe or 0.0)
-    assert (rich.sharpe or 0.0) > (rich.standard_error or np.inf)
-
-
-def in_errors(values: Sequence[float] | FloatArray) -> float:
-    """Return a mean in units of its own standard error."""
-    return float(np.mean(values) / stats.sem(values))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_on_noise_the_joined_score_is_centred_at_zero(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_world(monkeypatch, noise)
-    joined, best = [], []
-    for seed in range(8):  # of 40 studies the joined mean was -0.42 with an error of 1.12
-        spec = nested_spec(small, name=f"noise_{seed}", seed=seed, n_trials=8, nested=False)
-        found = nest(spec, alone=True)  # the same without the windows of the study itself, which none reads
-        assert found.sharpe is not None
-        joined.append(found.sharpe)
-        last = traded(spec)[-1].inner
-        best.append(rows(spec, "SELECT MAX(score) FROM best_models WHERE study_name = :n", n=last)[0][0])
-    assert abs(in_errors(joined)) < 2.5
-    # Each mean is measured in its own error: the highest of eight scores scatters less than one joined score.
-    # The difference within a study shows that a joined score with the bias of the best would be noticed.
-    assert in_errors(best) > 5
-    assert in_errors(np.subtract(best, joined)) > 1.645
 
 
 def test_real_training_gives_the_same_with_and_without_reuse(small: Small) -> None:

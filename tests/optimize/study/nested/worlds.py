@@ -10,7 +10,8 @@ from benchmarks.stub_training import PATCHED, Returns, Trained, stubs
 from envs.types import FloatArray
 from optimize.evaluate.windows import Window, WindowSpec
 from optimize.report.nested import stored_nested
-from optimize.results.events import NestedMeasured
+from optimize.results.event_log import events
+from optimize.results.events import NestedMeasured, OuterWindowTraded
 from optimize.results.finalists import Finalist
 from optimize.search.spec import SamplerSpec
 from optimize.study.nested.run import base_market, run_nested
@@ -73,3 +74,9 @@ def nest(spec: StudySpec, *, alone: bool = False, rank: Rank = no_finalists) -> 
     assert found is not None
     assert lines[-1].startswith(f"{spec.name}: nested walk-forward: a study of {spec.n_trials} trials before")
     return found
+
+
+def traded(spec: StudySpec) -> list[OuterWindowTraded]:
+    """Return the outer windows of a nested walk-forward as they were traded."""
+    with opened(spec).engine.connect() as conn:
+        return [each.event for each in events(conn, spec.name, OuterWindowTraded)]
