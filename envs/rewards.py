@@ -28,7 +28,7 @@ MIN_VARIANCE_SHARE = 1e-9
 class RewardParams(NamedTuple):
     """Parameters of a reward as a kernel takes them."""
 
-    unit: float  # of returns: the deviation of buy-and-hold over the train span
+    unit: float  # of returns: the deviation of buy-and-hold over the train span, or 1
     adaptation_rate: float  # eta
     variance_floor: float  # in squared units: relative to the variance of buy-and-hold
     clip: float
@@ -52,6 +52,7 @@ class Reward:
 
 REWARDS: dict[str, Reward] = {}
 
+SCALES = ("none", "volatility")
 _DIFFERENTIAL = ("adaptation_rate", "variance_floor", "clip")
 _MOODY = "Moody & Saffell (2001), Learning to trade via direct reinforcement"
 
@@ -123,7 +124,11 @@ def floored_log_return(previous: float, equity: float) -> float:
     return math.log(max(equity / previous, RUIN_FLOOR))
 
 
-@reward("net_log_return", source="Kelly (1956), A new interpretation of information rate")
+@reward(
+    "net_log_return",
+    source="Kelly (1956), A new interpretation of information rate",
+    parameters=("scale",),
+)
 def net_log_return(
     previous: FloatArray,
     equity: FloatArray,
@@ -132,16 +137,16 @@ def net_log_return(
     terms: RewardParams,
     reward: FloatArray,
 ) -> int:
-    """Write the log return net of all costs."""
+    """Write the log return net of all costs, in units of terms.unit."""
     for row in range(len(reward)):
-        reward[row] = floored_log_return(previous[row], equity[row])
+        reward[row] = floored_log_return(previous[row], equity[row]) / terms.unit
     return len(reward)
 
 
 @reward(
     "drawdown_penalised",
     source="net_log_return less a linear penalty",
-    parameters=("drawdown_penalty",),
+    parameters=("drawdown_penalty", "scale"),
 )
 def drawdown_penalised(
     previous: FloatArray,
@@ -157,7 +162,8 @@ def drawdown_penalised(
     """
     for row in range(len(reward)):
         deeper = max(previous[row] - equity[row], 0.0) / peak[row]
-        reward[row] = floored_log_return(previous[row], equity[row]) - terms.drawdown_penalty * deeper
+        gained = floored_log_return(previous[row], equity[row])
+        reward[row] = (gained - terms.drawdown_penalty * deeper) / terms.unit
     return len(reward)
 
 
@@ -263,6 +269,10 @@ class RewardSpec:
     )  # fmt: skip
     clip: float = setting(10.0, RUN, "Largest size of a differential reward.", above=0)
     drawdown_penalty: float = setting(1.0, RUN, "Penalty for each unit added to the drawdown.", low=0)
+    scale: str = setting(
+        "none", RUN, "Unit of the reward: volatility is the deviation of buy-and-hold over the train span.",
+        choices=SCALES,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_ranges(self, "reward")
@@ -279,22 +289,25 @@ class RewardSpec:
         buy-and-hold there, which changes no differential ratio, for these are free of units.
         """
         terms = RewardParams(1.0, self.adaptation_rate, self.variance_floor, self.clip, self.drawdown_penalty)
-        if self.reward.start is None:
+        if self.reward.start is None and self.scale == "none":
             return np.zeros(len(self.reward.state)), terms
         if not np.isfinite(moments).all():
             raise BadInputError(
-                f"reward.name={self.name!r} needs the moments of buy-and-hold on the train span, but the "
-                "market has none: pass envs.rewards.buy_and_hold_moments(market, first, last), as "
-                "scale_market does"
+                f"reward.name={self.name!r} with reward.scale={self.scale} needs the moments of buy-and-hold "
+                "on the train span, but the market has none: pass "
+                "envs.rewards.buy_and_hold_moments(market, first, last), as scale_market does"
             )
-        mean, square, variance = self.reward.start(moments)
+        mean, square, variance = (self.reward.start or sharpe_start)(moments)
         if variance <= MIN_VARIANCE_SHARE * square or square <= 0.0:
             raise BadInputError(
                 f"reward.name={self.name!r} is not allowed on this train span: the returns of buy-and-hold "
-                f"(mean {mean:g}, {self.reward.state[1]} {square:g}) are too steady to scale by; train on "
-                "more bars or use reward=net_log_return"
+                f"(mean {mean:g}, mean square {square:g}) are too steady to scale by; train on "
+                "more bars or use reward=net_log_return "
+                "with reward.scale=none"
             )
         unit = math.sqrt(variance)
+        if self.reward.start is None:
+            return np.zeros(len(self.reward.state)), terms._replace(unit=unit)
         return np.array([mean / unit, square / variance]), terms._replace(unit=unit)
 
 

@@ -240,6 +240,29 @@ def test_moments_that_are_missing_or_still_are_refused_with_the_remedy(name: str
             make_env(fitted(make_market(close)), reward=RewardSpec(name))
 
 
+@pytest.mark.parametrize("name", ["net_log_return", "drawdown_penalised"])
+def test_scaled_rewards_are_in_deviations_of_buy_and_hold(name: str) -> None:
+    returns, moments = [0.02, -0.03, 0.01, -1.0], [0.001, 0.000101, 0.00006]  # a bar's deviation is 0.01
+    plain, _ = rewards_of(RewardSpec(name), returns, moments)
+    scaled, _ = rewards_of(RewardSpec(name, scale="volatility"), returns, moments)
+    np.testing.assert_allclose(scaled, plain / 0.01, rtol=1e-12)
+    with pytest.raises(BadInputError, match=r"scale=volatility needs the moments"):
+        make_env(make_market(random_walk(9)), reward=RewardSpec(name, scale="volatility"))
+    market = fitted(make_market(random_walk(60)))
+    hold = np.ones((58, 1))
+    envs = [make_env(market, reward=RewardSpec(name, scale=scale)) for scale in ("none", "volatility")]
+    free, unit = (play(env, hold).reward for env in envs)
+    deviation = np.sqrt(market.hold_moments[1] - market.hold_moments[0] ** 2)
+    np.testing.assert_allclose(unit, free / deviation, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", ["none", "volatility"])
+def test_the_scale_changes_no_differential_reward(scale: str) -> None:
+    spec = RewardSpec("differential_sharpe", scale=scale)
+    start, terms = spec.fit(np.array([0.001, 0.000101, 0.00006]))
+    assert (start.tolist(), terms.unit) == ([pytest.approx(0.1), pytest.approx(1.01)], pytest.approx(0.01))
+
+
 @pytest.mark.parametrize("name", REWARDS)
 def test_every_reward_names_its_source_and_its_keys(name: str) -> None:
     reward = REWARDS[name]

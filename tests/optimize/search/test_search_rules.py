@@ -48,14 +48,14 @@ def rewards(*names: str, **keys: Any) -> dict[str, Any]:
         (
             BARS,
             rewards("net_log_return", "drawdown_penalised", clip=CLIP),
-            "reward=net_log_return or drawdown_penalised reads drawdown_penalty; search it when: "
+            "reward=net_log_return or drawdown_penalised reads scale, drawdown_penalty; search it when: "
             "{reward.name: [differential_sharpe, differential_downside]}",
         ),
         (BARS, rewards("net_log_return", "drawdown_penalised", drawdown_penalty=PENALTY), None),
         (
             BARS,
             rewards("net_log_return", "drawdown_penalised", clip=CLIP | {"when": PENALTY["when"]}),
-            "reward=drawdown_penalised reads drawdown_penalty; search it when",
+            "reward=drawdown_penalised reads drawdown_penalty, scale; search it when",
         ),
     ],
 )
