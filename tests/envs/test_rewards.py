@@ -260,7 +260,7 @@ def test_scaled_rewards_are_in_deviations_of_buy_and_hold(name: str) -> None:
 def test_the_scale_changes_no_differential_reward(scale: str) -> None:
     spec = RewardSpec("differential_sharpe", scale=scale)
     start, terms = spec.fit(np.array([0.001, 0.000101, 0.00006]))
-    assert (start.tolist(), terms.unit) == ([pytest.approx(0.1), pytest.approx(1.01)], pytest.approx(0.01))
+    np.testing.assert_allclose([*start, terms.unit], [0.1, 1.01, 0.01])
 
 
 @pytest.mark.parametrize("name", REWARDS)
