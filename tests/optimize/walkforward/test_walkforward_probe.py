@@ -38,7 +38,7 @@ def test_it_trades_every_window_and_repeats_itself(tmp_path: Path) -> None:
 def test_a_train_span_that_is_too_short_leaves_it_flat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimize.evaluate.probe.trade.LEAST_ROWS", 10**6)
+    monkeypatch.setattr("optimize.evaluate.probe.ridge.LEAST_ROWS", 10**6)
     spec = small_spec(tmp_path)
     found = evaluate_probe(spec, build_windowed_market(spec, None))
     assert set(found.choices) == {None}
