@@ -22,6 +22,7 @@ from optimize.evaluate.metrics import returns_of_sessions, sharpe_ratio
 from optimize.evaluate.random_policies import BASELINE_REWARD
 from optimize.evaluate.rollout import Evaluation, RecordedPolicy, rollout
 from optimize.evaluate.windows import WindowPlan, parts_of_sessions
+from optimize.extensions import load_extensions
 from optimize.walkforward.markets import WindowedMarket, observe_window
 from optimize.walkforward.run import WindowModel
 from optimize.walkforward.spec import RunSpec
@@ -61,6 +62,7 @@ def fresh_bars(spec: RunSpec, place: Place, folder: Path, bars: int = FRESH_BARS
     """Return fresh bars with the features of a spec; every contestant of a place is measured on the same."""
     planted = fresh_planted(place, bars)
     path = write_bars(place, planted, folder / "bars", f"fresh{bars}")
+    load_extensions(spec.extensions)  # those of a study ran in its own processes
     data = dataclasses.replace(spec.data, path=path)
     market = cached_market(data, spec.feature, spec.session, folder / "markets")
     left = len(planted.returns) - market.n_bars
