@@ -27,7 +27,7 @@ from benchmarks.discovery_markets import make_bars  # noqa: E402
 from optimize import compose, run_study  # noqa: E402
 from optimize.atomic import append  # noqa: E402
 from optimize.bundles.export import export_best  # noqa: E402
-from optimize.bundles.gates import gated_rows  # noqa: E402
+from optimize.bundles.gated_rows import gated_rows  # noqa: E402
 from optimize.bundles.holdout import measure_holdout  # noqa: E402
 from optimize.cli.composition import compose_jobs  # noqa: E402
 from optimize.database import Engine, open_engine  # noqa: E402

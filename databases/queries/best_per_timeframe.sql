@@ -1,6 +1,6 @@
 -- The best parameter set of each timeframe of a study and its phases, the best timeframe first
-SELECT study_name, timeframe, trial_number, score, runs, standard_error, sharpe_zero_cost, buy_and_hold, trades,
-  parameters
+SELECT study_name, timeframe, trial_number, score, runs, seeds, standard_error, sharpe_zero_cost, buy_and_hold,
+  trades, flags, source, parameters
 FROM (
   SELECT b.*, s.timeframe, ROW_NUMBER() OVER (
     PARTITION BY b.study_name, s.timeframe ORDER BY b.score DESC, b.trial_number) AS place

@@ -234,7 +234,7 @@ def _holding(holding: Holding, symbols: Sequence[str], spec: RunSpec) -> FloatAr
     """Return the given exposures (A,)."""
     if isinstance(holding, Mapping):
         unknown = sorted(set(map(str, holding)) - set(symbols))
-        require(not unknown, "holding", ", ".join(unknown), f"keyed by {', '.join(symbols)}")
+        require(not unknown, "holding", ", ".join(unknown), f"keyed by {', '.join(symbols)}", symbols)
         values = [holding.get(symbol, 0.0) for symbol in symbols]
     else:
         values = list(holding) if isinstance(holding, list) else [holding]

@@ -4,19 +4,32 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from optimize.bundles.gates import ACCEPT, LUCK_GATES
 from optimize.bundles.inputs import BundleInputs, label_of
 from optimize.bundles.luck import luck_section
 from optimize.bundles.observed import observed_words
-from optimize.bundles.titles import title_of
+from optimize.bundles.titles import members_of, title_of
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import has_session_exits
 from optimize.evaluate.captions import ERROR_MEANINGS
 from optimize.report.figures_in_all import FIGURES_IN_ALL
-from optimize.report.format import decimal, in_percent
+from optimize.report.format import FigureWriter, decimal, in_percent, number, probability
 from optimize.report.market_line import market_line
 from optimize.report.notes import SCORES
 from optimize.report.probe import probe_line
 
+GATE_FIGURES: dict[str, tuple[str, FigureWriter]] = {
+    "min_finished_trials": ("finished trials of the study", number(0)),
+    "min_selection_score": ("Sharpe ratio of the selection walk-forward", decimal),
+    "min_score": ("score", decimal),
+    "min_trades": ("trades", number(0)),
+    "min_windows_positive": ("windows with a Sharpe ratio above 0", number(0)),
+    "max_drawdown": ("largest loss from a peak", in_percent),
+    "min_deflated_sharpe": ("deflated Sharpe ratio", probability),
+    "max_luck_p": ("probability that chance alone shows the score", probability),
+    "beat": ("score", decimal),
+    ACCEPT: ("flags", decimal),
+}
 TRUST = " trust=true"  # argument of a command on a bundle with code of its features
 
 
@@ -39,6 +52,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         "The best of many trials is partly luck: judge it by its spread over the windows.\n"
         f"{_selection_notes(inputs, metrics)}{_probe_note(inputs, metrics)}",
         *luck_section(search.luck, search.luck_of(run), run.run_uuid, search.cautions, search.earned),
+        *_gate_section(inputs),
         "![Equity against holding](equity.png)",
         "## Rules",
         _trading_rules(inputs),
@@ -115,6 +129,24 @@ def _probe_note(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
     """Return the sentence on a linear probe that the trial does not beat, else nothing."""
     earned = probe_line("this trial", inputs.run.score, metrics)
     return "" if earned is None else f"\n**{earned[0].upper()}{earned[1:]}.**"
+
+
+def _gate_section(inputs: BundleInputs) -> list[str]:
+    """Return the gates of the export with the figures that passed them; nothing where they are not stored."""
+    if inputs.checks is None:
+        return []
+    if not inputs.checks:
+        return ["## Gates", "The export had no gate: any trial with a score was let through."]
+    of_members = " of the weakest member" if members_of(inputs.run) else ""
+    rows = []
+    order = list(GATE_FIGURES)  # that of metrics.json, from which a replay writes the card anew, is another
+    for check in sorted(inputs.checks, key=lambda each: order.index(each.gate)):
+        label, write = GATE_FIGURES[check.gate]
+        figure = inputs.run.flags or "-" if check.gate == ACCEPT else write(check.figure)
+        label += of_members * (check.gate in LUCK_GATES)
+        rows.append([f"`{check.name}`", label, figure])
+    intro = "The export that wrote this bundle let it through by these limits:"
+    return ["## Gates", intro, _table(["Gate", "Figure", "Value"], rows)]
 
 
 def _trading_rules(inputs: BundleInputs) -> str:

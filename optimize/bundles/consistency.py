@@ -3,16 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from envs.plain import to_plain
-from optimize.bundles.card import card_of
+from optimize.bundles.card import GATE_FIGURES, card_of
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
+from optimize.bundles.gates import GateCheck
 from optimize.bundles.inputs import SearchSummary, StudyBaseline, collect_inputs
 from optimize.bundles.manifest import MANIFEST_FILE, Manifest, read_json
 from optimize.bundles.metrics import metrics_of
 from optimize.bundles.observed import FEATURES_FILE, features_of
 from optimize.bundles.spans import METRICS_FILE, SPANS_FILE, plain_spans, read_spans, spans_of
+from optimize.bundles.titles import members_of
 from optimize.data.session_closes import closes_of
 from optimize.errors import BadInputError
 from optimize.evaluate.summary import WindowResult
@@ -94,7 +97,7 @@ def _check_figures(
     run = RunRecord(
         run_uuid=manifest.run_uuid,
         study_name=manifest.study,
-        trial_number=manifest.trial,
+        trial_number=manifest.trial or 0,  # an ensemble is named by its members
         parameters=stored["parameters"],
         spec=to_plain(spec),
         entropy=stored["entropy"],
@@ -108,8 +111,12 @@ def _check_figures(
     plan = None
     if read_spans(folder).refit_until is not None:
         plan = plan_refit(windowed, spec.feature.history, again, stored["entropy"])
-    inputs = collect_inputs(spec, run, windowed, again, _search_summary(stored), plan)
+    inputs = collect_inputs(spec, run, windowed, again, _search_summary(stored), plan, _gates(stored))
     if plan is not None and manifest.deployable != inputs.label:
+        raise _forged(folder / MANIFEST_FILE)
+    if manifest.format > 2 and (manifest.trial is None) != bool(members_of(run)):
+        raise _forged(folder / MANIFEST_FILE)
+    if manifest.members != (members_of(run) if manifest.format > 2 else []):
         raise _forged(folder / MANIFEST_FILE)
     computed = metrics_of(inputs)
     if not same_figures(stored, computed):
@@ -136,6 +143,20 @@ def _search_summary(stored: Mapping[str, Any]) -> SearchSummary:
     said = tuple(map(str, cautions)) if isinstance(cautions, list) else ()
     lines = tuple(map(str, earned)) if isinstance(earned, list) else ()
     return SearchSummary(counts[0], best, counts[1], test, sets, said, lines)
+
+
+def _gates(stored: Mapping[str, Any]) -> tuple[GateCheck, ...] | None:
+    """Return the gates in metrics.json that a bundle passed; None where an older version stored none."""
+    found = stored.get("gates")
+    if not isinstance(found, Mapping):
+        return None
+    entries = [(gate, each) for gate, each in found.items() if isinstance(each, Mapping)]
+    judged = [(gate, each.get("limit"), each.get("figure")) for gate, each in entries if gate in GATE_FIGURES]
+    return tuple(
+        GateCheck(gate, limit, figure)
+        for gate, limit, figure in judged
+        if isinstance(limit, (int, float, str)) and isinstance(figure, (int, float, NoneType))
+    )
 
 
 def _luck(stored: Any) -> tuple[LuckTest | None, tuple[LuckRecord, ...]]:

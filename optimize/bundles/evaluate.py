@@ -13,7 +13,7 @@ from optimize.bundles.load import Bundle
 from optimize.bundles.replay import load_window_model
 from optimize.data.market import build_market
 from optimize.data.session_closes import closes_of
-from optimize.errors import BadInputError, require
+from optimize.errors import BadInputError, near_hint, require
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.summary import WindowResult
 from optimize.evaluate.windows import Window, WindowDates, WindowPlan, plan_windows
@@ -153,7 +153,8 @@ def _dates(bundle: Bundle, market: Market, span: str) -> tuple[date, date]:
     try:
         first, end = (date.fromisoformat(text) for text in span.split(".."))
     except ValueError:
-        raise BadInputError(f"span={span!r} is not allowed: give {SPAN_CHOICES}") from None
+        hint = near_hint(span, (EVERY_WINDOW, HOLDOUT, NEW))
+        raise BadInputError(f"span={span!r} is not allowed: give {SPAN_CHOICES}{hint}") from None
     require(first < end, "span", span, "two dates of which the first is the earlier")
     return first, end
 

@@ -14,13 +14,14 @@ from filelock import FileLock, Timeout
 
 from optimize.agents.artifacts import WEIGHTS
 from optimize.atomic import partial_of, put_folder, remove_all_partials
-from optimize.bundles.gates import NO_GATES, GateSpec, finished_trials, gated_rows
+from optimize.bundles.gated_rows import PassedRow, gated_rows
+from optimize.bundles.gates import NO_GATES, GateCheck, GateSpec, accepted_flags, finished_trials
 from optimize.bundles.holdout import refuse_to_train_on_kept
 from optimize.bundles.inputs import SearchSummary, StudyBaseline
 from optimize.bundles.manifest import MANIFEST_FILE, verify_bundle
 from optimize.bundles.replay import Replay, WindowedMarkets, rebuild_checked, replay_bundle, trust_bundle
 from optimize.bundles.spans import read_spans
-from optimize.bundles.titles import title_of
+from optimize.bundles.titles import members_of, title_of
 from optimize.bundles.write import write_bundle
 from optimize.database import Engine
 from optimize.database.address import in_words
@@ -66,11 +67,12 @@ class Exported:
     """One bundle of an export."""
 
     rank: int
-    trial: int
+    trial: int | None  # None: an ensemble
     score: float
     folder: Path
     outcome: str
     title: str  # the trial, or the members of an ensemble
+    rows: tuple[LeaderboardRow, ...]  # its row of the leaderboard, with its luck, or those of its members
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +84,18 @@ class Candidate:
     score: float
     source: Path  # folder of the run
     target: Path
+    rows: tuple[LeaderboardRow, ...]  # its own, or those of the members of an ensemble
+    checks: tuple[GateCheck, ...]  # the gates that it passed
 
     @property
     def trial(self) -> int:
         """Return the trial's number."""
         return self.run.trial_number
+
+    @property
+    def trial_or_none(self) -> int | None:
+        """Return the trial's number, None for an ensemble."""
+        return None if members_of(self.run) else self.trial
 
     @property
     def title(self) -> str:
@@ -115,12 +124,12 @@ def export_best(
     require(top_n >= 1, "top_n", top_n, "at least 1")
     study = find_study(engine, study_name)
     refresh_luck(engine, study)
-    rows = gated_rows(engine, study, top_n, gates, echo)
-    if not rows:
+    passed = gated_rows(engine, study, top_n, gates, echo)
+    if not passed:
         raise WalkforgeError(why_unscored(engine, study))
-    refuse_flagged(rows, accept)
+    refuse_flagged([each.row for each in passed], accept)
     folder = folder_with_files(engine, output_dir, study)
-    candidates = [candidate_of(engine, row, folder) for row in rows]
+    candidates = [candidate_of(engine, each, folder) for each in passed]
     with locked_exports(folder / EXPORTS_FOLDER):
         return export_candidates(engine, study, candidates, echo, extensions, refitted)
 
@@ -244,7 +253,8 @@ def export_candidates(
                 where = f"trial {run.trial_number} of {study}"
                 windowed = rebuild_checked(read_run(run.spec), run.data_fingerprint, where, markets)
                 refuse_to_train_on_kept(engine, run, windowed)
-            write_bundle(asides[-1], run, candidate.score, source, markets, extensions, search, refitted)
+            around = (markets, extensions, search, candidate.checks, refitted)
+            write_bundle(asides[-1], run, candidate.score, source, *around)
         with closing(replay_in_new_process(asides)) as replays:
             for place, (candidate, aside) in enumerate(zip(waiting, asides, strict=True), start=1):
                 of_all = f"{place} of {len(waiting)} in a process of its own"
@@ -259,11 +269,11 @@ def export_candidates(
         for aside in asides:
             shutil.rmtree(aside, ignore_errors=True)
     exported = [
-        Exported(c.rank, c.trial, c.score, c.target, done[c.rank], c.title)
+        Exported(c.rank, c.trial_or_none, c.score, c.target, done[c.rank], c.title, c.rows)
         for c in candidates
         if c.rank in done
     ]
-    _record(engine, study, exported, {c.rank: c.run.run_uuid for c in candidates})
+    _record(engine, study, exported, {c.rank: c.run for c in candidates})
     if refusals:
         raise refusals[0]
     return exported
@@ -287,20 +297,21 @@ def _refuse_dropped(engine: Engine, study: str, waiting: Sequence[Candidate]) ->
         )
 
 
-def candidate_of(engine: Engine, row: LeaderboardRow, folder: Path) -> Candidate:
+def candidate_of(engine: Engine, passed: PassedRow, folder: Path) -> Candidate:
     """Return the run of a leaderboard row, a trial's or a finalist's, with its folders."""
+    row, checks = passed.row, (*passed.checks, *accepted_flags(passed.row))
     with engine.connect() as conn:
         run = None if row.run_uuid is None else load_run(conn, row.run_uuid)
         finalist = None if run is not None else load_finalist_run(conn, row.run_uuid or "")
     if finalist is not None:
         source = finalist_folder(folder, finalist.parameter_set, finalist.seed)
-        return Candidate(row.rank, finalist.as_run, row.score, source, _target(row, folder))
+        return Candidate(row.rank, finalist.as_run, row.score, source, _target(row, folder), (row,), checks)
     if run is None:
         raise WalkforgeError(
             f"trial {row.trial_number} of {row.study_name} lost its run while it was looked at: export again"
         )
     source = run_folder(folder, row.trial_number, run.run_uuid)
-    return Candidate(row.rank, run, row.score, source, _target(row, folder))
+    return Candidate(row.rank, run, row.score, source, _target(row, folder), (row,), checks)
 
 
 def _target(row: LeaderboardRow, folder: Path) -> Path:
@@ -334,7 +345,7 @@ def _refusal(candidate: Candidate, aside: Path, replay: Replay | WalkforgeError)
     return WalkforgeError(f"{head}: stored {replay.stored!r}, replayed {replay.replayed!r}: {replay.verdict}")
 
 
-def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict[int, str]) -> None:
+def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict[int, RunRecord]) -> None:
     with engine.begin() as conn:
         records = load_exports(conn, study)
         paths = {record.bundle: Path(record.bundle) for record in records}  # a relative one may be elsewhere
@@ -345,9 +356,6 @@ def _record(engine: Engine, study: str, exported: Sequence[Exported], runs: dict
         for one in exported:
             digest = hash_file(one.folder / MANIFEST_FILE)
             if (os.path.abspath(one.folder), digest) not in known:
-                save_export(
-                    conn,
-                    ExportRecord(
-                        str(one.folder), study, one.trial, runs[one.rank], one.rank, one.score, digest
-                    ),
-                )
+                run = runs[one.rank]
+                saved = (run.trial_number, run.run_uuid, one.rank, one.score, digest)
+                save_export(conn, ExportRecord(str(one.folder), study, *saved))

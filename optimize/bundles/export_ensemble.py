@@ -22,7 +22,8 @@ from optimize.bundles.export import (
     folder_with_files,
     locked_exports,
 )
-from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows, refuse_by_gates
+from optimize.bundles.gated_rows import checks_of_ensemble, gated_rows
+from optimize.bundles.gates import NO_GATES, GateSpec, accepted_flags
 from optimize.bundles.titles import title_of
 from optimize.database import Engine
 from optimize.errors import BadInputError, WalkforgeError, require
@@ -64,9 +65,10 @@ def export_ensemble(
     require(of in ENSEMBLES_OF, "ensemble_of", of, f"one of {', '.join(ENSEMBLES_OF)}", ENSEMBLES_OF)
     study = find_study(engine, study_name)
     refresh_luck(engine, study)
-    rows = gated_rows(engine, study, size if of == OF_FINALISTS else 1, gates, echo)
-    if not rows:
+    passed = gated_rows(engine, study, size if of == OF_FINALISTS else 1, gates, echo)
+    if not passed:
         raise WalkforgeError(why_unscored(engine, study))
+    rows = tuple(each.row for each in passed)
     refuse_flagged(rows, accept)
     if of == OF_FINALISTS and len(rows) < size:
         raise WalkforgeError(
@@ -76,7 +78,7 @@ def export_ensemble(
     if of == OF_SEEDS:
         members = _seeds(engine, study, rows[0], folder, size)
     else:
-        candidates = [candidate_of(engine, row, folder) for row in rows]
+        candidates = [candidate_of(engine, each, folder) for each in passed]
         members = [Member(found.run, found.source) for found in candidates]
     with locked_exports(folder / EXPORTS_FOLDER) as exports:
         echo(f"joining {size} {of}: {', '.join(member.title for member in members)}")
@@ -85,10 +87,12 @@ def export_ensemble(
             run = _measured(engine, study, joined)
             row = _row(run, joined)
             with engine.connect() as conn:
-                refuse_by_gates(conn, gates, row, title_of(run), _sharpes(joined))
+                windows = _sharpes(joined)
+                checks = checks_of_ensemble(conn, gates, row, title_of(run), windows, passed)
             refuse_flagged([row], accept)
             target = exports / f"ensemble_{size:02d}{'_seeds' if of == OF_SEEDS else ''}"
-            one = Candidate(1, run, row.score, source, target)
+            checks = (*checks, *accepted_flags(row))
+            one = Candidate(1, run, row.score, source, target, rows, checks)
             return export_candidates(engine, study, [one], echo, extensions, refitted=False)
 
 

@@ -1,18 +1,17 @@
-"""Gates of an export: limits on a study and on each trial; each refusal has the name of its gate."""
+"""Gates of an export: limits on a study and on each trial, with the figure that each of them judged."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
-from optimize.bundles.finalist_rows import finalist_leaderboard
 from optimize.database import Connection, Engine
-from optimize.errors import WalkforgeError, require
+from optimize.errors import require
 from optimize.evaluate.captions import BUY_AND_HOLD, best_baseline
 from optimize.report.format import decimal, format_score, in_percent
+from optimize.report.gates import IMPLAUSIBLE
 from optimize.report.selection import selection_now
 from optimize.results.queries import (
     LeaderboardRow,
-    best_models,
     health_of,
     studies_of,
     window_sharpes,
@@ -22,7 +21,6 @@ from optimize.results.study_names import searched_name
 
 BEST_BASELINE = "best_baseline"
 RIVALS = (BUY_AND_HOLD, BEST_BASELINE)
-MOST_NAMED = 10  # refused trials that are named one by one
 NOT_MEASURED = "was not measured"
 
 
@@ -64,92 +62,23 @@ class GateSpec:
 
 
 NO_GATES = GateSpec(min_selection_score=None, max_luck_p=None)
+LUCK_GATES = ("min_deflated_sharpe", "max_luck_p")
+ACCEPT = "accept"  # the key that lets flagged results through
 
 
 @dataclass(frozen=True)
-class GateRefusal:
-    """A trial that a gate blocked."""
+class GateCheck:
+    """A gate with its limit, the figure that it judged, and why it blocks; None: it lets the result pass."""
 
-    trial: int
     gate: str
-    why: str
+    limit: float | str
+    figure: float | None
+    refusal: str | None = None
 
-    def __str__(self) -> str:
-        return f"trial {self.trial} is refused by {self.gate}: {self.why}"
-
-
-def gated_rows(
-    engine: Engine, study: str, top_n: int, gates: GateSpec, echo: Callable[[str], None]
-) -> list[LeaderboardRow]:
-    """Return the best rows of the leaderboard that pass the gates, empty where no trial has a score.
-
-    Trials that were added by hand have no run and are left out. Raises WalkforgeError where the gates refuse
-    every trial.
-    """
-    passed, refused, by_hand, seen = [], list[GateRefusal](), list[LeaderboardRow](), 0
-    for row in _ranked(engine, study, top_n):
-        seen += 1
-        if row.run_uuid is None:
-            by_hand.append(row)
-            continue
-        with engine.connect() as conn:
-            if seen - len(by_hand) == 1 and (why := _study_refusal(conn, gates, study, row)) is not None:
-                raise WalkforgeError(f"every trial of {study} is refused by {why}. {_remedy(why)}")
-            refusal = next(_failed(conn, gates, row), None)
-        if refusal is None:
-            passed.append(row)
-        else:
-            refused.append(GateRefusal(row.trial_number, *refusal))
-        if len(passed) == top_n:
-            break
-    _report(by_hand, refused, echo)
-    if refused and not passed:
-        names = ", ".join(dict.fromkeys(each.gate for each in refused))
-        head = f"no trial of {study} passes the gates: {len(refused)} refused by {names}"
-        raise WalkforgeError(f"{head}. {_remedy(refused[0].gate)}")
-    if seen and len(passed) < top_n:
-        kind = "pass the gates" if refused else "are feasible"
-        echo(f"top_n={top_n} were asked for; {len(passed)} distinct trials {kind}")
-    return passed
-
-
-def _ranked(engine: Engine, study: str, first: int) -> Iterator[LeaderboardRow]:
-    """Yield the finalists where there are such, else the rows of a leaderboard, read in growing parts."""
-    if finalists := finalist_leaderboard(engine, study):
-        yield from finalists
-        return
-    limit, seen = first, 0
-    while True:
-        rows = best_models(engine, study, limit)
-        yield from rows[seen:]
-        if len(rows) < limit:
-            return
-        limit, seen = 2 * limit, len(rows)
-
-
-def _remedy(gate: str) -> str:
-    """Return the end of an error: no bundle was written, and how to go on."""
-    name = gate.partition("=")[0]
-    return (
-        "Nothing is exported: search longer or on other bars, or state your own gates, such as "
-        f"{name}=null or gate=none"
-    )
-
-
-def _report(
-    by_hand: Sequence[LeaderboardRow], refused: Sequence[GateRefusal], echo: Callable[[str], None]
-) -> None:
-    """Print the trials that are left out and the gate of each refused one."""
-    if by_hand:
-        named = ", ".join(f"{row.trial_number} (rank {row.rank})" for row in by_hand)
-        echo(f"left out: trials added by hand, whose score no run of Walkforge has measured: {named}")
-    for each in refused[:MOST_NAMED]:
-        echo(str(each))
-    rest: dict[str, list[int]] = {}
-    for each in refused[MOST_NAMED:]:
-        rest.setdefault(each.gate, []).append(each.trial)
-    for gate, trials in rest.items():
-        echo(f"trials {', '.join(map(str, trials))} are refused by {gate}")
+    @property
+    def name(self) -> str:
+        """Return the gate as it is typed."""
+        return f"{self.gate}={self.limit if isinstance(self.limit, str) else format(self.limit, 'g')}"
 
 
 def finished_trials(engine: Engine, study: str) -> int:
@@ -160,94 +89,100 @@ def finished_trials(engine: Engine, study: str) -> int:
     return sum(each["complete"] + each["pruned"] for each in found)
 
 
-def _study_refusal(conn: Connection, gates: GateSpec, study: str, row: LeaderboardRow) -> str | None:
-    """Return the gate that refuses every trial of a study, with the reason; None where none does."""
+def checks_of_study(
+    conn: Connection, gates: GateSpec, study: str, sessions_per_year: float | None
+) -> Iterator[GateCheck]:
+    """Yield the gates that hold for a study as a whole."""
     if (least := gates.min_finished_trials) is not None:
         found = finished_trials(conn.engine, study)
-        if found < least:
-            return f"min_finished_trials={least}: {found} trials have finished, those of all phases together"
+        words = "{} trials have finished, those of all phases together"
+        yield _at_least("min_finished_trials", least, found, words)
     if (floor := gates.min_selection_score) is None:
-        return None
-    name, record = f"min_selection_score={floor:g}", load_study(conn, study)
-    measured = None if record is None else selection_now(conn, record, row.sessions_per_year)
-    if measured is None or measured.sharpe is None:
-        return f"{name}: the selection walk-forward was not measured, which needs two windows or more"
-    if not measured.sharpe >= floor:
-        return (
-            f"{name}: choosing the trial of each window by the windows before it earned a Sharpe ratio of "
-            f"{format_score(measured.sharpe)}, so the search itself has shown no skill"
+        return
+    record = load_study(conn, study)
+    measured = None if record is None else selection_now(conn, record, sessions_per_year)
+    sharpe = None if measured is None else measured.sharpe
+    why = None
+    if sharpe is None:
+        why = "the selection walk-forward was not measured, which needs two windows or more"
+    elif not sharpe >= floor:
+        why = (
+            "choosing the trial of each window by the windows before it earned a Sharpe ratio of "
+            f"{format_score(sharpe)}, so the search itself has shown no skill"
         )
-    return None
+    yield GateCheck("min_selection_score", floor, sharpe, why)
 
 
-def refuse_by_gates(
-    conn: Connection, gates: GateSpec, row: LeaderboardRow, title: str, sharpes: Sequence[float]
-) -> None:
-    """Raise WalkforgeError where a gate blocks an ensemble; `sharpes` are those of its windows.
-
-    Its members have passed the gates on luck, which compare with the other tries of a search.
-    """
-    refusal = next(_failed(conn, gates, row, sharpes), None)
-    if refusal is not None:
-        gate, why = refusal
-        raise WalkforgeError(f"the {title} is refused by {gate}: {why}. {_remedy(gate)}")
-
-
-def _failed(
+def checks_of_row(
     conn: Connection, gates: GateSpec, row: LeaderboardRow, sharpes: Sequence[float] | None = None
-) -> Iterator[tuple[str, str]]:
-    """Yield each gate that blocks a result, with the reason; `sharpes`: of the windows of an ensemble."""
-    if (floor := gates.min_score) is not None and not row.score >= floor:
-        yield f"min_score={floor:g}", f"its score is {format_score(row.score)}"
-    yield from _at_least("min_trades", gates.min_trades, row.trades, "it made {} trades")
+) -> Iterator[GateCheck]:
+    """Yield the gates that hold for one result; `sharpes`: of the windows of an ensemble.
+
+    The gates on luck compare with the other tries of a search, so that an ensemble has none of them.
+    """
+    if (floor := gates.min_score) is not None:
+        why = None if row.score >= floor else f"its score is {format_score(row.score)}"
+        yield GateCheck("min_score", floor, row.score, why)
+    if gates.min_trades is not None:
+        yield _at_least("min_trades", gates.min_trades, row.trades, "it made {} trades")
     if gates.min_windows_positive is not None:
         of_windows = window_sharpes(conn, row.run_uuid) if sharpes is None else sharpes
         rising = float(sum(sharpe > 0 for sharpe in of_windows))
         words = f"{{}} of its {row.windows} windows have a Sharpe ratio above 0"
-        yield from _at_least("min_windows_positive", gates.min_windows_positive, rising, words)
+        yield _at_least("min_windows_positive", gates.min_windows_positive, rising, words)
     if (deepest := gates.max_drawdown) is not None:
-        lost = row.max_drawdown if row.max_drawdown_bars is None else row.max_drawdown_bars
-        if lost is None or not -lost <= deepest:
-            why = (
-                f"its drawdown {NOT_MEASURED}"
-                if lost is None or math.isnan(lost)
-                else f"it lost {in_percent(-lost)} from its peak"
-            )
-            yield f"max_drawdown={deepest:g}", why
+        yield _drawdown(deepest, row)
     if sharpes is None:
-        yield from _lucky(gates, row)
+        yield from _luck(gates, row)
     if gates.beat is not None:
-        yield from _unbeaten(conn, gates.beat, row)
+        yield _beaten(conn, gates.beat, row)
 
 
-def _at_least(name: str, least: float | None, value: float | None, words: str) -> Iterator[tuple[str, str]]:
-    """Yield a gate whose figure is below its limit or missing."""
-    if least is None:
-        return
+def accepted_flags(row: LeaderboardRow) -> tuple[GateCheck, ...]:
+    """Return the key that let the flags of a result through, nothing where it has none."""
+    return (GateCheck(ACCEPT, IMPLAUSIBLE, None),) if row.flags else ()
+
+
+def _at_least(gate: str, least: float, value: float | None, words: str) -> GateCheck:
+    """Return the check of a gate whose figure must reach its limit."""
     if value is None or math.isnan(value):
-        yield f"{name}={least:g}", f"its figure {NOT_MEASURED}"
-    elif value < least:
-        yield f"{name}={least:g}", words.format(f"{value:.6g}")
+        return GateCheck(gate, least, None, f"its figure {NOT_MEASURED}")
+    return GateCheck(gate, least, value, None if value >= least else words.format(f"{value:.6g}"))
 
 
-def _lucky(gates: GateSpec, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
-    """Yield the gates that a trial fails by its luck; a finalist has the luck of its search."""
+def _drawdown(deepest: float, row: LeaderboardRow) -> GateCheck:
+    lost = row.max_drawdown if row.max_drawdown_bars is None else row.max_drawdown_bars
+    if lost is None or math.isnan(lost):
+        return GateCheck("max_drawdown", deepest, None, f"its drawdown {NOT_MEASURED}")
+    why = None if -lost <= deepest else f"it lost {in_percent(-lost)} from its peak"
+    return GateCheck("max_drawdown", deepest, -lost, why)
+
+
+def _luck(gates: GateSpec, row: LeaderboardRow) -> Iterator[GateCheck]:
+    """Yield the gates on the luck of a trial; a finalist has the luck of its search."""
     least, most = gates.min_deflated_sharpe, gates.max_luck_p
-    found, p_value = row.deflated_sharpe_ratio, row.p_flat
-    yield from _at_least("min_deflated_sharpe", least, found, "its deflated Sharpe ratio is {}")
-    if most is not None and (p_value is None or not p_value <= most):
+    if least is not None:
+        found = row.deflated_sharpe_ratio
+        yield _at_least("min_deflated_sharpe", least, found, "its deflated Sharpe ratio is {}")
+    if most is None:
+        return
+    p_value = row.p_flat
+    if p_value is None or math.isnan(p_value):
+        yield GateCheck("max_luck_p", most, None, f"its luck {NOT_MEASURED}")
+    else:
         chance = f"chance alone shows such a score in {in_percent(p_value)} of searches"
-        why = f"its luck {NOT_MEASURED}" if p_value is None or math.isnan(p_value) else chance
-        yield f"max_luck_p={most:g}", why
+        yield GateCheck("max_luck_p", most, p_value, None if p_value <= most else chance)
 
 
-def _unbeaten(conn: Connection, rival: str, row: LeaderboardRow) -> Iterator[tuple[str, str]]:
-    """Yield the gate `beat` where a trial does not score above its rival."""
+def _beaten(conn: Connection, rival: str, row: LeaderboardRow) -> GateCheck:
+    """Return the check whether a result scores above its rival."""
     score, label = row.buy_and_hold, "buy-and-hold"
     if rival == BEST_BASELINE:
         best = best_baseline(load_baselines(conn, row.study_name))
         score, label = (None, rival) if best is None else (best.score, f"{best.name} ({best.timeframe})")
+    why = None
     if score is None or math.isnan(score):
-        yield f"beat={rival}", f"the score of {label} {NOT_MEASURED}"
+        why = f"the score of {label} {NOT_MEASURED}"
     elif not row.score > score:
-        yield f"beat={rival}", f"it scores {decimal(row.score, 4)}, {label} {decimal(score, 4)}"
+        why = f"it scores {decimal(row.score, 4)}, {label} {decimal(score, 4)}"
+    return GateCheck("beat", rival, row.score, why)

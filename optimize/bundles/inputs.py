@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optimize.bundles.gates import GateCheck
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.captions import BUY_AND_HOLD, LINEAR_PROBE, baseline_label, best_baseline
 from optimize.evaluate.summary import WindowResult
@@ -66,6 +67,7 @@ class BundleInputs:
     baselines: tuple[Baseline, ...]  # on the same windows with the same costs
     search: SearchSummary = NO_SEARCH
     refit: RefitPlan | None = None  # of the deployable policy; None: that of the last window, first repeat
+    checks: tuple[GateCheck, ...] | None = None  # gates that it passed; None: not stored by older versions
 
     @property
     def label(self) -> str:
@@ -95,10 +97,12 @@ def collect_inputs(
     measured: Sequence[Sequence[WindowResult]],
     search: SearchSummary = NO_SEARCH,
     refit: RefitPlan | None = None,
+    checks: tuple[GateCheck, ...] | None = None,
 ) -> BundleInputs:
     """Evaluate the baselines and the linear probe, and join them with a trial's results."""
     found = (*evaluate_baselines(spec, windowed, run.entropy[0]), evaluate_probe(spec, windowed).baseline)
-    return BundleInputs(spec, run, windowed, tuple(tuple(row) for row in measured), found, search, refit)
+    rows = tuple(tuple(row) for row in measured)
+    return BundleInputs(spec, run, windowed, rows, found, search, refit, checks)
 
 
 def label_of(baseline: Baseline) -> str:

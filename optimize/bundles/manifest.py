@@ -8,23 +8,24 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from optimize.bundles.titles import title_with
 from optimize.errors import BadInputError
 from optimize.hashing import hash_file, hash_object
 
 MANIFEST_FILE = "manifest.json"
-FORMAT, READ_FORMATS = 2, (1, 2)  # the second one states the dates of the deployable policy
-LATER_FIELDS = ("trained_until", "eligible_from")  # that a manifest of format 1 lacks
+FORMAT, READ_FORMATS = 3, (1, 2, 3)
+LATER_FIELDS = {"trained_until": 2, "eligible_from": 2, "members": 3}  # format that brought the field
 MANY_FILES = 100_000
 MOST_BYTES = 2 << 30  # of one file: 8 times a policy of 64 million weights
 MOST_JSON_BYTES = 64 << 20
 MOST_UNPACKED_BYTES = 256 << 20  # of one archive, such as a scaler
 MOST_TRAINED_BYTES = 8 << 30  # unpacked model.zip: weights, optimizer and no replay buffer
 SHA256 = re.compile(r"[0-9a-f]{64}")
-COUNT_KIND, TEXT_KIND, NUMBER_KIND, MAYBE_TEXT, MAYBE_NUMBER, TEXTS, FILES = range(7)
+COUNT_KIND, TEXT_KIND, NUMBER_KIND, MAYBE_TEXT, MAYBE_NUMBER, TEXTS, FILES, MAYBE_COUNT, TEXT_LIST = range(9)
 VALUE_KINDS: dict[Any, int] = {
     int: COUNT_KIND,
     str: TEXT_KIND,
@@ -33,6 +34,8 @@ VALUE_KINDS: dict[Any, int] = {
     float | None: MAYBE_NUMBER,
     dict[str, str]: TEXTS,
     dict[str, dict[str, Any]]: FILES,
+    int | None: MAYBE_COUNT,
+    list[str]: TEXT_LIST,
 }
 
 
@@ -42,7 +45,7 @@ class Manifest:
 
     format: int
     study: str
-    trial: int
+    trial: int | None  # None: an ensemble
     run_uuid: str
     score: float
     standard_error: float | None
@@ -55,6 +58,12 @@ class Manifest:
     files: dict[str, dict[str, Any]]  # path in the bundle -> bytes, sha256
     trained_until: str | None = None  # first session after the training of the deployable policy
     eligible_from: str | None = None  # first session after all data of the study
+    members: list[str] = field(default_factory=list)  # of an ensemble, such as "trial 7 seed 2"
+
+    @property
+    def title(self) -> str:
+        """Return the trial, or the members of an ensemble."""
+        return title_with(self.trial, self.members)
 
 
 def verify_bundle(folder: Path) -> Manifest:
@@ -174,8 +183,7 @@ def _problem(plain: dict[str, Any]) -> str | None:
     if type(stated) is not int or stated not in READ_FORMATS:
         return f"its format is {str(stated)[:40]}, not {FORMAT}"
     fields = {field.name: field.type for field in dataclasses.fields(Manifest)}
-    if stated == 1:
-        fields = {name: kind for name, kind in fields.items() if name not in LATER_FIELDS}
+    fields = {name: kind for name, kind in fields.items() if LATER_FIELDS.get(name, 1) <= stated}
     for name in sorted(fields.keys() ^ plain.keys()):
         return f"{name[:40]!r} is {'missing' if name in fields else 'unknown'}"
     for name, kind in fields.items():
@@ -206,20 +214,21 @@ def _problem_of_files(files: dict[str, Any]) -> str | None:
 def _fits(value: Any, kind: int) -> bool:
     """Return whether a JSON value has the type."""
     if value is None:
-        return kind in (MAYBE_TEXT, MAYBE_NUMBER)
-    if kind == COUNT_KIND:
+        return kind in (MAYBE_TEXT, MAYBE_NUMBER, MAYBE_COUNT)
+    if kind in (COUNT_KIND, MAYBE_COUNT):
         return type(value) is int and 0 <= value < 2**63
     if kind in (TEXT_KIND, MAYBE_TEXT):
         return isinstance(value, str)
     if kind in (NUMBER_KIND, MAYBE_NUMBER):
         return type(value) is float and math.isfinite(value)
+    if kind == TEXT_LIST:
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
     values = value.values() if isinstance(value, dict) else [None]
     return isinstance(value, dict) and all(isinstance(v, str if kind == TEXTS else dict) for v in values)
 
 
 def _render(manifest: Manifest) -> bytes:
     plain = dataclasses.asdict(manifest)
-    if manifest.format == 1:
-        plain = {name: value for name, value in plain.items() if name not in LATER_FIELDS}
+    plain = {name: value for name, value in plain.items() if LATER_FIELDS.get(name, 1) <= manifest.format}
     content = plain | {"manifest_sha256": hash_object(plain)}
     return f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=False)}\n".encode()

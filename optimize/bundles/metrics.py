@@ -1,10 +1,12 @@
 """metrics.json of a bundle: the figures of its run overall, by year and by window, beside its baselines."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from optimize.bundles.gates import GateCheck
 from optimize.bundles.inputs import BundleInputs, label_of
 from optimize.bundles.luck import plain_luck
 from optimize.evaluate.summary import summarise
@@ -59,12 +61,18 @@ def metrics_of(inputs: BundleInputs) -> dict[str, Any]:
         **({} if search.baseline is None else {"study_baseline": asdict(search.baseline)}),
         **({} if search.holdout_openings is None else {"holdout_openings": search.holdout_openings}),
         **({"search_earned": list(search.earned)} if search.earned else {}),
+        **({} if inputs.checks is None else {"gates": plain_gates(inputs.checks)}),
         **({} if inputs.refit is None else {"refit": _plain_refit(inputs.refit)}),
         "parameters": dict(inputs.run.parameters),
         **{key: value for key in OF_SEARCH if (value := getattr(inputs.run, key)) is not None},
         "entropy": list(inputs.run.entropy),
         "windows": _windows(inputs),
     }
+
+
+def plain_gates(checks: Sequence[GateCheck]) -> dict[str, dict[str, float | str | None]]:
+    """Return the limit of each gate of an export and the figure that passed it."""
+    return {check.gate: {"limit": check.limit, "figure": check.figure} for check in checks}
 
 
 def _plain_refit(plan: RefitPlan) -> dict[str, Any]:

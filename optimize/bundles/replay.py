@@ -59,7 +59,7 @@ class Replay:
 
     where: str
     study: str
-    trial: int
+    title: str  # the trial, or the members of an ensemble
     stored: float
     replayed: float
     bitwise: bool
@@ -106,7 +106,7 @@ def replay_bundle(
     replay = replay_verdict(
         str(folder),
         manifest.study,
-        manifest.trial,
+        manifest.title,
         manifest.score,
         value,
         manifest.versions,
@@ -126,7 +126,7 @@ def replay_bundle(
 def replay_verdict(
     where: str,
     study: str,
-    trial: int,
+    title: str,
     stored: float,
     value: float | None,
     made_with: Mapping[str, str],
@@ -145,7 +145,7 @@ def replay_verdict(
             f"{where}: the score does not reproduce: stored {stored!r}, replayed {value!r}; {cause}, "
             f"so nothing else may be trusted of it: export or train it again"
         )
-    return Replay(where, study, trial, stored, value, bitwise, differing)
+    return Replay(where, study, title, stored, value, bitwise, differing)
 
 
 def read_config(folder: Path, data_path: str | None = None) -> RunSpec:

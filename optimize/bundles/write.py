@@ -14,6 +14,7 @@ from optimize.atomic import sync_tree
 from optimize.bundles.card import card_of
 from optimize.bundles.closes import CLOSES_FILE, plain_closes
 from optimize.bundles.consistency import CARD_FILE, card_code
+from optimize.bundles.gates import GateCheck
 from optimize.bundles.inputs import NO_SEARCH, BundleInputs, SearchSummary, collect_inputs
 from optimize.bundles.manifest import FORMAT, Manifest, write_manifest
 from optimize.bundles.metrics import metrics_of
@@ -30,7 +31,7 @@ from optimize.bundles.replay import (
     returns_hash,
 )
 from optimize.bundles.spans import METRICS_FILE, spans_of, write_spans
-from optimize.bundles.titles import title_of
+from optimize.bundles.titles import members_of, title_of
 from optimize.data.market import load_bars
 from optimize.data.quality.calendar_fit import resolve_calendar
 from optimize.data.session_closes import closes_of
@@ -57,12 +58,14 @@ def write_bundle(
     markets: WindowedMarkets,
     extensions: Sequence[str] | None = None,
     search: SearchSummary = NO_SEARCH,
+    checks: tuple[GateCheck, ...] = (),
     refitted: bool = False,
 ) -> None:
     """Write the bundle of a run, whose files are in `source`, into a new folder, durably.
 
     `extensions` are the paths of its features' files, if not those of the launch; `search` is the search
-    behind the trial. `refitted` trains the deployable policy on every session before the holdout.
+    behind the trial, `checks` are the gates that it passed. `refitted` trains the deployable policy on every
+    session before the holdout.
     """
     given = read_run(run.spec)
     if extensions is not None:
@@ -88,7 +91,7 @@ def write_bundle(
         model = refit(spec if not spec.extensions else given, windowed, plan, run.versions)
         model.agent.save(folder)
         model.representation.save(folder / SCALER)
-    _describe(folder, collect_inputs(spec, run, windowed, measured, search, plan), score)
+    _describe(folder, collect_inputs(spec, run, windowed, measured, search, plan, checks), score)
     sync_tree(folder)
 
 
@@ -182,7 +185,7 @@ def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
     manifest = Manifest(
         format=FORMAT,
         study=run.study_name,
-        trial=run.trial_number,
+        trial=None if (members := members_of(run)) else run.trial_number,
         run_uuid=run.run_uuid,
         score=score,
         standard_error=run.standard_error,
@@ -195,5 +198,6 @@ def _describe(folder: Path, inputs: BundleInputs, score: float) -> None:
         files={},
         trained_until=str(spans.trained_until),
         eligible_from=str(spans.eligible_from),
+        members=members,
     )
     write_manifest(folder, manifest)

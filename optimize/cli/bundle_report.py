@@ -53,7 +53,7 @@ def bundle_content(config: ReportConfig, folder: Path) -> TrialContent:
     curves = trial_curves(folder, windows)
     sessions = next(iter(curves.values())).sessions
     content = TrialContent(
-        title=f"bundle {folder.name}: {manifest.study}, trial {manifest.trial}",
+        title=f"bundle {folder.name}: {manifest.study}, {manifest.title}",
         market=market_line(run.spec["data"], (windows[0].test_start, windows[-1].test_end)),
         run=run,
         windows=windows,
@@ -121,7 +121,7 @@ def _run_of(bundle: Bundle, folder: Path) -> RunRecord:
     return RunRecord(
         run_uuid=manifest.run_uuid,
         study_name=manifest.study,
-        trial_number=manifest.trial,
+        trial_number=manifest.trial or 0,  # an ensemble is named by its members
         parameters=metrics.get("parameters") or {},
         spec=read_json(folder / CONFIG),
         entropy=metrics.get("entropy") or [],

@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> int:
     windowed, result, baselines = run_evaluation(
         bundle, plan, config.span, None if config.deterministic else config.seed
     )
-    title = f"{bundle.manifest.study}, trial {bundle.manifest.trial}: {config.span}"
+    title = f"{bundle.manifest.study}, {bundle.manifest.title}: {config.span}"
     show_result(spec, windowed, result, baselines, title)
     _say_short(plan)
     if proof is not None:

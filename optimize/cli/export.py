@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from typing import Any
 
 from optimize.bundles.card import TRUST
 from optimize.bundles.export import Exported, export_best
@@ -15,6 +16,7 @@ from optimize.extensions import FOLDER as EXTENSIONS
 from optimize.extensions import name_extensions
 from optimize.report.format import format_score
 from optimize.report.luck import lines_with_flags
+from optimize.report.verdict import set_line
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.luck import load_luck
 from optimize.results.queries import find_study
@@ -22,6 +24,11 @@ from optimize.results.records import load_baselines
 from optimize.results.tables import create_tables
 from optimize.schemas.records import ExportConfig
 from optimize.study.spec import MISSING_NAME, check_name
+
+LUCK_KEYS = (
+    "trial_number", "sharpe_low", "sharpe_high", "psr", "deflated_sharpe_ratio", "p_flat", "p_buy_and_hold",
+    "n_tries",
+)  # fmt: skip
 
 
 def export(config: ExportConfig) -> None:
@@ -50,7 +57,7 @@ def export(config: ExportConfig) -> None:
             luck = load_luck(conn, study)
             verdict = [] if luck is None else lines_with_flags(conn, luck)
         for line in verdict:
-            _print_progress(line)
+            _print_progress(line if line != verdict[0] else f"study {study}, {line}")
     finally:
         engine.dispose()
     warning = (
@@ -65,7 +72,7 @@ def export(config: ExportConfig) -> None:
         cut = f"the study was cut down by debug=tiny: {NO_MEANING}"
         warning = f"{warning}\n{cut}" if warning else cut
     if config.format == "json":
-        plain = [dataclasses.asdict(one) for one in exported]
+        plain = [_plain(one) for one in exported]
         for row, result in zip(plain, opened, strict=False):
             row["holdout_score"] = result.score
         print(json.dumps(plain, indent=2, default=str))
@@ -91,13 +98,21 @@ def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # standard output holds the exported folders alone, for programs
 
 
+def _plain(one: Exported) -> dict[str, Any]:
+    """Return a bundle with the luck of its trial, or of the members of an ensemble, as plain values."""
+    plain = dataclasses.asdict(dataclasses.replace(one, rows=()))
+    del plain["rows"]
+    return plain | {"luck": [{key: getattr(row, key) for key in LUCK_KEYS} for row in one.rows]}
+
+
 def _lines(exported: list[Exported], warning: str) -> list[str]:
+    """Return the lines on each bundle, with the luck of its trial or of the members of an ensemble."""
     width = max(len(one.folder.as_posix()) for one in exported)
-    lines = [
-        f"{one.rank:>2}  {one.title:<11} score {format_score(one.score):>6}  "
-        f"{one.folder.as_posix():<{width}}  {one.outcome}"
-        for one in exported
-    ]
+    lines = list[str]()
+    for one in exported:
+        head = f"{one.rank:>2}  {one.title:<11} score {format_score(one.score):>6}  "
+        lines.append(f"{head}{one.folder.as_posix():<{width}}  {one.outcome}")
+        lines += [f"    luck of trial {row.trial_number}: {set_line(row)}" for row in one.rows]
     if warning:
         lines.append(warning)
     first = exported[0].folder.as_posix()

@@ -80,7 +80,7 @@ def replay_trial(config: ReplayConfig) -> Replay:
             report=lambda step, value: False,
             engine=engine_again(spec.agent, run.versions),
         )
-        named = (where, run.study_name, run.trial_number)
+        named = (where, run.study_name, f"trial {run.trial_number}")
         replay = replay_verdict(*named, stored, result.score.value, run.versions, same=True, close=True)
         return dataclasses.replace(replay, restored=models.settle(replay))
 
@@ -110,8 +110,8 @@ def _data_path(config: ReplayConfig) -> str | None:
 
 
 def _lines(result: Replay) -> list[str]:
-    trial = f"trial {result.trial} of {result.study}"
-    lines = [trial if result.where == trial else f"{result.study}, trial {result.trial} ({result.where})"]
+    trial = f"{result.title} of {result.study}"
+    lines = [trial if result.where == trial else f"{result.study}, {result.title} ({result.where})"]
     lines += [
         f"  window {window.window} repeat {window.repeat}  {window.test_start} to {window.test_end}  "
         f"Sharpe stored {_number(window.stored)}  replayed {_number(window.replayed)}"

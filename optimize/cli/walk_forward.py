@@ -18,6 +18,7 @@ from optimize.data.market import refuse_leaking_features
 from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.sources.read_once import reading_once
 from optimize.database import Engine, open_engine
+from optimize.errors import BadInputError
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.captions import BUY_AND_HOLD, better_baseline
 from optimize.evaluate.summary import WindowResult, summarise
@@ -153,6 +154,10 @@ def _run(spec: StudySpec, windowed: WindowedMarket, folder: Path, deterministic:
     try:
         refuse_foreign(engine)
         create_tables(engine)  # before the training: it is counted as a try by its first window
+        if with_kept_holdout(spec, windowed, keep=False) != spec:
+            raise BadInputError(
+                "a study cut a holdout of these bars while this run was prepared: give the same command again"
+            )
         enter_holdout(spec, engine, windowed, say, keep=False)
         with replacing_folder(folder) as partial:
             return _train(spec, windowed, partial, deterministic, engine)

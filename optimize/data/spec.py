@@ -223,7 +223,9 @@ class DataSpec:
             timeframe_ns(self.source_timeframe, "data.source_timeframe")
         _check_dates(self.start, self.end)
         for name in self.columns:
-            require(name in COLUMN_KEYS, "data.columns", name, "keyed by " + ", ".join(COLUMN_KEYS))
+            require(
+                name in COLUMN_KEYS, "data.columns", name, "keyed by " + ", ".join(COLUMN_KEYS), COLUMN_KEYS
+            )
         _check_text(self)
         _check_severity(self.severity)
         named = EXCHANGE_ID.fullmatch(self.exchange) is not None
@@ -257,8 +259,8 @@ def _is_date(text: str) -> bool:
 def _check_severity(severity: dict[str, str]) -> None:
     """Refuse an unknown check, an unknown severity, and a lower one where no market can be built."""
     for check, wanted in severity.items():
-        require(check in CHECKS, "data.severity", check, "keyed by " + ", ".join(CHECKS))
-        require(wanted in SEVERITIES, f"data.severity.{check}", wanted, "refuse, warn or ignore")
+        require(check in CHECKS, "data.severity", check, "keyed by " + ", ".join(CHECKS), CHECKS)
+        require(wanted in SEVERITIES, f"data.severity.{check}", wanted, "refuse, warn or ignore", SEVERITIES)
         kept = check not in ALWAYS_REFUSED or wanted == "refuse"
         why = "refuse, which cannot be lowered: such bars make no market; repair the data"
         require(kept, f"data.severity.{check}", wanted, why)

@@ -114,8 +114,10 @@ def planned_power_line(tries: Tries, planned: int, sessions: int, sessions_per_y
     return power_line(annual if annual < float("inf") else None, sessions, total) + before
 
 
-def set_line(luck: LuckRecord) -> str:
+def set_line(luck: LuckRecord | LeaderboardRow) -> str:
     """Return the luck of one parameter set in one line."""
+    if luck.n_tries is None:
+        return "its luck was not measured"
     interval = "no interval"
     if luck.sharpe_low is not None and luck.sharpe_high is not None:
         interval = f"95 % interval {format_score(luck.sharpe_low)} to {format_score(luck.sharpe_high)}"

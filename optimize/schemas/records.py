@@ -113,12 +113,18 @@ class ExportConfig(GateSpec, RecordsConfig):
         GateSpec.__post_init__(self)
         size = self.ensemble
         require(size is None or 2 <= size <= LARGEST_COUNT, "ensemble", size, "at least 2, or null")
-        allowed = ("finalists", "seeds")
-        require(self.ensemble_of in allowed, "ensemble_of", self.ensemble_of, " or ".join(allowed))
+        kinds = ("finalists", "seeds")
+        require(self.ensemble_of in kinds, "ensemble_of", self.ensemble_of, " or ".join(kinds), kinds)
         require(size is None or not self.refit, "refit", self.refit, "false where ensemble is given")
         RecordsConfig.__post_init__(self)
         require_count("top_n", self.top_n)
-        require(self.accept in (None, "implausible"), "accept", self.accept, "null or implausible")
+        require(
+            self.accept in (None, "implausible"),
+            "accept",
+            self.accept,
+            "null or implausible",
+            ["implausible"],
+        )
 
 
 @dataclass(frozen=True)
@@ -207,4 +213,5 @@ class DoctorConfig:
     database: DatabaseSpec = field(default_factory=DatabaseSpec)
 
     def __post_init__(self) -> None:
-        require(self.format in ("table", "json"), "format", self.format, "table or json")
+        formats = ("table", "json")
+        require(self.format in formats, "format", self.format, " or ".join(formats), formats)

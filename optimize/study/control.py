@@ -82,7 +82,7 @@ def stopped_by_triage(conn: Connection, study: str) -> Logged[Stopped] | None:
 
 def request_action(engine: Engine, name: str, action: str) -> list[str]:
     """Pause, resume or stop a study and its phases; return a line of the effect on each."""
-    require(action in STATE_AFTER, "action", action, f"run, {', '.join(STATE_AFTER)}")
+    require(action in STATE_AFTER, "action", action, f"run, {', '.join(STATE_AFTER)}", STATE_AFTER)
     return [_request_action(engine, study, action) for study in studies_of(engine, name)]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 
 import numpy as np
@@ -185,6 +186,37 @@ def _span(windowed: WindowedMarket) -> tuple[date, date]:
     """Return the first session of the bars and the day after the last."""
     dates = windowed.market.session_date
     return dates[0].item(), dates[-1].item() + timedelta(days=1)
+
+
+def admit(
+    asked: StudySpec,
+    planned_on: WindowedMarket,
+    held: StudySpec,
+    windowed: WindowedMarket,
+    engine: Engine,
+    store: Callable[[], None],
+    echo: Callable[[str], None],
+    *,
+    keep: bool,
+) -> bool:
+    """Store a study and enter its holdout; False, with nothing stored, where another study cut one meanwhile.
+
+    A new study holds the vault from the comparison to its end, so that of two studies that start at once the
+    second one finds the holdout of the first. `held` is what with_kept_holdout made of `asked` before.
+    """
+    with _vault_of(asked, engine):
+        if with_kept_holdout(asked, planned_on, keep=keep) != held:
+            return False
+        store()
+        enter_holdout(held, engine, windowed, echo, keep=keep)
+    return True
+
+
+def _vault_of(spec: StudySpec, engine: Engine) -> AbstractContextManager[None]:
+    """Return the lock of the vault for a new study; a stored one has its holdout."""
+    with engine.connect() as conn:
+        stored = _stored_holdout(conn, spec.name)
+    return study_lock(spec.database.url, VAULT_LOCK) if stored is None else nullcontext()
 
 
 def enter_holdout(

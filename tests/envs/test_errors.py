@@ -12,8 +12,10 @@ from optimize.data.calendars.exchanges import exchange_schedule
 from optimize.data.calendars.zones import parse_clock
 from optimize.data.features.compute import warmup_bars
 from optimize.data.features.spec import FeatureSpec
+from optimize.data.sources.providers import provider_of
 from optimize.data.spec import DataSpec
 from optimize.results.queries import check_query
+from optimize.schemas.records import DoctorConfig, ExportConfig
 from optimize.search.spec import SamplerSpec
 
 DAY = np.datetime64("2020-01-01")
@@ -36,6 +38,13 @@ def test_the_nearest_name_ends_the_refusal() -> None:
         (lambda: find_reward("net_log_retrun"), "net_log_return"),
         (lambda: find_algorithm("pppo"), "ppo"),
         (lambda: SamplerSpec(name="tpee"), "tpe"),
+        (lambda: ExportConfig(name="x", accept="implausable"), "implausible"),
+        (lambda: ExportConfig(name="x", ensemble_of="seed"), "seeds"),
+        (lambda: DoctorConfig(format="jsn"), "json"),
+        (lambda: DataSpec(severity={"gap": "warn"}), "gaps"),
+        (lambda: DataSpec(severity={"gaps": "warning"}), "warn"),
+        (lambda: DataSpec(columns={"opens": "o"}), "open"),
+        (lambda: provider_of(DataSpec(provider="fille")), "file"),
         (
             lambda: exchange_schedule("XNYSE", np.datetime64("2020-01-01"), np.datetime64("2020-02-01")),
             "XNYS",

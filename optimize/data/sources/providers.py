@@ -73,5 +73,11 @@ PROVIDERS: dict[str, Provider] = {
 
 def provider_of(spec: DataSpec) -> Provider:
     """Return the provider of a spec."""
-    require(spec.provider in PROVIDERS, "data.provider", spec.provider, "one of " + ", ".join(PROVIDERS))
+    require(
+        spec.provider in PROVIDERS,
+        "data.provider",
+        spec.provider,
+        "one of " + ", ".join(PROVIDERS),
+        PROVIDERS,
+    )
     return PROVIDERS[spec.provider]

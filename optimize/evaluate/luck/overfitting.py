@@ -43,7 +43,8 @@ def probability_of_backtest_overfitting(
     part; a column that is constant in one half has no Sharpe ratio there and ranks last.
     """
     values = return_matrix(returns, missing=False)
-    require(statistic in get_args(Statistic), "statistic", statistic, f"one of {list(get_args(Statistic))}")
+    known = get_args(Statistic)
+    require(statistic in known, "statistic", statistic, f"one of {', '.join(known)}", known)
     require(
         n_blocks % 2 == 0 and 2 <= n_blocks <= MAX_BLOCKS, "n_blocks", n_blocks, f"even, 2 to {MAX_BLOCKS}"
     )

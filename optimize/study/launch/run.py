@@ -31,7 +31,7 @@ from optimize.study.context import StudyContext, cap_of, enroll, open_study
 from optimize.study.control import refuse_stopped, resume_stopped
 from optimize.study.dashboard.attach_missing import attach_figures
 from optimize.study.finalists.run import FinalistSettings, run_finalists
-from optimize.study.holdout import enter_holdout, with_kept_holdout
+from optimize.study.holdout import admit, with_kept_holdout
 from optimize.study.launch.code_equivalence import check_code
 from optimize.study.launch.markets import MarketKey, build_markets, fingerprint, store_baselines, work_ahead
 from optimize.study.launch.power import planned_power
@@ -190,24 +190,26 @@ def run_phase(
     for line in work_ahead(spec, space):
         echo(line)
     markets = build_markets(spec, space)
-    keep = not launches.is_debug(typed)
-    held = with_kept_holdout(spec, next(iter(markets.values())), echo, keep=keep)
-    if held != spec:
-        spec = held
+    keep, asked, planned_on = not launches.is_debug(typed), spec, next(iter(markets.values()))
+    spec = with_kept_holdout(asked, planned_on, echo, keep=keep)
+    if spec != asked:
         probe, markets = probe_spec(spec, space), build_markets(spec, space)
-    if (budget := phase_budget(spec, next(iter(markets.values())))) is not None:
+    base = next(iter(markets.values()))
+    if (budget := phase_budget(spec, base)) is not None:
         echo(f"{spec.name}: {budget}")
     make_folder(spec.folder)
     context = open_study(spec)
     with ExitStack() as failed:
         failed.callback(context.close)
-        _enter(context, next(iter(markets.values())), source, echo)
-        _keep_screen(context, screen)
-        enter_holdout(spec, context.engine, next(iter(markets.values())), echo, keep=keep)
-        with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
-            _run_to_cap(context, markets, probe, console, evidence_of, on_run_end, model_trials)
-        failed.pop_all()
-    return context
+        store = partial(_enter, context, base, source, echo)
+        if admit(asked, planned_on, spec, base, context.engine, store, echo, keep=keep):
+            _keep_screen(context, screen)
+            with launches.log_process(context.engine, spec.name, LaunchEvent, "the launch", typed):
+                _run_to_cap(context, markets, probe, console, evidence_of, on_run_end, model_trials)
+            failed.pop_all()
+            return context
+    echo(f"{spec.name}: another study cut a holdout of these bars meanwhile, so its windows are planned anew")
+    return run_phase(asked, console, evidence_of, on_run_end, typed, source, model_trials, screen)
 
 
 def _keep_screen(context: StudyContext, screen: TimeframeScreen | None) -> None:

@@ -19,7 +19,8 @@ from optimize.bundles import export as module
 from optimize.bundles import export_ensemble as module_of_ensemble
 from optimize.bundles.export import Exported, export_best
 from optimize.bundles.export_ensemble import export_ensemble
-from optimize.bundles.gates import NO_GATES, gated_rows
+from optimize.bundles.gated_rows import gated_rows
+from optimize.bundles.gates import NO_GATES, GateSpec
 from optimize.bundles.load import load_bundle
 from optimize.bundles.manifest import verify_bundle
 from optimize.bundles.replay import replay_bundle
@@ -157,21 +158,39 @@ def test_an_ensemble_of_finalists_or_seeds_is_measured_as_itself(ranked: StudyCo
     metrics = json.loads((one.folder / "metrics.json").read_text(encoding="utf-8"))
     assert one.folder.name == ("ensemble_02_seeds" if of == "seeds" else "ensemble_02")
     assert one.title == f"ensemble of {', '.join(metrics['parameters']['ensemble'])}"
+    assert (manifest.trial, manifest.title) == (None, one.title)
+    assert manifest.members == metrics["parameters"]["ensemble"]
     assert f"# small, {one.title}" in (one.folder / "CARD.md").read_text(encoding="utf-8")
     assert one.score not in {run.score for run in members}
     assert metrics["in_all"]["turnover"] not in {(run.metrics or {})["turnover"] for run in members}
     assert metrics["random_quantile"] == random_quantile(levels, metrics["in_all"]["turnover"], one.score)
     assert metrics["standard_error"] not in {run.standard_error for run in members}
-    assert replay_bundle(one.folder).bitwise
+    replay = replay_bundle(one.folder)
+    assert (replay.bitwise, replay.title) == (True, one.title)
     (again,) = export_ensemble(engine, folder, "small", 2, of=of)
     assert again.outcome == "unchanged"
+
+
+def test_the_weakest_member_stands_for_the_gates_on_luck(ranked: StudyContext) -> None:
+    engine, folder = ranked.engine, ranked.spec.output_dir
+    shutil.rmtree(Path(folder) / "small" / "exports", ignore_errors=True)
+    gates = GateSpec(min_selection_score=-99.0, max_luck_p=1.0, min_trades=0)
+    (one,) = export_ensemble(engine, folder, "small", 2, gates=gates)
+    stored = json.loads((one.folder / "metrics.json").read_text(encoding="utf-8"))["gates"]
+    largest = max(row.p_flat for row in one.rows if row.p_flat is not None)
+    assert stored["max_luck_p"] == {"limit": 1.0, "figure": largest}
+    assert stored["min_trades"]["limit"] == 0
+    assert stored["min_selection_score"]["figure"] > -99.0
+    card = (one.folder / "CARD.md").read_text(encoding="utf-8")
+    assert "probability that chance alone shows the score of the weakest member" in card
+    assert replay_bundle(one.folder).bitwise
 
 
 def test_its_own_gates_and_flags_block_an_ensemble(
     ranked: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, folder = ranked.engine, ranked.spec.output_dir
-    lowest = min(row.score for row in gated_rows(engine, "small", 2, NO_GATES, print))
+    lowest = min(each.row.score for each in gated_rows(engine, "small", 2, NO_GATES, print))
     gates = dataclasses.replace(NO_GATES, min_score=lowest - 1.0)
     exports = Path(folder) / "small" / "exports"
 

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 
 from optimize.bundles.export_ensemble import export_ensemble
 from optimize.bundles.finalist_rows import finalist_leaderboard
-from optimize.bundles.gates import GateSpec, gated_rows
+from optimize.bundles.gated_rows import gated_rows
+from optimize.bundles.gates import GateCheck, GateSpec
 from optimize.bundles.inputs import SearchSummary
 from optimize.bundles.luck import luck_section
 from optimize.cli.leaderboard import finalists_line
@@ -87,8 +88,9 @@ def test_the_luck_of_the_search_run_gates_a_finalist(engine: Engine) -> None:
     with pytest.raises(WalkforgeError, match="1 refused by max_luck_p=1"):
         gated_rows(engine, "noise", 1, gates, print)
     refresh_luck(engine, "noise")
-    (row,) = gated_rows(engine, "noise", 1, gates, print)
-    assert row.p_flat is not None
+    (passed,) = gated_rows(engine, "noise", 1, gates, print)
+    assert passed.row.p_flat is not None
+    assert passed.checks == (GateCheck("max_luck_p", 1.0, passed.row.p_flat),)
     with pytest.raises(WalkforgeError, match=r"refused by max_luck_p=0\.01"):
         gated_rows(engine, "noise", 1, GateSpec(min_selection_score=None, max_luck_p=0.01), print)
 

@@ -1,14 +1,19 @@
 """Gates of an export: each one blocks by its name, and an export without a passing trial fails."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text, update
 
-from optimize.bundles import gates as module
+from optimize.bundles import gated_rows as module
 from optimize.bundles.export import export_best
-from optimize.bundles.gates import NO_GATES, GateSpec, gated_rows
+from optimize.bundles.gated_rows import gated_rows
+from optimize.bundles.gates import NO_GATES, GateSpec
+from optimize.bundles.manifest import read_manifest, write_manifest
+from optimize.bundles.replay import replay_bundle
 from optimize.errors import BadInputError, WalkforgeError
 from optimize.evaluate.score import ScoreSpec
 from optimize.results.queries import best_models
@@ -23,7 +28,7 @@ OPEN: dict[str, None] = {"min_selection_score": None, "max_luck_p": None}
 def said_of(exports: Exports, gates: GateSpec, top_n: int = 3) -> tuple[list[int], list[str]]:
     lines: list[str] = []
     rows = gated_rows(exports.context.engine, "tiny", top_n, gates, lines.append)
-    return [row.trial_number for row in rows], lines
+    return [each.row.trial_number for each in rows], lines
 
 
 def test_without_gates_the_ranked_trials_pass(exports: Exports) -> None:
@@ -83,6 +88,35 @@ def test_luck_decides_where_it_was_measured(exports: Exports, monkeypatch: pytes
     lucky[:] = [dataclasses.replace(row, p_flat=0.2) for row in lucky]
     with pytest.raises(WalkforgeError, match=r"refused by max_luck_p=0\.05"):
         said_of(exports, gates)
+
+
+def test_a_bundle_states_the_gates_that_it_passed(exports: Exports, tmp_path: Path) -> None:
+    shutil.copytree(exports.output_dir, tmp_path / "studies")
+    shutil.rmtree(tmp_path / "studies" / "tiny" / "exports")
+    place = (exports.context.engine, tmp_path / "studies", "tiny", 1)
+    (one,) = export_best(*place, gates=GateSpec(**OPEN, min_trades=1, max_drawdown=1.0, min_score=-99.5))
+    stored = json.loads((one.folder / "metrics.json").read_text(encoding="utf-8"))
+    (row,) = one.rows
+    assert stored["gates"] == {
+        "min_score": {"limit": -99.5, "figure": one.score},
+        "min_trades": {"limit": 1, "figure": row.trades},
+        "max_drawdown": {"limit": 1.0, "figure": -(row.max_drawdown_bars or 0.0)},
+    }
+    card = (one.folder / "CARD.md").read_text(encoding="utf-8")
+    assert f"| `min_trades=1` | trades | {row.trades:.0f} |" in card
+    assert "| `max_drawdown=1` | largest loss from a peak | " in card
+    assert replay_bundle(one.folder).bitwise
+    forged = card.replace("min_trades=1", "min_trades=9")
+    (one.folder / "CARD.md").write_text(forged, encoding="utf-8")
+    write_manifest(one.folder, read_manifest(one.folder))
+    with pytest.raises(BadInputError, match=r"CARD\.md does not describe"):
+        replay_bundle(one.folder)
+
+
+def test_a_bundle_without_gates_says_so(exports: Exports) -> None:
+    folder = exports.exported[0].folder
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["gates"] == {}
+    assert "The export had no gate" in (folder / "CARD.md").read_text(encoding="utf-8")
 
 
 def test_a_refused_export_writes_nothing(exports: Exports, tmp_path: Path) -> None:

@@ -22,11 +22,12 @@ from optimize.hashing import hash_file, hash_object
 
 ENTRY = {"bytes": 1, "sha256": "0" * 64}
 WRONG: list[tuple[str, Any]] = [
-    ("format", 3), ("format", 1), ("trained_until", 5), ("trained_until", "2020-01-01"),
+    ("format", 4), ("format", 1), ("format", 2), ("trained_until", 5), ("trained_until", "2020-01-01"),
     ("eligible_from", None),
     ("format", "1"), ("format", None), ("format", True),
     ("study", 1), ("study", None), ("study", ["a"]),
-    ("trial", "1"), ("trial", -1), ("trial", 1.5), ("trial", 10**30), ("trial", True),
+    ("trial", "1"), ("trial", -1), ("trial", 1.5), ("trial", 10**30), ("trial", True), ("trial", None),
+    ("members", None), ("members", "trial 1"), ("members", [1]), ("members", ["trial 1", "trial 2"]),
     ("run_uuid", {}),
     ("score", "9"), ("score", None), ("score", True), ("score", 1),
     ("standard_error", "0.1"),

@@ -29,9 +29,9 @@ def written(exports: Exports, folder: Path) -> Path:
     """Write the best trial as a bundle with a refit."""
     best = exports.exported[0]
     with exports.context.engine.connect() as conn:
-        run = run_of_trial(conn, "tiny", best.trial)
+        run = run_of_trial(conn, "tiny", best.rows[0].trial_number)
     assert run is not None
-    source = run_folder(exports.context.spec.folder, best.trial, run.run_uuid)
+    source = run_folder(exports.context.spec.folder, run.trial_number, run.run_uuid)
     write_bundle(folder, run, best.score, source, {}, refitted=True)
     return folder
 

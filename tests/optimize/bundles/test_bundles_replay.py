@@ -144,11 +144,11 @@ def test_the_card_says_what_it_is(bundle: Path) -> None:
 
 def test_other_versions_may_differ_by_the_tolerance_only() -> None:
     older = versions() | {"torch": "1.0"}
-    replayed = replay_verdict("b", "s", 1, 1.0, 1.0 + 1e-12, older, same=False, close=True)
+    replayed = replay_verdict("b", "s", "trial 1", 1.0, 1.0 + 1e-12, older, same=False, close=True)
     assert replayed.verdict.startswith("reproduced within 1e-09; versions differ: torch 1.0 there")
     with pytest.raises(WalkforgeError, match=r"stored 1\.0, replayed 1\.1"):
-        replay_verdict("b", "s", 1, 1.0, 1.1, older, same=False, close=True)
+        replay_verdict("b", "s", "trial 1", 1.0, 1.1, older, same=False, close=True)
     with pytest.raises(WalkforgeError, match="versions are equal"):
-        replay_verdict("b", "s", 1, 1.0, 1.0 + 1e-12, versions(), same=True, close=True)
+        replay_verdict("b", "s", "trial 1", 1.0, 1.0 + 1e-12, versions(), same=True, close=True)
     with pytest.raises(WalkforgeError, match="replayed None"):
-        replay_verdict("b", "s", 1, 1.0, None, versions(), same=True, close=True)
+        replay_verdict("b", "s", "trial 1", 1.0, None, versions(), same=True, close=True)

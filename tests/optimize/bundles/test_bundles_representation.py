@@ -148,9 +148,9 @@ def test_an_evaluation_of_its_windows_gives_the_stored_returns(shown: Shown) -> 
 def test_a_refit_fits_its_columns_and_forecast_up_to_the_holdout(shown: Shown, tmp_path: Path) -> None:
     context, best = shown.context, shown.exported[0]
     with context.engine.connect() as conn:
-        run = run_of_trial(conn, "tiny", best.trial)
+        run = run_of_trial(conn, "tiny", best.rows[0].trial_number)
     assert run is not None
-    source = run_folder(context.spec.folder, best.trial, run.run_uuid)
+    source = run_folder(context.spec.folder, run.trial_number, run.run_uuid)
     write_bundle(tmp_path / "refit", run, best.score, source, {}, refitted=True)
     assert replay_bundle(tmp_path / "refit").bitwise
     refitted = load_bundle(tmp_path / "refit")

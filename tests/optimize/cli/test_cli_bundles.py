@@ -134,7 +134,7 @@ def test_listed_windows_are_played_by_models_trained_before_them(
 @pytest.mark.parametrize(
     "words",
     [
-        ["span=soon"], ["span=2022-02-12..2022-02-10"], ["span=2030-01-01..2030-02-01"],
+        ["span=soon"], ["span=holdot"], ["span=2022-02-12..2022-02-10"], ["span=2030-01-01..2030-02-01"],
         ["span=2022-01-01..2022-01-05"], ["data.timeframe=4h"], ["env.max_leverage=2"],
         ["feature.lookback=3"], ["window.holdout_share=2"], ["cost.commission_bps=-1"],
         ["data.path=absent.parquet", "span=new"],
@@ -145,6 +145,7 @@ def test_what_is_not_evaluated_is_refused_in_one_line(run: Run, bundle: str, wor
     code, _, err = run("evaluate", bundle, *words)
     assert code == 2
     assert err.count("\n") == 1
+    assert ("did you mean holdout?" in err) == (words == ["span=holdot"])
 
 
 def test_windows_of_bars_from_before_the_training_are_refused(

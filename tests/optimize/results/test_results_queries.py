@@ -112,6 +112,12 @@ def test_duplicates_show_how_far_the_runs_of_a_parameter_set_lie_apart(filled: E
     assert row["deviation"] == pytest.approx(statistics.stdev(scores), rel=1e-15)
 
 
+def test_best_models_names_the_source_and_the_flags_of_each_set(filled: Engine) -> None:
+    for query in ("best_models", "best_per_timeframe", "promotion_candidates"):
+        row = asked(filled, query)[0]
+        assert (row["source"], row["flags"]) == ("sampler", None)
+
+
 def test_promotion_candidates_pass_in_enough_of_the_newest_windows(filled: Engine) -> None:
     found = [row["trial_number"] for row in asked(filled, "promotion_candidates")]
     assert found == [1, 0]

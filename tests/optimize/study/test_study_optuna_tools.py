@@ -7,7 +7,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
-from optimize.bundles.gates import NO_GATES, gated_rows
+from optimize.bundles.gated_rows import gated_rows
+from optimize.bundles.gates import NO_GATES
 from optimize.doctor.findings import OK, WARN
 from optimize.errors import BadInputError
 from optimize.results.queries import best_models, find_study
@@ -123,7 +124,7 @@ def test_trials_told_by_hand_are_left_out_of_an_export(small: Small) -> None:
         context.study.add_trial(create_trial(params={RATE: rate}, distributions=space, value=value))
     said: list[str] = []
     found = gated_rows(context.engine, "small", 2, NO_GATES, said.append)
-    assert [row.rank for row in found] == [3, 4]
+    assert [each.row.rank for each in found] == [3, 4]
     assert len(said) == 1
     assert "2 (rank 1), 3 (rank 2)" in said[0]
     assert not gated_rows(context.engine, "nobody", 2, NO_GATES, said.append)

@@ -36,7 +36,7 @@ class YahooClient:
 
     def __init__(self, spec: DataSpec, notice: WaitNotice) -> None:
         allowed = "split or all with data.provider=yfinance: Yahoo gives no prices before splits"
-        require(spec.adjustment in AUTO_ADJUST, "data.adjustment", spec.adjustment, allowed)
+        require(spec.adjustment in AUTO_ADJUST, "data.adjustment", spec.adjustment, allowed, AUTO_ADJUST)
         self._yfinance = import_extra("yfinance", "yfinance", "yfinance")
         curl = import_extra("yfinance", "curl_cffi", "curl_cffi.requests")
         # yfinance logs each failure in addition to raising it; our error already contains it.
