@@ -1,7 +1,7 @@
 """The forecast of a window as a column: out of fold within the train span, of the whole fit after it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from optimize.walkforward.examples import Examples
 from optimize.walkforward.forecasters import ForecastFit, find_forecaster
 
 PREFIX = "forecast_"  # of the names of its arrays in the file of a representation
+# Deviation of the forecasts, as a share of that of the labels, which the column shows as 1: good forecasts of
+# single bars explain a thousandth of their variance, and one that explains less shows smaller numbers.
+UNIT = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +28,7 @@ class WindowForecast:
     lookback: int
     fits: tuple[ForecastFit, ...]  # K, without each fold in turn, and the last of all bars
     until: IntArray  # (K - 1,) UTC nanoseconds: each fit forecasts the bars before, the last one the others
-    scale: FloatArray  # (A,) root mean square of the forecasts out of fold, by which the column is divided
+    scale: FloatArray  # (A,) log return by which the forecasts are divided
 
     @property
     def column(self) -> str:
@@ -77,9 +80,7 @@ def fit_forecast(name: str, examples: Examples, last: int) -> WindowForecast:
     fits = find_forecaster(name).fit_folds(examples)
     begins = [int(market.timestamp[examples.bars[fold[0]]]) for fold in examples.folds[1:]]
     until = np.array([*begins, int(market.timestamp[last]) + 1], np.int64)
-    unscaled = WindowForecast(name, examples.lookback, tuple(fits), until, np.ones(market.n_assets))
-    size = np.sqrt(np.square(unscaled.returns(market, examples.bars)).mean(axis=0))
-    return replace(unscaled, scale=size)
+    return WindowForecast(name, examples.lookback, tuple(fits), until, UNIT * examples.labels.std(axis=0))
 
 
 def forecast_of(arrays: Mapping[str, NDArray[Any]]) -> WindowForecast | None:
