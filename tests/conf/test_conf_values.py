@@ -35,12 +35,12 @@ def test_other_nets_are_refused(net: str) -> None:
 
 
 def test_a_space_offers_names_and_widths_of_nets() -> None:
-    words = ["name=x", "space.agent.net=[small,[256,256]]"]
+    words = ["name=x", "space.agent.net=[linear,[256,256]]"]
     spec = compose("study", words)
     space = parse_space(spec.space)
     check_space(spec, space)
     found = {each.path: each.domain for each in space.parameters}
-    assert found["agent.net"] == Choices(("small", [256, 256]))
+    assert found["agent.net"] == Choices(("linear", [256, 256]))
 
 
 def test_a_number_with_an_exponent_is_a_number_in_yaml_and_in_ranges(tmp_path: Path) -> None:
@@ -79,6 +79,6 @@ def test_a_fraction_for_a_whole_number_is_refused_in_yaml(tmp_path: Path) -> Non
 
 
 def test_a_list_over_a_range_of_an_earlier_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    text = "space:\n  agent:\n    n_steps: {low: 64, high: 128}\n"
+    text = "space:\n  agent:\n    gamma: {low: 0.5, high: 0.9}\n"
     with pytest.raises(BadInputError, match=r"one.yaml: a list stands at a key .* `space=NAME` chooses"):
         compose("study", searchpath(tmp_path, text))

@@ -79,7 +79,7 @@ BAD = [
         ["study", "name=x", "space.agent.learning_rate=[0.1,0.2]"],
         "write '~space.agent.learning_rate' '+space.agent.learning_rate=[0.1,0.2]'",
     ),
-    (["study", "name=x", "sampler=grid"], "ranges for agent.learning_rate, agent.n_epochs, agent.gae_lambda"),
+    (["study", "name=x", "sampler=grid"], "ranges for agent.learning_rate"),
     (
         ["study", "name=x", "sampler=cmaes"],
         "lists for feature.lookback, agent.n_steps, agent.batch_size, agent.gamma, agent.net",
