@@ -211,8 +211,9 @@ def to_agent(flat: Mapping[str, Any]) -> AgentSpec:
             declared = setting_of(AgentSpec.__dataclass_fields__[key])
             words = [KIND_WORDS[kind] for kind in kinds if kind in KIND_WORDS and not declared.allowed]
             allowed = ", ".join(filter(None, [*words, declared.range]))
-            require(type(value) in kinds, f"agent.{key}", value, allowed)
-            fields[key] = value
+            whole = float in kinds and type(value) is int  # 0 is a number too
+            require(type(value) in kinds or whole, f"agent.{key}", value, allowed)
+            fields[key] = float(value) if whole else value
         else:
             arguments[key] = read(value, _kind_of_argument(str(flat.get("name", AgentSpec.name)), key))
     return AgentSpec(**fields, hyperparameters=arguments)

@@ -47,7 +47,7 @@ class Forecaster:
 def _fit_ridge(examples: "Examples") -> list[ForecastFit]:
     from optimize.walkforward.linear_forecast import fit_ridge  # loads scipy
 
-    return fit_ridge(examples)
+    return [*fit_ridge(examples)]
 
 
 def _load_ridge(arrays: Mapping[str, NDArray[Any]]) -> ForecastFit:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from envs.compiled import compiled
 from envs.types import FloatArray
 from optimize.walkforward.examples import Examples
-from optimize.walkforward.forecasters import ForecastFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ def _add_up(
             found[row, asset] = total + intercept[asset]
 
 
-def fit_ridge(examples: Examples) -> list[ForecastFit]:
+def fit_ridge(examples: Examples) -> list[LinearForecast]:
     """Return the fits without each fold, then that of all decisions."""
     whole, without = examples.linear
     return [

@@ -82,3 +82,12 @@ def test_a_list_over_a_range_of_an_earlier_file_is_refused_with_the_remedy(tmp_p
     text = "space:\n  agent:\n    gamma: {low: 0.5, high: 0.9}\n"
     with pytest.raises(BadInputError, match=r"one.yaml: a list stands at a key .* `space=NAME` chooses"):
         compose("study", searchpath(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "words", [["agent.weight_decay=0"], ["agent.weight_decay=0", "space.agent.weight_decay=[0,1]"]]
+)
+def test_a_whole_number_is_a_number(words: list[str]) -> None:
+    spec = compose("study", ["name=x", *words])
+    assert type(spec.agent.weight_decay) is float
+    check_space(spec, parse_space(spec.space))

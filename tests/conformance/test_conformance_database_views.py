@@ -26,6 +26,7 @@ from optimize.results.finalists import (
     save_stress,
 )
 from optimize.results.holdout import HoldoutOpening, log_opening
+from optimize.results.probes import ProbeRecord, save_probe
 from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.returns import save_returns, save_sessions
@@ -97,6 +98,7 @@ def fill(url: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
         log_opening(conn, opening(date(2020, 3, 1), date(2020, 4, 1)))
         save_finalists(conn, STUDY, [FINALIST])
         save_stress(conn, StressRecord("median", "costs_x2", 1 / 7))
+        save_probe(conn, PROBE)
         now = datetime(2026, 1, 1, tzinfo=UTC)
         on_holdout = FinalistHoldout("median", date(2020, 1, 15), date(2020, 2, 1), now, 1 / 9, -1 / 3)
         save_finalist_holdout(conn, on_holdout)
@@ -126,6 +128,13 @@ FINALIST = Finalist(
     search_score=1.7, fresh_score=1 / 3, lower_bound=-0.2, upper_bound=None, score_mean=0.3,
     score_deviation=None, score_min=0.1, score_max=0.4, random_quantile=0.9, seeds=3, infeasible=1,
     run_uuid="median",
+)  # fmt: skip
+
+
+PROBE = ProbeRecord(
+    study_name=STUDY, inputs="ab", timeframe="1h", lookback=4, score=0.1 + 0.2, sharpe_zero_cost=1 / 3,
+    total_return=-1 / 7, cost=1e-5, turnover=12.0, seconds=None, features={"lookback": 4},
+    windows={"returns": [[0.1 + 0.2, -1 / 3]]},
 )  # fmt: skip
 
 
