@@ -12,6 +12,7 @@ from optimize.data.features.spec import GROUPS, FeatureSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.metrics import sharpe_error
 from optimize.evaluate.windows import WindowPlan, WindowSpec, place_windows, plan_windows
+from optimize.walkforward.forecasters import NO_FORECAST
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
 from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.spec import RunSpec, at_timeframe
@@ -87,9 +88,11 @@ def probe_inputs(spec: RunSpec, inputs: Iterable[Inputs], cache_dir: Path | None
 
 
 def with_inputs(spec: RunSpec, inputs: Inputs) -> RunSpec:
-    """Return the spec with the timeframe, lookback and groups of these inputs."""
+    """Return the spec with the timeframe, lookback and groups of these inputs, and all of their columns."""
     data = replace(spec.data, timeframe=inputs.timeframe)
-    feature = replace(spec.feature, lookback=inputs.lookback)
+    feature = replace(
+        spec.feature, lookback=inputs.lookback, select=0, forecast=NO_FORECAST, forecast_alone=False
+    )
     if inputs.groups:
         feature = replace(feature, groups=list(inputs.groups))
     return at_timeframe(replace(spec, data=data, feature=feature), spec.data.target)

@@ -41,6 +41,7 @@ from optimize.results.events import (
     WorkersJoined,
 )
 from optimize.results.tables import EVENTS
+from optimize.results.timeframe_screen import TimeframeScreen
 from optimize.results.timeframe_verdict import Verdict
 from tests.optimize.results.factories import STUDY
 
@@ -82,7 +83,7 @@ def test_an_event_comes_back_as_it_was_logged(event: Event, engine: Engine) -> N
 
 
 def test_every_kind_has_one_class() -> None:
-    kinds = [type(event).kind for event in LOGGED] + [Verdict.kind]
+    kinds = [type(event).kind for event in LOGGED] + [Verdict.kind, TimeframeScreen.kind]
     assert sorted(kinds) == sorted(EventKind)
 
 

@@ -44,6 +44,13 @@ def test_inner_windows_lie_before_the_first_test_window(spec: StudySpec) -> None
         assert after.train_last < after.test_first
 
 
+def test_it_sees_the_columns_and_no_forecast_of_them(spec: StudySpec) -> None:
+    shown = dataclasses.replace(spec.feature, forecast="ridge", forecast_alone=True, select=1)
+    hidden = dataclasses.replace(spec, feature=shown)
+    assert with_inputs(hidden, ONE).feature == with_inputs(spec, ONE).feature
+    assert list(probe_inputs(hidden, [ONE], None)) == list(probe_inputs(spec, [ONE], None))
+
+
 def test_no_bar_of_a_test_window_changes_it(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(of: StudySpec, cache_dir: Path | None) -> WindowedMarket:
         windowed = build_windowed_market(of, cache_dir)
