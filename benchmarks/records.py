@@ -45,6 +45,7 @@ from optimize.database import DatabaseSpec, open_engine  # noqa: E402
 from optimize.doctor.examination import treat  # noqa: E402
 from optimize.evaluate.captions import BUY_AND_HOLD  # noqa: E402
 from optimize.report.luck import luck_now, measure_luck, refresh_luck, with_luck  # noqa: E402
+from optimize.results.creation import create_tables  # noqa: E402
 from optimize.results.queries import best_models, run_query  # noqa: E402
 from optimize.results.records import (  # noqa: E402
     BaselineRecord,
@@ -59,7 +60,7 @@ from optimize.results.returns import save_sessions  # noqa: E402
 from optimize.results.rows import values_of  # noqa: E402
 from optimize.results.runs import load_run, parameter_set  # noqa: E402
 from optimize.results.states import RunState, TryKind  # noqa: E402
-from optimize.results.tables import RUNS, SESSION_RETURNS, TRIED_RUNS, WINDOWS, create_tables  # noqa: E402
+from optimize.results.tables import RUNS, SESSION_RETURNS, TRIED_RUNS, WINDOWS  # noqa: E402
 from optimize.results.tries import Try  # noqa: E402
 from optimize.results.views import create_views  # noqa: E402
 from optimize.search.storage import load_or_create_study, open_storage  # noqa: E402

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from optimize.database import Engine, open_engine
-from optimize.results.tables import create_tables
+from optimize.results.creation import create_tables
 from optimize.schemas.records import DeleteConfig, PruneConfig
 from optimize.study.spec import MISSING_NAME, check_name
 

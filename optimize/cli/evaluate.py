@@ -27,7 +27,7 @@ from optimize.errors import BadInputError
 from optimize.evaluate.windows import inline_file
 from optimize.extensions import name_extensions
 from optimize.report.tables import say
-from optimize.results.tables import create_tables
+from optimize.results.creation import create_tables
 from optimize.schemas.studies import ActConfig, EvaluateConfig
 from optimize.walkforward.spec import RunSpec
 

@@ -17,11 +17,11 @@ from optimize.extensions import name_extensions
 from optimize.report.format import format_score
 from optimize.report.luck import lines_with_flags
 from optimize.report.verdict import set_line
+from optimize.results.creation import create_tables
 from optimize.results.launches import NO_MEANING, is_debug, typed_words
 from optimize.results.luck import load_luck
 from optimize.results.queries import find_study
 from optimize.results.records import load_baselines
-from optimize.results.tables import create_tables
 from optimize.schemas.records import ExportConfig
 from optimize.study.spec import MISSING_NAME, check_name
 

@@ -30,10 +30,10 @@ from optimize.report.probe import probe_line
 from optimize.report.run_luck import luck_of_run
 from optimize.report.tables import Column, say, show
 from optimize.report.verdict import luck_lines
+from optimize.results.creation import create_tables
 from optimize.results.instrument_names import instruments_of
 from optimize.results.outcome import beside_probe, marks_of
 from optimize.results.states import TryKind
-from optimize.results.tables import create_tables
 from optimize.results.tries import Try, count_tries, record_try
 from optimize.results.views import refuse_foreign
 from optimize.schemas.studies import WalkForwardConfig, to_spec

@@ -22,6 +22,7 @@ from optimize.doctor.machine import examine_machine
 from optimize.doctor.study import examine_strangers, examine_study
 from optimize.errors import BadInputError, WalkforgeError, message_of
 from optimize.report.format import gigabytes
+from optimize.results.creation import create_tables
 from optimize.results.orphans import (
     count_orphans,
     missing_tables,
@@ -31,7 +32,6 @@ from optimize.results.orphans import (
     stored_studies,
 )
 from optimize.results.queries import studies_of
-from optimize.results.tables import create_tables
 from optimize.results.views import create_views, stale_views
 
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 60.0

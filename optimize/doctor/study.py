@@ -17,6 +17,7 @@ from optimize.doctor.returns import examine_returns
 from optimize.hashing import hash_file
 from optimize.results import leases
 from optimize.results.code_of_runs import are_equal, codes_of_runs, equal_codes
+from optimize.results.creation import create_tables
 from optimize.results.ended_runs import numbers_and_uuids, stored_texts
 from optimize.results.leases import Lease
 from optimize.results.orphans import trial_states
@@ -29,7 +30,6 @@ from optimize.results.records import (
 )
 from optimize.results.runs import finished_runs
 from optimize.results.states import TrialState
-from optimize.results.tables import create_tables
 from optimize.study.context import open_study
 from optimize.study.shared_folder import holds_token
 from optimize.study.spec import StudySpec

@@ -16,6 +16,7 @@ from optimize.database import Connection, Engine, local_folder, open_engine, ser
 from optimize.database.address import in_words
 from optimize.errors import BadInputError, OtherStudyError
 from optimize.hashing import hash_object
+from optimize.results.creation import create_tables
 from optimize.results.event_log import log_event
 from optimize.results.events import StudyRenamed, VersionsChanged
 from optimize.results.leases import pull_back, refuse_other_hosts
@@ -32,7 +33,6 @@ from optimize.results.records import (
 from optimize.results.returns import save_sessions
 from optimize.results.runs import fill_parameter_sets
 from optimize.results.study_names import phase_of
-from optimize.results.tables import create_tables
 from optimize.results.views import create_views, refuse_foreign
 from optimize.search.parse import in_order_of
 from optimize.search.proposals import Proposals

@@ -15,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from optimize.database import open_engine
+from optimize.results.creation import create_tables
 from optimize.results.event_log import log_event
 from optimize.results.events import OuterWindowTraded, SelectionMeasured
 from optimize.results.finalists import (
@@ -31,7 +32,6 @@ from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.records import Outcome, save_study
 from optimize.results.returns import save_returns, save_sessions
 from optimize.results.states import RunState
-from optimize.results.tables import create_tables
 from optimize.results.views import VIEWS, create_views
 from optimize.search.storage import load_or_create_study, open_storage
 from tests.optimize.results.factories import (

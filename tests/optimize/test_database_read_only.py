@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from optimize.database import open_engine
 from optimize.errors import BadInputError
+from optimize.results.creation import create_tables
 from optimize.results.queries import best_models, best_score, find_study, health_of, list_queries, run_query
-from optimize.results.tables import create_tables
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage
 from tests.optimize.results.factories import STUDY, complete_outcome, query_values, run_to_end

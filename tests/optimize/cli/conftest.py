@@ -9,9 +9,9 @@ import pytest
 from envs.plain import to_plain
 from optimize.cli import main
 from optimize.database import open_engine
+from optimize.results.creation import create_tables
 from optimize.results.records import Outcome, save_study
 from optimize.results.states import RunState
-from optimize.results.tables import create_tables
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage
 from optimize.study.spec import StudySpec

@@ -11,8 +11,8 @@ from optimize.data.features.registry import FEATURES
 from optimize.data.features.spec import FEATURE_KEYS
 from optimize.database import open_engine
 from optimize.errors import BadInputError
+from optimize.results.creation import create_tables
 from optimize.results.records import save_study
-from optimize.results.tables import create_tables
 from tests.optimize.cli.conftest import Run
 from tests.optimize.results.factories import make_study
 from tests.optimize.test_extension_keys import CODE

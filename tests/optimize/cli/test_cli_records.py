@@ -20,6 +20,7 @@ from optimize.report import tables
 from optimize.report.format import number, percent, share
 from optimize.report.tables import Column, duration, show
 from optimize.results import leases
+from optimize.results.creation import create_tables
 from optimize.results.event_log import log_event
 from optimize.results.events import LaunchEvent, Progress
 from optimize.results.leases import acquire
@@ -32,7 +33,6 @@ from optimize.results.records import (
     save_study,
 )
 from optimize.results.states import RunState
-from optimize.results.tables import create_tables
 from optimize.results.timeframe_verdict import Combination, Verdict, record_evidence
 from optimize.results.views import create_views
 from optimize.search.storage import open_storage

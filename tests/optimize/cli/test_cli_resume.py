@@ -10,9 +10,9 @@ from envs.plain import to_plain
 from optimize.cli import study as verb
 from optimize.database import open_engine
 from optimize.results import launches
+from optimize.results.creation import create_tables
 from optimize.results.events import LaunchEvent
 from optimize.results.records import save_study
-from optimize.results.tables import create_tables
 from optimize.search.spec import PhaseSpec, model_space
 from optimize.study.phases.run import timeframe_study
 from optimize.study.spec import StudySpec

@@ -18,6 +18,7 @@ from optimize import clock
 from optimize.data.spec import DataSpec
 from optimize.evaluate.metrics import sharpe_ratio
 from optimize.report.luck import StudyLuck, measure_luck
+from optimize.results.creation import create_tables
 from optimize.results.records import (
     BaselineRecord,
     StudyRecord,
@@ -30,7 +31,7 @@ from optimize.results.returns import save_returns, save_sessions
 from optimize.results.rows import values_of
 from optimize.results.runs import parameter_set
 from optimize.results.states import RunState, TryKind
-from optimize.results.tables import RUNS, WINDOWS, create_tables
+from optimize.results.tables import RUNS, WINDOWS
 from optimize.results.tries import Try, record_try
 from optimize.results.views import create_views
 from optimize.search.storage import load_or_create_study, open_storage

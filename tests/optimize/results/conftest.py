@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from optimize.database import open_engine
-from optimize.results.tables import create_tables
+from optimize.results.creation import create_tables
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from sqlalchemy import Engine, event, inspect, text
 
 from optimize.database import open_engine
 from optimize.errors import BadInputError
+from optimize.results.creation import create_tables
 from optimize.results.migrations import known_versions
 from optimize.results.queries import best_models
 from optimize.results.schema_version import VERSION_TABLE, VERSIONS
-from optimize.results.tables import METADATA, create_tables
+from optimize.results.tables import METADATA
 
 ARCHIVE = Path("tests/versions/v0_1.zip")
 MAX_STATEMENTS = 200
@@ -164,7 +165,7 @@ def test_a_kill_at_any_statement_leaves_the_older_or_the_newer_tables(old: str, 
 def test_a_second_process_waits_for_the_upgrade_of_the_first(old: str) -> None:
     code = (
         "import sys; from optimize.database import open_engine; "
-        "from optimize.results.tables import create_tables; create_tables(open_engine(sys.argv[1]))"
+        "from optimize.results.creation import create_tables; create_tables(open_engine(sys.argv[1]))"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, old]) for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
@@ -176,7 +177,7 @@ def test_a_second_process_waits_for_the_upgrade_of_the_first(old: str) -> None:
 def test_alembic_is_loaded_only_to_upgrade(tmp_path: Path) -> None:
     code = (
         "import sys; from optimize.database import open_engine; "
-        "from optimize.results.tables import create_tables; engine = open_engine(sys.argv[1]); "
+        "from optimize.results.creation import create_tables; engine = open_engine(sys.argv[1]); "
         "create_tables(engine); create_tables(engine); print('alembic' in sys.modules)"
     )
     command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'new.db'}"]

@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from optimize.database import open_engine
+from optimize.results.creation import create_tables
 from optimize.results.queries import best_models, list_queries, run_query
 from optimize.results.runs import save_window, start_run, windows_of
 from optimize.results.schema_version import VERSION_TABLE
-from optimize.results.tables import METADATA, create_tables
+from optimize.results.tables import METADATA
 from optimize.results.views import create_views, drop_views, view_body
 from optimize.search.storage import open_storage
 from tests.optimize.results.factories import (

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from optimize.database import open_engine
+from optimize.results.creation import create_tables
 from optimize.results.records import Outcome, save_study
 from optimize.results.returns import load_returns, save_returns, save_sessions
 from optimize.results.runs import finish_run, save_window, start_run
 from optimize.results.states import RunState
-from optimize.results.tables import create_tables
 from tests.optimize.results.factories import (
     STUDY,
     complete_outcome,

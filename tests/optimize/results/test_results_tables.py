@@ -6,10 +6,11 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import StatementError
 
 from optimize.database import open_engine
+from optimize.results.creation import create_tables
 from optimize.results.event_log import events, log_event
 from optimize.results.events import NoteFailed
 from optimize.results.schema_version import VERSION_TABLE
-from optimize.results.tables import METADATA, create_tables
+from optimize.results.tables import METADATA
 
 
 def _create(url: str, barrier: "multiprocessing.synchronize.Barrier") -> None:

@@ -14,13 +14,14 @@ from sqlalchemy import Engine, select
 
 from optimize.data.spec import DataSpec, SyntheticSpec
 from optimize.database import open_engine
+from optimize.results.creation import create_tables
 from optimize.results.instrument_names import instruments_of
 from optimize.results.leases import abandon
 from optimize.results.orphans import missing_tables
 from optimize.results.records import forget_study, save_study
 from optimize.results.runs import start_run
 from optimize.results.states import TryKind
-from optimize.results.tables import RUNS, TRIED_RUNS, create_tables
+from optimize.results.tables import RUNS, TRIED_RUNS
 from optimize.results.tries import Tries, Try, count_tries, find_try, record_try
 from tests.optimize.results.factories import STUDY, complete_outcome, make_run, make_study, run_to_end, take
 

@@ -16,6 +16,7 @@ from optimize.data.spec import DataSpec
 from optimize.database import DatabaseSpec, Engine, open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowSpec
+from optimize.results.creation import create_tables
 from optimize.results.holdout import (
     HoldoutOpening,
     KeptHoldout,
@@ -27,7 +28,7 @@ from optimize.results.holdout import (
 )
 from optimize.results.instrument_names import known_names
 from optimize.results.states import TryKind
-from optimize.results.tables import INSTRUMENTS, create_tables
+from optimize.results.tables import INSTRUMENTS
 from optimize.results.tries import Try, count_tries, record_try
 from optimize.study.holdout import admit, enter_holdout, with_kept_holdout
 from optimize.study.spec import HoldoutSpec, StudySpec, resolve
