@@ -13,10 +13,10 @@ from tests.optimize.study.forks import run_verb
 from tests.optimize.study.processes import SAID, said
 
 GUIDE = Path(__file__).parents[3] / "docs" / "extending.md"
-FILES = ("my_features.py", "my_wave.py", "my_rewards.py", "my_agents.py")
+FILES = ("my_features.py", "my_wave.py", "my_forecaster.py", "my_rewards.py", "my_agents.py")
 NAMES = (
-    "name=mine", "extensions=[my_features.py,my_wave.py,my_rewards.py,my_agents.py]",
-    "feature.indicators=[returns]",
+    "name=mine", f"extensions=[{','.join(FILES)}]",
+    "feature.indicators=[returns]", "feature.forecast=reversal", "feature.forecast_alone=false",
     "reward.name=loss_averse", "agent.name=cautious_ppo", "debug=tiny",
     "data=synthetic",
     "data.synthetic.bars=1500", "n_trials=4", "worker.count=2", "sampler=grid",
