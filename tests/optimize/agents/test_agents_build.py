@@ -44,6 +44,9 @@ def _observable(model: BaseAlgorithm, key: str) -> Any:
         return str(model.policy)
     if key == "learning_rate":
         return model.lr_schedule(1.0)
+    if key == "weight_decay":
+        policy = getattr(model, "actor", model.policy)
+        return {group.get("weight_decay", 0.0) for group in policy.optimizer.param_groups}
     value = getattr(model, key)
     return value(1.0) if callable(value) else value
 
@@ -79,13 +82,11 @@ def test_defaults_lie_inside_the_space(name: str, key: str, domain: Any) -> None
         assert default in domain
 
 
-def test_no_choice_of_the_ppo_space_truncates_a_batch() -> None:
-    space = load_yaml("space", "ppo")["agent"]
+def test_a_rollout_of_ppo_has_whole_batches() -> None:
     spec = shipped_spec("ppo")
-    for n_steps in space["n_steps"]:
-        for batch_size in space["batch_size"]:
-            assert (n_steps * spec.n_envs) % batch_size == 0
-        assert n_steps * spec.n_envs <= spec.total_timesteps
+    rollout = spec.hyperparameters["n_steps"] * spec.n_envs
+    assert rollout % spec.hyperparameters["batch_size"] == 0
+    assert rollout <= spec.total_timesteps
 
 
 @pytest.mark.parametrize("total_timesteps", [1, 64, 100, 1000, 5000, 20_000])
