@@ -26,7 +26,7 @@ def _values(domain: Any) -> list[Any]:
 
 
 def _with(spec: AgentSpec, key: str, value: Any) -> AgentSpec:
-    if key in ("net", "activation"):
+    if key in ("net", "activation", "weight_decay"):
         return replace(spec, **{key: value})
     return replace(spec, hyperparameters=spec.hyperparameters | {key: value})
 
