@@ -10,6 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from optimize.agents.budget import fit_to_budget
 from optimize.agents.engines import local_engine
+from optimize.agents.optimizers import decay_of
 from optimize.agents.registry import ALGORITHMS, searchable_keys, unsearchable
 from optimize.agents.sb3.build import build
 from optimize.agents.sb3.vecenv import SB3VecEnv
@@ -45,8 +46,7 @@ def _observable(model: BaseAlgorithm, key: str) -> Any:
     if key == "learning_rate":
         return model.lr_schedule(1.0)
     if key == "weight_decay":
-        policy = getattr(model, "actor", model.policy)
-        return {group.get("weight_decay", 0.0) for group in policy.optimizer.param_groups}
+        return decay_of(getattr(model, "actor", model.policy).optimizer)
     value = getattr(model, key)
     return value(1.0) if callable(value) else value
 
