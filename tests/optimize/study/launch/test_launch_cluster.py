@@ -144,7 +144,7 @@ def test_ctrl_c_finishes_the_running_windows_on_every_node_and_gives_the_trials_
 def test_a_node_removed_in_mid_study_adds_no_trial_and_costs_none(
     tmp_path: Path, postgres: str, nodes: Nodes
 ) -> None:
-    context = study(tmp_path, postgres, nodes, steps=3000, n_trials=4)
+    context = study(tmp_path, postgres, nodes, steps=8000, n_trials=4)
     workers: set[int] = set()
     sampled: list[int] = []
 
