@@ -200,10 +200,10 @@ def check_sampler(spec: SamplerSpec, space: SearchSpace) -> None:
     """Refuse a sampler that cannot search the space: a grid needs choices, CMA-ES needs ranges."""
     if spec.name == "grid":
         ranges = [p.path for p in space.parameters if not isinstance(p.domain, Choices)]
-        _refuse("grid tries the combinations of lists", "ranges", ranges, "agent.gamma=[0.9,0.99]")
+        _refuse("grid tries the combinations of lists", "ranges", ranges, "agent.gamma=[0.5,0.9]")
     if spec.name == "cmaes":
         lists = [p.path for p in space.parameters if isinstance(p.domain, Choices) and p.domain.values[1:]]
-        example = "agent.learning_rate={low: 0.0001, high: 0.003, log: true}"
+        example = "agent.learning_rate={low: 0.0001, high: 0.02, log: true}"
         _refuse("cmaes searches ranges alone", "lists", lists, example)
 
 

@@ -37,11 +37,11 @@ def test_a_key_has_its_meaning_type_range_default_role_and_place(run: Run) -> No
     assert out.startswith("feature.lookback: Bars in one observation.\n")
     assert facts["type"].strip() == "a whole number"
     assert facts["range"].strip() == "at least 1 (bars)"
-    assert facts["default"].strip() == "8"
+    assert facts["default"].strip() == "1"
     assert facts["role"].strip().startswith("run: ")
     assert "space.feature.lookback" in facts["searched"]
     assert facts["resumed"].strip().startswith("may not change")
-    assert facts["files"].strip().startswith("conf/feature/_base.yaml:2  lookback: 8")
+    assert facts["files"].strip().startswith("conf/feature/_base.yaml:2  lookback: 1")
     assert facts["declared in"] == "optimize.data.features.spec.FeatureSpec"
 
 
@@ -82,7 +82,7 @@ def test_a_key_that_may_not_be_searched_has_the_reason(run: Run, key: str, reaso
             [
                 "typed as +'~space.agent.learning_rate' '.space.agent.learning_rate=.VALUE,VALUE.' or "
                 "'space.agent.learning_rate=.low",
-                "default +.low:3e-05,high:0.003,log:true., of space=ppo",
+                "default +.low:0.0005,high:0.02,log:true., of space=ppo",
                 "left out by space.agent.learning_rate=null",
                 "each value +a number",
             ],
@@ -95,7 +95,7 @@ def test_a_key_that_may_not_be_searched_has_the_reason(run: Run, key: str, reaso
                 "see also +`walkforge explain feature.indicators`",
             ],
         ),
-        ("agent.n_steps", [r"'~space.agent.n_steps' '\+space.agent.n_steps=.low:"]),
+        ("agent.gamma", [r"'~space.agent.gamma' '\+space.agent.gamma=.low:"]),
         ("window.count", ["searched +no: a space may not tune the exam"]),
     ],
 )

@@ -89,11 +89,11 @@ def test_the_legend_names_the_median_where_a_set_has_several_runs(
     rows = [replace(row, runs=3) for row in best_rows(engine, STUDY, 2)]
     engine.dispose()
     monkeypatch.setattr("optimize.cli.leaderboard.best_rows", lambda *_: rows)
-    monkeypatch.setenv("COLUMNS", "270")
+    monkeypatch.setenv("COLUMNS", "300")
     shown = run("leaderboard", "name=btc", filled)[1]
     assert "; score = lower median of the runs of a parameter set" in shown
     first = next(line.split() for line in shown.splitlines() if line.strip().startswith("1       1"))
-    assert first[-4:] == ["3", "+1.50", "-", "single"]  # runs, mean, deviation, seeds
+    assert first[-5:] == ["3", "+1.50", "-", "single", "seed"]  # runs, mean, deviation, seeds
 
 
 def test_tables_off_a_terminal_keep_to_columns(

@@ -30,7 +30,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[StudySpec]:
         return spec.name
 
     monkeypatch.setattr(verb, "run_study", run_study)
-    monkeypatch.setattr(verb, "_nothing_scored", lambda *_: None)  # there is no database to look into
+    for look in ("_nothing_scored", "_earned_by_probe"):
+        monkeypatch.setattr(verb, look, lambda *_: None)  # there is no database to look into
     return specs
 
 
@@ -88,7 +89,7 @@ def test_a_default_that_changed_since_is_not_typed(
 def test_a_first_phase_keeps_what_the_second_searches(
     run: Run, tmp_path: Path, launched: list[StudySpec]
 ) -> None:
-    words = [*WORDS, "phase=two", "space.agent.gamma=[0.9,0.99]", "sampler=random", "pruner=none"]
+    words = [*WORDS, "phase=two", "space.agent.gamma=[0.5,0.9]", "sampler=random", "pruner=none"]
     spec = first(run, launched, *words)
     place = store(tmp_path, timeframe_study(spec), ["name=mine", *words])
     assert run("study", "name=mine", "n_trials=60", "phase.timeframe.n_trials=200", place)[0] == 0
@@ -100,7 +101,7 @@ def test_a_first_phase_keeps_what_the_second_searches(
 def test_a_second_phase_resumes_by_the_words_of_its_whole_space(
     run: Run, tmp_path: Path, launched: list[StudySpec]
 ) -> None:
-    words = [*WORDS, "phase=two", "~space", "+space={agent: {gamma: [0.9, 0.99]}, feature: {lookback: [8]}}"]
+    words = [*WORDS, "phase=two", "~space", "+space={agent: {gamma: [0.5, 0.9]}, feature: {lookback: [1]}}"]
     spec = first(run, launched, *words)
     narrowed = replace(spec, name="mine.model", space=model_space(spec.space, ["1h", "4h"], [1, 4]))
     place = store(tmp_path, narrowed, ["name=mine", *words])
@@ -108,7 +109,7 @@ def test_a_second_phase_resumes_by_the_words_of_its_whole_space(
         code, _, err = run("study", "name=mine", *typed, place)
         assert (code, err) == (0, ""), typed
         assert launched.pop().space == narrowed.space
-    other = "+space={agent: {gamma: [0.9, 0.999]}}"
+    other = "+space={agent: {gamma: [0.5, 0.999]}}"
     code, _, err = run("study", "name=mine", "~space", other, place)
     assert (code, "space.agent.gamma: " in err) == (2, True)
 
@@ -117,7 +118,7 @@ def test_what_differs_is_one_line_each_the_remedy_first(
     run: Run, tmp_path: Path, launched: list[StudySpec]
 ) -> None:
     place = store(tmp_path, first(run, launched, *WORDS), ["name=mine", *WORDS])
-    words = ["agent.learning_rate=0.002", "seed=8", "space.agent.gamma=[0.9]"]
+    words = ["agent.learning_rate=0.002", "seed=8", "space.agent.gamma=[0.5]"]
     code, out, err = run("study", "name=mine", *words, place)
     assert (code, out) == (2, "")
     lines = err.splitlines()

@@ -29,7 +29,7 @@ def _launch(words: list[str]) -> None:
         (["~space", "+space='{feature: {lookback: [1,8]}}'"], "adds text and no tree"),
         (["~space", "+space={feature: {lookback: [1=8]}}"], "a tree with one key a level"),
         (["sampler=grid"], "sampler=grid tries"),
-        (["sampler=cmaes", "space.agent.net=[small,medium]"], "sampler=cmaes searches"),
+        (["sampler=cmaes", "space.agent.net=[linear,medium]"], "sampler=cmaes searches"),
     ],
 )
 def test_a_wrong_space_is_refused_with_words_that_work(typed: list[str], problem: str) -> None:

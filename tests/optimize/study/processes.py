@@ -40,6 +40,7 @@ OVERRIDES = (
     "pruner=none",
     "~space.agent",
     "~space.feature",
+    "~space.train",
     "+space.agent.learning_rate={low:1e-4,high:1e-2,log:true}",
 )
 

@@ -73,7 +73,8 @@ def test_records_of_a_study_that_was_deleted_are_set_aside_by_the_next_of_its_na
     assert states(again) == {}
     assert rows(context.spec, "SELECT * FROM wf_runs") == []
     moved = rows(context.spec, "SELECT table_name, COUNT(*) FROM wf_trash GROUP BY table_name")
-    assert dict(moved).keys() == {"wf_runs", "wf_studies", "wf_windows", "wf_returns", "wf_sessions"}
+    kinds = {"wf_runs", "wf_studies", "wf_windows", "wf_returns", "wf_sessions", "wf_probes"}
+    assert dict(moved).keys() == kinds
 
 
 @pytest.mark.parametrize(
