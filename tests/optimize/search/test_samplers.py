@@ -215,7 +215,7 @@ def test_cmaes_says_which_keys_it_cannot_search() -> None:
     assert str(caught.value) == (
         "sampler=cmaes searches ranges alone, and the space has lists for a.b, c: leave each out, as in "
         "space.a.b=null, write a space of your own, such as '~space' "
-        "'+space.agent.learning_rate={low: 0.0001, high: 0.003, log: true}', or set sampler=tpe"
+        "'+space.agent.learning_rate={low: 0.0001, high: 0.02, log: true}', or set sampler=tpe"
     )
     make_sampler(SamplerSpec("cmaes"), 0, parse_space({"x": {"low": 0.0, "high": 1.0}, "one": [3]}))
 
