@@ -12,6 +12,7 @@ from envs.types import FloatArray, Market
 from optimize.data.features.spec import FeatureSpec
 from optimize.errors import BadInputError
 from optimize.evaluate.probe import decision_returns
+from optimize.walkforward.forecast import UNIT
 from optimize.walkforward.forecasters import FORECASTERS, find_forecaster, forecaster
 from optimize.walkforward.representation import (
     Representation,
@@ -76,8 +77,12 @@ def test_an_edge_is_found_in_training_and_after_it_and_its_column_is_chosen() ->
     seen = found.observe(market, 0, BARS).features[:, 0, -1]
     for rows in (slice(20, LAST - 2), slice(LAST + 3, BARS - 3)):
         assert alike(market, seen, rows) > 0.15
-    size = np.sqrt(np.square(seen[10 : LAST - 1].astype(float)).mean())
-    assert size == pytest.approx(1.0, rel=0.05)  # in units of the forecasts out of fold
+    labels = decision_returns(market, at_open=True, horizons=(1,))[20 : LAST - 2, 0, 0]
+    assert found.forecast is not None
+    np.testing.assert_allclose(found.forecast.scale, UNIT * labels.std(), rtol=0.05)
+    weaker = fit(noise(1, edge=0.1), replace(FORECAST, select=1, lookback=1))
+    smaller = weaker.observe(noise(1, edge=0.1), 0, BARS).features[:, 0, -1]
+    assert np.nanstd(smaller) < 0.6 * np.nanstd(seen)  # a weaker edge shows smaller numbers
 
 
 def test_each_asset_has_a_forecast_of_its_own_that_may_come_from_another_asset() -> None:
