@@ -1,9 +1,7 @@
 """The vault: a holdout is kept for every study of the database, opened by name alone, and then spent."""
 
 import dataclasses
-import json
 from datetime import date
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from optimize.data.spec import DataSpec
-from optimize.database import DatabaseSpec, Engine, open_engine
 from optimize.errors import BadInputError
 from optimize.evaluate.windows import WindowSpec
-from optimize.results.creation import create_tables
 from optimize.results.holdout import (
     HoldoutOpening,
     KeptHoldout,
@@ -30,95 +26,19 @@ from optimize.results.instrument_names import known_names
 from optimize.results.states import TryKind
 from optimize.results.tables import INSTRUMENTS
 from optimize.results.tries import Try, count_tries, record_try
-from optimize.study.holdout import admit, enter_holdout, with_kept_holdout
-from optimize.study.spec import HoldoutSpec, StudySpec, resolve
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market
-from tests.optimize.study.bundles import tiny_spec, write_prices
-from tests.optimize.study.databases import Small
-from tests.optimize.study.forks import FORK
+from optimize.study.holdout import with_kept_holdout
+from optimize.study.spec import resolve
+from optimize.walkforward.markets import build_windowed_market
+from tests.optimize.study.bundles import write_prices
+from tests.optimize.study.vaults import ALL, LATER, NAMES, OWN, REACHED, Vault, vault
 
-OWN = (date(2022, 2, 11), date(2022, 2, 18))  # the last 15 % of 48 days
-REACHED = date(2022, 2, 13)
-LATER = date(2022, 3, 2)  # the end of 60 days
-ALL = (date(2022, 1, 1), date(2023, 1, 1))
-NAMES = ["TINY_PRICES"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Vault:
-    folder: Path
-    engine: Engine
-    said: list[str]
-
-    def spec(self, name: str, days: int = 48, *, opens: bool = False, **window: Any) -> StudySpec:
-        prices = self.folder / f"days_{days}" / "tiny_prices.parquet"
-        if not prices.exists():
-            prices.parent.mkdir()
-            write_prices(prices, days)
-        keys = {"count": 2, "train_ratio": 2.0, "min_train_bars": 50, **window}
-        spec = tiny_spec(self.folder, prices, name=name, window=WindowSpec(**keys))
-        database = DatabaseSpec(url=str(self.engine.url.render_as_string(hide_password=False)))
-        return dataclasses.replace(spec, database=database, holdout=HoldoutSpec(open=opens))
-
-    def launch(self, spec: StudySpec, *, debug: bool = False) -> tuple[StudySpec, WindowedMarket]:
-        """Go through the part of a launch that concerns the holdout."""
-        held = with_kept_holdout(spec, build_windowed_market(spec, None), self.said.append)
-        windowed = build_windowed_market(held, None)
-        enter_holdout(held, self.engine, windowed, self.said.append, keep=not debug)
-        return held, windowed
-
-    def kept(self) -> list[tuple[date, date, bool]]:
-        with self.engine.connect() as conn:
-            return [
-                (each.first, each.end, each.spent_at is not None) for each in holdouts_of(conn, NAMES, *ALL)
-            ]
-
-
-@pytest.fixture
-def vault(tmp_path: Path, small: Small) -> Vault:
-    engine = open_engine(small().database.url)
-    create_tables(engine)
-    return Vault(tmp_path, engine, [])
+__all__ = ["vault"]
 
 
 def opened(vault: Vault, first: date = OWN[0], end: date = OWN[1]) -> int:
     opening = HoldoutOpening(NAMES, first, end, "one", "run", "bundle", "export")
     with vault.engine.begin() as conn:
         return log_opening(conn, opening)
-
-
-def cut_at_once(spec: StudySpec, both_planned: Barrier) -> None:
-    """Plan a study, wait until the other one has planned as well, then enter it; repeat where it must."""
-    engine = open_engine(spec.database.url)
-    admitted: list[bool] = []
-    while True not in admitted:
-        before = build_windowed_market(spec, None)
-        held = with_kept_holdout(spec, before)
-        windowed = build_windowed_market(held, None)
-        if not admitted:
-            both_planned.wait()
-        admitted.append(admit(spec, before, held, windowed, engine, lambda: None, print, keep=True))
-    engine.dispose()
-    Path(f"{spec.name}.json").write_text(json.dumps(admitted), encoding="utf-8")
-
-
-def test_two_studies_that_start_at_once_cut_one_holdout(vault: Vault) -> None:
-    both_planned = FORK.Barrier(2)
-    specs = [vault.spec("one"), vault.spec("two", holdout_share=0.3)]
-    vault.engine.dispose()
-    processes = [FORK.Process(target=cut_at_once, args=(spec, both_planned)) for spec in specs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    outcomes = [json.loads(Path(f"{spec.name}.json").read_text(encoding="utf-8")) for spec in specs]
-    assert sorted(outcomes) == [[False, True], [True]]
-    (kept,) = vault.kept()
-    assert kept[0] == (OWN[0] if outcomes[0] == [True] else date(2022, 2, 4))
-    assert kept[1:] == (OWN[1], False)
-    with vault.engine.connect() as conn:
-        assert openings_of(conn, NAMES, *ALL) == []
 
 
 def test_the_first_cut_is_kept_and_newer_data_do_not_move_it(vault: Vault) -> None:
