@@ -14,8 +14,10 @@ from optimize.study.spec import StudySpec
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
 
 Verb = Literal["walk-forward", "study"]
-# What a walk-forward learns by, and what a study searches besides; costs, windows and data are those of all.
-GROUPS: dict[Verb, tuple[str, ...]] = {"walk-forward": ("feature", "env", "reward", "agent", "train")}
+# What a walk-forward learns by, and what a study searches besides; costs and data are those of all.
+GROUPS: dict[Verb, tuple[str, ...]] = {
+    "walk-forward": ("feature", "env", "reward", "agent", "train", "window")
+}
 GROUPS["study"] = (*GROUPS["walk-forward"], "score", "space", "sampler", "pruner")
 
 
