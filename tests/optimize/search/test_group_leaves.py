@@ -44,7 +44,7 @@ def test_a_condition_on_the_leaf_activates_keys_below_it() -> None:
     other = suggest(space, optuna.trial.FixedTrial({"reward": "net_log_return"}))
     assert other == {"reward": "net_log_return"}
     unread = CLIP | {"when": {"reward": ["net_log_return"]}}
-    with pytest.raises(BadInputError, match=r"reads no such key; search it when: \{reward: \[diff"):
+    with pytest.raises(BadInputError, match=r"reads scale; search it when: \{reward: \[diff"):
         check_space(StudySpec(), parse_space({"reward": LEAF, "reward.clip": unread}))
 
 
