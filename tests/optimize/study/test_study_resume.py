@@ -116,7 +116,7 @@ def test_a_deleted_study_leaves_nothing_to_the_next_of_its_name(tmp_path: Path) 
         ({"agent": {"learning_rat": [1e-4, 1e-3]}}, "agent.learning_rat"),
         ({"featur": {"lookback": [2, 4]}}, "featur.lookback"),
         ({"keep_models": [1, 2]}, "decides how a study runs, and changes no trial"),
-        ({"reward": {"clip": [5.0, 10.0]}}, "may not be searched: reward=net_log_return reads no such key"),
+        ({"reward": {"clip": [5.0, 10.0]}}, "may not be searched: reward=net_log_return reads scale"),
         ({"feature": {"lookback": [2, 500]}}, "lookback"),
         ({"data": {"timeframe": ["1h", "12h"]}}, "train bars"),
     ],
