@@ -19,9 +19,9 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))  # this is a script
 
 from benchmarks.battery_contestants import STUDIES, WORDS, BatteryJob, contest  # noqa: E402
-from benchmarks.battery_markets import BARS, FRESH_BARS, KINDS, PLANTED, Place, strengths_of  # noqa: E402
+from benchmarks.battery_markets import KINDS, PLANTED, Place, strengths_of  # noqa: E402
 from benchmarks.battery_oracle import STRENGTHS  # noqa: E402
-from benchmarks.battery_rows import Row, keep_row, mean_and_error, measured, read_rows  # noqa: E402
+from benchmarks.battery_rows import Row, add_sizes, keep_row, mean_and_error, measured, read_rows  # noqa: E402
 from benchmarks.battery_specs import settings_id, settings_of  # noqa: E402
 from benchmarks.battery_table import battery_table, draw_battery  # noqa: E402
 
@@ -150,7 +150,6 @@ def arguments() -> argparse.Namespace:
         "--only", nargs="*", default=list(PLANTED), choices=list(KINDS), help="kinds of edges"
     )
     parser.add_argument("--strengths", nargs="*", type=int, default=list(STRENGTHS), help="of the oracle")
-    parser.add_argument("--markets", type=int, default=1, help="of each kind and strength")
     parser.add_argument("--seeds", type=int, default=1, help="of each contestant on each market")
     parser.add_argument(
         "--contestants", nargs="*", default=list(WORDS), choices=list(WORDS), help="that are trained"
@@ -158,11 +157,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=TRIALS, help="of a study")
     parser.add_argument("--finalists", type=int, default=FINALISTS, help="of a study")
     parser.add_argument("--fresh-seeds", type=int, default=FRESH_SEEDS, help="of a finalist; 0: no finalists")
-    parser.add_argument("--bars", type=int, default=BARS, help="of a market")
-    parser.add_argument("--fresh", type=int, default=FRESH_BARS, help="bars on which the truth is measured")
-    parser.add_argument("--workers", type=int, default=1, help="jobs that run at a time")
-    parser.add_argument("--raw", type=Path, default=RAW, help="file of the results that are kept")
-    parser.add_argument("--count", action="store_true", help="run nothing: sum up those that are stored")
+    add_sizes(parser, RAW)
     return parser.parse_args()
 
 

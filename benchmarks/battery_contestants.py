@@ -47,7 +47,7 @@ from optimize.walkforward.spec import RunSpec, read_run
 CONF = Path(__file__).resolve().parent / "battery_conf"
 OF_0_1 = (f"hydra.searchpath=[{CONF}]", "experiment=version_0_1")
 NOT_SETTINGS = ("policy", "env", "verbose", "seed", "device")  # of the constructor of stable-baselines3
-STUDIES = {"study": "finalists", "study of 0.1": "finalists of 0.1"}  # each with what comes after it
+STUDIES = {"study": "finalists", "study of 0.1": "finalists of 0.1"}  # each with its finalists
 NO_AGENT = Truth(0.0, 0.0)  # of a search that ends without a feasible trial: nothing is traded
 
 

@@ -32,7 +32,7 @@ USELESS = Path(__file__).resolve().parent / "battery_useless.py"
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """The log returns of a market, and what an oracle knows before each bar; all (T, A)."""
+    """Log returns of a market, with the drift and volatility before each bar, known to an oracle; (T, A)."""
 
     returns: FloatArray
     drift: FloatArray

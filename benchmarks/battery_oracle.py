@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.battery_edges import Edge
 from benchmarks.battery_markets import DAY, PLANTED, Planted, plant
-from envs.compiled import compiled
 from envs.types import FloatArray
+from optimize.evaluate.probe.trade import hold_within
 
 COST = 0.6e-4  # a side: commission and slippage of cost=fx
 YEAR = 365.25  # sessions
@@ -21,17 +21,6 @@ BANDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 SAMPLE, SAMPLE_SEED = 400_000, 7
 STRENGTHS = (2, 3, 4)
 LOW, HIGH, STEPS = 0.005, 0.25, 9  # sizes between which an edge is sought, and halvings of that span
-
-
-@compiled
-def follow(exposure: FloatArray, band: float) -> None:
-    """Hold each exposure (T, A) until it moves by at least the band, in place."""
-    for asset in range(exposure.shape[1]):
-        now = 0.0
-        for bar in range(exposure.shape[0]):
-            if abs(exposure[bar, asset] - now) >= band:
-                now = exposure[bar, asset]
-            exposure[bar, asset] = now
 
 
 def signal_of(planted: Planted) -> FloatArray:
@@ -43,10 +32,8 @@ def signal_of(planted: Planted) -> FloatArray:
 
 def exposures(signal: FloatArray, band: float) -> FloatArray:
     """Return the exposure that the oracle holds through each bar (T, A)."""
-    held = np.ascontiguousarray(np.clip(SCALE * signal, -1.0, 1.0))
-    held /= np.maximum(np.abs(held).sum(axis=1, keepdims=True), 1.0)
-    follow(held, band)
-    return held
+    wanted = np.clip(SCALE * signal, -1.0, 1.0)
+    return hold_within(wanted / np.maximum(np.abs(wanted).sum(axis=1, keepdims=True), 1.0), band)
 
 
 def sharpe_of(planted: Planted, held: FloatArray) -> float:

@@ -1,5 +1,6 @@
 """Stored results of the battery: a line of JSON each, appended when it is measured, and the pool of jobs."""
 
+import argparse
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from benchmarks.battery_markets import BARS, FRESH_BARS
 from optimize.atomic import append
 
 FOLDER = Path(__file__).resolve().parent
@@ -17,6 +19,16 @@ SCRATCH = FOLDER.parent / "build" / "battery"  # bars and markets, which are mad
 Row = dict[str, Any]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+def add_sizes(parser: argparse.ArgumentParser, raw: Path) -> None:
+    """Add the options on markets, processes and stored results, which both benchmarks of the battery have."""
+    parser.add_argument("--markets", type=int, default=1, help="of each kind and strength")
+    parser.add_argument("--bars", type=int, default=BARS, help="of a market")
+    parser.add_argument("--fresh", type=int, default=FRESH_BARS, help="bars on which the truth is measured")
+    parser.add_argument("--workers", type=int, default=1, help="jobs that run at a time")
+    parser.add_argument("--raw", type=Path, default=raw, help="file of the results that are kept")
+    parser.add_argument("--count", action="store_true", help="run nothing: sum up those that are stored")
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -14,7 +14,7 @@ from optimize.study.spec import StudySpec
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market
 
 Verb = Literal["walk-forward", "study"]
-# What a walk-forward learns by, and what a study searches besides; costs and data are those of all.
+# Groups of settings that differ between configurations; costs and data are the same for all.
 GROUPS: dict[Verb, tuple[str, ...]] = {
     "walk-forward": ("feature", "env", "reward", "agent", "train", "window")
 }

@@ -23,8 +23,8 @@ sys.path.insert(0, str(FOLDER.parent))  # this is a script
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
 
-from benchmarks.battery_markets import BARS, FRESH_BARS, KINDS, PLANTED, Place, strengths_of  # noqa: E402
-from benchmarks.battery_rows import SCRATCH, Row, keep_row, mean_and_error, measured, read_rows  # noqa: E402
+from benchmarks.battery_markets import KINDS, PLANTED, Place, strengths_of  # noqa: E402
+from benchmarks.battery_rows import SCRATCH, Row, add_sizes, keep_row, mean_and_error, measured, read_rows  # noqa: E402
 from benchmarks.battery_specs import placed, settings_id, settings_of  # noqa: E402
 from benchmarks.battery_table import sweep_table  # noqa: E402
 from benchmarks.battery_truth import fresh_bars, truth_of_model, truth_of_oracle  # noqa: E402
@@ -151,13 +151,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", help="names of these sets alone")
     parser.add_argument("--kinds", nargs="*", default=list(PLANTED), choices=list(KINDS), help="of edges")
     parser.add_argument("--strengths", nargs="*", type=int, default=[3], help="Sharpe ratios of the oracle")
-    parser.add_argument("--markets", type=int, default=1, help="of each kind and strength")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each set on each market")
-    parser.add_argument("--bars", type=int, default=BARS, help="of a market")
-    parser.add_argument("--fresh", type=int, default=FRESH_BARS, help="bars on which the truth is measured")
-    parser.add_argument("--workers", type=int, default=1, help="walk-forwards that run at a time")
-    parser.add_argument("--raw", type=Path, default=RAW, help="file of the results that are kept")
-    parser.add_argument("--count", action="store_true", help="run nothing: sum up those that are stored")
+    add_sizes(parser, RAW)
     return parser.parse_args()
 
 

@@ -18,7 +18,7 @@ from envs.policy import Policy
 from envs.types import FloatArray, Market
 from optimize.bundles.evaluate import span_window
 from optimize.data.cache import cached_market
-from optimize.evaluate.metrics import returns_of_sessions, sharpe_ratio
+from optimize.evaluate.metrics import returns_of_parts, sharpe_ratio
 from optimize.evaluate.random_policies import BASELINE_REWARD
 from optimize.evaluate.rollout import Evaluation, RecordedPolicy, rollout
 from optimize.evaluate.windows import WindowPlan, parts_of_sessions
@@ -116,11 +116,8 @@ def truth_of_policy(spec: RunSpec, fresh: FreshBars, market: Market, policy: Pol
         reward=BASELINE_REWARD,
         lookback=spec.feature.lookback,
     )
-    returns, luck = [], []
-    for evaluation, (_, sessions) in zip(played, fresh.spans, strict=True):
-        returns.append(returns_of_sessions(market, evaluation, *sessions))
-        luck.append(luck_of(evaluation, fresh.planted).sum())
-    joined = np.concatenate(returns)
+    luck = [luck_of(evaluation, fresh.planted).sum() for evaluation in played]
+    joined = np.concatenate(returns_of_parts(market, played, fresh.spans))
     year = market.sessions_per_year
     realised = sharpe_ratio(joined, year)
     expected = sharpe_ratio(joined - sum(luck) / len(joined), year)

@@ -98,3 +98,9 @@ def read(value: Any, kind: Any) -> Any:
     if kinds == {int} and isinstance(number, float):
         return int(number) if number.is_integer() else value
     return number
+
+
+def widened(value: Any, kind: Any) -> Any:
+    """Return a whole number as a fraction where the key takes fractions alone, any other value as it is."""
+    kinds = {*(typing.get_args(kind) or (kind,))}
+    return float(value) if type(value) is int and float in kinds and int not in kinds else value

@@ -13,10 +13,8 @@ from envs.episodes import Episodes, SequentialEpisodes
 from envs.types import IntArray, Market, array_specs
 from optimize.agents.train_spec import TrainSpec
 
-MOST_DRAWN_BARS, MOST_DRAWN_VALUES = (
-    2**18,
-    2**25,
-)  # of the episodes drawn ahead; a longer training repeats them
+# Of the episodes drawn ahead; a longer training repeats them.
+MOST_DRAWN_BARS, MOST_DRAWN_VALUES = 2**18, 2**25
 _EPISODES_AT_ONCE = 8
 _STREAM = 1  # of the random numbers of a training's seed
 

@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from optimize.agents.threads import limit_threads
-from optimize.data.describe import source_line, summarise_source
-from optimize.data.features import reads_volume
-from optimize.data.market import refuse_leaking_features
-from optimize.data.quality.report import enforce_report, inspect_bars
+from optimize.cli.checked_market import checked_market
 from optimize.data.sources.read_once import reading_once
 from optimize.evaluate.probe.carriers import Carrier, find_carriers
 from optimize.evaluate.windows import train_start
@@ -22,7 +19,6 @@ from optimize.report.tables import say, show
 from optimize.schemas.studies import ProbeConfig, to_spec
 from optimize.search.spec import TimeframePhaseSpec
 from optimize.study.context import cache_dir
-from optimize.study.holdout import with_kept_holdout
 from optimize.study.spec import StudySpec
 from optimize.walkforward.inner_probe import Inputs, choices_of_inputs, probe_inputs, with_inputs
 from optimize.walkforward.markets import build_windowed_market, fit_to_window
@@ -35,14 +31,7 @@ def show_probe(config: ProbeConfig) -> int:
     limit_threads(1)
     spec = to_spec(config)
     with reading_once():
-        report = inspect_bars(spec.data, spec.session)
-        if report.coverage:
-            say(source_line(summarise_source(report, spec.data)))
-        enforce_report(report, say, reads_volume=reads_volume(spec.feature.indicators))
-        windowed = build_windowed_market(spec, cache_dir(spec))
-        spec = with_kept_holdout(spec, windowed, say, keep=False)
-        refuse_leaking_features(spec.data, spec.feature, spec.session)
-        windowed = build_windowed_market(spec, cache_dir(spec))
+        spec, windowed = checked_market(spec)
         first = windowed.windows[0]
         timeframes = config.timeframes or _multiples(spec.data.target)
         inputs = choices_of_inputs(timeframes, config.lookbacks, spec.feature, config.groups)

@@ -87,10 +87,11 @@ def _run(spec: StudySpec, typed: Sequence[str] | None) -> int:
     except StoppedByActionError as stopped:
         say(str(stopped))
         return stopped.exit_code
-    if (nothing := _nothing_scored(spec, name)) is not None:
+    nothing, line = _outcome(spec, name)
+    if nothing is not None:
         say(f"\nstudy {name} is at its cap; {nothing}")
         return 0
-    if (line := _earned_by_probe(spec, name)) is not None:
+    if line is not None:
         say(line)
     where = f"name={spec.name}{in_words(spec.database.url)}{folder_words(spec.output_dir)}"
     console.print(
@@ -106,25 +107,17 @@ def _run(spec: StudySpec, typed: Sequence[str] | None) -> int:
     return 0
 
 
-def _nothing_scored(spec: StudySpec, name: str) -> str | None:
-    """Return why a finished study has nothing to show or export, None where it has."""
+def _outcome(spec: StudySpec, name: str) -> tuple[str | None, str | None]:
+    """Return why a finished study has nothing to show, and the line on a probe that its best trial equals."""
     place = spec.database
     engine = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
     try:
-        return None if best_models(engine, name, 1) else why_unscored(engine, name)
+        best = next(iter(best_models(engine, name, 1)), None)
+        if best is None:
+            return why_unscored(engine, name), None
     finally:
         engine.dispose()
-
-
-def _earned_by_probe(spec: StudySpec, name: str) -> str | None:
-    """Return the line on a linear probe that the best trial does not beat, None where it does."""
-    place = spec.database
-    engine = open_engine(place.url, read_only=True, busy_timeout_s=place.busy_timeout_s)
-    try:
-        (best,) = best_models(engine, name, 1)
-    finally:
-        engine.dispose()
-    return probe_line(f"trial {best.trial_number}", best.score, asdict(best))
+    return None, probe_line(f"trial {best.trial_number}", best.score, asdict(best))
 
 
 def compose_again(words: Sequence[str]) -> RunStudyConfig:

@@ -11,11 +11,8 @@ import numpy as np
 from envs.plain import to_plain
 from optimize.agents.threads import limit_threads
 from optimize.atomic import replacing_folder
+from optimize.cli.checked_market import checked_market
 from optimize.cli.window_results import show_result, spell_test_span
-from optimize.data.describe import source_line, summarise_source
-from optimize.data.features import reads_volume
-from optimize.data.market import refuse_leaking_features
-from optimize.data.quality.report import enforce_report, inspect_bars
 from optimize.data.sources.read_once import reading_once
 from optimize.database import Engine, open_engine
 from optimize.errors import BadInputError
@@ -37,13 +34,12 @@ from optimize.results.states import TryKind
 from optimize.results.tries import Try, count_tries, record_try
 from optimize.results.views import refuse_foreign
 from optimize.schemas.studies import WalkForwardConfig, to_spec
-from optimize.study.context import cache_dir
 from optimize.study.holdout import enter_holdout, with_kept_holdout
 from optimize.study.launch.markets import training_engine
 from optimize.study.spec import StudySpec
 from optimize.study.workers.gpus import devices_of
 from optimize.walkforward.files import window_folder, write_json, write_window
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from optimize.walkforward.markets import WindowedMarket
 from optimize.walkforward.probe import evaluate_probe
 from optimize.walkforward.run import (
     TrialResult,
@@ -74,15 +70,7 @@ def show_walk_forward(config: WalkForwardConfig) -> int:
     spec = to_spec(config)
     devices_of(spec)  # or its agent cannot be trained here
     with reading_once():
-        report = inspect_bars(spec.data, spec.session)
-        if report.coverage:
-            say(source_line(summarise_source(report, spec.data)))
-        enforce_report(report, say, reads_volume=reads_volume(spec.feature.indicators))
-        windowed = build_windowed_market(spec, cache_dir(spec))
-        held = with_kept_holdout(spec, windowed, say, keep=False)
-        if held != spec:
-            spec, windowed = held, build_windowed_market(held, cache_dir(held))
-        refuse_leaking_features(spec.data, spec.feature, spec.session)
+        spec, windowed = checked_market(spec)
     if config.dry_run:
         _show_plan(windowed)
         return 0

@@ -1,5 +1,6 @@
 """Performance metrics of one evaluation, from simple returns per calendar session."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,16 @@ def returns_of_sessions(market: Market, evaluation: "Evaluation", first: int, en
     before, after = equity[:-1], equity[1:]
     alive = before > 0
     return np.where(alive, after / np.where(alive, before, 1.0) - 1.0, 0.0)
+
+
+def returns_of_parts(
+    market: Market, played: Iterable["Evaluation"], parts: Iterable[tuple[tuple[int, int], tuple[int, int]]]
+) -> list[FloatArray]:
+    """Return the session returns of each evaluation, which played one of the parts (bars, sessions)."""
+    return [
+        returns_of_sessions(market, evaluation, *sessions)
+        for evaluation, (_, sessions) in zip(played, parts, strict=True)
+    ]
 
 
 def sharpe_ratio(returns: FloatArray, periods_per_year: float, risk_free: float = 0.0) -> float:

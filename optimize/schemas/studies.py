@@ -10,7 +10,7 @@ from typing import Any
 
 from envs.costs import CostSpec
 from envs.fields import KIND_WORDS, keys_of, setting_of
-from envs.plain import read
+from envs.plain import read, widened
 from optimize.agents.hyperparameters import HYPERPARAMETERS
 from optimize.agents.registry import ALGORITHMS, hyperparameters_of
 from optimize.agents.spec import AgentSpec
@@ -211,9 +211,8 @@ def to_agent(flat: Mapping[str, Any]) -> AgentSpec:
             declared = setting_of(AgentSpec.__dataclass_fields__[key])
             words = [KIND_WORDS[kind] for kind in kinds if kind in KIND_WORDS and not declared.allowed]
             allowed = ", ".join(filter(None, [*words, declared.range]))
-            whole = float in kinds and type(value) is int  # 0 is a number too
-            require(type(value) in kinds or whole, f"agent.{key}", value, allowed)
-            fields[key] = float(value) if whole else value
+            fields[key] = widened(value, hints[key])
+            require(type(fields[key]) in kinds, f"agent.{key}", value, allowed)
         else:
             arguments[key] = read(value, _kind_of_argument(str(flat.get("name", AgentSpec.name)), key))
     return AgentSpec(**fields, hyperparameters=arguments)

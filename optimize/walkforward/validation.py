@@ -9,7 +9,7 @@ from envs.policy import Policy
 from envs.types import Market
 from optimize.agents.agent import Agent
 from optimize.errors import BadInputError
-from optimize.evaluate.metrics import returns_of_sessions, sharpe_ratio
+from optimize.evaluate.metrics import returns_of_parts, sharpe_ratio
 from optimize.evaluate.rollout import rollout
 from optimize.evaluate.windows import Window, parts_of_sessions
 from optimize.walkforward.spec import RunSpec
@@ -82,8 +82,5 @@ def sharpe_on(spec: RunSpec, market: Market, policy: Policy, parts: Sequence[tup
         reward=spec.reward,
         lookback=spec.feature.lookback,
     )
-    returns = [
-        returns_of_sessions(market, evaluation, *sessions)
-        for evaluation, (_, sessions) in zip(played, parts, strict=True)
-    ]
+    returns = returns_of_parts(market, played, parts)
     return sharpe_ratio(np.concatenate(returns), market.sessions_per_year, spec.score.risk_free)

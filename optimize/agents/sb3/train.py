@@ -61,11 +61,11 @@ def train(
     """
     check_agent(spec)
     _check_features(market, span, lookback)
-    env = replace(env, action=action_of(spec.name, env.action))
+    env, training = replace(env, action=action_of(spec.name, env.action)), training or TrainSpec()
     played, episodes = perturb_episodes(
         market,
         _episodes(env, market, span),
-        training or TrainSpec(),
+        training,
         lookback=lookback,
         steps=spec.total_timesteps,
         num_envs=spec.n_envs,
@@ -88,7 +88,7 @@ def train(
     model = build(spec, vec_env, engine, seed)
     interval = 1 if isinstance(model, PPO) else max(1, spec.total_timesteps // _REPORTS)
     monitor, fused = TrainingMonitor(report, interval), engine.evaluation == FUSED
-    keeper = _keeper(spec, training or TrainSpec(), validate, fused)
+    keeper = _keeper(spec, training, validate, fused)
     model.learn(spec.total_timesteps, callback=monitor if keeper is None else CallbackList([monitor, keeper]))
     if keeper is not None:
         keeper.keep()

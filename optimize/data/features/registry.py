@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.fields import MARKET, Declared, Setting
-from envs.plain import read
+from envs.plain import read, widened
 from envs.types import FloatArray, IntArray
 from optimize.data.features.spec import CUSTOM, FEATURE_KEYS, GROUPS, FeatureSpec
 from optimize.data.timeframes import TIMEFRAME_PATTERN
@@ -183,7 +183,7 @@ def read_feature_keys(spec: FeatureSpec) -> FeatureSpec:
     values = dict(spec.parameters)
     for key, value in values.items():
         kind = FEATURE_KEYS[key].kind if key in FEATURE_KEYS else type(value)
-        values[key] = float(value) if kind is float and type(value) is int else read(value, kind)
+        values[key] = widened(read(value, kind), kind)
     found = replace(spec, parameters=values)
     check_feature_keys(found)
     return found

@@ -14,7 +14,7 @@ from envs.compiled import compiled
 from envs.costs import CostSpec
 from envs.spec import EnvSpec
 from envs.types import FloatArray, Market
-from optimize.evaluate.metrics import returns_of_sessions, sharpe_ratio
+from optimize.evaluate.metrics import returns_of_parts, sharpe_ratio
 from optimize.evaluate.probe.labels import HORIZONS, known_decisions
 from optimize.evaluate.probe.ridge import (
     LinearFit,
@@ -140,10 +140,7 @@ def _sharpe_ratios(
         reward=BASELINE_REWARD,
         lookback=lookback,
     )
-    returns = [
-        returns_of_sessions(market, each, *sessions)
-        for each, (_, (_, sessions)) in zip(paid, rows, strict=True)
-    ]
+    returns = returns_of_parts(market, paid, [part for _, part in rows])
     joined = [np.concatenate(returns[k : k + len(parts)]) for k in range(0, len(rows), len(parts))]
     ratios = [sharpe_ratio(row, market.sessions_per_year, risk_free) for row in joined]
     return np.where(np.isfinite(ratios), ratios, 0.0)

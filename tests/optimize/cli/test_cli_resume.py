@@ -30,8 +30,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[StudySpec]:
         return spec.name
 
     monkeypatch.setattr(verb, "run_study", run_study)
-    for look in ("_nothing_scored", "_earned_by_probe"):
-        monkeypatch.setattr(verb, look, lambda *_: None)  # there is no database to look into
+    monkeypatch.setattr(verb, "_outcome", lambda *_: (None, None))  # there is no database to look into
     return specs
 
 
