@@ -45,7 +45,7 @@ Holding = float | Mapping[str, float] | list[float]
 
 @dataclass(frozen=True, eq=False)
 class DeployedAgent:
-    """The deployable policy of a bundle with its configuration and what it observes of a market."""
+    """The deployable policy of a bundle with its configuration and its representation of a market."""
 
     folder: Path
     spec: RunSpec

@@ -23,7 +23,7 @@ class ProbeRecord:
     """The linear probe on one choice of inputs, over the windows of a study."""
 
     study_name: str
-    inputs: str  # hash of what decides it
+    inputs: str  # hash of the settings that decide it
     timeframe: str
     lookback: int
     score: float | None  # None: it stayed flat, or was ruined

@@ -95,7 +95,7 @@ class LeaderboardRow:
     probe_score: float | None  # of the linear probe on the same inputs; None: it stayed flat, or not measured
     probe_lead: float | None  # annualised Sharpe ratio above that of the probe, and its standard error
     probe_lead_error: float | None
-    inputs: str | None  # hash of what decides the probe
+    inputs: str | None  # hash of the settings that decide the probe
 
 
 def list_queries() -> list[tuple[str, str]]:

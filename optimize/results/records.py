@@ -82,7 +82,7 @@ class RunRecord:
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     gate: str | None = None  # the first that blocks it; None: none does, or an older version wrote it
     flags: str | None = None  # reasons to doubt the result, separated by commas
-    inputs: str | None = None  # hash of what decides its linear probe
+    inputs: str | None = None  # hash of the settings that decide its linear probe
     started_at: datetime = field(default_factory=clock.now)
     finished_at: datetime | None = None
 
@@ -103,7 +103,7 @@ class Outcome:
     random_quantile: float | None = None  # share of random policies of equal turnover that score lower
     gate: str | None = None  # the first that blocks the result
     flags: str | None = None  # reasons to doubt the result, separated by commas
-    inputs: str | None = None  # hash of what decides its linear probe
+    inputs: str | None = None  # hash of the settings that decide its linear probe
 
     def __post_init__(self) -> None:
         require(self.state in FINISHED, "state", self.state, f"one of {', '.join(FINISHED)}")

@@ -93,7 +93,7 @@ RUNS = Table(
     Column("random_quantile", FiniteFloat),  # share of random policies of equal turnover that score lower
     Column("gate", Text),  # the first gate that blocks the run; NULL: none does
     Column("flags", Text),  # reasons to doubt the result, separated by commas; NULL: none
-    Column("inputs", Text),  # hash of what decides the linear probe; NULL: an older version wrote the run
+    Column("inputs", Text),  # hash of the settings of the linear probe; NULL: an older version wrote the run
     Index(
         "wf_runs_of_state", "study_name", "trial_number", "state", "attempt"
     ),  # for the run that ended a trial
