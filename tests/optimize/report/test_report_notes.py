@@ -37,7 +37,7 @@ def test_a_study_that_ends_without_a_score_offers_no_export(
     done = "small has no feasible trial, so there is nothing to export; of 1 finished: 1 PRUNED (min_trades)"
     monkeypatch.setattr("optimize.cli.study.to_spec", lambda config: spec)
     monkeypatch.setattr("optimize.cli.study.run_study", lambda *_: "small")
-    monkeypatch.setattr("optimize.cli.study._nothing_scored", lambda *_: done)
+    monkeypatch.setattr("optimize.cli.study._outcome", lambda *_: (done, None))
     assert study(RunStudyConfig(name="small")) == 0
     out = capsys.readouterr().out
     assert done in out
