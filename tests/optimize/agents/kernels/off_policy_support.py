@@ -1,5 +1,6 @@
 """Off-policy models of both engines, and steps of the one taken again by the other."""
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -52,7 +53,13 @@ def stored_actions(model: Any) -> NDArray[np.float32]:
 
 def repeat_steps(model: Any, stock: OffPolicyAlgorithm, steps: int) -> None:
     """Let a stock model of the same seed take the steps of a compiled one again, by SB3's own code."""
-    taken = iter(stored_actions(model))
+    feed_actions(stock, iter(stored_actions(model)))
+    gather_steps(stock, steps)
+    del stock._sample_action
+
+
+def feed_actions(stock: OffPolicyAlgorithm, taken: Iterator[NDArray[np.float32]]) -> None:
+    """Let a stock model take these actions (N, A), one for each step, in place of its own."""
     space: Any = stock.action_space
 
     def sample_action(*_: Any, **__: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -63,8 +70,6 @@ def repeat_steps(model: Any, stock: OffPolicyAlgorithm, steps: int) -> None:
         return space.low + 0.5 * (wide + 1.0) * (space.high - space.low), action
 
     stock._sample_action = sample_action  # type: ignore[method-assign]
-    gather_steps(stock, steps)
-    del stock._sample_action
 
 
 def same_steps(compiled: type[Any], stock: type[Any], **settings: Any) -> tuple[Any, Any]:

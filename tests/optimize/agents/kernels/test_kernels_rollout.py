@@ -64,6 +64,10 @@ WORLDS: dict[str, dict[str, Any]] = {
     "perturbed": perturbed_world(),
     "listed": {"episodes": SequentialEpisodes([5, 90, 200, 31], [50, 99, 215, 380])},
     "ruin": {"market": make_market(random_walk(400, volatility=0.3), features=5), "max_leverage": 4.0},
+    "reward in units of volatility": {
+        "market": _moments(SESSIONS),
+        "reward": RewardSpec(scale="volatility"),
+    },
     "remembered reward": {
         "market": _moments(SESSIONS),
         "reward": RewardSpec(name="differential_sharpe"),

@@ -51,6 +51,11 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         SAC,
         {"market": MOODY, "reward": RewardSpec(name="differential_sharpe")},
     ),
+    "SAC, reward in units of volatility": (
+        CompiledSAC,
+        SAC,
+        {"market": MOODY, "reward": RewardSpec(scale="volatility")},
+    ),
     "TD3": (CompiledTD3, TD3, {"episodes": SequentialEpisodes([5, 90, 200], [50, 99, 215])}),
     "SAC, perturbed": (CompiledSAC, SAC, perturbed_world()),
     "TD3, perturbed": (CompiledTD3, TD3, perturbed_world()),
