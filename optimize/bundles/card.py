@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from optimize.agents.train_spec import TrainSpec
 from optimize.bundles.gates import ACCEPT, LUCK_GATES
 from optimize.bundles.inputs import BundleInputs, label_of
 from optimize.bundles.luck import luck_section
@@ -12,6 +13,7 @@ from optimize.bundles.titles import members_of, title_of
 from optimize.data.bars import utc_text
 from optimize.evaluate.baselines import has_session_exits
 from optimize.evaluate.captions import ERROR_MEANINGS
+from optimize.report.early_stopping import choice_of_weights
 from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import FigureWriter, decimal, in_percent, number, probability
 from optimize.report.market_line import market_line
@@ -74,7 +76,7 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         "## The deployable policy",
         f"`policy.safetensors`, `spec.json`, `scaler.npz` and `model.zip` at the top: {inputs.label}. "
         f"Its training ended before {train_end}. {observed_words(spec, market)}"
-        f"{f' Its training ran on the engine `{engine}`.' if engine else ''}",
+        f"{f' Its training ran on the engine `{engine}`.' if engine else ''}{_chosen_weights(spec.train)}",
         "## Replay",
         "In this folder, without any database:\n\n    walkforge replay bundle=."
         f"{TRUST if spec.extensions else ''}\n\n"
@@ -82,6 +84,11 @@ def card_of(inputs: BundleInputs, metrics: dict[str, Any]) -> str:
         f"`data.path=FILE`. Run `{run.run_uuid}`, seed entropy `{list(run.entropy)}`.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _chosen_weights(train: TrainSpec) -> str:
+    words = choice_of_weights(train)
+    return f" {words}" if words else ""
 
 
 def _source(inputs: BundleInputs) -> str:

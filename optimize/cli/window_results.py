@@ -11,6 +11,7 @@ from optimize.evaluate.captions import BUY_AND_HOLD, ERROR_MEANINGS, baseline_la
 from optimize.evaluate.random_policies import HIGH_SHARE, LOW_SHARE, RandomScores
 from optimize.evaluate.summary import summarise
 from optimize.evaluate.windows import Window
+from optimize.report.early_stopping import VALIDATION
 from optimize.report.figures_in_all import FIGURES_IN_ALL
 from optimize.report.format import format_score, number, percent, plain_figure, share
 from optimize.report.tables import (
@@ -50,6 +51,10 @@ WINDOW_COLUMNS = (
 )
 FORCED_COLUMN = Column("forced_exits", "forced exits", short)  # shown where sessions end flat
 ACTIVE_COLUMN = Column("reward_active_share", "reward active", share)  # shown of a differential reward
+VALIDATION_COLUMNS = (  # shown where a validation tail chose the weights
+    Column("sharpe_validation", "validation Sharpe", format_score),
+    Column("trained_steps", "steps trained", short),
+)
 YEAR_COLUMNS = (
     Column("year", "year"),
     Column("sessions", "sessions"),
@@ -74,24 +79,13 @@ def show_result(
     spec: RunSpec, windowed: WindowedMarket, result: TrialResult, baselines: Sequence[Baseline], title: str
 ) -> None:
     """Print the windows, then the score beside the baselines."""
-    rows = [
-        {
-            **dataclasses.asdict(measured.metrics),
-            "window": window.index,
-            "repeat": repeat,
-            "test": spell_test_span(window),
-            "seconds": measured.seconds,
-            "reward_active_share": measured.reward_active_share,
-        }
-        for repeat, row in enumerate(result.measured)
-        for window, measured in zip(windowed.windows, row, strict=True)
-    ]
+    rows = _window_rows(windowed, result)
     anew = any(baseline.bought_anew for baseline in baselines)
-    active = any(row["reward_active_share"] is not None for row in rows)
-    trained = any(row["sharpe_in_sample"] is not None for row in rows)  # a bundle keeps no train spans
+    active, trained = (_known(rows, key) for key in ("reward_active_share", "sharpe_in_sample"))
+    validated = spec.train.validation > 0 and _known(rows, "trained_steps")
     shown = [each for each in WINDOW_COLUMNS if trained or each.key != "sharpe_in_sample"]
-    columns = [*shown, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
-    show(rows, columns, "table", title)
+    shown += [*VALIDATION_COLUMNS * validated, *[FORCED_COLUMN] * anew, *[ACTIVE_COLUMN] * active]
+    show(rows, shown, "table", title)
     years = years_of(windowed, result.measured, spec.score.risk_free)
     if len(years) > 1:
         show([dataclasses.asdict(each) for each in years], YEAR_COLUMNS, "table", "by calendar year")
@@ -109,6 +103,7 @@ def show_result(
     )
     say(f"standard error: {ERROR_MEANINGS[spec.score.kind]}")
     in_sample = f"{IN_SAMPLE}; " if trained else ""
+    in_sample += f"{VALIDATION}; " if validated else ""
     say(f"{FIGURES}; {ZERO_COST}; {in_sample}{COST_UNIT}; {EXPOSURE}; {TURNOVER}")
     if any(baseline.turnover is not None for baseline in baselines):
         say(RANDOM)
@@ -119,6 +114,28 @@ def show_result(
         say(f"reward active: share of the training steps on which no bound of {spec.reward.name} bound")
     if result.score.reason is not None:
         say(f"no score: {result.score.reason}")
+
+
+def _window_rows(windowed: WindowedMarket, result: TrialResult) -> list[dict[str, Any]]:
+    """Return the figures of every window and repeat; those of a training are None for a stored model."""
+    return [
+        {
+            **dataclasses.asdict(measured.metrics),
+            "window": window.index,
+            "repeat": repeat,
+            "test": spell_test_span(window),
+            "seconds": measured.seconds,
+            "reward_active_share": measured.reward_active_share,
+            "sharpe_validation": measured.sharpe_validation,
+            "trained_steps": measured.trained_steps,
+        }
+        for repeat, row in enumerate(result.measured)
+        for window, measured in zip(windowed.windows, row, strict=True)
+    ]
+
+
+def _known(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return any(row[key] is not None for row in rows)
 
 
 def figure_lines(total: Mapping[str, float]) -> list[str]:

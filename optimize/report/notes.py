@@ -8,6 +8,7 @@ from typing import Any
 from optimize.database.address import in_words
 from optimize.evaluate.captions import baseline_label
 from optimize.evaluate.summary import summarise_figures
+from optimize.report.early_stopping import choice_of_weights, has_validation, train_settings
 from optimize.report.format import SOLID, decimal, in_percent
 from optimize.report.gates import mark_lines
 from optimize.report.market_line import market_line
@@ -54,6 +55,12 @@ def trial_note(
         paragraphs += ["### Test windows", _window_table(windows)]
         paragraphs += ["### In all", _comparison(run, windows, baselines)]
         paragraphs += ["### Train spans", _train_table(windows)]
+    if has_validation(run, windows):
+        paragraphs += [
+            "### Early stopping",
+            choice_of_weights(train_settings(run)),
+            _validation_table(windows),
+        ]
     paragraphs += ["### Again", _replay(run)]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -121,12 +128,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _window_table(windows: Sequence[WindowRecord]) -> str:
-    repeated = any(window.repeat for window in windows)
     header = ["Window", "From", "To", "Bars", "Sharpe", "Zero-cost Sharpe", "Return"]
     header += ["Drawdown (sessions)", "Drawdown (bars)", "Trades", "Cost"]
     rows = [
         [
-            f"{window.window}, repeat {window.repeat}" if repeated else str(window.window),
+            _label(window, windows),
             _day(window.test_start),
             _day(window.test_end),
             str(window.test_bars),
@@ -153,6 +159,21 @@ def _train_table(windows: Sequence[WindowRecord]) -> str:
     first = [window for window in windows if window.repeat == windows[0].repeat]
     rows = [[str(w.window), _day(w.train_start), _day(w.train_end), str(w.train_bars)] for w in first]
     return _table(["Window", "From", "To", "Bars"], rows)
+
+
+def _validation_table(windows: Sequence[WindowRecord]) -> str:
+    """Return the steps of every training with the Sharpe ratio of its weights on the validation tail."""
+    rows = [
+        [_label(row, windows), decimal(row.trained_steps, 0), decimal(row.sharpe_validation)]
+        for row in windows
+    ]
+    return _table(["Window", "Steps trained", "Validation Sharpe"], rows)
+
+
+def _label(row: WindowRecord, windows: Sequence[WindowRecord]) -> str:
+    """Return the number of a window, with its repeat where there are several."""
+    repeated = any(window.repeat for window in windows)
+    return f"{row.window}, repeat {row.repeat}" if repeated else str(row.window)
 
 
 def _comparison(run: RunRecord, windows: Sequence[WindowRecord], baselines: Sequence[BaselineRecord]) -> str:

@@ -36,8 +36,9 @@ from optimize.report.html.trial_figures import (
     rolling_figure,
     windows_figure,
 )
+from optimize.report.html.window_table import window_table
 from optimize.report.notes import SCORES
-from optimize.report.tables import FIGURES, IN_SAMPLE, ZERO_COST, short
+from optimize.report.tables import ZERO_COST, short
 from optimize.results.luck import LuckRecord
 from optimize.results.records import BaselineRecord, RunRecord, WindowRecord
 
@@ -140,7 +141,7 @@ def _sections(content: TrialContent) -> Iterator[Section]:
         yield Section(
             "Windows",
             figure_html(windows_figure(content.windows), "Sharpe ratio of each window", 260)
-            + _window_table(content.windows),
+            + window_table(content.run, content.windows),
         )
         yield Section(
             "Exposure and turnover",
@@ -215,47 +216,6 @@ def _month_cell(value: float | None) -> str:
     strength = min(abs(value) / FULL_COLOR, 1.0) * 0.45
     color = "good" if value > 0 else "bad"
     return f'<td class="r" style="background:rgba(var(--{color}),{strength:.2f})">{percent(value)}</td>'
-
-
-def _window_table(windows: Sequence[WindowRecord]) -> str:
-    header = [
-        "window",
-        "repeat",
-        "from",
-        "to",
-        "Sharpe",
-        "in-sample Sharpe",
-        "zero-cost Sharpe",
-        "return",
-        "drawdown (sessions)",
-        "drawdown (bars)",
-        "trades",
-        "cost",
-        "exposure",
-        "trained from",
-        "to",
-    ]
-    rows = [
-        [
-            str(row.window),
-            str(row.repeat),
-            str(row.test_start),
-            str(row.test_end),
-            format_score(row.sharpe),
-            format_score(row.sharpe_in_sample),
-            format_score(row.sharpe_zero_cost),
-            percent(row.total_return),
-            percent(row.max_drawdown),
-            percent(row.max_drawdown_bars),
-            number(0)(row.trades),
-            share(row.cost),
-            number()(row.exposure),
-            str(row.train_start),
-            str(row.train_end),
-        ]
-        for row in windows
-    ]
-    return table_html(header, rows, left=2) + paragraph(f"{FIGURES}; {IN_SAMPLE}.")
 
 
 def baseline_table(baselines: Sequence[BaselineRecord]) -> str:

@@ -12,6 +12,7 @@ from optimize.bundles.export import export_best
 from optimize.bundles.load import load_bundle
 from optimize.bundles.replay import read_config, replay_bundle
 from optimize.bundles.write import write_bundle
+from optimize.report.early_stopping import choice_of_weights
 from optimize.results.runs import run_of_trial, windows_of
 from optimize.walkforward.files import RETURNS, read_returns, run_folder, window_folder
 from optimize.walkforward.markets import build_windowed_market, fit_to_window
@@ -37,6 +38,7 @@ def test_a_bundle_of_a_training_that_stopped_early_replays_bit_for_bit(tmp_path:
     folder = exported.folder
     assert replay_bundle(folder).bitwise
     assert (read_config(folder).train, read_config(folder).agent.net) == (STOPPING, "linear")
+    assert choice_of_weights(STOPPING) in (folder / "CARD.md").read_text(encoding="utf-8")
     bundle = load_bundle(folder)
     assert bundle.agent.spec.net == "linear"
     windowed = build_windowed_market(bundle.spec, None)
