@@ -121,9 +121,14 @@ def fit_to_window(spec: RunSpec, windowed: WindowedMarket, window: Window) -> tu
 def _fit_to_window(
     windowed: WindowedMarket, window: Window, feature: FeatureSpec, at_open: bool
 ) -> tuple[Representation, Market]:
-    span = (window.train_first, window.train_last)
-    found = fit_representation(windowed.market, *span, feature, at_open=at_open)
+    found = _fit(windowed, window, feature, at_open)
     return found, observe_window(windowed, window, found, feature)
+
+
+@functools.lru_cache(maxsize=32)  # small, and wanted again by the linear probe and by the next trials
+def _fit(windowed: WindowedMarket, window: Window, feature: FeatureSpec, at_open: bool) -> Representation:
+    span = (window.train_first, window.train_last)
+    return fit_representation(windowed.market, *span, feature, at_open=at_open)
 
 
 def observe_window(

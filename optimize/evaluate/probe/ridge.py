@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.types import FloatArray, IntArray, Market
+from optimize.errors import NumericError
 
 PENALTIES = tuple(10.0 ** np.arange(-4, 3))  # times the number of rows, for standardised columns
 FOLDS = 5  # contiguous parts of the train span
@@ -134,7 +135,7 @@ class _Products:
 
     def solve(self, penalties: Sequence[float]) -> list[Solution]:
         """Return weights (D, V) and intercept (V,) for each penalty; the intercept is not penalised."""
-        from scipy.linalg import cho_factor, cho_solve  # slow to import, and most verbs fit nothing
+        from scipy.linalg.lapack import dposv  # slow to import, and most verbs fit nothing
 
         rows = max(self.rows, 1)
         centre, level = self.columns / rows, self.values / rows
@@ -147,8 +148,11 @@ class _Products:
             diagonal = np.maximum(np.diag(scaled), 0.0)
             for place, penalty in enumerate(penalties):
                 np.fill_diagonal(scaled, diagonal + penalty * rows)
-                factor = cho_factor(scaled, check_finite=False)
-                solved = cho_solve(factor, scale * cross[:, value], check_finite=False)
+                _, solved, failed = dposv(scaled, scale * cross[:, value])
+                if failed:
+                    raise NumericError(
+                        "a ridge regression has no solution: a column is too large or not finite"
+                    )
                 weights[place, :, value] = scale * solved
         return [(each, level - centre @ each) for each in weights]
 

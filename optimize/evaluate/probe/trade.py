@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,11 @@ def fit_probe(
     newest = np.searchsorted(known.bars, np.arange(begin, end + 1), side="right") - 1
     wanted = _wanted(forecasts, scale, env)[newest]  # without a decision the one before stays
     choices = [(horizon, band) for horizon in range(len(HORIZONS)) for band in BANDS]
-    played = [_as_actions(hold_within(wanted[..., h], band), env) for h, band in choices]
-    earned = _sharpe_ratios(market, (begin, end), played, env, cost, lookback, risk_free)
+    # A choice that stays flat earns 0, so that it is played only where its idle cash earns interest.
+    trades = [math.isfinite(band) or cost.cash_rate != 0 for _, band in choices]
+    played = [_as_actions(hold_within(wanted[..., h], band), env) for h, band in compress(choices, trades)]
+    earned = np.zeros(len(choices))
+    earned[trades] = _sharpe_ratios(market, (begin, end), played, env, cost, lookback, risk_free)
     best = int(np.argmax(earned))
     return Probe(fit, scale, choices[best][0], choices[best][1], float(earned[best]), lookback)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from sqlalchemy import text
 
 from envs.costs import CostSpec
 from envs.spec import EnvSpec
+from envs.types import Market
+from optimize.data.features.spec import FeatureSpec
 from optimize.evaluate.captions import LINEAR_PROBE
 from optimize.evaluate.summary import WindowResult
 from optimize.report.notes import trial_note
@@ -17,8 +20,10 @@ from optimize.results.outcome import beside_probe
 from optimize.results.probes import load_probe, load_probes, probe_rows
 from optimize.results.queries import best_models
 from optimize.study.trials import probe as beside
-from optimize.walkforward.markets import build_windowed_market
+from optimize.walkforward import markets
+from optimize.walkforward.markets import build_windowed_market, fit_to_window
 from optimize.walkforward.probe import evaluate_probe, inputs_key
+from optimize.walkforward.representation import fit_representation
 from tests.optimize.study.studies import opened, play, run_of, small_spec
 
 
@@ -44,6 +49,27 @@ def test_a_train_span_that_is_too_short_leaves_it_flat(
     assert set(found.choices) == {None}
     assert found.baseline.score is None
     assert not np.concatenate(found.baseline.returns).any()
+
+
+def test_the_fits_of_a_trial_serve_its_probe_and_the_next_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = []
+
+    def counted(market: Market, first: int, last: int, feature: FeatureSpec, *, at_open: bool) -> Any:
+        fits.append((first, feature.lookback))
+        return fit_representation(market, first, last, feature, at_open=at_open)
+
+    monkeypatch.setattr(markets, "fit_representation", counted)
+    spec = small_spec(tmp_path)
+    windowed = build_windowed_market(spec, None)
+    seen = [fit_to_window(spec, windowed, window)[1].features for window in windowed.windows]
+    evaluate_probe(spec, windowed)
+    again = [fit_to_window(spec, windowed, window)[1].features for window in windowed.windows]
+    assert len(fits) == len(windowed.windows) == 2
+    np.testing.assert_array_equal(seen, again)
+    evaluate_probe(spec, build_windowed_market(spec, None))  # another market has fits of its own
+    assert len(fits) == 4
 
 
 def test_inputs_are_equal_exactly_where_the_probe_is(tmp_path: Path) -> None:

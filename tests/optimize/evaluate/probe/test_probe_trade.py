@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from envs.costs import CostSpec
 from envs.spec import EnvSpec
 from envs.types import Market
 from optimize.evaluate.metrics import sharpe_ratio
-from optimize.evaluate.probe import ridge
+from optimize.evaluate.probe import ridge, trade
 from optimize.evaluate.probe.trade import Probe, fit_probe, hold_within
 from optimize.evaluate.random_policies import BASELINE_REWARD
 from optimize.evaluate.rollout import RecordedPolicy, rollout
@@ -131,6 +132,22 @@ def test_without_a_gain_after_costs_the_probe_stays_flat() -> None:
     probe = fitted(market, cost=dear)
     assert (probe.band, probe.train_sharpe) == (np.inf, 0.0)
     assert not probe.actions(market, *TEST, CONTINUOUS).any()
+
+
+@pytest.mark.parametrize(("cash_rate", "played"), [(0.0, 9), (0.02, 12)])
+def test_a_choice_that_stays_flat_is_played_only_where_cash_earns(
+    cash_rate: float, played: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, ratios = [], trade._sharpe_ratios
+
+    def counted(market: Market, decided: tuple[int, int], actions: Any, *rest: Any) -> Any:
+        counts.append(len(actions))
+        return ratios(market, decided, actions, *rest)
+
+    monkeypatch.setattr(trade, "_sharpe_ratios", counted)
+    probe = fitted(leaning(0.3), cost=replace(CHEAP, cash_rate=cash_rate))
+    assert counts == [played]
+    assert probe.train_sharpe > 5
 
 
 def test_too_few_decisions_give_no_probe() -> None:
