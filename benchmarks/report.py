@@ -45,7 +45,15 @@ NAMES = (
     "small_study",
     "verbs",
 )
-LONGER = ("learning", "discovery", "null_studies", "luck", "battery", "battery_sweep")  # run by name only
+LONGER = (  # run by name only
+    "learning",
+    "discovery",
+    "null_studies",
+    "luck",
+    "battery",
+    "battery_sweep",
+    "probe_noise",
+)
 MARKER = re.compile(r"\{\{(\w+)(?: (\w+))?\}\}")
 
 

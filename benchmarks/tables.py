@@ -12,6 +12,7 @@ from benchmarks.discovery_table import discovery
 from benchmarks.luck_table import luck
 from benchmarks.markdown import table, times
 from benchmarks.null_table import null_studies
+from benchmarks.probe_noise_table import noise_table
 
 REQUIREMENTS = Path(__file__).resolve().parent / "peers"
 PARTS = ("trial", "launch", "study")  # of the benchmark of small trials
@@ -250,7 +251,17 @@ def small_study(result: dict[str, Any]) -> str:
     rows = [[version, *(f"{result[version][part]:.2f}" for part in PARTS)] for version in versions]
     if "ratio" in result:
         rows.append(["ratio", *(f"{result['ratio'][part]:.2f}" for part in PARTS)])
-    return table(("version", *(f"{part}, CPU s" for part in PARTS)), rows)
+    shown = table(("version", *(f"{part}, CPU s" for part in PARTS)), rows)
+    return shown + (probe_words(result["probe"]) if "probe" in result else "")
+
+
+def probe_words(probe: dict[str, Any]) -> str:
+    """Return a paragraph on the CPU time of the linear probe beside that of the trials."""
+    return (
+        f"\n\nOne linear probe takes {1000 * probe['seconds']:.0f} ms. The probes of the {probe['inputs']} "
+        f"inputs of the default space take {probe['share']:.1%} of the CPU time of {probe['trials']} such "
+        f"trials; with inputs of its own for each trial they would take {probe['share_each']:.0%}."
+    )
 
 
 def verbs(result: dict[str, Any]) -> str:
@@ -291,4 +302,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "luck": luck,
     "battery": battery_table,
     "battery_sweep": sweep_table,
+    "probe_noise": noise_table,
 }

@@ -120,11 +120,15 @@ def engine_targets(result: dict[str, Any]) -> Iterator[Row]:
 
 
 def small_study_targets(result: dict[str, Any]) -> Iterator[Row]:
-    """Yield the target of a small trial, where another version was measured beside it."""
+    """Yield the targets of a small trial: beside another version, and of the linear probe, if measured."""
     if (ratio := result.get("ratio", {}).get("trial")) is not None:
         target = result["target"]
         measured = f"{ratio:.2f} of version 0.1"
         yield Row("CPU time of a small trial", measured, f"<= {target:g}", "", ratio <= target)
+    if (probe := result.get("probe")) is not None:
+        share, target = probe["share"], probe["target"]
+        work = f"linear probes of {probe['inputs']} inputs beside {probe['trials']} small trials"
+        yield Row(work, f"{share:.1%} of their CPU time", f"< {target:.0%}", "", share < target)
 
 
 def verbs_targets(result: dict[str, Any]) -> Iterator[Row]:

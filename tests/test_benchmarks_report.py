@@ -91,6 +91,24 @@ def test_a_target_is_met_or_missed(ratio: float, verdict: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("share", "verdict"), [(0.025, "met (small_study)"), (0.06, "**missed** (small_study)")]
+)
+def test_the_probe_has_a_share_of_small_trials_at_most(share: float, verdict: str) -> None:
+    probe = {"seconds": 0.03, "inputs": 3, "trials": 18, "share": share, "share_each": 0.15, "target": 0.05}
+    result = {"this": {"trial": 0.2, "launch": 10.0, "study": 14.0}, "probe": probe, "target": 0.75}
+    (line,) = [
+        line
+        for line in target_table({"small_study": record(result)}).splitlines()
+        if line.startswith("| linear probes")
+    ]
+    expected = f"| linear probes of 3 inputs beside 18 small trials | {share:.1%} of their CPU time | < 5% |"
+    assert line == f"{expected}  | {verdict} |"
+    shown = TABLES["small_study"](result)
+    assert f"take {share:.1%} of the CPU time of 18 such trials" in shown
+    assert "One linear probe takes 30 ms" in shown
+
+
+@pytest.mark.parametrize(
     ("cpu", "date", "stands"),
     [
         ("this one", "2026-11-22", "full"),
