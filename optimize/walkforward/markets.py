@@ -39,7 +39,7 @@ class WindowedMarket:
 def build_windowed_market(spec: RunSpec, cache_dir: Path | None) -> WindowedMarket:
     """Build (or map) the market and place every window on it; raise BadInputError where one does not fit."""
     windowed = _place(spec, cache_dir)
-    _check_fit(spec, windowed)
+    check_fit(spec, windowed)
     return windowed
 
 
@@ -50,7 +50,7 @@ def shared_market(
     key = market_key(spec)
     if key not in markets:
         markets[key] = _place(spec, cache_dir)
-    _check_fit(spec, markets[key])
+    check_fit(spec, markets[key])
     return markets[key]
 
 
@@ -77,7 +77,7 @@ def _purge_bars(spec: RunSpec) -> int:
     return purge_bars(spec.env.fill, target_horizon(spec.agent))
 
 
-def _check_fit(spec: RunSpec, windowed: WindowedMarket) -> None:
+def check_fit(spec: RunSpec, windowed: WindowedMarket) -> None:
     """Refuse costs and an environment that this market cannot have."""
     check_groups(spec.feature)
     check_spread(spec.cost, windowed.market)

@@ -11,22 +11,24 @@ from optimize.agents.engines import choose_engine
 from optimize.agents.kernels.compile_first import must_compile_first
 from optimize.data.cache import cached_market
 from optimize.database import Connection
+from optimize.errors import BadInputError
 from optimize.evaluate.baselines import Baseline
 from optimize.evaluate.random_policies import HIGH_SHARE, LOW_SHARE, RANDOM_NAME, random_quantile
 from optimize.results.records import BaselineRecord, load_baselines, random_levels, save_baselines
 from optimize.results.runs import finished_runs, set_random_quantile
-from optimize.search.parse import Choices, Range
+from optimize.search.parse import Choices, Range, invalid
 from optimize.search.rules import FORECAST
 from optimize.search.space import SearchSpace, Value, apply, configured_value, expand
 from optimize.search.spec import LOOKBACK, TIMEFRAME
 from optimize.study.context import StudyContext, cache_dir
 from optimize.study.spec import StudySpec
 from optimize.study.workers.gpus import devices_of
-from optimize.walkforward.markets import WindowedMarket, build_windowed_market
+from optimize.walkforward.markets import WindowedMarket, build_windowed_market, check_fit
 from optimize.walkforward.run import evaluate_baselines
 from optimize.walkforward.spec import at_timeframe
 
 OF_WINDOWS = (LOOKBACK, FORECAST)  # keys that choose among columns, and yet move the first bar of a window
+PASSES = "train.passes"
 MarketKey = tuple[str, int, str]  # timeframe, lookback, and the other searched keys of the market as text
 
 
@@ -38,7 +40,18 @@ def build_markets(spec: StudySpec, space: SearchSpace) -> dict[MarketKey, Window
         others = {path: value for path, value in chosen.items() if path not in (TIMEFRAME, LOOKBACK)}
         key = (resolved.data.target, resolved.feature.lookback, json.dumps(others, sort_keys=True))
         markets[key] = build_windowed_market(resolved, cache_dir(spec))
+        _check_lengths(resolved, space, markets[key])
     return markets
+
+
+def _check_lengths(spec: StudySpec, space: SearchSpace, windowed: WindowedMarket) -> None:
+    """Refuse searched passes over the train span that give a training which cannot be."""
+    searched = any(each.path == PASSES for each in space.parameters)
+    for passes in _reachable(space, PASSES, spec.train.passes) if searched else ():
+        try:
+            check_fit(apply(spec, {PASSES: passes}), windowed)
+        except BadInputError as error:
+            raise invalid(PASSES, f"offers {passes!r}: {error}") from None
 
 
 def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:

@@ -14,6 +14,7 @@ from optimize.errors import BadInputError
 from optimize.results.runs import windows_of
 from optimize.search.rules import check_space
 from optimize.search.space import parse_space
+from optimize.study.launch.markets import build_markets
 from optimize.study.spec import StudySpec
 from optimize.walkforward import run as trial_module
 from optimize.walkforward.markets import WindowedMarket, build_windowed_market, fit_to_window
@@ -151,3 +152,12 @@ def test_patience_is_searched_beside_tails_alone(tmp_path: Path) -> None:
         check_space(spec, parse_space(spec.space))
     tails["patience"] = {"choices": [None, 5], "when": {"train.validation": [0.2]}}
     check_space(spec, parse_space({"train": tails}))
+
+
+def test_searched_passes_that_give_too_few_checkpoints_are_refused_before_any_trial(tmp_path: Path) -> None:
+    few = TrainSpec(eval_every=0.5, average=2)
+    fine = _spec(tmp_path, few, space={"train": {"passes": [1.0, 2.0]}})
+    build_markets(fine, parse_space(fine.space))
+    spec = _spec(tmp_path, few, space={"train": {"passes": [0.05, 2.0]}})
+    with pytest.raises(BadInputError, match=r"space.train.passes offers 0.05: train.average=2 .* at most 1"):
+        build_markets(spec, parse_space(spec.space))
