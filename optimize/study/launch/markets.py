@@ -28,7 +28,7 @@ from optimize.walkforward.run import evaluate_baselines
 from optimize.walkforward.spec import at_timeframe
 
 OF_WINDOWS = (LOOKBACK, FORECAST)  # keys that choose among columns, and yet move the first bar of a window
-PASSES = "train.passes"
+OF_TRAINING = ("train.validation", "train.passes")  # a window may be too short for a searched value
 MarketKey = tuple[str, int, str]  # timeframe, lookback, and the other searched keys of the market as text
 
 
@@ -45,13 +45,16 @@ def build_markets(spec: StudySpec, space: SearchSpace) -> dict[MarketKey, Window
 
 
 def _check_lengths(spec: StudySpec, space: SearchSpace, windowed: WindowedMarket) -> None:
-    """Refuse searched passes over the train span that give a training which cannot be."""
-    searched = any(each.path == PASSES for each in space.parameters)
-    for passes in _reachable(space, PASSES, spec.train.passes) if searched else ():
+    """Refuse a searched length of the training, or a searched validation tail, that a window is too short for."""
+    searched = [each.path for each in space.parameters if each.path in OF_TRAINING]
+    offered = [_reachable(space, path, configured_value(spec, path)) for path in searched]
+    for values in product(*offered) if searched else ():
+        chosen = dict(zip(searched, values, strict=True))
         try:
-            check_fit(apply(spec, {PASSES: passes}), windowed)
+            check_fit(apply(spec, chosen), windowed)
         except BadInputError as error:
-            raise invalid(PASSES, f"offers {passes!r}: {error}") from None
+            words = " with ".join(f"{path}={value!r}" for path, value in chosen.items())
+            raise invalid(searched[-1], f"offers {words}: {error}") from None
 
 
 def combinations(spec: StudySpec, space: SearchSpace) -> list[dict[str, Value]]:
