@@ -92,6 +92,10 @@ def unread_keys(spec: RunSpec, space: SearchSpace) -> list[str]:
             reason = _unread_by_features(space, path, spec)
         elif path in ("feature.horizon", "feature.forecast_alone"):
             reason = _unread_without_forecast(spec, space, path)
+        elif path == SELECT and all(
+            values_beside(space, path, "feature.forecast_alone", spec.feature.forecast_alone)
+        ):
+            reason = "feature.forecast_alone=true hides the columns that it chooses among"
         elif group == "agent" and key in READ_BESIDE:
             reason = _unread_beside(spec, space, path)
         if reason:

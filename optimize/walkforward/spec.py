@@ -66,12 +66,17 @@ def resolve_run(spec: RunT) -> RunT:
 
 
 def check_forecast(feature: FeatureSpec) -> None:
-    """Refuse a forecaster that is not registered, and an agent that would see nothing of the market."""
+    """Refuse an unknown forecaster, an agent that would see nothing of the market, and a choice of hidden columns."""
     if feature.forecast != NO_FORECAST:
         find_forecaster(feature.forecast)
     elif feature.forecast_alone:
         raise BadInputError(
             "feature.forecast_alone=true needs a forecast: set feature.forecast=ridge, or leave it out"
+        )
+    if feature.select and feature.forecast_alone:
+        raise BadInputError(
+            f"feature.select={feature.select} chooses among columns that feature.forecast_alone=true hides: "
+            "set feature.forecast_alone=false, or leave feature.select out"
         )
 
 

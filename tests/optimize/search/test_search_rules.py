@@ -246,6 +246,18 @@ def test_a_new_study_is_refused_for_them_before_anything_is_made(tmp_path: Path)
         (
             "ppo",
             {},
+            {
+                "feature": {
+                    "select": [0, 2],
+                    "forecast": ["ridge"],
+                    "forecast_alone": {"choices": [True], "when": {"feature.forecast": ["ridge"]}},
+                }
+            },
+            "space.feature.select changes no trial: feature.forecast_alone=true hides the columns",
+        ),
+        (
+            "ppo",
+            {},
             {"feature": {"zigzag_pct": [[1.0], [2.0]], "indicators": [["returns"], ["zigzag"]]}},
             None,
         ),
