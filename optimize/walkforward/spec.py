@@ -66,7 +66,7 @@ def resolve_run(spec: RunT) -> RunT:
 
 
 def check_forecast(feature: FeatureSpec) -> None:
-    """Refuse an unknown forecaster, an agent that would see nothing of the market, and a choice of hidden columns."""
+    """Refuse an unknown forecaster, an agent that sees nothing of the market, a choice of hidden columns."""
     if feature.forecast != NO_FORECAST:
         find_forecaster(feature.forecast)
     elif feature.forecast_alone:

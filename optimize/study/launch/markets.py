@@ -45,7 +45,7 @@ def build_markets(spec: StudySpec, space: SearchSpace) -> dict[MarketKey, Window
 
 
 def _check_lengths(spec: StudySpec, space: SearchSpace, windowed: WindowedMarket) -> None:
-    """Refuse a searched length of the training, or a searched validation tail, that a window is too short for."""
+    """Refuse a searched length of the training, or validation tail, that a window is too short for."""
     searched = [each.path for each in space.parameters if each.path in OF_TRAINING]
     offered = [_reachable(space, path, configured_value(spec, path)) for path in searched]
     for values in product(*offered) if searched else ():

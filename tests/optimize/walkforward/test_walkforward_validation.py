@@ -159,5 +159,7 @@ def test_searched_passes_that_give_too_few_checkpoints_are_refused_before_any_tr
     fine = _spec(tmp_path, few, space={"train": {"passes": [1.0, 2.0]}})
     build_markets(fine, parse_space(fine.space))
     spec = _spec(tmp_path, few, space={"train": {"passes": [0.05, 2.0]}})
-    with pytest.raises(BadInputError, match=r"space.train.passes offers train.passes=0.05: train.average=2 .* at most 1"):
+    with pytest.raises(
+        BadInputError, match=r"space.train.passes offers train.passes=0.05: train.average=2 .* at most 1"
+    ):
         build_markets(spec, parse_space(spec.space))
