@@ -172,8 +172,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join((*NAMES, *LONGER))}; none: all but the last")
     parser.add_argument("--quick", action="store_true", help="the short form of each, under five minutes")
     parser.add_argument("--write", action="store_true", help="run nothing")
-    given, _, rest = " ".join(sys.argv[1:]).partition(" -- ")
-    asked = parser.parse_args(given.split())
+    words = sys.argv[1:]
+    split = words.index("--") if "--" in words else len(words)
+    asked = parser.parse_args(words[:split])
     unknown = [name for name in asked.names if name not in (*NAMES, *LONGER)]
     if unknown:
         parser.error(
@@ -181,7 +182,7 @@ def main() -> None:
         )
     failed = []
     if not asked.write:
-        failed = [name for name in asked.names or NAMES if not run(name, asked.quick, rest.split())]
+        failed = [name for name in asked.names or NAMES if not run(name, asked.quick, words[split + 1 :])]
     PAGE.write_text(write(), encoding="utf-8")
     print(f"wrote {PAGE}")
     if failed:

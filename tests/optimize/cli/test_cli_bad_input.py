@@ -82,7 +82,7 @@ BAD = [
     (["study", "name=x", "sampler=grid"], "ranges for agent.learning_rate"),
     (
         ["study", "name=x", "sampler=cmaes"],
-        "lists for feature.lookback, agent.gamma, agent.net, agent.weight_decay, train.passes",
+        "lists for feature.lookback, agent.gamma, agent.weight_decay, agent.clip_range, train.passes",
     ),
     (["study", "name=x", "n_trials=many"], "n_trials='many' is not allowed: n_trials must be a whole number"),
     (["study", "name=x", "n_trials=0"], "from 1 to"),

@@ -82,7 +82,7 @@ def test_a_key_that_may_not_be_searched_has_the_reason(run: Run, key: str, reaso
             [
                 "typed as +'~space.agent.learning_rate' '.space.agent.learning_rate=.VALUE,VALUE.' or "
                 "'space.agent.learning_rate=.low",
-                "default +.low:0.0005,high:0.02,log:true., of space=ppo",
+                "default +.low:0.005,high:0.03,log:true., of space=ppo",
                 "left out by space.agent.learning_rate=null",
                 "each value +a number",
             ],
