@@ -49,6 +49,7 @@ def test_a_peer_without_a_virtual_environment_is_absent(
     assert absent == {"finrl": "not installed; run with --peers"}
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_be_installed_is_absent_with_the_reason_of_pip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ class Mine(PPO):
 """
 
 
+@pytest.mark.slow
 def test_a_resume_by_name_knows_the_keys_of_a_stored_agent(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
         yield process
 
 
+@pytest.mark.slow
 def test_processes_that_end_at_any_moment_leave_a_whole_pair(tmp_path: Path, forks: Forks) -> None:
     count = moments(tmp_path / "count", ROWS[0], rows=ROWS[1])
     for number in range(count):

@@ -140,6 +140,7 @@ def test_new_york_hours_read_as_utc_are_offered_their_own_clock_too(
     assert "session.calendar=XICE (or data.time_zone=America/New_York session.calendar=XNYS" in finding.remedy
 
 
+@pytest.mark.slow
 def test_weekday_daily_bars_are_forex_and_those_of_london_are_london(tmp_path: Path) -> None:
     days = pd.bdate_range("2023-01-02", "2024-12-30")
     fx = days[~days.strftime("%m-%d").isin(["12-25", "01-01"])]

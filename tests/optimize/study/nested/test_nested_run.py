@@ -78,6 +78,7 @@ def test_a_walk_forward_that_is_killed_anywhere_resumes_to_the_same_returns(
     assert found.growth == pytest.approx(whole.growth, abs=1e-15)
 
 
+@pytest.mark.slow
 def test_the_best_finalist_trades_where_the_study_asks_for_finalists(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def test_a_raised_cap_runs_the_rest(small: Small, monkeypatch: pytest.MonkeyPatc
     assert [row[7] for row in listed] == [traded(spec)[-1].trader]  # the trade of the earlier cap is left out
 
 
+@pytest.mark.slow
 def test_real_training_gives_the_same_with_and_without_reuse(small: Small) -> None:
     window = WindowSpec(count=3, train_ratio=2.0, min_train_bars=20)
     spec = nested_spec(small, name="reused", n_trials=2, window=window)

@@ -145,6 +145,7 @@ def test_lost_returns_are_asked_for(tmp_path: Path, content: bytes | None) -> No
         compare_combinations(context, "0" * 64)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_on_random_walks_the_true_best_is_dropped_no_more_often_than_stated(tmp_path: Path) -> None:
     spec = two_phase(tmp_path, data=DataSpec("synthetic", synthetic=SyntheticSpec(bars=2880)))

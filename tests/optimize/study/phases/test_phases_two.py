@@ -117,6 +117,7 @@ def test_the_name_of_a_study_of_other_phases_is_refused(done: StudySpec, tmp_pat
         run_study(dataclasses.replace(one, phase=done.phase), Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_timeframe_only_stops_after_phase_1(tmp_path: Path) -> None:
     grid = TimeframePhaseSpec(n_trials=2, timeframes=["1h"], lookbacks=[2])
     spec = small_spec(tmp_path, name="first", phase=PhaseSpec("timeframe_only", grid))
@@ -126,6 +127,7 @@ def test_timeframe_only_stops_after_phase_1(tmp_path: Path) -> None:
     assert rows(spec, "SELECT COUNT(*) FROM wf_events WHERE kind = :kind", kind=Verdict.kind.value) == [(1,)]
 
 
+@pytest.mark.slow
 def test_files_of_features_are_tried_at_the_lookback_that_phase_1_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
