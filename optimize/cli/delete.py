@@ -38,4 +38,8 @@ def _rows(one: Deletion) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = [
         {"study": one.study, "part": table, "rows": count} for table, count in one.rows.items()
     ]
-    return rows + [{"study": one.study, "part": path.as_posix(), "rows": None} for path in one.paths]
+    rows += [{"study": one.study, "part": path.as_posix(), "rows": None} for path in one.paths]
+    if one.pictures:
+        files = f"{len(one.pictures)} files of its trials in {one.pictures[0].parent.as_posix()}"
+        rows.append({"study": one.study, "part": files, "rows": None})
+    return rows

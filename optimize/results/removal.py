@@ -1,8 +1,20 @@
 """Rows that a deleted study leaves behind, and the runs whose files can be freed."""
 
+import json
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, inspect, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    delete,
+    func,
+    inspect,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from optimize.database import has_table
 from optimize.results.states import FINISHED
@@ -26,6 +38,12 @@ KEPT = (
     HOLDOUTS,
     HOLDOUT_OPENINGS,
     INSTRUMENTS,
+)
+
+
+_ARTIFACTS = text(
+    "SELECT a.value_json FROM study_system_attributes a JOIN studies s ON s.study_id = a.study_id "
+    "WHERE s.study_name = :study AND a.key LIKE :keys ORDER BY a.key"
 )
 
 
@@ -74,6 +92,13 @@ def _rows_of(conn: Connection, study: str, exports: bool) -> list[tuple[Table, C
     ]
     leases = [pair for pair in named if pair[0] is LEASES]
     return [*leases, *of_runs, *(pair for pair in named if pair[0] is not LEASES)]
+
+
+def artifact_ids(conn: Connection, study: str) -> list[str]:
+    """Return the ids of the files that optuna-dashboard shows with the trials of a study."""
+    values = {"study": study, "keys": "dashboard:artifacts:%"}
+    entries = [json.loads(json.loads(value)) for value in conn.execute(_ARTIFACTS, values).scalars()]
+    return [str(entry["artifact_id"]) for entry in entries if entry is not None]  # null: removed on its page
 
 
 def lower_runs(conn: Connection, study: str, kept: set[str | None]) -> list[LowerRun]:

@@ -18,6 +18,7 @@ from optimize.study.context import StudyContext
 from optimize.walkforward.files import write_json
 
 PROBE = "shared.json"
+ARTIFACTS = "artifacts"  # folder of the pictures and tables that optuna-dashboard shows, of all studies
 
 
 def mark_folder(context: StudyContext) -> None:

@@ -36,9 +36,9 @@ from optimize.results.timeframe_verdict import stored_evidence
 from optimize.search.storage import trial_id
 from optimize.study.context import StudyContext
 from optimize.study.importance import measure_importance
+from optimize.study.shared_folder import ARTIFACTS
 from optimize.walkforward.files import run_folder
 
-ARTIFACTS = "artifacts"
 REPORTS_LOCK = ".reports.lock"  # in the artifact folder: one process at a time attaches reports
 PICTURE, TABLE = "equity.png", "equity.csv"
 TOP = 5

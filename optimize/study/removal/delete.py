@@ -12,10 +12,10 @@ import optuna
 from optimize.bundles.export import EXPORTS_FOLDER
 from optimize.database import Engine
 from optimize.results.queries import family_of
-from optimize.results.removal import count_rows, delete_rows
+from optimize.results.removal import artifact_ids, count_rows, delete_rows
 from optimize.search.storage import open_storage
 from optimize.study.removal.idle import idle_study, own_folder, unread_files
-from optimize.study.shared_folder import PROBE
+from optimize.study.shared_folder import ARTIFACTS, PROBE
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Deletion:
     study: str
     rows: dict[str, int]  # by table
     paths: tuple[Path, ...]
+    pictures: tuple[Path, ...]  # of its trials in optuna-dashboard, from the folder that all studies share
     size_bytes: int
 
 
@@ -43,7 +44,9 @@ def _find(engine: Engine, output_dir: str, study: str, exports: bool) -> Deletio
     files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
     with engine.connect() as conn:
         rows = count_rows(conn, study, exports)
-    return Deletion(study, rows, paths, sum(file.stat().st_size for file in files))
+        shown = [Path(output_dir) / ARTIFACTS / name for name in artifact_ids(conn, study)]
+    pictures = tuple(path for path in shown if path.is_file())
+    return Deletion(study, rows, paths, pictures, sum(file.stat().st_size for file in (*files, *pictures)))
 
 
 def delete_study(
@@ -66,6 +69,8 @@ def delete_study(
             found = _find(engine, output_dir, study, exports)
             folder = own_folder(engine, output_dir, study)
             with unread_files(folder, study):
+                for picture in found.pictures:
+                    picture.unlink(missing_ok=True)
                 _delete_files(folder, found.paths)
             with engine.begin() as conn:
                 delete_rows(conn, study, exports)

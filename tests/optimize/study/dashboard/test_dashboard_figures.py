@@ -17,7 +17,6 @@ from optimize.results.queries import without_note
 from optimize.search.storage import trial_id
 from optimize.study.context import StudyContext
 from optimize.study.dashboard.attach import (
-    ARTIFACTS,
     REPORTS_LOCK,
     TOP,
     artifact_store,
@@ -25,6 +24,7 @@ from optimize.study.dashboard.attach import (
     attach_study_report,
 )
 from optimize.study.dashboard.attach_missing import DRAWN, attach_figures, attach_missing, attaching
+from optimize.study.shared_folder import ARTIFACTS
 from optimize.study.spec import StudySpec
 from optimize.study.workers.supervisor import Supervisor
 from tests.optimize.study.forks import forked_study

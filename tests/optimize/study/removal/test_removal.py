@@ -15,6 +15,7 @@ from optimize.results.queries import all_studies, best_models
 from optimize.results.records import ExportRecord, load_exports, save_export
 from optimize.results.tables import METADATA, TRASH, TRIED_RUNS
 from optimize.study.context import StudyContext
+from optimize.study.dashboard.attach import REPORTS_LOCK, attach_reports
 from optimize.study.removal import delete as deletion
 from optimize.study.removal.delete import delete_study, find_deletable
 from optimize.study.removal.prune import find_prunable, prune_runs
@@ -24,8 +25,8 @@ from tests.optimize.study.databases import Small
 from tests.optimize.study.studies import claimed, opened, play
 
 
-def finished(small: Small, trials: int) -> StudyContext:
-    context = launched(opened(small(n_trials=trials, keep_models=trials)))
+def finished(small: Small, trials: int, name: str = "small") -> StudyContext:
+    context = launched(opened(small(name=name, n_trials=trials, keep_models=trials)))
     for _ in range(trials):
         play(context)
     return context
@@ -111,6 +112,21 @@ def test_delete_removes_rows_and_files_and_keeps_tries_and_exports(small: Small)
     assert all_studies(context.engine) == []
     assert [path.name for path in context.spec.folder.iterdir()] == ["exports"]
     assert set(levels(treated(context))) == {OK}
+
+
+def test_delete_removes_the_pictures_of_its_trials_and_those_of_no_other_study(small: Small) -> None:
+    context, other = finished(small, 2), finished(small, 1, name="other")
+    url, output_dir = places(context)
+    assert attach_reports(context) == 2
+    assert attach_reports(other) == 1
+    folder = Path(output_dir) / "artifacts"
+    shared = {path.name for path in folder.iterdir() if path.name != REPORTS_LOCK}
+    assert len(shared) == 6  # a picture and a table a trial
+    (found,) = find_deletable(context.engine, output_dir, "small", exports=False)
+    assert len(found.pictures) == 4
+    delete_study(context.engine, url, output_dir, "small", exports=False)
+    left = {path.name for path in folder.iterdir() if path.name != REPORTS_LOCK}
+    assert left == shared - {path.name for path in found.pictures}
 
 
 def test_delete_removes_exports_where_they_are_named(small: Small) -> None:
