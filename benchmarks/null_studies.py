@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -54,31 +54,35 @@ FINALISTS, SEEDS = 3, 3
 
 def run_one(seed: int) -> dict[str, Any]:
     """Run one study on noise through the whole pipeline; return how it ended."""
-    with _own_folder():
+    with own_folder():
         make_bars(0.0, BARS, seed).to_parquet("bars.parquet")
-        spec = compose("study", [*WORDS, f"seed={seed}"])
-        with Path("study.log").open("w", encoding="utf-8") as log:
-            run_study(spec, Console(file=log))
-        finalists = run_finalists(
-            FinalistSettings(NAME, FINALISTS, SEEDS, database=spec.database, worker=spec.worker), _silent
-        ).finalists
-        first = finalists[0] if finalists else None
-        engine = open_engine(spec.database.url)
-        try:
-            exported = _export(engine)  # measures the luck anew, now that the finalists are tries too
-            return {
-                "seed": seed,
-                **_verdict(engine),
-                "fresh": None if first is None else first.fresh_score,
-                "lower_bound": None if first is None else first.lower_bound,
-                **exported,
-            }
-        finally:
-            engine.dispose()
+        return {"seed": seed, **whole_study([*WORDS, f"seed={seed}"], FINALISTS, SEEDS)}
+
+
+def whole_study(words: Sequence[str], top_n: int, seeds: int) -> dict[str, Any]:
+    """Run the study `noise` of these words in the current folder, its finalists and its export."""
+    spec = compose("study", words)
+    with Path("study.log").open("w", encoding="utf-8") as log:
+        run_study(spec, Console(file=log))
+    finalists = run_finalists(
+        FinalistSettings(NAME, top_n, seeds, database=spec.database, worker=spec.worker), _silent
+    ).finalists
+    first = finalists[0] if finalists else None
+    engine = open_engine(spec.database.url)
+    try:
+        exported = _export(engine)  # measures the luck anew, now that the finalists are tries too
+        return {
+            **_verdict(engine),
+            "fresh": None if first is None else first.fresh_score,
+            "lower_bound": None if first is None else first.lower_bound,
+            **exported,
+        }
+    finally:
+        engine.dispose()
 
 
 @contextmanager
-def _own_folder() -> Iterator[None]:
+def own_folder() -> Iterator[None]:
     """Work in a temporary folder, which has a database of its own: studies on noise share no tries."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:

@@ -53,6 +53,7 @@ LONGER = (  # run by name only
     "battery",
     "battery_sweep",
     "probe_noise",
+    "real_markets",
 )
 MARKER = re.compile(r"\{\{(\w+)(?: (\w+))?\}\}")
 

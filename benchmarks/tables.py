@@ -13,6 +13,7 @@ from benchmarks.luck_table import luck
 from benchmarks.markdown import table, times
 from benchmarks.null_table import null_studies
 from benchmarks.probe_noise_table import noise_table
+from benchmarks.real_markets_table import real_markets
 
 REQUIREMENTS = Path(__file__).resolve().parent / "peers"
 PARTS = ("trial", "launch", "study")  # of the benchmark of small trials
@@ -303,4 +304,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "battery": battery_table,
     "battery_sweep": sweep_table,
     "probe_noise": noise_table,
+    "real_markets": real_markets,
 }
