@@ -35,7 +35,7 @@ COST = CostSpec(commission_bps=0.2, slippage_bps=0.4, borrow_rate=0.03, short_ra
 TURNOVER = 4.0  # of the account, a day: from short to long and back
 POINTS = [
     {"learning_rate": rate, "gamma": gamma, "lookback": lookback}
-    for rate, gamma, lookback in product((1e-4, 3e-4, 1e-3, 3e-3), (0.9, 0.99), (1, 4))
+    for rate, gamma, lookback in product((0.005, 0.01, 0.02, 0.03), (0.0, 0.5), (1, 2))
 ]
 
 
@@ -49,11 +49,11 @@ class Size:
     points: int = len(POINTS)
     seeds: int = 2  # the first is that of the search, the others are fresh
     windows: int = 5  # the last one is the holdout
-    steps: int = 8192
+    steps: int = 20000
 
 
 FULL = Size()
-QUICK = replace(FULL, bars=(6000,), markets=4, points=8, seeds=2, windows=4, steps=4096)
+QUICK = replace(FULL, bars=(6000,), markets=4, points=8, seeds=2, windows=4, steps=8192)
 
 
 @dataclass(frozen=True)
@@ -105,25 +105,32 @@ def drift(edge: float) -> float:
 
 
 def spec_of(path: Path, size: Size, point: dict[str, Any]) -> StudySpec:
-    """Return the configuration of one point of the grid."""
+    """Return the configuration of one point of the grid, that of the defaults but for its two columns."""
     agent = AgentSpec(
         total_timesteps=size.steps,
+        net="linear",
+        weight_decay=0.3,
         hyperparameters={
             "learning_rate": point["learning_rate"],
             "gamma": point["gamma"],
-            "n_steps": 64,
-            "batch_size": 64,
-            "n_epochs": 5,
+            "n_steps": 256,
+            "batch_size": 256,
+            "clip_range": 0.1,
         },
     )
     return resolve(
         StudySpec(
             name="discovery",
             data=DataSpec(provider="file", path=str(path), timeframe="1h"),
-            feature=FeatureSpec(lookback=point["lookback"], indicators=["returns", "time_of_day"]),
+            feature=FeatureSpec(
+                lookback=point["lookback"],
+                indicators=["returns", "time_of_day"],
+                forecast="ridge",
+                forecast_alone=True,
+            ),
             cost=COST,
             agent=agent,
-            window=WindowSpec(count=size.windows, holdout_share=0.0, min_train_bars=100),
+            window=WindowSpec(kind="expanding", count=size.windows, holdout_share=0.0, min_train_bars=100),
             score=ScoreSpec(min_trades=0, min_volatility=0.0),
         )
     )
