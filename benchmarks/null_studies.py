@@ -64,12 +64,12 @@ def whole_study(words: Sequence[str], top_n: int, seeds: int) -> dict[str, Any]:
     spec = compose("study", words)
     with Path("study.log").open("w", encoding="utf-8") as log:
         run_study(spec, Console(file=log))
-    finalists = run_finalists(
-        FinalistSettings(NAME, top_n, seeds, database=spec.database, worker=spec.worker), _silent
-    ).finalists
-    first = finalists[0] if finalists else None
     engine = open_engine(spec.database.url)
     try:
+        settings = FinalistSettings(NAME, top_n, seeds, database=spec.database, worker=spec.worker)
+        ranked = best_models(engine, NAME, 1)  # none where a gate blocks every trial
+        finalists = run_finalists(settings, _silent).finalists if ranked else ()
+        first = finalists[0] if finalists else None
         exported = _export(engine)  # measures the luck anew, now that the finalists are tries too
         return {
             **_verdict(engine),
